@@ -1,0 +1,2 @@
+//! mock-receiver
+fn main() {}
