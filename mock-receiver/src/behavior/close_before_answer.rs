@@ -1,0 +1,12 @@
+//! An orderly close before any byte of an answer.
+
+use std::time::Duration;
+
+use super::Played;
+use crate::journal::Ending;
+use crate::peer::{Gone, Peer};
+
+pub(super) async fn play(peer: &mut Peer, after_ms: u64) -> Result<Played, Gone> {
+    peer.pause(Duration::from_millis(after_ms)).await?;
+    Ok(Played::closing(Ending::Closed))
+}

@@ -1,0 +1,29 @@
+//! A whole answer whose body comes one byte at a time: only a total deadline stops it.
+
+use std::time::Duration;
+
+use super::Played;
+use crate::peer::{Gone, Peer};
+use crate::wire;
+
+/// An hour at the default pace.
+pub(super) const BYTES_DEFAULT: u32 = 3_600;
+pub(super) const EVERY_MS_DEFAULT: u64 = 1_000;
+
+pub(super) async fn play(
+    peer: &mut Peer,
+    status: u16,
+    bytes: u32,
+    every_ms: u64,
+) -> Result<Played, Gone> {
+    peer.send(&wire::head(
+        status,
+        &[("content-length", &bytes.to_string())],
+    ))
+    .await?;
+    for _ in 0..bytes {
+        peer.pause(Duration::from_millis(every_ms)).await?;
+        peer.send(b".").await?;
+    }
+    Ok(Played::answered(status))
+}
