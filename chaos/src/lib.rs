@@ -1,1 +1,6 @@
 //! chaos
+
+pub mod binary;
+pub mod postgres;
+pub mod system;
+pub mod up;

@@ -1,0 +1,169 @@
+//! Which `initdb` and `postgres` there are, and whether the account that must run them can.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio::process::Command;
+use tokio::time::timeout;
+
+use super::account::Account;
+use super::error::FailedWay;
+
+/// Where Debian and Ubuntu keep one directory for each major version.
+const DEBIAN_ROOT: &str = "/usr/lib/postgresql";
+/// Bound of `postgres --version` and `pg_config --bindir`, seconds.
+const ASK_SECONDS_MAX: Duration = Duration::from_secs(20);
+
+/// A directory with `initdb` and `postgres` that answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Binaries {
+    directory: PathBuf,
+    version: String,
+}
+
+impl Binaries {
+    /// `PG_BIN`, else the highest of Debian's, else what `pg_config` or `PATH` name.
+    pub(super) async fn of_machine() -> Result<Self, FailedWay> {
+        let failed = |why: String| FailedWay {
+            way: "machine",
+            why,
+            fix: "install a server (Debian: apt-get install postgresql), or set PG_BIN to the \
+                  directory that holds initdb and postgres"
+                .to_owned(),
+        };
+        if let Some(given) = std::env::var_os("PG_BIN").filter(|given| !given.is_empty()) {
+            let directory = PathBuf::from(given);
+            return Self::at(&directory)
+                .await
+                .map_err(|why| failed(format!("PG_BIN: {why}")));
+        }
+        let mut reasons = Vec::new();
+        for directory in candidates().await {
+            match Self::at(&directory).await {
+                Ok(binaries) => return Ok(binaries),
+                Err(reason) => reasons.push(reason),
+            }
+        }
+        Err(failed(match reasons.as_slice() {
+            [] => format!("no server binaries in {DEBIAN_ROOT}, by pg_config or in PATH"),
+            reasons => reasons.join("; "),
+        }))
+    }
+
+    /// The binaries in `directory`, tried as the account that will run them.
+    pub(super) async fn at(directory: &Path) -> Result<Self, String> {
+        for program in ["initdb", "postgres"] {
+            if !directory.join(program).is_file() {
+                return Err(format!("{} has no {program}", directory.display()));
+            }
+        }
+        let account = Account::to_drop_to()?;
+        let postgres = directory.join("postgres");
+        let mut command = Account::command(account.as_ref(), &postgres);
+        let text = ask(command.arg("--version"))
+            .await
+            .map_err(|why| format!("{} does not run: {why}", postgres.display()))?;
+        let version = text
+            .split_whitespace()
+            .find(|word| word.starts_with(char::is_numeric));
+        match version {
+            Some(version) => Ok(Self {
+                directory: directory.to_path_buf(),
+                version: version.to_owned(),
+            }),
+            None => Err(format!("{} tells no version", postgres.display())),
+        }
+    }
+
+    pub(super) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    pub(super) fn program(&self, name: &str) -> PathBuf {
+        self.directory.join(name)
+    }
+
+    /// The part of the version that decides whether a data directory fits.
+    pub(super) fn major(&self) -> &str {
+        self.version.split('.').next().unwrap_or(&self.version)
+    }
+}
+
+async fn candidates() -> Vec<PathBuf> {
+    let mut found = debian_versions(Path::new(DEBIAN_ROOT));
+    if let Ok(text) = ask(Command::new("pg_config").arg("--bindir")).await {
+        found.push(PathBuf::from(text.trim()));
+    }
+    if let Some(path) = std::env::var_os("PATH") {
+        found.extend(std::env::split_paths(&path));
+    }
+    found.retain(|directory| directory.join("initdb").is_file());
+    found.dedup();
+    found
+}
+
+/// The `bin` directories below `root`, highest version first.
+fn debian_versions(root: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = std::fs::read_dir(root) else {
+        return Vec::new();
+    };
+    let mut versions: Vec<(u32, PathBuf)> = entries
+        .filter_map(Result::ok)
+        .filter_map(|entry| {
+            let major = entry
+                .file_name()
+                .to_str()?
+                .split('.')
+                .next()?
+                .parse()
+                .ok()?;
+            Some((major, entry.path().join("bin")))
+        })
+        .collect();
+    versions.sort();
+    versions
+        .into_iter()
+        .rev()
+        .map(|(_, directory)| directory)
+        .collect()
+}
+
+async fn ask(command: &mut Command) -> Result<String, String> {
+    command.kill_on_drop(true);
+    let output = timeout(ASK_SECONDS_MAX, command.output())
+        .await
+        .map_err(|_| format!("no answer within {} s", ASK_SECONDS_MAX.as_secs()))?
+        .map_err(|error| error.to_string())?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        return Err(format!("{}: {}", output.status, said.trim()));
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test may fail by panicking")]
+
+    use super::*;
+
+    #[test]
+    fn the_highest_version_comes_first_by_number_not_by_text() {
+        let root = tempfile::tempdir().unwrap();
+        for version in ["9.6", "15", "18", "common"] {
+            std::fs::create_dir_all(root.path().join(version).join("bin")).unwrap();
+        }
+        let found: Vec<_> = debian_versions(root.path())
+            .iter()
+            .map(|path| path.strip_prefix(root.path()).unwrap().to_path_buf())
+            .collect();
+        assert_eq!(found, ["18/bin", "15/bin", "9.6/bin"].map(PathBuf::from));
+    }
+
+    #[tokio::test]
+    async fn a_directory_without_a_server_says_what_it_lacks() {
+        let empty = tempfile::tempdir().unwrap();
+        let reason = Binaries::at(empty.path()).await.unwrap_err();
+        assert!(reason.ends_with("has no initdb"), "{reason}");
+    }
+}
