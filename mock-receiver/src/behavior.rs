@@ -2,7 +2,7 @@
 //! the raw socket.
 //!
 //! Each behavior is one file with one `play`. A new one needs its file, its variant, its arm in
-//! [`Behavior::play`] and its row in [`Behavior::CATALOG`]. A behavior must not look at the request
+//! `Behavior::play` here, and its name and row in `form.rs`. A behavior must not look at the request
 //! and must not draw: which one a request gets is the script's decision alone.
 
 mod answer;
@@ -10,6 +10,7 @@ mod bad_chunking;
 mod close_before_answer;
 mod drip;
 mod endless_body;
+mod form;
 mod garbage;
 mod gzip_bomb;
 mod hang;
@@ -26,9 +27,11 @@ use serde::{Deserialize, Serialize};
 
 pub use answer::RetryAfter;
 pub use endless_body::Framing;
+pub use form::BehaviorError;
 
 use crate::journal::Ending;
 use crate::peer::{Gone, Peer};
+use crate::wire;
 
 /// What the receiver does with one request whose signature is valid.
 ///
@@ -51,16 +54,16 @@ pub enum Behavior {
     /// No byte of an answer; the connection is held until the peer closes it or the bound passes.
     Hang {
         /// The bound, in milliseconds.
-        #[serde(default = "default_hold_ms")]
+        #[serde(default = "hang::hold_ms_default")]
         hold_ms: u64,
     },
     /// The head and the first bytes of the body, then silence until the peer closes.
     HangAfterHead {
         /// The status code in the head.
-        #[serde(default = "default_status")]
+        #[serde(default = "wire::status_default")]
         status: u16,
         /// The bound, in milliseconds.
-        #[serde(default = "default_hold_ms")]
+        #[serde(default = "hang::hold_ms_default")]
         hold_ms: u64,
     },
     /// The connection is reset before any byte of an answer.
@@ -80,19 +83,19 @@ pub enum Behavior {
     /// The head and half of the announced body, then a reset.
     ResetMidBody {
         /// The status code in the head.
-        #[serde(default = "default_status")]
+        #[serde(default = "wire::status_default")]
         status: u16,
     },
     /// The head and half of the announced body, then an orderly close.
     TruncatedBody {
         /// The status code in the head.
-        #[serde(default = "default_status")]
+        #[serde(default = "wire::status_default")]
         status: u16,
     },
     /// A whole answer, then a reset: the peer may have seen the answer or only the reset.
     ResetAfterAnswer {
         /// The status code.
-        #[serde(default = "default_status")]
+        #[serde(default = "wire::status_default")]
         status: u16,
         /// The time between answer and reset, in milliseconds.
         #[serde(default)]
@@ -101,19 +104,19 @@ pub enum Behavior {
     /// A whole answer whose body comes one byte at a time.
     Drip {
         /// The status code.
-        #[serde(default = "default_status")]
+        #[serde(default = "wire::status_default")]
         status: u16,
         /// The size of the body.
-        #[serde(default = "default_drip_bytes")]
+        #[serde(default = "drip::bytes_default")]
         bytes: u32,
         /// The time before each byte, in milliseconds.
-        #[serde(default = "default_drip_every_ms")]
+        #[serde(default = "drip::every_ms_default")]
         every_ms: u64,
     },
     /// A body that does not end while the peer reads.
     EndlessBody {
         /// The status code in the head.
-        #[serde(default = "default_status")]
+        #[serde(default = "wire::status_default")]
         status: u16,
         /// How the body is framed.
         #[serde(default)]
@@ -122,7 +125,7 @@ pub enum Behavior {
     /// A chunked body whose second chunk size is not a number.
     BadChunking {
         /// The status code in the head.
-        #[serde(default = "default_status")]
+        #[serde(default = "wire::status_default")]
         status: u16,
     },
     /// Bytes that are not HTTP, then an orderly close.
@@ -130,16 +133,16 @@ pub enum Behavior {
     /// A whole answer under more header bytes than anybody wants.
     HeaderFlood {
         /// The status code.
-        #[serde(default = "default_status")]
+        #[serde(default = "wire::status_default")]
         status: u16,
         /// The size of the head, at least.
-        #[serde(default = "default_flood_bytes")]
+        #[serde(default = "header_flood::bytes_default")]
         bytes: u32,
     },
     /// A whole answer that points elsewhere.
     Redirect {
         /// The status code, 3xx.
-        #[serde(default = "default_redirect_status")]
+        #[serde(default = "redirect::status_default")]
         status: u16,
         /// The `Location` header.
         location: String,
@@ -147,23 +150,9 @@ pub enum Behavior {
     /// A whole answer whose small gzip body unpacks to 64 MiB.
     GzipBomb {
         /// The status code.
-        #[serde(default = "default_status")]
+        #[serde(default = "wire::status_default")]
         status: u16,
     },
-}
-
-/// A text that names no behavior, or one with a parameter out of its limits.
-#[derive(Debug, thiserror::Error)]
-pub enum BehaviorError {
-    /// Not the JSON form of a behavior.
-    #[error("not a behavior: {0}")]
-    Syntax(#[from] serde_json::Error),
-    /// The status code has no three digits.
-    #[error("status {0} is not within 100..=999")]
-    Status(u16),
-    /// A header value that would break out of its line.
-    #[error("header value {0:?} has a character that a header cannot carry")]
-    Header(String),
 }
 
 /// How a behavior left its request and its connection.
@@ -207,138 +196,6 @@ impl Played {
 }
 
 impl Behavior {
-    /// Every kind with one line that says what it does on the wire.
-    pub const CATALOG: [(&'static str, &'static str); 16] = [
-        (
-            "answer",
-            "a whole answer with a status, after a delay, with Retry-After if asked",
-        ),
-        ("hang", "no byte of an answer; holds the connection"),
-        (
-            "hang_after_head",
-            "the head and a few bytes of the body, then silence",
-        ),
-        (
-            "reset_before_answer",
-            "resets the connection before any byte",
-        ),
-        (
-            "close_before_answer",
-            "closes the connection before any byte",
-        ),
-        ("partial_head", "half of a head, then a close"),
-        (
-            "reset_mid_body",
-            "the head and half of the body, then a reset",
-        ),
-        (
-            "truncated_body",
-            "the head and half of the body, then a close",
-        ),
-        ("reset_after_answer", "a whole answer, then a reset"),
-        ("drip", "a body that comes one byte at a time"),
-        (
-            "endless_body",
-            "a body without end, chunked or without a length",
-        ),
-        ("bad_chunking", "a chunked body with a broken chunk size"),
-        ("garbage", "bytes that are not HTTP, then a close"),
-        ("header_flood", "an answer under a head of a megabyte"),
-        ("redirect", "an answer that points elsewhere"),
-        ("gzip_bomb", "a small gzip body that unpacks to 64 MiB"),
-    ];
-
-    /// A whole answer with `status` at once.
-    pub fn answer(status: u16) -> Self {
-        Self::Answer {
-            status,
-            retry_after: None,
-            after_ms: 0,
-        }
-    }
-
-    /// Reads the JSON form.
-    ///
-    /// # Errors
-    ///
-    /// When the text is no behavior or a parameter could not be put on the wire.
-    pub fn parse(text: &str) -> Result<Self, BehaviorError> {
-        let behavior: Self = serde_json::from_str(text)?;
-        behavior.validate()?;
-        Ok(behavior)
-    }
-
-    /// Checks what the type cannot: statuses have three digits, header values stay on their line.
-    ///
-    /// # Errors
-    ///
-    /// Names the first parameter that could not be put on the wire.
-    pub fn validate(&self) -> Result<(), BehaviorError> {
-        if let Some(status) = self.status()
-            && !(100..=999).contains(&status)
-        {
-            return Err(BehaviorError::Status(status));
-        }
-        let header = match self {
-            Self::Redirect { location, .. } => Some(location),
-            Self::Answer {
-                retry_after: Some(RetryAfter::Text(text)),
-                ..
-            } => Some(text),
-            _ => None,
-        };
-        match header {
-            Some(text) if text.chars().any(char::is_control) => {
-                Err(BehaviorError::Header(text.clone()))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// The name of the kind, as in the JSON form.
-    pub fn kind(&self) -> &'static str {
-        match self {
-            Self::Answer { .. } => "answer",
-            Self::Hang { .. } => "hang",
-            Self::HangAfterHead { .. } => "hang_after_head",
-            Self::ResetBeforeAnswer { .. } => "reset_before_answer",
-            Self::CloseBeforeAnswer { .. } => "close_before_answer",
-            Self::PartialHead => "partial_head",
-            Self::ResetMidBody { .. } => "reset_mid_body",
-            Self::TruncatedBody { .. } => "truncated_body",
-            Self::ResetAfterAnswer { .. } => "reset_after_answer",
-            Self::Drip { .. } => "drip",
-            Self::EndlessBody { .. } => "endless_body",
-            Self::BadChunking { .. } => "bad_chunking",
-            Self::Garbage => "garbage",
-            Self::HeaderFlood { .. } => "header_flood",
-            Self::Redirect { .. } => "redirect",
-            Self::GzipBomb { .. } => "gzip_bomb",
-        }
-    }
-
-    /// The status code that goes on the wire, when one does.
-    pub fn status(&self) -> Option<u16> {
-        match self {
-            Self::Answer { status, .. }
-            | Self::HangAfterHead { status, .. }
-            | Self::ResetMidBody { status }
-            | Self::TruncatedBody { status }
-            | Self::ResetAfterAnswer { status, .. }
-            | Self::Drip { status, .. }
-            | Self::EndlessBody { status, .. }
-            | Self::BadChunking { status }
-            | Self::HeaderFlood { status, .. }
-            | Self::Redirect { status, .. }
-            | Self::GzipBomb { status } => Some(*status),
-            Self::Hang { .. }
-            | Self::ResetBeforeAnswer { .. }
-            | Self::CloseBeforeAnswer { .. }
-            | Self::PartialHead
-            | Self::Garbage => None,
-        }
-    }
-
     /// Plays the behavior. A peer that goes away in the middle is an ending, not an error.
     pub(crate) async fn play(&self, peer: &mut Peer) -> Played {
         let played: Result<Played, Gone> = match self {
@@ -379,28 +236,4 @@ impl Behavior {
         };
         played.unwrap_or_else(|Gone| Played::closing(Ending::PeerClosed))
     }
-}
-
-fn default_status() -> u16 {
-    200
-}
-
-fn default_redirect_status() -> u16 {
-    307
-}
-
-fn default_hold_ms() -> u64 {
-    hang::HOLD_MS_DEFAULT
-}
-
-fn default_drip_bytes() -> u32 {
-    drip::BYTES_DEFAULT
-}
-
-fn default_drip_every_ms() -> u64 {
-    drip::EVERY_MS_DEFAULT
-}
-
-fn default_flood_bytes() -> u32 {
-    header_flood::BYTES_DEFAULT
 }

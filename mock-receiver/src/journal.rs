@@ -3,15 +3,19 @@
 //! It is the harness's evidence, so it is written before the first byte of an answer and never
 //! edited afterwards, except for the ending. It must not decide anything.
 
+mod open;
 mod receipt;
+mod totals;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use tokio::sync::watch;
 use tokio::time::Instant;
+
+pub(crate) use open::OpenRequest;
+use totals::Totals;
 
 pub use receipt::{Counts, Ending, Moment, Receipt, SignatureCheck, UncheckedReason};
 
@@ -55,16 +59,6 @@ struct State {
 pub(crate) enum Arrival {
     Ordinal(u64),
     Id(String),
-}
-
-#[derive(Default)]
-struct Totals {
-    requests: AtomicU64,
-    valid: AtomicU64,
-    invalid: AtomicU64,
-    unchecked: AtomicU64,
-    ended: AtomicU64,
-    accepted: AtomicU64,
 }
 
 impl Journal {
@@ -137,17 +131,7 @@ impl Journal {
 
     /// The totals so far. They are read one by one, so they are exact only at rest.
     pub fn counts(&self) -> Counts {
-        let totals = &self.inner.totals;
-        // `ended` first: an end between the two reads must not make it exceed `requests`.
-        let ended = totals.ended.load(Ordering::SeqCst);
-        Counts {
-            ended,
-            requests: totals.requests.load(Ordering::SeqCst),
-            valid: totals.valid.load(Ordering::SeqCst),
-            invalid: totals.invalid.load(Ordering::SeqCst),
-            unchecked: totals.unchecked.load(Ordering::SeqCst),
-            accepted: totals.accepted.load(Ordering::SeqCst),
-        }
+        self.inner.totals.counts()
     }
 
     /// Adds an observer. It sees nothing of a journal that only counts.
@@ -194,24 +178,9 @@ impl Journal {
         signature: &SignatureCheck,
         receipt: impl FnOnce() -> Receipt,
     ) -> OpenRequest {
-        let totals = &self.inner.totals;
-        let valid = signature.is_valid();
-        totals.requests.fetch_add(1, Ordering::SeqCst);
-        let by_result = match signature {
-            SignatureCheck::Valid => &totals.valid,
-            SignatureCheck::Invalid { .. } => &totals.invalid,
-            SignatureCheck::Unchecked { .. } => &totals.unchecked,
-        };
-        by_result.fetch_add(1, Ordering::SeqCst);
+        self.inner.totals.count_begin(signature);
         let receipt = (self.inner.keep != Keep::Nothing).then(|| self.push(receipt()));
-        let open = OpenRequest {
-            journal: self.clone(),
-            valid,
-            receipt,
-            ended: false,
-        };
-        open.tell(Moment::Begin);
-        open
+        OpenRequest::begin(self.clone(), signature.is_valid(), receipt)
     }
 
     fn push(&self, mut receipt: Receipt) -> Receipt {
@@ -258,63 +227,5 @@ impl fmt::Debug for Journal {
             .field("keep", &self.inner.keep)
             .field("counts", &self.counts())
             .finish_non_exhaustive()
-    }
-}
-
-/// A request that has begun. Dropped without an ending it ends as stopped, so none stays open.
-pub(crate) struct OpenRequest {
-    journal: Journal,
-    valid: bool,
-    receipt: Option<Receipt>,
-    ended: bool,
-}
-
-impl OpenRequest {
-    /// Ends the request and gives its receipt, where receipts are kept.
-    pub(crate) fn end(mut self, ending: Ending) -> Option<Receipt> {
-        self.write(ending);
-        self.receipt.take()
-    }
-
-    fn write(&mut self, ending: Ending) {
-        self.ended = true;
-        let totals = &self.journal.inner.totals;
-        if self.valid
-            && ending
-                .whole_status()
-                .is_some_and(|status| (200..=299).contains(&status))
-        {
-            totals.accepted.fetch_add(1, Ordering::SeqCst);
-        }
-        if let Some(receipt) = &mut self.receipt {
-            receipt.end_us = Some(self.journal.now_us());
-            receipt.ending = Some(ending);
-            self.journal.write_ending(receipt);
-        }
-        totals.ended.fetch_add(1, Ordering::SeqCst);
-        self.tell(Moment::End);
-    }
-
-    fn tell(&self, moment: Moment) {
-        if let Some(receipt) = &self.receipt {
-            let observers = self
-                .journal
-                .inner
-                .observers
-                .read()
-                .unwrap_or_else(PoisonError::into_inner);
-            for observer in observers.iter() {
-                observer(receipt, moment);
-            }
-        }
-        self.journal.inner.changed.send_modify(|count| *count += 1);
-    }
-}
-
-impl Drop for OpenRequest {
-    fn drop(&mut self) {
-        if !self.ended {
-            self.write(Ending::Stopped);
-        }
     }
 }

@@ -4,14 +4,16 @@
 //! script is asked only when the signature is valid: a badly signed request is answered 401 and
 //! never counts as received.
 
+mod log;
+mod receipts;
+
 use std::net::SocketAddr;
 
 use chrono::Utc;
-use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use crate::behavior::{Behavior, Next, Played};
-use crate::journal::{Arrival, Counts, Ending, Journal, Receipt, SignatureCheck, UncheckedReason};
+use crate::journal::{Arrival, Ending, Journal, Receipt, SignatureCheck, UncheckedReason};
 use crate::peer::{Gone, Peer};
 use crate::request::{self, Head, Incoming, Request};
 use crate::script::{Script, Seen};
@@ -58,7 +60,7 @@ pub(crate) async fn serve(context: &Context, peer: &mut Peer) -> Next {
             return webhook(context, peer, &request, head, (ordinal, signature)).await;
         }
         (_, Some(reason)) => refuse(peer, reason).await,
-        (Route::Receipts(query), None) => receipts(context, peer, query).await,
+        (Route::Receipts(query), None) => receipts::list(&context.journal, peer, query).await,
         (Route::Health, None) => tell(peer, 200, "{\"status\":\"ok\"}\n").await,
         (Route::WrongMethod, None) => tell(peer, 405, "{\"error\":\"wrong method\"}\n").await,
         (Route::Unknown, None) => tell(peer, 404, "{\"error\":\"no such route\"}\n").await,
@@ -158,7 +160,7 @@ async fn webhook(
         (None, _) => Behavior::answer(401).play(peer).await,
     };
     if let Some(receipt) = open.end(played.ending) {
-        log(&receipt);
+        log::ended(&receipt);
     }
     next(head, played.next)
 }
@@ -201,67 +203,4 @@ async fn tell(peer: &mut Peer, status: u16, body: &str) -> Result<Next, Gone> {
     peer.send(&wire::whole_with(status, &[], body.as_bytes()))
         .await?;
     Ok(Next::Again)
-}
-
-/// The answer of `GET /receipts`.
-#[derive(Serialize)]
-struct Page {
-    /// How many of the oldest receipts are no longer kept.
-    dropped: u64,
-    counts: Counts,
-    receipts: Vec<Receipt>,
-}
-
-async fn receipts(context: &Context, peer: &mut Peer, query: &str) -> Result<Next, Gone> {
-    let since = query
-        .split('&')
-        .find_map(|pair| pair.strip_prefix("since="));
-    let Ok(since) = since.unwrap_or("0").parse() else {
-        return tell(peer, 400, "{\"error\":\"since is not a number\"}\n").await;
-    };
-    let journal = &context.journal;
-    let page = Page {
-        dropped: journal.dropped(),
-        counts: journal.counts(),
-        receipts: journal.receipts_since(since),
-    };
-    let mut body = serde_json::to_string(&page).expect("receipts are plain data");
-    body.push('\n');
-    tell(peer, 200, &body).await
-}
-
-/// One line per request, when it has ended.
-fn log(receipt: &Receipt) {
-    let id = receipt.webhook_id.as_deref().unwrap_or("-");
-    let attempt = receipt
-        .attempt
-        .map_or_else(|| "-".to_owned(), |attempt| attempt.to_string());
-    let signature = match &receipt.signature {
-        SignatureCheck::Valid => "valid".to_owned(),
-        SignatureCheck::Invalid { reason } => format!("invalid, {reason}"),
-        SignatureCheck::Unchecked { reason } => format!("unchecked, {reason}"),
-    };
-    let behavior = receipt.behavior.as_ref().map_or("refuse", Behavior::kind);
-    let status = receipt.ending.as_ref().and_then(Ending::whole_status);
-    let answer = match (&receipt.ending, status) {
-        (_, Some(status)) => status.to_string(),
-        (Some(ending), None) => format!("{ending:?}"),
-        (None, None) => "-".to_owned(),
-    };
-    let elapsed_ms = receipt
-        .end_us
-        .unwrap_or(receipt.begin_us)
-        .saturating_sub(receipt.head_us)
-        / 1000;
-    tracing::info!(
-        event.id = id,
-        event.ordinal = receipt.ordinal,
-        attempt,
-        signature,
-        behavior,
-        answer,
-        bytes = receipt.bytes,
-        elapsed_ms,
-        "attempt {attempt}: {answer} after {elapsed_ms} ms"
-    );
 }

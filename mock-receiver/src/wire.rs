@@ -1,5 +1,10 @@
 //! The text of answers: heads and the small JSON bodies.
 
+/// The status of a behavior that names none.
+pub(crate) fn status_default() -> u16 {
+    200
+}
+
 /// The body of a whole answer to a webhook request.
 pub(crate) fn body(status: u16) -> &'static str {
     match status {

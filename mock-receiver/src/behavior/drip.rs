@@ -7,8 +7,13 @@ use crate::peer::{Gone, Peer};
 use crate::wire;
 
 /// An hour at the default pace.
-pub(super) const BYTES_DEFAULT: u32 = 3_600;
-pub(super) const EVERY_MS_DEFAULT: u64 = 1_000;
+pub(super) fn bytes_default() -> u32 {
+    3_600
+}
+
+pub(super) fn every_ms_default() -> u64 {
+    1_000
+}
 
 pub(super) async fn play(
     peer: &mut Peer,

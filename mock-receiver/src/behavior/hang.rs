@@ -7,7 +7,9 @@ use crate::journal::Ending;
 use crate::peer::{Gone, Peer};
 
 /// Longer than any sender should wait.
-pub(super) const HOLD_MS_DEFAULT: u64 = 300_000;
+pub(super) fn hold_ms_default() -> u64 {
+    300_000
+}
 
 pub(super) async fn play(peer: &mut Peer, hold_ms: u64) -> Result<Played, Gone> {
     let ending = match peer.pause(Duration::from_millis(hold_ms)).await {

@@ -5,7 +5,9 @@ use super::Played;
 use crate::peer::{Gone, Peer};
 use crate::wire;
 
-pub(super) const BYTES_DEFAULT: u32 = 1024 * 1024;
+pub(super) fn bytes_default() -> u32 {
+    1024 * 1024
+}
 
 const LINE_BYTES: u32 = 64;
 const LINES_AT_A_TIME: u32 = 256;

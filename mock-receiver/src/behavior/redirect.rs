@@ -5,6 +5,11 @@ use super::Played;
 use crate::peer::{Gone, Peer};
 use crate::wire;
 
+/// The one that asks for the same method again.
+pub(super) fn status_default() -> u16 {
+    307
+}
+
 pub(super) async fn play(peer: &mut Peer, status: u16, location: &str) -> Result<Played, Gone> {
     peer.send(&wire::whole(status, &[("location", location)]))
         .await?;

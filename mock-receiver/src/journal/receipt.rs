@@ -52,8 +52,7 @@ pub struct Receipt {
 impl Receipt {
     /// Whether the request was properly signed and got a whole 2xx answer: the receiver took it.
     pub fn is_accepted(&self) -> bool {
-        let status = self.ending.as_ref().and_then(Ending::whole_status);
-        self.signature.is_valid() && status.is_some_and(|status| (200..=299).contains(&status))
+        self.signature.is_valid() && self.ending.as_ref().is_some_and(Ending::is_success)
     }
 }
 
@@ -141,6 +140,12 @@ impl Ending {
             Self::Answered { status } | Self::AnsweredThenReset { status } => Some(*status),
             _ => None,
         }
+    }
+
+    /// Whether a whole answer with a 2xx status was handed to the network.
+    pub fn is_success(&self) -> bool {
+        self.whole_status()
+            .is_some_and(|status| (200..=299).contains(&status))
     }
 }
 
