@@ -68,14 +68,21 @@ fn every_relative_link_leads_somewhere() {
 
 #[test]
 fn every_setting_has_a_row_in_the_readme() {
-    let names: Vec<&str> = SETTINGS.iter().map(|setting| setting.name).collect();
-    assert_clean(without_row(&Tree::read(), &names));
+    let tree = Tree::read();
+    let names = [settings_of_dispatcher(), settings_of_receiver(&tree)].concat();
+    assert_clean(without_row(&tree, &names));
 }
 
 #[test]
 fn compose_passes_only_settings_that_exist() {
-    let names: Vec<&str> = SETTINGS.iter().map(|setting| setting.name).collect();
-    assert_clean(unknown_in_compose(&Tree::read(), &names));
+    let tree = Tree::read();
+    let mut findings = unknown_in_compose(&tree, "dispatcher", &settings_of_dispatcher());
+    findings.extend(unknown_in_compose(
+        &tree,
+        "mock-receiver",
+        &settings_of_receiver(&tree),
+    ));
+    assert_clean(findings);
 }
 
 #[test]
@@ -85,6 +92,28 @@ fn the_top_level_has_no_stranger() {
 
 fn assert_clean(findings: Vec<String>) {
     assert!(findings.is_empty(), "\n{}\n", findings.join("\n"));
+}
+
+fn settings_of_dispatcher() -> Vec<&'static str> {
+    SETTINGS.iter().map(|setting| setting.name).collect()
+}
+
+/// Its table is its own affair, so the names are read off the source: quoted capitals.
+fn settings_of_receiver(tree: &Tree) -> Vec<&str> {
+    let source = tree.text("mock-receiver/src/config.rs");
+    let table = source
+        .split("const SETTINGS")
+        .nth(1)
+        .and_then(|rest| rest.split("];").next());
+    let quoted = table.unwrap_or_default().split('"').skip(1).step_by(2);
+    let capital =
+        |text: &&str| text.len() > 3 && text.chars().all(|c| c == '_' || c.is_uppercase());
+    let names: Vec<&str> = quoted.filter(capital).collect();
+    assert!(
+        names.contains(&"FAILURE_RATE"),
+        "the receiver's table of settings was not found"
+    );
+    names
 }
 
 fn too_long(tree: &Tree) -> Vec<String> {
@@ -143,13 +172,12 @@ fn without_row(tree: &Tree, settings: &[&str]) -> Vec<String> {
         .collect()
 }
 
-/// Looks at the lines between `dispatcher:` and the next service.
-fn unknown_in_compose(tree: &Tree, settings: &[&str]) -> Vec<String> {
+/// Looks at the lines between the service's name and the next service.
+fn unknown_in_compose(tree: &Tree, service: &str, settings: &[&str]) -> Vec<String> {
     let compose = tree.text("docker-compose.yml");
-    let service = compose
-        .lines()
-        .enumerate()
-        .skip_while(|(_, line)| *line != "  dispatcher:");
+    let start = format!("  {service}:");
+    let lines = compose.lines().enumerate();
+    let service = lines.skip_while(|(_, line)| *line != start);
     let service = service.skip(1).take_while(|(_, line)| !is_service(line));
     let environment = service
         .skip_while(|(_, line)| line.trim() != "environment:")

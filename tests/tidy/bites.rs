@@ -171,7 +171,7 @@ fn an_unknown_name_in_compose_is_found() {
                    BNID: x\n    ports: []\n  other:\n    environment:\n      ELSE: x\n";
     let tree = Tree::of(&[("docker-compose.yml", compose)]);
     assert_found(
-        unknown_in_compose(&tree, &["BIND"]),
+        unknown_in_compose(&tree, "dispatcher", &["BIND"]),
         &["docker-compose.yml:6"],
     );
 }
