@@ -78,7 +78,7 @@ enum Server {
     Given,
     Started(Cluster),
     #[cfg(feature = "docker")]
-    Container(container::Server),
+    Container(Box<container::Server>),
 }
 
 impl Postgres {
@@ -322,7 +322,7 @@ async fn in_container() -> Result<Postgres, FailedWay> {
     Ok(Postgres {
         origin: format!("container: {image}, {durability}"),
         admin_url,
-        server: Server::Container(server),
+        server: Server::Container(Box::new(server)),
     })
 }
 

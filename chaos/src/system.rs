@@ -11,6 +11,10 @@ use std::time::Duration;
 
 #[cfg(feature = "docker")]
 mod container;
+#[cfg(feature = "docker")]
+pub(crate) mod engine;
+#[cfg(feature = "docker")]
+mod image;
 pub(crate) mod last_will;
 mod port;
 mod probe;

@@ -220,6 +220,10 @@ impl Drop for Cluster {
 }
 
 impl Cluster {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a drop cannot await the end of the server"
+    )]
     fn ended_after_a_step(&mut self) -> bool {
         let ended = !matches!(self.child.try_wait(), Ok(None));
         if !ended {

@@ -39,9 +39,8 @@ impl LastWill {
 impl Drop for LastWill {
     fn drop(&mut self) {
         if let Some(mut pipe) = self.shell.stdin.take() {
-            if pipe.write_all(REVOKED).is_err() {
-                // Nobody reads any more: the shell is gone.
-            }
+            // Where nobody reads any more, the shell is gone and there is nothing to revoke.
+            let _said = pipe.write_all(REVOKED);
         }
         let _reaped = self.shell.wait();
     }
