@@ -83,7 +83,14 @@ pub struct ConfigError {
 
 impl Display for ConfigError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&self.problems.join("\n"))
+        write!(
+            formatter,
+            "{} of the settings cannot be used",
+            self.problems.len()
+        )?;
+        self.problems
+            .iter()
+            .try_for_each(|problem| write!(formatter, "\n  {problem}"))
     }
 }
 
@@ -142,8 +149,7 @@ impl Config {
                 ""
             );
         }
-        help += "  RUST_LOG          what is logged\n                    [default: info]\n";
-        help
+        help + "  RUST_LOG          what is logged\n                    [default: info]\n"
     }
 }
 
@@ -153,7 +159,7 @@ struct Reader<L> {
 }
 
 impl<L: Fn(&str) -> Option<String>> Reader<L> {
-    /// The text of a setting. Set but blank is a mistake somewhere, not a wish for the default.
+    /// The text of a setting, or its default when it is not set at all.
     fn text(&self, name: &str) -> String {
         let default = SETTINGS
             .iter()

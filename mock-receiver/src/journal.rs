@@ -108,8 +108,8 @@ impl Journal {
     /// Every kept receipt whose `seq` is greater than `seq`, in the order of begin.
     pub fn receipts_since(&self, seq: u64) -> Vec<Receipt> {
         let state = self.state();
-        let first = state.dropped + 1;
-        let skip = usize::try_from((seq + 1).saturating_sub(first)).unwrap_or(usize::MAX);
+        // The first one that is kept has the number `dropped + 1`.
+        let skip = usize::try_from(seq.saturating_sub(state.dropped)).unwrap_or(usize::MAX);
         state.receipts.iter().skip(skip).cloned().collect()
     }
 

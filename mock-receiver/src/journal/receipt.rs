@@ -1,5 +1,6 @@
 //! One receipt: what arrived, what was played, how it ended.
 
+use std::fmt;
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
@@ -146,6 +147,24 @@ impl Ending {
     pub fn is_success(&self) -> bool {
         self.whole_status()
             .is_some_and(|status| (200..=299).contains(&status))
+    }
+}
+
+impl fmt::Display for Ending {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Answered { status } => write!(formatter, "answered {status}"),
+            Self::AnsweredThenReset { status } => {
+                write!(formatter, "answered {status}, then reset")
+            }
+            Self::Reset => formatter.write_str("reset"),
+            Self::Closed => formatter.write_str("closed without an answer"),
+            Self::BrokenOff => formatter.write_str("closed in the middle of an answer"),
+            Self::HungUntilPeerClosed => formatter.write_str("hung until the peer closed"),
+            Self::HungUntilBound => formatter.write_str("hung until the bound"),
+            Self::PeerClosed => formatter.write_str("peer gone before the answer"),
+            Self::Stopped => formatter.write_str("stopped"),
+        }
     }
 }
 

@@ -1,0 +1,177 @@
+//! Which behavior a request gets.
+
+use std::collections::BTreeMap;
+
+use mock_receiver::script::Demo;
+use mock_receiver::{Behavior, BehaviorError, RetryAfter, Seen};
+
+const DEMO: Demo = Demo {
+    seed: 0x5eed,
+    failure_rate: 0.7,
+    delay_ms_max: 5000,
+    hang_rate: 0.08,
+    hang_ms_max: 60_000,
+};
+
+fn seen(ordinal: u64, attempt: u32) -> Seen {
+    Seen {
+        ordinal: Some(ordinal),
+        attempt: Some(attempt),
+        id: "any".into(),
+        arrival: 1,
+    }
+}
+
+fn draws(demo: Demo) -> BTreeMap<(u64, u32), Behavior> {
+    let keys = (0..2000).flat_map(|ordinal| (1..=5).map(move |attempt| (ordinal, attempt)));
+    keys.map(|(ordinal, attempt)| ((ordinal, attempt), demo.draw(&seen(ordinal, attempt))))
+        .collect()
+}
+
+#[test]
+fn a_seed_repeats_its_draws_in_any_order_and_another_seed_does_not() {
+    let forward = draws(DEMO);
+    for (&(ordinal, attempt), behavior) in forward.iter().rev() {
+        assert_eq!(DEMO.draw(&seen(ordinal, attempt)), *behavior);
+    }
+    assert_ne!(
+        forward,
+        draws(Demo {
+            seed: 0x5eee,
+            ..DEMO
+        })
+    );
+}
+
+#[test]
+fn without_an_ordinal_the_id_decides_and_without_an_attempt_the_arrivals() {
+    let by_id = |id: &str, attempt, arrival| {
+        DEMO.draw(&Seen {
+            ordinal: None,
+            attempt,
+            id: id.into(),
+            arrival,
+        })
+    };
+    assert_eq!(by_id("a", Some(3), 1), by_id("a", Some(3), 9));
+    assert_eq!(by_id("a", Some(3), 1), by_id("a", None, 3));
+    assert_ne!(by_id("a", Some(3), 1), by_id("b", Some(3), 1));
+}
+
+/// The draws are fixed by the seed, so the shares are too: the bounds only say how near the rates
+/// a draw of ten thousand should be (three deviations are 0.014).
+#[test]
+fn the_shares_are_those_of_the_rates() {
+    let draws = draws(DEMO);
+    let share = |wanted: fn(&Behavior) -> bool, of: fn(&Behavior) -> bool| {
+        let all = draws.values().filter(|behavior| of(behavior)).count();
+        let found = draws
+            .values()
+            .filter(|behavior| of(behavior) && wanted(behavior))
+            .count();
+        found as f64 / all as f64
+    };
+    let hangs = |behavior: &Behavior| matches!(behavior, Behavior::Hang { hold_ms: 60_000 });
+    let answers = |behavior: &Behavior| behavior.status().is_some();
+    let fails = |behavior: &Behavior| behavior.status().is_some_and(|status| status != 200);
+    let slow = |behavior: &Behavior| matches!(behavior, Behavior::Answer { after_ms, .. } if *after_ms > 2500);
+    for (share, rate) in [
+        (share(hangs, |_| true), 0.08),
+        (share(fails, answers), 0.7),
+        (share(slow, answers), 0.5),
+        (share(|behavior| behavior.status() == Some(500), fails), 0.8),
+    ] {
+        assert!((share - rate).abs() < 0.02, "{share} instead of {rate}");
+    }
+}
+
+#[test]
+fn one_knob_does_not_move_the_draws_of_the_others() {
+    let hanging = draws(DEMO);
+    let answering = draws(Demo {
+        hang_rate: 0.0,
+        ..DEMO
+    });
+    for (key, behavior) in &hanging {
+        if !matches!(behavior, Behavior::Hang { .. }) {
+            assert_eq!(behavior, &answering[key]);
+        }
+    }
+}
+
+#[test]
+fn the_extremes_of_the_rates_hold() {
+    let all = |demo: Demo, wanted: fn(&Behavior) -> bool| draws(demo).values().all(wanted);
+    let calm = Demo {
+        failure_rate: 0.0,
+        hang_rate: 0.0,
+        delay_ms_max: 0,
+        ..DEMO
+    };
+    assert!(all(calm, |behavior| *behavior == Behavior::answer(200)));
+    assert!(all(
+        Demo {
+            failure_rate: 1.0,
+            ..calm
+        },
+        |behavior| behavior.status() != Some(200)
+    ));
+    let hung = Demo {
+        hang_rate: 1.0,
+        ..DEMO
+    };
+    assert!(all(hung, |behavior| matches!(
+        behavior,
+        Behavior::Hang { .. }
+    )));
+}
+
+#[test]
+fn every_kind_is_named_parses_by_its_name_and_survives_a_round_trip() {
+    for (kind, about) in Behavior::CATALOG {
+        assert!(!about.is_empty());
+        let parameters = match kind {
+            "answer" => r#","status":503,"retry_after":{"seconds":3}"#,
+            "redirect" => r#","location":"http://127.0.0.1/""#,
+            _ => "",
+        };
+        let behavior = Behavior::parse(&format!(r#"{{"kind":"{kind}"{parameters}}}"#)).unwrap();
+        assert_eq!(behavior.kind(), kind);
+        let text = serde_json::to_string(&behavior).unwrap();
+        assert_eq!(Behavior::parse(&text).unwrap(), behavior, "{text}");
+    }
+}
+
+#[test]
+fn the_text_form_is_the_documented_one() {
+    let text = r#"{"kind":"answer","status":500,"after_ms":0}"#;
+    assert_eq!(Behavior::parse(text).unwrap(), Behavior::answer(500));
+    assert_eq!(serde_json::to_string(&Behavior::answer(500)).unwrap(), text);
+    let text = r#"{"kind":"answer","status":429,"retry_after":{"date_in":-5},"after_ms":7}"#;
+    let retry_after = Some(RetryAfter::DateIn(-5));
+    let behavior = Behavior::Answer {
+        status: 429,
+        retry_after,
+        after_ms: 7,
+    };
+    assert_eq!(Behavior::parse(text).unwrap(), behavior);
+}
+
+#[test]
+fn a_behavior_that_no_wire_can_carry_is_refused() {
+    let parse = |text: &str| Behavior::parse(text).unwrap_err();
+    assert!(matches!(
+        parse(r#"{"kind":"sulk"}"#),
+        BehaviorError::Syntax(_)
+    ));
+    assert!(matches!(
+        parse(r#"{"kind":"hang","for":1}"#),
+        BehaviorError::Syntax(_)
+    ));
+    assert!(matches!(
+        parse(r#"{"kind":"answer","status":99}"#),
+        BehaviorError::Status(99)
+    ));
+    let split = r#"{"kind":"redirect","location":"x\r\nset-cookie: y"}"#;
+    assert!(matches!(parse(split), BehaviorError::Header(_)));
+}
