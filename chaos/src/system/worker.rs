@@ -66,7 +66,8 @@ impl Started {
                 });
             }
             why = match timeout(within, status_of(self.bind, "/readyz")).await {
-                Ok(Ok(200)) => return Ok(()),
+                // Somebody else on the port must not pass for a worker that has ended.
+                Ok(Ok(200)) if self.exit().is_none() => return Ok(()),
                 Ok(Ok(status)) => format!("GET /readyz answers {status}"),
                 Ok(Err(error)) => format!("GET /readyz: {error}"),
                 Err(_) => "GET /readyz hangs".to_owned(),
