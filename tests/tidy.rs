@@ -1,4 +1,4 @@
-//! The house rules that neither compiler nor clippy can see, each as a test that names file and line.
+//! The house rules that neither compiler nor clippy can see, each a test that names file and line.
 //!
 //! What: who may import whom, how long a file may get, words that are never written, numbering of
 //! migrations and decisions, links, settings without a README row, strangers at the top level.

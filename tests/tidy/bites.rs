@@ -1,4 +1,4 @@
-//! Each rule over a tree of a few made-up lines that breaks it: a rule that cannot fail proves nothing.
+//! Each rule over a few made-up lines that break it: a rule that cannot fail proves nothing.
 
 use super::tree::Tree;
 use super::{FILE_LINES_MAX, decisions, imports, links, migrations, strangers};
@@ -167,8 +167,8 @@ fn a_setting_without_a_row_is_found() {
 
 #[test]
 fn an_unknown_name_in_compose_is_found() {
-    let compose = "services:\n  dispatcher:\n    environment:\n      BIND: x\n      # why: y\n      \
-                   BNID: x\n    ports: []\n  other:\n    environment:\n      ELSE: x\n";
+    let compose = "services:\n  dispatcher:\n    environment:\n      BIND: x\n      # why: y\n\
+                   \x20     BNID: x\n    ports: []\n  other:\n    environment:\n      ELSE: x\n";
     let tree = Tree::of(&[("docker-compose.yml", compose)]);
     assert_found(
         unknown_in_compose(&tree, "dispatcher", &["BIND"]),

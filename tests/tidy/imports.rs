@@ -33,7 +33,7 @@ const RULES: &[Rule] = &[
         within: &["chaos/src/"],
         except: &["chaos/src/sim"],
         names: &["dispatcher"],
-        why: "the real tier sees HTTP, a process and a database address, so it can test another product",
+        why: "the real tier sees HTTP, a process and a database: it can test another product",
     },
     Rule {
         within: &["dispatcher/src/"],

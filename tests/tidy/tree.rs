@@ -68,7 +68,7 @@ pub(super) fn without_tests(text: &str) -> &str {
     start.map_or(text, |at| &text[..at])
 }
 
-/// The lines of a Rust text with their numbers, without comments and the contents of string literals.
+/// The lines of a Rust text with their numbers, without comments and what string literals hold.
 pub(super) fn code(text: &str) -> impl Iterator<Item = (usize, String)> + '_ {
     (1..).zip(text.lines().map(code_of_line))
 }
