@@ -2,8 +2,8 @@
 //! the raw socket.
 //!
 //! Each behavior is one file with one `play`. A new one needs its file, its variant, its arm in
-//! `Behavior::play` here, and its name and row in `form.rs`. A behavior must not look at the request
-//! and must not draw: which one a request gets is the script's decision alone.
+//! `Behavior::play` here, and its name and row in `form.rs`. A behavior must not look at the
+//! request and must not draw: which one a request gets is the script's decision alone.
 
 mod answer;
 mod bad_chunking;

@@ -30,7 +30,7 @@ pub struct Secrets {
     keys: Vec<Hmac<Sha256>>,
 }
 
-/// Why a text is not a list of secrets. The secret itself is never part of the message.
+/// Why a text is not a list of secrets. It never shows the secret itself.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SecretsError {
     /// An entry of the list is empty.
