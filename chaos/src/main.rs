@@ -1,2 +1,47 @@
-//! chaos
-fn main() {}
+//! The harness's command line: arguments in, exit code out, nothing else.
+
+use std::process::ExitCode;
+
+use chaos::command::{self, Cli, Command};
+use clap::Parser as _;
+use clap::error::ErrorKind;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // A closed pipe is no reason for another exit code.
+            let _ = error.print();
+            let asked = matches!(
+                error.kind(),
+                ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
+            );
+            return ExitCode::from(if asked { 0 } else { command::EXIT_USAGE });
+        }
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: starting the runtime: {error}");
+            return ExitCode::from(command::EXIT_ENVIRONMENT);
+        }
+    };
+    ExitCode::from(runtime.block_on(dispatch(cli)))
+}
+
+async fn dispatch(cli: Cli) -> u8 {
+    match cli.command {
+        None => command::run(cli.run).await,
+        Some(Command::Run(args)) => command::run(args).await,
+        Some(Command::Up(args)) => match chaos::up::up(args).await {
+            Ok(()) => 0,
+            Err(error) => {
+                eprintln!("error: {error:#}");
+                command::EXIT_ENVIRONMENT
+            }
+        },
+    }
+}

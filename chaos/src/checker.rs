@@ -1,0 +1,401 @@
+//! The checkers: pure functions of the history, three verdicts each, and how the verdicts merge.
+//!
+//! A checker does no IO and trusts no word of the dispatcher where a client or a receiver can tell.
+//! Nothing seen is *unknown*, never a pass; each says how much it examined; each violation names the
+//! lines of the history that prove it.
+
+pub mod attempts;
+pub mod backoff;
+pub mod coverage;
+pub mod dead_letters;
+pub mod duplicates;
+pub mod idempotency;
+pub mod liveness;
+pub mod no_loss;
+pub mod no_phantom;
+pub mod payload;
+pub mod right_target;
+pub mod signature;
+pub mod state_agrees;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use serde::{Deserialize, Serialize};
+
+use crate::history::History;
+use crate::history::facts::Facts;
+
+/// Violations that a verdict shows at most; the number of all is always given.
+pub const WITNESSES_MAX: usize = 5;
+
+/// What a checker says of a history.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "verdict", rename_all = "snake_case")]
+pub enum Verdict {
+    /// Everything examined keeps the invariant.
+    Valid {
+        /// How many things were examined.
+        examined: u64,
+        /// What was seen, in a few words.
+        note: String,
+    },
+    /// Something breaks the invariant.
+    Invalid {
+        /// How many things were examined.
+        examined: u64,
+        /// How many of them break it.
+        violations: u64,
+        /// The first of them.
+        witnesses: Vec<Witness>,
+    },
+    /// The history cannot tell.
+    Unknown {
+        /// How many things were examined.
+        examined: u64,
+        /// Why it cannot.
+        why: String,
+    },
+}
+
+/// The lines of the history that prove a violation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Witness {
+    /// What is wrong.
+    pub what: String,
+    /// The `seq` of each line that shows it.
+    pub seqs: Vec<u64>,
+}
+
+impl Witness {
+    /// A violation, and the lines that prove it.
+    #[must_use]
+    pub fn new(what: String, seqs: impl IntoIterator<Item = u64>) -> Witness {
+        Witness {
+            what,
+            seqs: seqs.into_iter().collect(),
+        }
+    }
+}
+
+impl Verdict {
+    /// True when the invariant is broken.
+    #[must_use]
+    pub const fn is_invalid(&self) -> bool {
+        matches!(self, Verdict::Invalid { .. })
+    }
+
+    /// True when the invariant holds.
+    #[must_use]
+    pub const fn is_valid(&self) -> bool {
+        matches!(self, Verdict::Valid { .. })
+    }
+
+    /// One word: `valid`, `INVALID` or `unknown`.
+    #[must_use]
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Verdict::Valid { .. } => "valid",
+            Verdict::Invalid { .. } => "INVALID",
+            Verdict::Unknown { .. } => "unknown",
+        }
+    }
+
+    /// How many things were examined.
+    #[must_use]
+    pub const fn examined(&self) -> u64 {
+        match self {
+            Verdict::Valid { examined, .. }
+            | Verdict::Invalid { examined, .. }
+            | Verdict::Unknown { examined, .. } => *examined,
+        }
+    }
+}
+
+/// Gathers what a checker examined and what it found broken.
+#[derive(Debug, Default)]
+pub struct Examination {
+    examined: u64,
+    violations: u64,
+    witnesses: Vec<Witness>,
+    doubt: Option<String>,
+}
+
+impl Examination {
+    /// One more thing was looked at.
+    pub fn saw_one(&mut self) {
+        self.examined += 1;
+    }
+
+    /// Something breaks the invariant.
+    pub fn broken(&mut self, what: String, seqs: impl IntoIterator<Item = u64>) {
+        self.violations += 1;
+        if self.witnesses.len() < WITNESSES_MAX {
+            self.witnesses.push(Witness::new(what, seqs));
+        }
+    }
+
+    /// Something keeps the history from telling, unless a violation is found.
+    pub fn doubt(&mut self, why: String) {
+        self.doubt.get_or_insert(why);
+    }
+
+    /// The verdict: broken before doubtful, and nothing examined is unknown.
+    #[must_use]
+    pub fn verdict(self, nothing: &str, note: String) -> Verdict {
+        let Examination {
+            examined,
+            violations,
+            witnesses,
+            doubt,
+        } = self;
+        if violations > 0 {
+            return Verdict::Invalid {
+                examined,
+                violations,
+                witnesses,
+            };
+        }
+        if let Some(why) = doubt {
+            return Verdict::Unknown { examined, why };
+        }
+        if examined == 0 {
+            return Verdict::Unknown {
+                examined,
+                why: nothing.to_owned(),
+            };
+        }
+        Verdict::Valid { examined, note }
+    }
+}
+
+/// What a broken invariant means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// Something happened that must never happen.
+    Safety,
+    /// Something that must happen did not within its bound.
+    Liveness,
+    /// The run did not test what it set out to test.
+    Coverage,
+}
+
+/// A checker, as the register lists it.
+#[derive(Clone, Copy)]
+pub struct Checker {
+    /// Its name.
+    pub name: &'static str,
+    /// The invariant, in a sentence.
+    pub invariant: &'static str,
+    /// What breaking it means.
+    pub kind: Kind,
+    /// The function itself.
+    pub check: fn(&Facts<'_>) -> Verdict,
+}
+
+/// Every checker, in the order of the report.
+pub const CHECKERS: &[Checker] = &[
+    no_loss::CHECKER,
+    no_phantom::CHECKER,
+    payload::CHECKER,
+    right_target::CHECKER,
+    signature::CHECKER,
+    state_agrees::CHECKER,
+    attempts::CHECKER,
+    backoff::CHECKER,
+    dead_letters::CHECKER,
+    duplicates::CHECKER,
+    idempotency::CHECKER,
+    liveness::CHECKER,
+    coverage::CHECKER,
+];
+
+/// What one checker said.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finding {
+    /// The checker's name.
+    pub checker: String,
+    /// The invariant, in a sentence.
+    pub invariant: String,
+    /// What breaking it means.
+    pub kind: Kind,
+    /// What it said.
+    #[serde(flatten)]
+    pub verdict: Verdict,
+}
+
+/// Runs every checker. One that panics is unknown: it has not said anything.
+#[must_use]
+pub fn check_all(history: &History) -> Vec<Finding> {
+    let facts = Facts::of(history);
+    CHECKERS
+        .iter()
+        .map(|checker| run_one(checker, &facts))
+        .collect()
+}
+
+fn run_one(checker: &Checker, facts: &Facts<'_>) -> Finding {
+    let verdict = catch_unwind(AssertUnwindSafe(|| (checker.check)(facts))).unwrap_or_else(|_| {
+        Verdict::Unknown {
+            examined: 0,
+            why: "the checker panicked".to_owned(),
+        }
+    });
+    Finding {
+        checker: checker.name.to_owned(),
+        invariant: checker.invariant.to_owned(),
+        kind: checker.kind,
+        verdict,
+    }
+}
+
+/// All findings in one word, with its exit code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Overall {
+    /// Every checker says valid.
+    Pass,
+    /// A safety invariant is broken.
+    Unsafe,
+    /// A liveness invariant is broken, and no safety invariant is.
+    Stuck,
+    /// Nothing is broken, and something could not be told.
+    Unknown,
+}
+
+impl Overall {
+    /// Merges the findings: broken safety first, then liveness, then doubt.
+    #[must_use]
+    pub fn merge(findings: &[Finding]) -> Overall {
+        let broken = |kind| {
+            findings
+                .iter()
+                .any(|f| f.kind == kind && f.verdict.is_invalid())
+        };
+        if broken(Kind::Safety) {
+            Overall::Unsafe
+        } else if broken(Kind::Liveness) {
+            Overall::Stuck
+        } else if findings.is_empty() || !findings.iter().all(|f| f.verdict.is_valid()) {
+            Overall::Unknown
+        } else {
+            Overall::Pass
+        }
+    }
+
+    /// The exit code of a run that ends so.
+    #[must_use]
+    pub const fn exit_code(self) -> u8 {
+        match self {
+            Overall::Pass => 0,
+            Overall::Unsafe => 1,
+            Overall::Unknown => 2,
+            Overall::Stuck => 3,
+        }
+    }
+
+    /// The word of the last line.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Overall::Pass => "pass",
+            Overall::Unsafe => "unsafe",
+            Overall::Unknown => "unknown",
+            Overall::Stuck => "stuck",
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod sample;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn finding(kind: Kind, verdict: Verdict) -> Finding {
+        Finding {
+            checker: "c".into(),
+            invariant: "i".into(),
+            kind,
+            verdict,
+        }
+    }
+
+    #[test]
+    fn safety_outweighs_liveness_outweighs_doubt_and_doubt_is_no_pass() {
+        let valid = || Verdict::Valid {
+            examined: 1,
+            note: String::new(),
+        };
+        let invalid = || Verdict::Invalid {
+            examined: 1,
+            violations: 1,
+            witnesses: vec![],
+        };
+        let unknown = || Verdict::Unknown {
+            examined: 0,
+            why: String::new(),
+        };
+        let cases = [
+            (vec![finding(Kind::Safety, valid())], 0),
+            (
+                vec![
+                    finding(Kind::Liveness, invalid()),
+                    finding(Kind::Safety, invalid()),
+                ],
+                1,
+            ),
+            (
+                vec![
+                    finding(Kind::Liveness, invalid()),
+                    finding(Kind::Safety, unknown()),
+                ],
+                3,
+            ),
+            (
+                vec![
+                    finding(Kind::Coverage, unknown()),
+                    finding(Kind::Safety, valid()),
+                ],
+                2,
+            ),
+            (vec![], 2),
+        ];
+        for (findings, code) in cases {
+            assert_eq!(Overall::merge(&findings).exit_code(), code, "{findings:?}");
+        }
+    }
+
+    #[test]
+    fn a_checker_that_panics_says_unknown() {
+        let checker = Checker {
+            name: "bad",
+            invariant: "",
+            kind: Kind::Safety,
+            check: |_| panic!("as a test"),
+        };
+        let finding = run_one(&checker, &Facts::default());
+        assert_eq!(finding.verdict.word(), "unknown");
+    }
+
+    #[test]
+    fn an_empty_history_is_unknown_to_every_checker() {
+        for checker in CHECKERS {
+            let verdict = (checker.check)(&Facts::default());
+            assert_eq!(verdict.word(), "unknown", "{}", checker.name);
+        }
+    }
+
+    #[test]
+    fn a_whole_and_honest_history_is_valid_to_every_checker() {
+        for finding in check_all(&sample::Sample::default().history()) {
+            assert!(
+                finding.verdict.is_valid(),
+                "{}: {:?}",
+                finding.checker,
+                finding.verdict
+            );
+        }
+    }
+}

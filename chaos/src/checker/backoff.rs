@@ -1,0 +1,221 @@
+//! The gap before each attempt, as seen from the receivers, lies within the bounds of the retry rule.
+//!
+//! Lower bound: always, except where a kill may have kept the failure from being settled; then the
+//! next attempt is due at once. Upper bound: only outside fault windows, with a slack for the queue.
+//! A gap is measured from begin to begin, because the receiver's stamp of an end may be late.
+
+use super::{Checker, Examination, Kind, Verdict};
+use crate::history::facts::{EventFacts, Facts, FaultFacts, ReceiptFacts, WORKER_KILL};
+use crate::profile::Settings;
+
+/// The register's entry.
+pub const CHECKER: Checker = Checker {
+    name: "backoff",
+    invariant: "the gap after the n-th failure is at least d(n) and, outside faults, not much more",
+    kind: Kind::Safety,
+    check,
+};
+
+/// What clocks may differ by over one gap, in microseconds.
+pub const CLOCK_SLACK_US: u64 = 5_000;
+/// What a due event may wait for its turn on a loaded machine, in microseconds.
+pub const QUEUE_SLACK_US: u64 = 5_000_000;
+/// How long after an answer its settle may still be lost by a kill, in microseconds.
+pub const SETTLE_SLACK_US: u64 = 2_000_000;
+/// How long after a heal the system may still be catching up, in microseconds.
+pub const RECOVERY_SLACK_US: u64 = 5_000_000;
+
+fn check(facts: &Facts<'_>) -> Verdict {
+    let mut examination = Examination::default();
+    let mut excused = 0_u64;
+    for (ordinal, event) in &facts.events {
+        let Some(settings) = facts.settings(event) else {
+            continue;
+        };
+        for gap in gaps(event, settings, facts.faults_of(event)) {
+            excused += u64::from(gap.lower_us.is_none());
+            examination.saw_one();
+            if let Some(bound) = gap.broken() {
+                let what = format!(
+                    "event {ordinal}: {} ms after attempt {} comes the next; {bound}",
+                    gap.gap_us / 1_000,
+                    gap.after
+                );
+                examination.broken(what, gap.seqs);
+            }
+        }
+    }
+    let note = format!("{excused} gaps excused by a kill that may have kept a failure unsettled");
+    examination.verdict("no event was attempted twice", note)
+}
+
+/// The time between two requests of one event, and what bounds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gap {
+    /// The number of the attempt before the gap.
+    pub after: u32,
+    /// From begin to begin, in microseconds.
+    pub gap_us: u64,
+    /// From the end of one to the begin of the next, in microseconds.
+    pub rest_us: u64,
+    /// The least gap, in microseconds; none where a kill excuses it.
+    pub lower_us: Option<u64>,
+    /// The greatest gap, in microseconds; none inside a fault window.
+    pub upper_us: Option<u64>,
+    /// The lines of both begins.
+    pub seqs: [u64; 2],
+}
+
+impl Gap {
+    fn broken(&self) -> Option<String> {
+        if self
+            .lower_us
+            .is_some_and(|lower| self.gap_us + CLOCK_SLACK_US < lower)
+        {
+            return self
+                .lower_us
+                .map(|lower| format!("the least gap is {} ms", lower / 1_000));
+        }
+        let upper = self.upper_us.filter(|upper| self.gap_us > *upper);
+        upper.map(|upper| format!("the greatest gap is {} ms", upper / 1_000))
+    }
+}
+
+/// Every gap of one event with its bounds.
+#[must_use]
+pub fn gaps(event: &EventFacts<'_>, settings: &Settings, faults: &[FaultFacts<'_>]) -> Vec<Gap> {
+    let mut settled_surely = 0;
+    let pairs = event.receipts.windows(2).zip(1_u32..);
+    pairs
+        .map(|(pair, settled_at_most)| {
+            let [before, next] = [&pair[0], &pair[1]];
+            let unsettled = faults
+                .iter()
+                .any(|fault| may_have_kept_unsettled(fault, before));
+            if !unsettled {
+                settled_surely += 1;
+            }
+            let gap_us = next.begin.t.saturating_sub(before.begin.t);
+            let calm = !faults
+                .iter()
+                .any(|fault| overlaps(fault, before.begin.t, next.begin.t));
+            Gap {
+                after: before.begin.op.attempt.unwrap_or(settled_at_most),
+                gap_us,
+                rest_us: next.begin.t.saturating_sub(before.end_us()),
+                lower_us: (!unsettled).then(|| lower_us(before, settings, settled_surely)),
+                upper_us: calm.then(|| upper_us(before, settings, settled_at_most)),
+                seqs: [before.begin.seq, next.begin.seq],
+            }
+        })
+        .collect()
+}
+
+fn lower_us(before: &ReceiptFacts<'_>, settings: &Settings, failures: u32) -> u64 {
+    let after_ms = before
+        .begin
+        .op
+        .scripted
+        .as_ref()
+        .map_or(0, |scripted| scripted.after_ms);
+    (after_ms + settings.delay_ms(failures).max(retry_after_ms(before))) * 1_000
+}
+
+fn upper_us(before: &ReceiptFacts<'_>, settings: &Settings, failures: u32) -> u64 {
+    let wait_ms = settings.delay_ms_max(failures).max(retry_after_ms(before));
+    let ended_us = before.end.map_or(settings.http_timeout_ms * 1_000, |end| {
+        end.t - before.begin.t
+    });
+    ended_us + (wait_ms + settings.poll_ms) * 1_000 + QUEUE_SLACK_US
+}
+
+fn retry_after_ms(before: &ReceiptFacts<'_>) -> u64 {
+    // Only an answer that came through whole tells its Retry-After.
+    let answered = before.end.is_some_and(|end| end.op.status.is_some());
+    let scripted = before.begin.op.scripted.as_ref().filter(|_| answered);
+    scripted
+        .and_then(|scripted| scripted.retry_after_s)
+        .map_or(0, |seconds| seconds * 1_000)
+}
+
+/// True when a kill came while an attempt was open, or so soon after it that its settle may be lost.
+#[must_use]
+pub fn may_have_kept_unsettled(fault: &FaultFacts<'_>, attempt: &ReceiptFacts<'_>) -> bool {
+    fault.start.op.f == WORKER_KILL
+        && fault.effective_us() >= attempt.begin.t
+        && fault.start.t <= attempt.end_us().saturating_add(SETTLE_SLACK_US)
+}
+
+fn overlaps(fault: &FaultFacts<'_>, from_us: u64, to_us: u64) -> bool {
+    let end_us = fault.end_us.map_or(u64::MAX, |end| end + RECOVERY_SLACK_US);
+    fault.start.t <= to_us && end_us >= from_us
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checker::sample::{KILL, SECOND, Sample};
+    use crate::history::op::{Op, RecvBegin, RecvEnd};
+
+    /// Moves the request of `attempt` of event 3 (default settings) to another time.
+    fn moved(attempt: u32, to: u64) -> Verdict {
+        let req = |req: &str| req.starts_with(&format!("r3-{attempt}-"));
+        let history = Sample::default().edit(|t, op| match op {
+            Op::RecvBegin(RecvBegin { req: name, .. }) if req(name) => *t = to,
+            Op::RecvEnd(RecvEnd { req: name, .. }) if req(name) => *t = to + 1,
+            _ => {}
+        });
+        check(&Facts::of(&history.history()))
+    }
+
+    #[test]
+    fn an_attempt_before_its_delay_has_passed_is_a_violation() {
+        // The third failure waits 8 s, from 6.5 s on.
+        assert!(moved(4, 14 * SECOND).is_invalid());
+        assert!(moved(4, 15 * SECOND).is_valid());
+    }
+
+    #[test]
+    fn an_attempt_long_after_its_delay_is_a_violation() {
+        assert!(moved(4, 14 * SECOND + 10 * SECOND).is_invalid());
+    }
+
+    #[test]
+    fn an_attempt_at_once_is_excused_only_by_a_kill() {
+        let early = |killed: bool| {
+            let sample = Sample::default().edit(|t, op| match op {
+                Op::RecvBegin(begin) if begin.ordinal == Some(1) && begin.attempt == Some(2) => {
+                    *t = KILL + 40;
+                }
+                _ => {}
+            });
+            let sample = if killed {
+                sample
+            } else {
+                sample.without(|op| op.source() == "fault")
+            };
+            check(&Facts::of(&sample.history()))
+        };
+        assert!(early(true).is_valid());
+        assert!(early(false).is_invalid());
+    }
+
+    #[test]
+    fn a_retry_after_that_is_not_waited_for_is_a_violation() {
+        let history = Sample::default().edit(|_, op| {
+            if let Op::RecvBegin(begin) = op
+                && begin.ordinal == Some(0)
+                && let Some(scripted) = &mut begin.scripted
+            {
+                scripted.retry_after_s = Some(1);
+            }
+        });
+        assert!(check(&Facts::of(&history.history())).is_invalid());
+    }
+
+    #[test]
+    fn a_run_without_second_attempts_is_unknown() {
+        let history = Sample::default().without(|op| op.source() == "recv");
+        assert_eq!(check(&Facts::of(&history.history())).word(), "unknown");
+    }
+}

@@ -1,0 +1,174 @@
+//! Every event that was received more than once has a cause for it, and there are not too many.
+//!
+//! At least once means that a kill may cost a second request. It does not mean that requests may be
+//! repeated for no reason: a run without faults shows none.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use super::backoff::may_have_kept_unsettled;
+use super::{Checker, Examination, Kind, Verdict};
+use crate::history::facts::{EventFacts, Facts, FaultFacts, ReceiptFacts, WORKER_KILL};
+use crate::history::op::ANSWERED_THEN_RESET;
+use crate::profile::Settings;
+
+/// The register's entry.
+pub const CHECKER: Checker = Checker {
+    name: "duplicates",
+    invariant: "every further 2xx of an event has exactly one cause, and kills bound their number",
+    kind: Kind::Safety,
+    check,
+};
+
+/// Why an event was received again although a receiver had taken it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Cause {
+    /// The answer was reset on its way.
+    ResponseLost,
+    /// The worker was killed before it had settled the answer.
+    WorkerKilled,
+    /// The answer came after the deadline of the attempt.
+    DispatcherTimeout,
+    /// None of the list.
+    Unexplained,
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Cause::ResponseLost => "response lost",
+            Cause::WorkerKilled => "worker killed in flight",
+            Cause::DispatcherTimeout => "dispatcher timeout",
+            Cause::Unexplained => "unexplained",
+        })
+    }
+}
+
+/// The cause of each further 2xx of an event: what kept the 2xx before it from counting.
+#[must_use]
+pub fn causes(
+    event: &EventFacts<'_>,
+    settings: &Settings,
+    faults: &[FaultFacts<'_>],
+) -> Vec<Cause> {
+    let successes: Vec<&ReceiptFacts<'_>> = event.successes().collect();
+    let earlier = successes.len().saturating_sub(1);
+    successes[..earlier]
+        .iter()
+        .map(|receipt| cause(receipt, settings, faults))
+        .collect()
+}
+
+fn cause(receipt: &ReceiptFacts<'_>, settings: &Settings, faults: &[FaultFacts<'_>]) -> Cause {
+    let how = receipt.end.map_or("", |end| end.op.how.as_str());
+    let lasted_us = receipt.end_us().saturating_sub(receipt.begin.t);
+    // Nine tenths: the deadline began before the request arrived.
+    let deadline_us = settings.http_timeout_ms * 900;
+    if how == ANSWERED_THEN_RESET {
+        Cause::ResponseLost
+    } else if faults
+        .iter()
+        .any(|fault| may_have_kept_unsettled(fault, receipt))
+    {
+        Cause::WorkerKilled
+    } else if lasted_us >= deadline_us {
+        Cause::DispatcherTimeout
+    } else {
+        Cause::Unexplained
+    }
+}
+
+/// How many further 2xx each cause explains.
+#[must_use]
+pub fn by_cause(facts: &Facts<'_>) -> BTreeMap<Cause, u64> {
+    let mut counts = BTreeMap::new();
+    for event in facts.events.values() {
+        let Some(settings) = facts.settings(event) else {
+            continue;
+        };
+        for cause in causes(event, settings, facts.faults_of(event)) {
+            *counts.entry(cause).or_default() += 1;
+        }
+    }
+    counts
+}
+
+fn check(facts: &Facts<'_>) -> Verdict {
+    let mut examination = Examination::default();
+    let mut in_flight_max = 0;
+    for (ordinal, event) in &facts.events {
+        let Some(settings) = facts.settings(event) else {
+            continue;
+        };
+        in_flight_max = in_flight_max.max(u64::from(settings.max_in_flight));
+        for _ in event.successes() {
+            examination.saw_one();
+        }
+        if causes(event, settings, facts.faults_of(event)).contains(&Cause::Unexplained) {
+            let seqs = event.successes().map(|receipt| receipt.begin.seq);
+            examination.broken(
+                format!("event {ordinal} was taken more than once for no cause"),
+                seqs,
+            );
+        }
+    }
+    let counts = by_cause(facts);
+    let killed = counts.get(&Cause::WorkerKilled).copied().unwrap_or(0);
+    let kills = facts
+        .faults
+        .iter()
+        .filter(|fault| fault.start.op.f == WORKER_KILL)
+        .count() as u64;
+    if killed > kills * in_flight_max {
+        let what = format!("{killed} duplicates by {kills} kills with {in_flight_max} in flight");
+        examination.broken(what, []);
+    }
+    let note: Vec<String> = counts
+        .iter()
+        .map(|(cause, n)| format!("{n} {cause}"))
+        .collect();
+    let note = if note.is_empty() {
+        "none".into()
+    } else {
+        note.join(", ")
+    };
+    examination.verdict("no event was taken", note)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checker::sample::{KILL, SECOND, Sample};
+    use crate::history::op::Op;
+
+    #[test]
+    fn a_second_2xx_for_no_reason_is_a_violation() {
+        let history = Sample::default().with_receipt(9 * SECOND, 2, 3).history();
+        assert!(check(&Facts::of(&history)).is_invalid());
+    }
+
+    #[test]
+    fn a_second_2xx_after_a_reset_has_its_cause() {
+        let history = Sample::default()
+            .with_receipt(9 * SECOND, 2, 3)
+            .edit(|_, op| {
+                if let Op::RecvEnd(end) = op
+                    && end.ordinal == Some(2)
+                    && end.status == Some(204)
+                {
+                    end.how = ANSWERED_THEN_RESET.into();
+                }
+            });
+        let history = history.history();
+        let facts = Facts::of(&history);
+        assert!(check(&facts).is_valid());
+        assert_eq!(by_cause(&facts), BTreeMap::from([(Cause::ResponseLost, 1)]));
+    }
+
+    #[test]
+    fn a_second_2xx_after_a_kill_has_its_cause() {
+        let history = Sample::default().with_receipt(KILL - 9_000, 1, 1).history();
+        let counts = by_cause(&Facts::of(&history));
+        assert_eq!(counts, BTreeMap::from([(Cause::WorkerKilled, 1)]));
+    }
+}

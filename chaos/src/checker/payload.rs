@@ -1,0 +1,63 @@
+//! The payload arrives byte for byte as it was posted.
+
+use super::{Checker, Examination, Kind, Verdict};
+use crate::history::facts::Facts;
+
+/// The register's entry.
+pub const CHECKER: Checker = Checker {
+    name: "payload",
+    invariant: "every whole request carries exactly the bytes that were posted",
+    kind: Kind::Safety,
+    check,
+};
+
+fn check(facts: &Facts<'_>) -> Verdict {
+    let mut examination = Examination::default();
+    for (ordinal, event) in &facts.events {
+        let Some(invoke) = event.invokes.first() else {
+            continue;
+        };
+        // A request that was broken off carries a part of the bytes and says nothing.
+        for receipt in event
+            .receipts
+            .iter()
+            .filter(|receipt| receipt.begin.op.is_whole())
+        {
+            examination.saw_one();
+            if receipt.begin.op.sha256 != invoke.op.sha256 {
+                let what = format!("event {ordinal} was received with other bytes than posted");
+                examination.broken(what, [invoke.seq, receipt.begin.seq]);
+            }
+        }
+    }
+    examination.verdict("no whole request was received", "SHA-256 equal".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checker::sample::Sample;
+    use crate::history::op::Op;
+
+    fn with_other_bytes(sig: &'static str) -> Verdict {
+        let history = Sample::default().edit(move |_, op| {
+            if let Op::RecvBegin(begin) = op
+                && begin.ordinal == Some(2)
+            {
+                begin.sha256 = "00".into();
+                begin.sig = sig.into();
+            }
+        });
+        check(&Facts::of(&history.history()))
+    }
+
+    #[test]
+    fn other_bytes_are_a_violation_also_when_they_are_signed() {
+        assert!(with_other_bytes("valid").is_invalid());
+    }
+
+    #[test]
+    fn a_request_that_was_broken_off_is_not_held_against_anybody() {
+        assert!(with_other_bytes("unchecked: request broken off").is_valid());
+    }
+}

@@ -1,0 +1,56 @@
+//! Every whole request is signed, by the receiver's own and separate verification.
+
+use super::{Checker, Examination, Kind, Verdict};
+use crate::history::facts::Facts;
+
+/// The register's entry.
+pub const CHECKER: Checker = Checker {
+    name: "signature",
+    invariant: "every whole request has a valid signature over its exact bytes and a fresh timestamp",
+    kind: Kind::Safety,
+    check,
+};
+
+fn check(facts: &Facts<'_>) -> Verdict {
+    let mut examination = Examination::default();
+    for receipt in facts
+        .receipts()
+        .filter(|receipt| receipt.begin.op.is_whole())
+    {
+        examination.saw_one();
+        if !receipt.is_signed() {
+            let op = receipt.begin.op;
+            let what = format!("a request for {:?} at {}: {}", op.id, op.target, op.sig);
+            examination.broken(what, [receipt.begin.seq]);
+        }
+    }
+    examination.verdict(
+        "no whole request was received",
+        "verified by the receivers".into(),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checker::sample::Sample;
+    use crate::history::op::Op;
+
+    #[test]
+    fn one_wrong_signature_is_a_violation() {
+        let history = Sample::default().edit(|_, op| {
+            if let Op::RecvBegin(begin) = op
+                && begin.ordinal == Some(0)
+            {
+                begin.sig = "invalid: no entry matches".into();
+            }
+        });
+        assert!(check(&Facts::of(&history.history())).is_invalid());
+    }
+
+    #[test]
+    fn a_run_without_whole_requests_is_unknown() {
+        let history = Sample::default().without(|op| matches!(op, Op::RecvBegin(_)));
+        assert_eq!(check(&Facts::of(&history.history())).word(), "unknown");
+    }
+}

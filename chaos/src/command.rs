@@ -1,0 +1,17 @@
+//! The commands of the command line. `run`: from arguments to a judged run and its exit code.
+//!
+//! Standard output carries three kinds of lines only: the first (before anything can fail), the one
+//! that repeats the run, and the last. Everything else is told on stderr.
+
+mod args;
+mod context;
+mod directory;
+mod run;
+
+pub use args::{Cli, Command, Driver, RunArgs};
+pub use run::{prove, run};
+
+/// Exit code when the harness or the machine failed: there is no verdict.
+pub const EXIT_ENVIRONMENT: u8 = 4;
+/// Exit code of a command line that cannot be understood.
+pub const EXIT_USAGE: u8 = 64;

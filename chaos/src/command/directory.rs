@@ -1,0 +1,44 @@
+//! The directory of a run: a new one, never one that holds another run.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::seed::Seed;
+
+/// Makes the directory that was asked for, or the usual one, and gives its path.
+///
+/// # Errors
+/// When it holds something already, or cannot be made.
+pub(super) fn create(out: Option<&Path>, seed: Seed) -> io::Result<PathBuf> {
+    let dir = out.map_or_else(|| usual(seed), Path::to_path_buf);
+    std::fs::create_dir_all(&dir)?;
+    if std::fs::read_dir(&dir)?.next().is_some() {
+        let why = format!("{} is not empty: a run is never overwritten", dir.display());
+        return Err(io::Error::new(io::ErrorKind::AlreadyExists, why));
+    }
+    dir.canonicalize()
+}
+
+fn usual(seed: Seed) -> PathBuf {
+    let target =
+        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from);
+    let utc = chrono::Utc::now().format("%Y%m%dT%H%M%S%3fZ");
+    target.join("chaos").join(format!("{utc}-{seed}"))
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+
+    #[test]
+    fn a_directory_that_holds_something_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let wanted = dir.path().join("a/b");
+        assert!(create(Some(&wanted), Seed::new(1)).is_ok());
+        std::fs::write(wanted.join("history.jsonl"), "").unwrap();
+        let refused = create(Some(&wanted), Seed::new(1)).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::AlreadyExists);
+    }
+}

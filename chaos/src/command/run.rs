@@ -1,0 +1,144 @@
+//! `chaos run`.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::Context as _;
+
+use super::args::{Driver, RunArgs};
+use super::{EXIT_ENVIRONMENT, EXIT_USAGE, context, directory};
+use crate::history::op::Section;
+use crate::postgres::Postgres;
+use crate::report::{Context, Judged, first_line};
+use crate::runner::{self, Site};
+use crate::schedule::Schedule;
+use crate::seed::Seed;
+use crate::system::{AnySystem, ProcessSystem, System};
+
+/// One run from arguments to exit code.
+pub async fn run(args: RunArgs) -> u8 {
+    let seed = args.seed.unwrap_or_else(Seed::fresh);
+    let profile = args.resolved_profile();
+    let git = context::git();
+    say(&first_line(seed, &git, &profile.name));
+    let repeat = args.repeat(seed, &profile);
+    let dir = match directory::create(args.out.as_deref(), seed) {
+        Ok(dir) => dir,
+        Err(error) => {
+            eprintln!("error: --out: {error}");
+            return EXIT_USAGE;
+        }
+    };
+    eprintln!("writing to {}", dir.display());
+    let schedule = Schedule::generate(seed, &profile);
+    let about = Context {
+        git,
+        argv: std::env::args().collect(),
+        repeat: repeat.clone(),
+        host: context::host(),
+        ..Context::default()
+    };
+    let ran = tokio::select! {
+        biased;
+        ran = whole(&args, &schedule, &dir, about) => ran,
+        _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted; the files are kept")),
+    };
+    match ran {
+        Ok(judged) => {
+            eprint!("{}", judged.checks_text());
+            eprintln!("proof: {}", dir.join("delivery-proof.log").display());
+            say(&format!("repeat: {repeat}"));
+            say(&judged.last_line());
+            judged.overall.exit_code()
+        }
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            say(&format!("repeat: {repeat}"));
+            say(&format!(
+                "verdict=none seed={seed} accepted=- delivered=- dead=- lost=- duplicates=-"
+            ));
+            EXIT_ENVIRONMENT
+        }
+    }
+}
+
+async fn whole(
+    args: &RunArgs,
+    schedule: &Schedule,
+    dir: &Path,
+    mut about: Context,
+) -> anyhow::Result<Judged> {
+    let mut system = system(args.driver).await?;
+    let postgres = Postgres::obtain(args.wanted()).await?;
+    about.postgres = postgres.origin().to_owned();
+    about.system = system.describe();
+    eprintln!("postgres: {}\nsystem: {}", about.postgres, about.system);
+    if args.driver == Driver::Process {
+        about
+            .skipped
+            .push("SIGKILL of a worker container: this run uses processes".to_owned());
+    }
+    let databases = databases(&postgres, schedule).await?;
+    about.durability = context::durability(&databases[&Section::Main])
+        .await
+        .context("asking Postgres for its durability settings")?;
+    prove(&mut system, schedule, databases, dir, &about).await
+}
+
+/// Runs the schedule on a system, judges what was seen, and writes the files of the run into `dir`.
+///
+/// # Errors
+/// When system or machine fail the harness; what was seen until then is in `dir`.
+pub async fn prove<S: System>(
+    system: &mut S,
+    schedule: &Schedule,
+    databases: BTreeMap<Section, String>,
+    dir: &Path,
+    about: &Context,
+) -> anyhow::Result<Judged> {
+    std::fs::write(dir.join("schedule.json"), schedule.to_text())
+        .context("writing the schedule")?;
+    let site = Site {
+        dir: dir.to_owned(),
+        databases,
+    };
+    let history = runner::run(system, schedule, &site).await?;
+    let judged = Judged::new(schedule.clone(), history);
+    judged.write(dir, about).context("writing the report")?;
+    Ok(judged)
+}
+
+async fn system(driver: Driver) -> anyhow::Result<AnySystem> {
+    match driver {
+        Driver::Process => Ok(AnySystem::Process(ProcessSystem::new(
+            crate::binary::dispatcher_binary()?,
+        ))),
+        #[cfg(feature = "docker")]
+        Driver::Container => {
+            let system = crate::system::ContainerSystem::new(crate::binary::dispatcher_binary()?);
+            Ok(AnySystem::Container(system.await?))
+        }
+        #[cfg(not(feature = "docker"))]
+        Driver::Container => anyhow::bail!("this build has no container driver (feature docker)"),
+    }
+}
+
+async fn databases(
+    postgres: &Postgres,
+    schedule: &Schedule,
+) -> anyhow::Result<BTreeMap<Section, String>> {
+    let mut databases = BTreeMap::new();
+    databases.insert(Section::Main, postgres.create_database("chaos_main").await?);
+    if schedule.section(Section::Defaults).next().is_some() {
+        databases.insert(
+            Section::Defaults,
+            postgres.create_database("chaos_defaults").await?,
+        );
+    }
+    Ok(databases)
+}
+
+#[expect(clippy::print_stdout, reason = "the lines that a run is known by")]
+fn say(line: &str) {
+    println!("{line}");
+}

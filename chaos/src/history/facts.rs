@@ -1,0 +1,272 @@
+//! What checkers ask of a history: the ops of each event, the receipts, the faults, in one pass.
+//!
+//! Built once and linear in the history. It judges nothing.
+
+use std::collections::BTreeMap;
+
+use super::op::{
+    Acknowledged, FaultEffect, FaultStart, Invoke, NotAcknowledged, Op, Phase, RecvBegin, RecvEnd,
+    RunStart, SIG_VALID, Section, State,
+};
+use super::{Entry, History};
+use crate::profile::Settings;
+
+/// An op with its place and time.
+#[derive(Debug)]
+pub struct At<'h, T> {
+    /// Place in the history.
+    pub seq: u64,
+    /// Time, in microseconds.
+    pub t: u64,
+    /// The op.
+    pub op: &'h T,
+}
+
+// By hand, because a derive would ask that the op itself can be copied.
+impl<T> Clone for At<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for At<'_, T> {}
+
+/// A request at a receiver, from its begin to its end.
+#[derive(Clone, Copy, Debug)]
+pub struct ReceiptFacts<'h> {
+    /// Its begin.
+    pub begin: At<'h, RecvBegin>,
+    /// Its end, when it was seen.
+    pub end: Option<At<'h, RecvEnd>>,
+}
+
+impl ReceiptFacts<'_> {
+    /// True when a whole 2xx was written.
+    #[must_use]
+    pub fn is_success(&self) -> bool {
+        self.end.is_some_and(|end| end.op.is_success())
+    }
+
+    /// When it ended; an unseen end is never.
+    #[must_use]
+    pub fn end_us(&self) -> u64 {
+        self.end.map_or(u64::MAX, |end| end.t)
+    }
+
+    /// True when the signature was found valid.
+    #[must_use]
+    pub fn is_signed(&self) -> bool {
+        self.begin.op.sig == SIG_VALID
+    }
+}
+
+/// Everything that is known of one planned event.
+#[derive(Clone, Debug, Default)]
+pub struct EventFacts<'h> {
+    /// Every post of it, in order.
+    pub invokes: Vec<At<'h, Invoke>>,
+    /// Every 202, in order.
+    pub acknowledged: Vec<At<'h, Acknowledged>>,
+    /// Posts that certainly stored nothing.
+    pub failed: Vec<At<'h, NotAcknowledged>>,
+    /// Posts of which nobody can say.
+    pub unknown: Vec<At<'h, NotAcknowledged>>,
+    /// Every request with its ordinal, in order of begin.
+    pub receipts: Vec<ReceiptFacts<'h>>,
+    /// What the final reads said.
+    pub state: Option<At<'h, State>>,
+}
+
+impl<'h> EventFacts<'h> {
+    /// The id of its first 202.
+    #[must_use]
+    pub fn id(&self) -> Option<&'h str> {
+        self.acknowledged.first().map(|at| at.op.id.as_str())
+    }
+
+    /// The section in which it was posted.
+    #[must_use]
+    pub fn section(&self) -> Section {
+        self.invokes
+            .first()
+            .map_or(Section::Main, |at| at.op.section)
+    }
+
+    /// The receipts that ended with a whole 2xx.
+    pub fn successes(&self) -> impl Iterator<Item = &ReceiptFacts<'h>> {
+        self.receipts.iter().filter(|receipt| receipt.is_success())
+    }
+
+    /// The state that the final reads gave.
+    #[must_use]
+    pub fn status(&self) -> Option<&'h str> {
+        self.state.and_then(|at| at.op.status.as_deref())
+    }
+}
+
+/// A fault, from its request to its heal.
+#[derive(Clone, Copy, Debug)]
+pub struct FaultFacts<'h> {
+    /// Its request.
+    pub start: At<'h, FaultStart>,
+    /// Its effect, when one was observed.
+    pub effect: Option<At<'h, FaultEffect>>,
+    /// When it was healed, in microseconds.
+    pub end_us: Option<u64>,
+}
+
+impl FaultFacts<'_> {
+    /// True for a kill that ended at least one open request.
+    #[must_use]
+    pub fn is_counted_kill(&self) -> bool {
+        self.start.op.f == WORKER_KILL && self.effect.is_some_and(|at| !at.op.hit.is_empty())
+    }
+
+    /// When it had taken effect at the latest, in microseconds.
+    #[must_use]
+    pub fn effective_us(&self) -> u64 {
+        self.effect.map_or(self.start.t, |at| at.op.effective_us)
+    }
+}
+
+/// The name of the fault that kills a worker.
+pub const WORKER_KILL: &str = "worker.kill";
+
+/// The whole history, sorted by what it is about.
+#[derive(Clone, Debug, Default)]
+pub struct Facts<'h> {
+    /// The plan.
+    pub start: Option<&'h RunStart>,
+    /// Every planned event that was posted or received, by ordinal.
+    pub events: BTreeMap<u64, EventFacts<'h>>,
+    /// Requests that carry no ordinal.
+    pub strays: Vec<ReceiptFacts<'h>>,
+    /// Every fault, in order of request.
+    pub faults: Vec<FaultFacts<'h>>,
+    /// Faults of the plan that were not applied, with the reason.
+    pub skipped: Vec<(&'h str, &'h str)>,
+    /// When each phase began, in microseconds, and its bound.
+    pub phases: BTreeMap<Phase, (u64, Option<u64>)>,
+    receipts_open: BTreeMap<&'h str, (Option<u64>, usize)>,
+}
+
+impl<'h> Facts<'h> {
+    /// Reads the history once.
+    #[must_use]
+    pub fn of(history: &'h History) -> Facts<'h> {
+        let mut facts = Facts::default();
+        for entry in history.entries() {
+            facts.take(entry);
+        }
+        facts
+    }
+
+    /// The events with at least one 202.
+    pub fn accepted(&self) -> impl Iterator<Item = (u64, &EventFacts<'h>)> {
+        self.events
+            .iter()
+            .filter(|(_, e)| !e.acknowledged.is_empty())
+            .map(|(o, e)| (*o, e))
+    }
+
+    /// Every receipt, strays too.
+    pub fn receipts(&self) -> impl Iterator<Item = &ReceiptFacts<'h>> {
+        self.events
+            .values()
+            .flat_map(|event| &event.receipts)
+            .chain(&self.strays)
+    }
+
+    /// The settings with which the workers of an event run.
+    #[must_use]
+    pub fn settings(&self, event: &EventFacts<'h>) -> Option<&'h Settings> {
+        self.start
+            .and_then(|start| start.sections.get(&event.section()))
+    }
+
+    /// The faults that can touch an event: they are applied to the main section only.
+    #[must_use]
+    pub fn faults_of(&self, event: &EventFacts<'h>) -> &[FaultFacts<'h>] {
+        match event.section() {
+            Section::Main => &self.faults,
+            Section::Defaults => &[],
+        }
+    }
+
+    fn take(&mut self, entry: &'h Entry) {
+        match &entry.op {
+            Op::RunStart(op) => self.start = Some(op),
+            Op::Phase(op) => {
+                self.phases.insert(op.phase, (entry.t, op.bound_us));
+            }
+            Op::IngestInvoke(op) => self.event(op.ordinal).invokes.push(at(entry, op)),
+            Op::IngestOk(op) => self.event(op.ordinal).acknowledged.push(at(entry, op)),
+            Op::IngestFail(op) => self.event(op.ordinal).failed.push(at(entry, op)),
+            Op::IngestInfo(op) => self.event(op.ordinal).unknown.push(at(entry, op)),
+            Op::State(op) => self.event(op.ordinal).state = Some(at(entry, op)),
+            Op::RecvBegin(op) => self.begin(at(entry, op)),
+            Op::RecvEnd(op) => self.end(at(entry, op)),
+            Op::FaultStart(op) => {
+                self.faults.push(FaultFacts {
+                    start: at(entry, op),
+                    effect: None,
+                    end_us: None,
+                });
+            }
+            Op::FaultEffect(op) => {
+                if let Some(fault) = self.fault(op.fault) {
+                    fault.effect = Some(at(entry, op));
+                }
+            }
+            Op::FaultEnd(op) => {
+                if let Some(fault) = self.fault(op.fault) {
+                    fault.end_us = Some(entry.t);
+                }
+            }
+            Op::FaultSkip(op) => self.skipped.push((&op.f, &op.why)),
+            Op::Worker(_) => {}
+        }
+    }
+
+    fn event(&mut self, ordinal: u64) -> &mut EventFacts<'h> {
+        self.events.entry(ordinal).or_default()
+    }
+
+    fn fault(&mut self, number: u64) -> Option<&mut FaultFacts<'h>> {
+        // Few faults are open at a time, and the newest is at the end.
+        self.faults
+            .iter_mut()
+            .rev()
+            .find(|fault| fault.start.op.fault == number)
+    }
+
+    fn begin(&mut self, begin: At<'h, RecvBegin>) {
+        let ordinal = begin.op.ordinal;
+        let receipts = match ordinal {
+            Some(ordinal) => &mut self.event(ordinal).receipts,
+            None => &mut self.strays,
+        };
+        receipts.push(ReceiptFacts { begin, end: None });
+        let place = (ordinal, receipts.len() - 1);
+        self.receipts_open.insert(&begin.op.req, place);
+    }
+
+    fn end(&mut self, end: At<'h, RecvEnd>) {
+        let Some((ordinal, index)) = self.receipts_open.remove(end.op.req.as_str()) else {
+            return;
+        };
+        let receipts = match ordinal {
+            Some(ordinal) => &mut self.event(ordinal).receipts,
+            None => &mut self.strays,
+        };
+        receipts[index].end = Some(end);
+    }
+}
+
+fn at<'h, T>(entry: &Entry, op: &'h T) -> At<'h, T> {
+    At {
+        seq: entry.seq,
+        t: entry.t,
+        op,
+    }
+}

@@ -1,0 +1,238 @@
+//! The profile: every knob of a run, as plain data.
+//!
+//! A profile says how much is drawn (events, failures, kills) and at which settings the dispatcher
+//! runs. It draws nothing and starts nothing.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// Events in a run unless `--events` says otherwise.
+pub const EVENTS_DEFAULT: u32 = 300;
+/// Events a run takes at most; the plan of a run is held in memory.
+pub const EVENTS_MAX: u32 = 20_000;
+/// The shortest storm, in milliseconds.
+pub const STORM_MS_MIN: u64 = 500;
+/// The longest storm, in milliseconds (one hour).
+pub const STORM_MS_MAX: u64 = 3_600_000;
+
+/// The retry, time and size settings that one group of workers runs with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settings {
+    /// Whole deadline of one attempt, in milliseconds (`HTTP_TIMEOUT`).
+    pub http_timeout_ms: u64,
+    /// Delay after the first failure, in milliseconds (`BACKOFF_BASE_SECONDS`).
+    pub backoff_base_ms: u64,
+    /// Longest delay, in milliseconds (`BACKOFF_CAP_SECONDS`).
+    pub backoff_cap_ms: u64,
+    /// How long a claim holds an event, in milliseconds (`LEASE_SECONDS`).
+    pub lease_ms: u64,
+    /// Longest sleep between two looks for due events, in milliseconds (`WORKER_POLL_INTERVAL`).
+    pub poll_ms: u64,
+    /// Settled failures before an event is dead (`MAX_ATTEMPTS`).
+    pub max_attempts: u32,
+    /// Reclaims without a settle before an event is dead (`MAX_ABANDONED`).
+    pub max_abandoned: u32,
+    /// Attempts that one worker has open at most (`MAX_IN_FLIGHT`).
+    pub max_in_flight: u32,
+}
+
+impl Settings {
+    /// The dispatcher's own defaults, as its contract states them.
+    #[must_use]
+    pub const fn defaults() -> Settings {
+        Settings {
+            http_timeout_ms: 15_000,
+            backoff_base_ms: 2_000,
+            backoff_cap_ms: 3_600_000,
+            lease_ms: 30_000,
+            poll_ms: 1_500,
+            max_attempts: 20,
+            max_abandoned: 20,
+            max_in_flight: 512,
+        }
+    }
+
+    /// Settings scaled down so that a run of many failures takes a minute.
+    #[must_use]
+    pub const fn scaled() -> Settings {
+        Settings {
+            http_timeout_ms: 1_500,
+            backoff_base_ms: 100,
+            backoff_cap_ms: 1_000,
+            lease_ms: 4_000,
+            poll_ms: 250,
+            max_attempts: 20,
+            max_abandoned: 20,
+            max_in_flight: 512,
+        }
+    }
+
+    /// The least delay after the `failures`-th settled failure, in milliseconds.
+    #[must_use]
+    pub fn delay_ms(&self, failures: u32) -> u64 {
+        let doublings = failures.saturating_sub(1).min(40);
+        self.backoff_base_ms
+            .saturating_mul(1 << doublings)
+            .min(self.backoff_cap_ms)
+    }
+
+    /// The greatest delay after the `failures`-th settled failure, in milliseconds: jitter adds at
+    /// most a quarter.
+    #[must_use]
+    pub fn delay_ms_max(&self, failures: u32) -> u64 {
+        self.delay_ms(failures).saturating_mul(5).div_ceil(4)
+    }
+
+    /// The environment that states these settings to a worker.
+    #[must_use]
+    pub fn env(&self) -> BTreeMap<String, String> {
+        let text = |ms: u64| format!("{}.{:03}", ms / 1_000, ms % 1_000);
+        BTreeMap::from([
+            ("HTTP_TIMEOUT".into(), text(self.http_timeout_ms)),
+            ("BACKOFF_BASE_SECONDS".into(), text(self.backoff_base_ms)),
+            ("BACKOFF_CAP_SECONDS".into(), text(self.backoff_cap_ms)),
+            ("LEASE_SECONDS".into(), text(self.lease_ms)),
+            ("WORKER_POLL_INTERVAL".into(), text(self.poll_ms)),
+            ("MAX_ATTEMPTS".into(), self.max_attempts.to_string()),
+            ("MAX_ABANDONED".into(), self.max_abandoned.to_string()),
+            ("MAX_IN_FLIGHT".into(), self.max_in_flight.to_string()),
+        ])
+    }
+}
+
+/// Every knob of a run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Profile {
+    /// What the command line calls it.
+    pub name: String,
+    /// Events of the main section.
+    pub events: u32,
+    /// How long events are posted and faults applied, in milliseconds.
+    pub storm_ms: u64,
+    /// Dispatcher processes that share one database.
+    pub workers: u32,
+    /// Receivers, each on a port of its own.
+    pub receivers: u32,
+    /// Clients that post at the same time.
+    pub clients: u32,
+    /// Chance that an attempt is answered by a failure, in percent.
+    pub failure_percent: u32,
+    /// Chance that a failure is a hang, in percent of all attempts.
+    pub hang_percent: u32,
+    /// Failures in a row after which a script always answers 200; less than `max_attempts`.
+    pub failures_max: u32,
+    /// Longest delay before an answer, in milliseconds; less than the deadline of an attempt.
+    pub answer_delay_ms_max: u64,
+    /// Kills that are drawn.
+    pub kills: u32,
+    /// Kills that must have hit an open request for the run to have tested anything.
+    pub kills_required: u32,
+    /// Largest payload that is drawn, in bytes.
+    pub payload_bytes_max: usize,
+    /// Events sent by a second dispatcher at its default settings, three failures each; 0 for none.
+    pub default_events: u32,
+    /// What a drain may take beyond what scripts, leases and backlog explain, in milliseconds.
+    pub drain_slack_ms: u64,
+    /// What the workers of the main section run with.
+    pub settings: Settings,
+}
+
+/// The profiles by name, each with one line on what it is for.
+pub const PROFILES: &[(&str, &str)] = &[
+    (
+        "calm",
+        "no fault at all: the control run, which may show no duplicate",
+    ),
+    (
+        "chaotic",
+        "70 % failures, delays, 8 % hangs and kills of workers with open requests",
+    ),
+];
+
+impl Profile {
+    /// The profile called `name`.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Profile> {
+        match name {
+            "calm" => Some(Profile::calm()),
+            "chaotic" => Some(Profile::chaotic()),
+            _ => None,
+        }
+    }
+
+    /// The default: failing receivers and killed workers.
+    #[must_use]
+    pub fn chaotic() -> Profile {
+        Profile {
+            name: "chaotic".into(),
+            events: EVENTS_DEFAULT,
+            storm_ms: 25_000,
+            workers: 2,
+            receivers: 3,
+            clients: 4,
+            failure_percent: 70,
+            hang_percent: 8,
+            failures_max: 8,
+            answer_delay_ms_max: 800,
+            kills: 8,
+            kills_required: 5,
+            payload_bytes_max: 64 * 1024,
+            default_events: 4,
+            drain_slack_ms: 15_000,
+            settings: Settings::scaled(),
+        }
+    }
+
+    /// The control: nothing goes wrong, so nothing may be sent twice.
+    #[must_use]
+    pub fn calm() -> Profile {
+        Profile {
+            name: "calm".into(),
+            storm_ms: 5_000,
+            failure_percent: 0,
+            hang_percent: 0,
+            failures_max: 0,
+            answer_delay_ms_max: 20,
+            kills: 0,
+            kills_required: 0,
+            default_events: 0,
+            ..Profile::chaotic()
+        }
+    }
+
+    /// The settings of the main section, with a budget of abandonments above the kills drawn.
+    #[must_use]
+    pub fn main_settings(&self) -> Settings {
+        let max_abandoned = self.settings.max_abandoned.max(self.kills + 5);
+        Settings {
+            max_abandoned,
+            ..self.settings.clone()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_listed_profile_exists_and_its_scripts_end_before_the_budget() {
+        for (name, _) in PROFILES {
+            let profile = Profile::named(name).expect("a listed profile exists");
+            assert_eq!(&profile.name, name);
+            assert!(profile.failures_max < profile.settings.max_attempts);
+            assert!(profile.answer_delay_ms_max < profile.settings.http_timeout_ms);
+            assert!(profile.main_settings().max_abandoned > profile.kills);
+        }
+    }
+
+    #[test]
+    fn delays_double_up_to_the_cap_and_never_overflow() {
+        let settings = Settings::defaults();
+        let delays: Vec<u64> = (1..=4).map(|n| settings.delay_ms(n)).collect();
+        assert_eq!(delays, [2_000, 4_000, 8_000, 16_000]);
+        assert_eq!(settings.delay_ms(u32::MAX), 3_600_000);
+        assert_eq!(settings.delay_ms_max(1), 2_500);
+    }
+}

@@ -1,0 +1,277 @@
+//! `delivery-proof.log`: a line an event, the kills with what they hit, the gaps, the verdicts, and
+//! what is not proven.
+
+use std::collections::BTreeMap;
+
+use super::{Context, Judged, TIER, line};
+use crate::checker::backoff;
+use crate::checker::duplicates;
+use crate::checker::no_loss::{Fate, fate};
+use crate::history::facts::{EventFacts, Facts, FaultFacts};
+use crate::history::op::{Phase, Section};
+
+/// Requests that are named for one kill at most.
+const HITS_SHOWN_MAX: usize = 6;
+
+/// What no run of this tier can show.
+const NOT_PROVEN: &[&str] = &[
+    "loss of power: a kill never empties the page cache, so nothing here proves that fsync works",
+    "faults of network, of Postgres itself, of clocks and of disks: this run has none",
+    "order between events: it is not promised",
+    "the same interleaving on the next run: the seed repeats the plan, not the machine's timing",
+];
+
+pub(super) fn text(judged: &Judged, context: &Context) -> String {
+    let facts = Facts::of(&judged.history);
+    let mut text = String::new();
+    head(&mut text, judged, context);
+    events(&mut text, &facts);
+    kills(&mut text, &facts);
+    default_gaps(&mut text, &facts);
+    line(&mut text, "\nchecks");
+    text.push_str(&judged.checks_text());
+    duplicates_by_cause(&mut text, &facts);
+    totals(&mut text, judged);
+    line(&mut text, "\nnot proven by this run");
+    for what in NOT_PROVEN {
+        line(&mut text, &format!("  {what}"));
+    }
+    line(&mut text, "\nskipped");
+    let faults = facts
+        .skipped
+        .iter()
+        .map(|(f, why)| format!("a {f} of the plan: {why}"));
+    let skipped: Vec<String> = context.skipped.iter().cloned().chain(faults).collect();
+    for what in &skipped {
+        line(&mut text, &format!("  {what}"));
+    }
+    if skipped.is_empty() {
+        line(&mut text, "  nothing");
+    }
+    line(&mut text, &format!("\nrepeat: {}", context.repeat));
+    line(&mut text, &judged.last_line());
+    text
+}
+
+fn head(text: &mut String, judged: &Judged, context: &Context) {
+    let profile = &judged.schedule.profile;
+    let durability: Vec<String> = context
+        .durability
+        .iter()
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect();
+    let lines = judged.history.entries().len();
+    let rows = [
+        ("seed", judged.schedule.seed.to_string()),
+        ("git", context.git.clone()),
+        (
+            "tier",
+            format!("{TIER} (real processes, real Postgres, real sockets)"),
+        ),
+        (
+            "profile",
+            format!(
+                "{}, {} events, {} workers",
+                profile.name, profile.events, profile.workers
+            ),
+        ),
+        ("system", context.system.clone()),
+        ("postgres", context.postgres.clone()),
+        ("durability", durability.join(" ")),
+        (
+            "history",
+            format!(
+                "{lines} lines, SHA-256 of the last {}",
+                judged.history.tail()
+            ),
+        ),
+    ];
+    line(
+        text,
+        "delivery proof: at least once, deduplicate by event id",
+    );
+    for (name, value) in rows {
+        line(text, &format!("  {name:<11}{value}"));
+    }
+}
+
+fn events(text: &mut String, facts: &Facts<'_>) {
+    line(
+        text,
+        "\nevents: ordinal, id, accepted at, requests, taken by, state, verdict",
+    );
+    for (ordinal, event) in &facts.events {
+        line(text, &event_line(*ordinal, event, facts));
+    }
+}
+
+fn event_line(ordinal: u64, event: &EventFacts<'_>, facts: &Facts<'_>) -> String {
+    let id = event.id().unwrap_or("-");
+    let accepted = event
+        .acknowledged
+        .first()
+        .map_or("-".into(), |at| seconds(at.t));
+    let taken: Vec<&str> = event
+        .successes()
+        .map(|receipt| receipt.begin.op.req.as_str())
+        .collect();
+    let taken = if taken.is_empty() {
+        "-".to_owned()
+    } else {
+        taken.join("+")
+    };
+    let state = event.status().unwrap_or("-");
+    let verdict = if event.acknowledged.is_empty() {
+        if taken == "-" {
+            "not accepted"
+        } else {
+            "recovered"
+        }
+    } else {
+        match fate(event) {
+            Fate::Delivered => "delivered",
+            Fate::Dead => "DEAD",
+            Fate::Late | Fate::Unread => "LATE",
+            Fate::Lost => "LOST",
+        }
+    };
+    let causes = facts.settings(event).map_or_else(Vec::new, |settings| {
+        duplicates::causes(event, settings, facts.faults_of(event))
+    });
+    let causes: Vec<String> = causes
+        .iter()
+        .map(|cause| format!(", again: {cause}"))
+        .collect();
+    let requests = event.receipts.len();
+    let causes = causes.concat();
+    format!("  {ordinal:>5} {id} {accepted:>9} {requests:>3} {taken} {state} {verdict}{causes}")
+}
+
+fn kills(text: &mut String, facts: &Facts<'_>) {
+    line(
+        text,
+        "\nkills: SIGKILL of a worker, and the open requests that it ended",
+    );
+    let requests: BTreeMap<&str, String> = facts
+        .receipts()
+        .map(|receipt| {
+            let op = receipt.begin.op;
+            let ordinal = op.ordinal.map_or("?".into(), |ordinal| ordinal.to_string());
+            let attempt = op.attempt.map_or("?".into(), |attempt| attempt.to_string());
+            (
+                op.req.as_str(),
+                format!("event {ordinal} attempt {attempt}"),
+            )
+        })
+        .collect();
+    for fault in &facts.faults {
+        line(text, &kill_line(fault, &requests));
+    }
+    if facts.faults.is_empty() {
+        line(text, "  none in this plan");
+    }
+}
+
+fn kill_line(fault: &FaultFacts<'_>, requests: &BTreeMap<&str, String>) -> String {
+    let (start, effect) = (&fault.start, fault.effect);
+    let hit = effect.map_or(&[][..], |at| &at.op.hit[..]);
+    let named = hit
+        .iter()
+        .take(HITS_SHOWN_MAX)
+        .filter_map(|req| requests.get(req.as_str()));
+    let named: Vec<&str> = named.map(String::as_str).collect();
+    let more = if hit.len() > HITS_SHOWN_MAX {
+        ", …"
+    } else {
+        ""
+    };
+    let back = fault.end_us.map_or("never back".to_owned(), |end| {
+        format!("ready again after {}", seconds(end.saturating_sub(start.t)))
+    });
+    format!(
+        "  #{} {} at {}: {} requests open, {} ended by it ({}{more}); {back}",
+        start.op.fault,
+        start.op.target,
+        seconds(start.t),
+        start.op.open.len(),
+        hit.len(),
+        named.join(", "),
+    )
+}
+
+fn default_gaps(text: &mut String, facts: &Facts<'_>) {
+    let events: Vec<_> = facts
+        .events
+        .iter()
+        .filter(|(_, event)| event.section() == Section::Defaults)
+        .collect();
+    if events.is_empty() {
+        return;
+    }
+    line(
+        text,
+        "\ngaps at the default settings: base 2 s, doubled, at most a quarter more",
+    );
+    for (ordinal, event) in events {
+        let Some(settings) = facts.settings(event) else {
+            continue;
+        };
+        let gaps = backoff::gaps(event, settings, facts.faults_of(event));
+        let gaps: Vec<String> = gaps.iter().map(|gap| seconds(gap.rest_us)).collect();
+        let end = if event.successes().next().is_some() {
+            ", then taken"
+        } else {
+            ""
+        };
+        line(
+            text,
+            &format!("  event {ordinal}: {}{end}", gaps.join(", ")),
+        );
+    }
+}
+
+fn duplicates_by_cause(text: &mut String, facts: &Facts<'_>) {
+    line(text, "\nduplicates by cause");
+    let causes = duplicates::by_cause(facts);
+    for (cause, count) in &causes {
+        line(text, &format!("  {count:>5} {cause}"));
+    }
+    if causes.is_empty() {
+        line(text, "  none");
+    }
+}
+
+fn totals(text: &mut String, judged: &Judged) {
+    let facts = Facts::of(&judged.history);
+    let totals = judged.totals;
+    let rows = [
+        ("posted", totals.posted),
+        ("accepted", totals.accepted),
+        ("delivered", totals.delivered),
+        ("dead", totals.dead),
+        ("late", totals.late),
+        ("lost", totals.lost),
+        ("recovered", totals.recovered),
+        ("unknown", totals.unknown),
+        ("duplicates", totals.duplicates),
+        ("requests", totals.requests),
+        ("kills in flight", totals.kills),
+    ];
+    line(text, "\ntotals");
+    for (name, count) in rows {
+        line(text, &format!("  {name:<16}{count:>7}"));
+    }
+    let drain = facts
+        .phases
+        .get(&Phase::Drain)
+        .zip(facts.phases.get(&Phase::FinalReads));
+    if let Some(((began, bound), (ended, _))) = drain {
+        let bound = bound.map_or("-".into(), seconds);
+        let took = seconds(ended.saturating_sub(*began));
+        line(text, &format!("  drained in {took}, bound {bound}"));
+    }
+}
+
+fn seconds(us: u64) -> String {
+    format!("{}.{:03} s", us / 1_000_000, us / 1_000 % 1_000)
+}

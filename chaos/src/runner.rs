@@ -1,0 +1,291 @@
+//! The runner: the one control flow of a run. Start, storm, heal, drain, final reads, history.
+//!
+//! It alone orders the phases. It knows nothing of how a worker is run (that is the system's), and it
+//! judges nothing (that is the checkers').
+
+mod bound;
+mod drain;
+mod receivers;
+mod workers;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use tokio::time::{Instant, interval};
+
+use crate::history::History;
+use crate::history::op::{Op, Phase, PhaseBegin, RunStart, Section, WorkerSeen};
+use crate::history::sha256_hex;
+use crate::nemesis::{self, World};
+use crate::profile::Settings;
+use crate::recorder::Recorder;
+use crate::schedule::{PlannedEvent, Schedule};
+use crate::system::{System, SystemError};
+use crate::workload::Workload;
+use receivers::Receivers;
+use workers::Workers;
+
+/// How long the first start of a worker may take until it is ready (it migrates the database).
+const READY: Duration = Duration::from_secs(60);
+/// How often progress is told.
+const PROGRESS: Duration = Duration::from_secs(5);
+
+/// Where a run takes place.
+#[derive(Clone, Debug)]
+pub struct Site {
+    /// The directory of the run; it exists.
+    pub dir: PathBuf,
+    /// The database of each section; a system without one leaves it out.
+    pub databases: BTreeMap<Section, String>,
+}
+
+/// Why there is no verdict to be had.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The system did not do what the harness asked.
+    #[error("{doing}")]
+    System {
+        /// What was asked.
+        doing: &'static str,
+        /// Its answer.
+        source: SystemError,
+    },
+    /// The machine did not.
+    #[error("{doing}")]
+    Io {
+        /// What was being done.
+        doing: &'static str,
+        /// Its answer.
+        source: io::Error,
+    },
+}
+
+/// Runs the schedule on the system and gives the history. Whatever happens, the system is stopped.
+///
+/// # Errors
+/// When system or machine fail the harness: that is no verdict on the dispatcher.
+pub async fn run<S: System>(
+    system: &mut S,
+    schedule: &Schedule,
+    site: &Site,
+) -> Result<History, RunError> {
+    let recorder =
+        Recorder::create(&site.dir.join("history.jsonl")).map_err(|source| RunError::Io {
+            doing: "creating the history",
+            source,
+        })?;
+    let receivers = Receivers::start(schedule, &recorder)
+        .await
+        .map_err(|source| RunError::Io {
+            doing: "starting the receivers",
+            source,
+        })?;
+    let ran = Run::new(system, schedule, site, &recorder, &receivers)
+        .whole()
+        .await;
+    let stopped = system.stop_all().await;
+    receivers.stop().await;
+    ran?;
+    stopped.map_err(|source| RunError::System {
+        doing: "stopping the workers",
+        source,
+    })?;
+    recorder.record(phase(Phase::End, None));
+    recorder.history().map_err(|source| RunError::Io {
+        doing: "writing the history",
+        source,
+    })
+}
+
+struct Run<'a, S> {
+    system: &'a mut S,
+    schedule: &'a Schedule,
+    recorder: &'a Recorder,
+    workers: Workers,
+    workloads: BTreeMap<Section, Workload>,
+}
+
+impl<'a, S: System> Run<'a, S> {
+    fn new(
+        system: &'a mut S,
+        schedule: &'a Schedule,
+        site: &Site,
+        recorder: &'a Recorder,
+        receivers: &Receivers,
+    ) -> Run<'a, S> {
+        let workers = Workers::plan(schedule, site);
+        let ops = Arc::new(AtomicU64::new(1));
+        let workload = |section: &Section| {
+            let (apis, targets) = (workers.apis(*section), receivers.targets());
+            (
+                *section,
+                Workload::new(recorder.clone(), apis, targets, Arc::clone(&ops)),
+            )
+        };
+        let workloads = workers.sections().map(workload).collect();
+        Run {
+            system,
+            schedule,
+            recorder,
+            workers,
+            workloads,
+        }
+    }
+
+    async fn whole(mut self) -> Result<(), RunError> {
+        self.start().await?;
+        self.storm().await?;
+        self.heal().await?;
+        self.drain().await;
+        self.final_reads().await;
+        Ok(())
+    }
+
+    async fn start(&mut self) -> Result<(), RunError> {
+        let doing = "starting the workers";
+        let failed = |source| RunError::System { doing, source };
+        self.recorder.record(Op::RunStart(run_start(self.schedule)));
+        for (section, spec) in self.workers.specs() {
+            self.system.start(spec).await.map_err(failed)?;
+            self.recorder.record(seen(&spec.name, *section, false));
+        }
+        for (section, spec) in self.workers.specs() {
+            self.system
+                .wait_ready(&spec.name, READY)
+                .await
+                .map_err(failed)?;
+            self.recorder.record(seen(&spec.name, *section, true));
+            self.workers.apis(*section).set_ready(&spec.name, true);
+        }
+        Ok(())
+    }
+
+    async fn storm(&mut self) -> Result<(), RunError> {
+        let storm_us = self.schedule.profile.storm_ms * 1_000;
+        self.recorder.record(phase(Phase::Storm, Some(storm_us)));
+        let (schedule, recorder, begin) = (self.schedule, self.recorder, Instant::now());
+        let events = |section| schedule.section(section).collect::<Vec<&PlannedEvent>>();
+        let posts = self.workloads.iter().map(|(section, workload)| {
+            let events = events(*section);
+            async move { workload.run(&events, schedule.profile.clients, begin).await }
+        });
+        let posts = futures_util::future::join_all(posts);
+        let mut world = World {
+            system: &mut *self.system,
+            workers: self.workers.main(),
+            apis: &self.workers.apis(Section::Main),
+            recorder,
+            http_timeout_ms: schedule.profile.settings.http_timeout_ms,
+        };
+        let both = async {
+            let (_, faults) =
+                tokio::join!(posts, nemesis::run(&schedule.faults, &mut world, begin));
+            faults
+        };
+        tokio::select! {
+            biased;
+            faults = both => {
+                faults.map_err(|source| RunError::System { doing: "applying a fault", source })
+            }
+            () = tell_progress(recorder, schedule) => Ok(()),
+        }
+    }
+
+    async fn heal(&mut self) -> Result<(), RunError> {
+        self.recorder.record(phase(Phase::Heal, None));
+        let mut world = World {
+            system: &mut *self.system,
+            workers: self.workers.main(),
+            apis: &self.workers.apis(Section::Main),
+            recorder: self.recorder,
+            http_timeout_ms: self.schedule.profile.settings.http_timeout_ms,
+        };
+        nemesis::heal_all(&self.schedule.faults, &mut world)
+            .await
+            .map_err(|source| RunError::System {
+                doing: "healing",
+                source,
+            })
+    }
+
+    async fn drain(&self) {
+        let bound = bound::drain(self.schedule);
+        let bound_us = u64::try_from(bound.as_micros()).unwrap_or(u64::MAX);
+        self.recorder.record(phase(Phase::Drain, Some(bound_us)));
+        let until = Instant::now() + bound;
+        let drains = self
+            .workloads
+            .iter()
+            .map(|(section, workload)| drain::drain(self.recorder, *section, workload, until));
+        let drains = futures_util::future::join_all(drains);
+        tokio::select! {
+            biased;
+            _ = drains => {}
+            () = tell_progress(self.recorder, self.schedule) => {}
+        }
+    }
+
+    async fn final_reads(&self) {
+        self.recorder.record(phase(Phase::FinalReads, None));
+        for (section, workload) in &self.workloads {
+            workload.read_all(*section).await;
+        }
+    }
+}
+
+/// Tells on stderr how far the run has come, until it is dropped.
+async fn tell_progress(recorder: &Recorder, schedule: &Schedule) {
+    let mut ticks = interval(PROGRESS);
+    ticks.tick().await;
+    loop {
+        ticks.tick().await;
+        let (accepted, taken) = recorder.progress();
+        let seconds = recorder.now_us() / 1_000_000;
+        let open = recorder.open_requests().len();
+        let planned = schedule.events.len();
+        eprintln!(
+            "{seconds:>4} s: {accepted} of {planned} accepted, {taken} received, {open} requests open"
+        );
+    }
+}
+
+fn phase(phase: Phase, bound_us: Option<u64>) -> Op {
+    Op::Phase(PhaseBegin { phase, bound_us })
+}
+
+fn seen(worker: &str, section: Section, ready: bool) -> Op {
+    Op::Worker(WorkerSeen {
+        worker: worker.to_owned(),
+        section,
+        ready,
+    })
+}
+
+/// What the checkers need to know of the plan.
+fn run_start(schedule: &Schedule) -> RunStart {
+    let has = |wanted: &dyn Fn(&str) -> bool| {
+        let mut behaviors = schedule
+            .section(Section::Main)
+            .flat_map(|event| &event.script);
+        behaviors.any(|behavior| wanted(behavior.kind()))
+    };
+    let mut sections = BTreeMap::from([(Section::Main, schedule.profile.main_settings())]);
+    if schedule.section(Section::Defaults).next().is_some() {
+        sections.insert(Section::Defaults, Settings::defaults());
+    }
+    RunStart {
+        seed: schedule.seed,
+        profile: schedule.profile.name.clone(),
+        schedule_sha256: sha256_hex(schedule.to_text().as_bytes()),
+        sections,
+        kills_required: schedule.profile.kills_required,
+        failures_planned: schedule
+            .section(Section::Main)
+            .any(|event| event.script.len() > 1),
+        hangs_planned: has(&|kind| kind.starts_with("hang")),
+    }
+}

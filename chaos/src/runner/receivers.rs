@@ -1,0 +1,164 @@
+//! The receivers of a run: each on a port of its own, all telling the recorder what they see.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use mock_receiver::{
+    Behavior, Ending, Journal, Moment, Receipt, Receiver, RetryAfter, Script, Secrets, Seen,
+    SignatureCheck,
+};
+use tokio::net::TcpListener;
+
+use crate::history::op::{
+    ANSWERED, ANSWERED_THEN_RESET, Op, PEER_CLOSED, RecvBegin, RecvEnd, SIG_UNCHECKED, SIG_VALID,
+    Scripted,
+};
+use crate::recorder::Recorder;
+use crate::schedule::Schedule;
+
+/// The running receivers.
+pub(super) struct Receivers {
+    running: Vec<Receiver>,
+    targets: Arc<Vec<String>>,
+}
+
+impl Receivers {
+    /// Starts one receiver for each that the plan names.
+    pub(super) async fn start(schedule: &Schedule, recorder: &Recorder) -> io::Result<Receivers> {
+        let count = schedule
+            .events
+            .iter()
+            .map(|event| event.receiver + 1)
+            .max()
+            .unwrap_or(1);
+        let script = script(schedule);
+        let secrets: Secrets = schedule
+            .secret
+            .parse()
+            .expect("the schedule draws a secret of the right form");
+        let mut running = Vec::new();
+        let mut targets = Vec::new();
+        for number in 0..count {
+            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+            let address = listener.local_addr()?;
+            let journal = Journal::with_zero(recorder.zero());
+            observe(&journal, recorder.clone(), number, address);
+            targets.push(format!("http://{address}/webhook"));
+            running.push(Receiver::start(
+                listener,
+                secrets.clone(),
+                script.clone(),
+                journal,
+            ));
+        }
+        Ok(Receivers {
+            running,
+            targets: Arc::new(targets),
+        })
+    }
+
+    /// The base of the targets, by receiver; the ordinal follows.
+    pub(super) fn targets(&self) -> Arc<Vec<String>> {
+        Arc::clone(&self.targets)
+    }
+
+    pub(super) async fn stop(self) {
+        for receiver in self.running {
+            receiver.stop().await;
+        }
+    }
+}
+
+/// Behaviors by ordinal and attempt; what the plan does not name is answered 200.
+fn script(schedule: &Schedule) -> Script {
+    let planned: BTreeMap<u64, Vec<Behavior>> = schedule
+        .events
+        .iter()
+        .map(|event| (event.ordinal, event.script.clone()))
+        .collect();
+    Arc::new(move |seen: &Seen| {
+        let attempt = seen.attempt.unwrap_or(seen.arrival).max(1) as usize;
+        let script = seen.ordinal.and_then(|ordinal| planned.get(&ordinal));
+        let behavior = script.and_then(|script| script.get(attempt - 1));
+        behavior.cloned().unwrap_or_else(|| Behavior::answer(200))
+    })
+}
+
+fn observe(journal: &Journal, recorder: Recorder, number: u32, address: SocketAddr) {
+    journal.observe(Arc::new(move |receipt: &Receipt, moment| {
+        let req = format!("r{number}-{}", receipt.seq);
+        recorder.record(match moment {
+            Moment::Begin => Op::RecvBegin(begin(receipt, req, address)),
+            Moment::End => Op::RecvEnd(end(receipt, req)),
+        });
+    }));
+}
+
+fn begin(receipt: &Receipt, req: String, address: SocketAddr) -> RecvBegin {
+    RecvBegin {
+        req,
+        ordinal: receipt.ordinal,
+        id: receipt.webhook_id.clone(),
+        attempt: receipt.attempt,
+        target: format!("http://{address}{}", receipt.path),
+        sha256: receipt.sha256.clone(),
+        sig: match &receipt.signature {
+            SignatureCheck::Valid => SIG_VALID.to_owned(),
+            SignatureCheck::Invalid { reason } => format!("invalid: {reason}"),
+            SignatureCheck::Unchecked { reason } => format!("{SIG_UNCHECKED}: {reason}"),
+        },
+        scripted: receipt.behavior.as_ref().map(scripted),
+    }
+}
+
+fn scripted(behavior: &Behavior) -> Scripted {
+    let (after_ms, retry_after_s) = match behavior {
+        Behavior::Answer {
+            after_ms,
+            retry_after,
+            ..
+        } => {
+            let seconds = match retry_after {
+                Some(RetryAfter::Seconds(seconds)) => Some(*seconds),
+                _ => None,
+            };
+            (*after_ms, seconds)
+        }
+        Behavior::ResetBeforeAnswer { after_ms } | Behavior::CloseBeforeAnswer { after_ms } => {
+            (*after_ms, None)
+        }
+        _ => (0, None),
+    };
+    let status = behavior
+        .status()
+        .map_or(String::new(), |status| format!(" {status}"));
+    Scripted {
+        what: format!("{}{status}", behavior.kind()),
+        after_ms,
+        retry_after_s,
+    }
+}
+
+fn end(receipt: &Receipt, req: String) -> RecvEnd {
+    let ending = receipt.ending.as_ref();
+    let how = match ending {
+        Some(Ending::Answered { .. }) => ANSWERED,
+        Some(Ending::AnsweredThenReset { .. }) => ANSWERED_THEN_RESET,
+        Some(Ending::Reset) => "reset",
+        Some(Ending::Closed) => "closed",
+        Some(Ending::BrokenOff) => "broken_off",
+        Some(Ending::HungUntilPeerClosed) => "hung_until_peer_closed",
+        Some(Ending::HungUntilBound) => "hung_until_bound",
+        Some(Ending::PeerClosed) => PEER_CLOSED,
+        Some(Ending::Stopped) | None => "stopped",
+    };
+    let status = ending.and_then(Ending::whole_status);
+    RecvEnd {
+        req,
+        ordinal: receipt.ordinal,
+        status,
+        how: how.to_owned(),
+    }
+}

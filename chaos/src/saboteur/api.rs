@@ -1,0 +1,85 @@
+//! The stand-in's API: as much of the contract as the runner uses.
+
+use std::net::TcpListener;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use serde::Deserialize;
+use serde_json::json;
+use serde_json::value::RawValue;
+use tokio::time::Instant;
+
+use super::stand_in::{Event, Worker};
+
+#[derive(Deserialize)]
+struct Posted<'a> {
+    #[serde(borrow)]
+    payload: &'a RawValue,
+    target_url: String,
+}
+
+/// Serves until its runtime ends.
+pub(super) async fn serve(listener: TcpListener, worker: Worker) {
+    let router = Router::new()
+        .route("/events", post(post_event))
+        .route("/events/{id}", get(find_event))
+        .route("/readyz", get(|| async { StatusCode::OK }))
+        .with_state(worker);
+    let Ok(listener) = tokio::net::TcpListener::from_std(listener) else {
+        return;
+    };
+    let _ = axum::serve(listener, router).await;
+}
+
+async fn post_event(State(worker): State<Worker>, headers: HeaderMap, body: Bytes) -> Response {
+    let posted: Posted<'_> = match serde_json::from_slice(&body) {
+        Ok(posted) => posted,
+        Err(error) => return (StatusCode::BAD_REQUEST, error.to_string()).into_response(),
+    };
+    let key = headers
+        .get("idempotency-key")
+        .and_then(|key| key.to_str().ok());
+    let mut held = worker.held();
+    let known = key.and_then(|key| held.keys.get(key).cloned());
+    let id = known.unwrap_or_else(|| uuid::Uuid::now_v7().to_string());
+    if let Some(key) = key {
+        held.keys.insert(key.to_owned(), id.clone());
+    }
+    if !held.events.contains_key(&id) {
+        held.accepted += 1;
+        let event = Event {
+            number: held.accepted,
+            payload: posted.payload.get().to_owned(),
+            target: posted.target_url,
+            status: "pending",
+            failures: 0,
+            attempt_count: 0,
+            due: Instant::now(),
+            holder: None,
+            attempts: Vec::new(),
+        };
+        if worker.lie.keeps(event.number) {
+            held.events.insert(id.clone(), event);
+        }
+    }
+    let answer = json!({"id": id, "status": "accepted"}).to_string();
+    (StatusCode::ACCEPTED, answer).into_response()
+}
+
+async fn find_event(State(worker): State<Worker>, Path(id): Path<String>) -> Response {
+    let Some(event) = worker.held().events.get(&id).cloned() else {
+        return StatusCode::NOT_FOUND.into_response();
+    };
+    let view = json!({
+        "id": id,
+        "status": event.status,
+        "reason": (event.status == "dead").then_some("exhausted"),
+        "attempt_count": event.attempt_count,
+        "attempts": event.attempts,
+    });
+    (StatusCode::OK, view.to_string()).into_response()
+}

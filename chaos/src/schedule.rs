@@ -1,0 +1,221 @@
+//! The schedule: the whole plan of a run, drawn from the seed before anything starts.
+//!
+//! Plain data with a text form and equality. The same seed and profile give the same schedule; they
+//! do not give the same interleaving, which belongs to real processes.
+
+mod payload;
+mod script;
+
+use rand::RngExt;
+use serde::{Deserialize, Serialize};
+
+use mock_receiver::Behavior;
+
+use crate::history::op::Section;
+use crate::nemesis::PlannedFault;
+use crate::profile::Profile;
+use crate::seed::Seed;
+
+/// Share of the events that are posted with an idempotency key, in percent.
+const KEYED_PERCENT: u32 = 50;
+/// Share of the keyed events that are posted a second time under their key, in percent.
+const REPEATED_PERCENT: u32 = 10;
+
+/// The plan of a run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Schedule {
+    /// What it was drawn from.
+    pub seed: Seed,
+    /// The knobs that it was drawn with.
+    pub profile: Profile,
+    /// The secret that signs, as the setting is written.
+    pub secret: String,
+    /// What is posted, in order of time.
+    pub events: Vec<PlannedEvent>,
+    /// What is done to the system, in order of time.
+    pub faults: Vec<PlannedFault>,
+}
+
+/// One event of the plan.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PlannedEvent {
+    /// Its number; carried in the path of its target.
+    pub ordinal: u64,
+    /// Where it belongs.
+    pub section: Section,
+    /// When it is posted, in milliseconds after the storm began.
+    pub at_ms: u64,
+    /// Which receiver is its target.
+    pub receiver: u32,
+    /// Its idempotency key.
+    pub key: Option<String>,
+    /// True when it is posted again, under the same key, after its 202.
+    pub repeated: bool,
+    /// The exact JSON text of its payload.
+    pub payload: String,
+    /// What the receiver does with attempt 1, 2, …; every later attempt is answered 200.
+    pub script: Vec<Behavior>,
+}
+
+/// Why a text is no schedule.
+#[derive(Debug, thiserror::Error)]
+#[error("this is no schedule")]
+pub struct ScheduleError(#[from] serde_json::Error);
+
+impl Schedule {
+    /// Draws the plan of `seed` under `profile`.
+    #[must_use]
+    pub fn generate(seed: Seed, profile: &Profile) -> Schedule {
+        let mut events = main_events(seed, profile);
+        events.extend(default_events(seed, profile));
+        Schedule {
+            seed,
+            profile: profile.clone(),
+            secret: secret(seed),
+            events,
+            faults: PlannedFault::draw_all(seed, profile),
+        }
+    }
+
+    /// The text form.
+    #[must_use]
+    pub fn to_text(&self) -> String {
+        serde_json::to_string_pretty(self).expect("a schedule holds nothing that JSON cannot")
+            + "\n"
+    }
+
+    /// Reads the text form.
+    ///
+    /// # Errors
+    /// When the text is no schedule.
+    pub fn from_text(text: &str) -> Result<Schedule, ScheduleError> {
+        Ok(serde_json::from_str(text)?)
+    }
+
+    /// The events of one section, in order of time.
+    pub fn section(&self, section: Section) -> impl Iterator<Item = &PlannedEvent> {
+        self.events
+            .iter()
+            .filter(move |event| event.section == section)
+    }
+}
+
+fn main_events(seed: Seed, profile: &Profile) -> Vec<PlannedEvent> {
+    let mut times = seed.stream("workload/times");
+    let mut at_ms: Vec<u64> = (0..profile.events)
+        .map(|_| times.random_range(0..profile.storm_ms))
+        .collect();
+    at_ms.sort_unstable();
+    let mut keys = seed.stream("workload/keys");
+    let mut targets = seed.stream("workload/targets");
+    let mut payloads = seed.stream("workload/payloads");
+    let mut scripts = seed.stream("receivers/scripts");
+    let plan = |(ordinal, at_ms): (usize, u64)| {
+        let ordinal = ordinal as u64;
+        let keyed = keys.random_range(0..100) < KEYED_PERCENT;
+        PlannedEvent {
+            ordinal,
+            section: Section::Main,
+            at_ms,
+            receiver: targets.random_range(0..profile.receivers),
+            key: keyed.then(|| format!("key-{seed}-{ordinal}")),
+            repeated: keyed && keys.random_range(0..100) < REPEATED_PERCENT,
+            payload: payload::draw(&mut payloads, profile.payload_bytes_max),
+            script: script::draw(&mut scripts, profile),
+        }
+    };
+    at_ms.into_iter().enumerate().map(plan).collect()
+}
+
+/// A few events at the dispatcher's default settings, each refused three times: they show the gaps.
+fn default_events(seed: Seed, profile: &Profile) -> Vec<PlannedEvent> {
+    let mut payloads = seed.stream("defaults/payloads");
+    let plan = |number: u32| PlannedEvent {
+        ordinal: u64::from(profile.events + number),
+        section: Section::Defaults,
+        at_ms: u64::from(number) * 50,
+        receiver: profile.receivers,
+        key: None,
+        repeated: false,
+        payload: payload::draw(&mut payloads, 256),
+        script: vec![Behavior::answer(500); 3],
+    };
+    (0..profile.default_events).map(plan).collect()
+}
+
+fn secret(seed: Seed) -> String {
+    use base64::Engine as _;
+    let mut draws = seed.stream("secret");
+    let key: [u8; 32] = std::array::from_fn(|_| draws.random_range(0..=255));
+    format!(
+        "whsec_{}",
+        base64::engine::general_purpose::STANDARD.encode(key)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+    use proptest::prelude::*;
+
+    fn small() -> Profile {
+        let events = 6;
+        Profile {
+            events,
+            payload_bytes_max: 300,
+            kills: 3,
+            default_events: 1,
+            ..Profile::chaotic()
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn one_seed_gives_one_text_and_the_text_gives_the_schedule_back(number: u64) {
+            let schedule = Schedule::generate(Seed::new(number), &small());
+            let again = Schedule::generate(Seed::new(number), &small());
+            prop_assert_eq!(schedule.to_text(), again.to_text());
+            prop_assert_eq!(Schedule::from_text(&schedule.to_text()).unwrap(), schedule);
+        }
+
+        #[test]
+        fn every_script_ends_before_the_budget_and_every_payload_is_json(number: u64) {
+            let profile = small();
+            for event in Schedule::generate(Seed::new(number), &profile).events {
+                prop_assert!(event.script.len() < profile.settings.max_attempts as usize);
+                prop_assert!(event.script.iter().all(|b| b.validate().is_ok()));
+                let raw = serde_json::from_str::<&serde_json::value::RawValue>(&event.payload);
+                prop_assert!(raw.is_ok(), "{}", event.payload);
+            }
+        }
+    }
+
+    #[test]
+    fn seven_of_ten_first_attempts_fail_and_the_kills_do_not_depend_on_the_number_of_events() {
+        let seed = Seed::new(0x5eed);
+        let many = Schedule::generate(
+            seed,
+            &Profile {
+                events: 2_000,
+                ..Profile::chaotic()
+            },
+        );
+        let failing = many
+            .section(Section::Main)
+            .filter(|event| event.script.len() > 1)
+            .count();
+        assert!((1_300..1_500).contains(&failing), "{failing} of 2000");
+        assert_eq!(
+            many.faults,
+            Schedule::generate(seed, &Profile::chaotic()).faults
+        );
+    }
+
+    #[test]
+    fn the_schedule_of_a_seed_is_pinned() {
+        let schedule = Schedule::generate(Seed::new(0x5eed), &small());
+        insta::assert_snapshot!("schedule", schedule.to_text());
+    }
+}

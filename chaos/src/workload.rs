@@ -1,0 +1,227 @@
+//! The workload: clients that post the planned events and read their states.
+//!
+//! The definite/indefinite rule: a refused connection and a 4xx of the contract are `fail`; a whole 202
+//! is `ok`; everything else is `info`. An `info` is posted again only under its idempotency key, as a
+//! new op; without a key it stays open.
+
+mod client;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, RwLock};
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use futures_util::stream;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use crate::history::op::{Acknowledged, Invoke, NotAcknowledged, Op, Section, State};
+use crate::history::sha256_hex;
+use crate::recorder::Recorder;
+use crate::schedule::PlannedEvent;
+use client::{Answer, Client};
+
+/// Posts of one event at most.
+const POSTS_MAX: u32 = 100;
+/// Wait between two posts of one event.
+const POST_AGAIN: Duration = Duration::from_millis(100);
+/// States that are read at the same time.
+const READS_AT_ONCE: usize = 16;
+/// Tries to read one state.
+const READS_MAX: u32 = 5;
+
+/// The APIs of one section, and which of them is ready.
+#[derive(Clone, Debug)]
+pub struct Apis {
+    apis: Arc<RwLock<Vec<Api>>>,
+}
+
+#[derive(Clone, Debug)]
+struct Api {
+    worker: String,
+    url: String,
+    ready: bool,
+}
+
+impl Apis {
+    /// APIs by worker name and base URL; none is ready yet.
+    #[must_use]
+    pub fn new(workers: impl IntoIterator<Item = (String, String)>) -> Apis {
+        let api = |(worker, url)| Api {
+            worker,
+            url,
+            ready: false,
+        };
+        Apis {
+            apis: Arc::new(RwLock::new(workers.into_iter().map(api).collect())),
+        }
+    }
+
+    /// Says whether a worker's API is ready.
+    pub fn set_ready(&self, worker: &str, ready: bool) {
+        let mut apis = self.apis.write().expect("nobody panics while holding it");
+        for api in apis.iter_mut().filter(|api| api.worker == worker) {
+            api.ready = ready;
+        }
+    }
+
+    /// The API for the `turn`-th try; of those that are ready if asked so and if there is one.
+    fn choose(&self, turn: u64, ready_only: bool) -> (String, String) {
+        let apis = self.apis.read().expect("nobody panics while holding it");
+        let ready: Vec<&Api> = apis.iter().filter(|api| api.ready).collect();
+        let all: Vec<&Api> = apis.iter().collect();
+        let of = if ready_only && !ready.is_empty() {
+            ready
+        } else {
+            all
+        };
+        let place = usize::try_from(turn).unwrap_or(0) % of.len().max(1);
+        let api = of.get(place).expect("a section has at least one worker");
+        (api.worker.clone(), api.url.clone())
+    }
+
+    fn has_ready(&self) -> bool {
+        self.apis
+            .read()
+            .expect("nobody panics while holding it")
+            .iter()
+            .any(|api| api.ready)
+    }
+}
+
+/// Posts the events of one section, and reads their states.
+#[derive(Clone, Debug)]
+pub struct Workload {
+    client: Client,
+    recorder: Recorder,
+    apis: Apis,
+    targets: Arc<Vec<String>>,
+    ops: Arc<AtomicU64>,
+}
+
+impl Workload {
+    /// A workload on `apis` whose events go to `targets`, by receiver. Op numbers are shared by all
+    /// workloads of a run through `ops`.
+    #[must_use]
+    pub fn new(
+        recorder: Recorder,
+        apis: Apis,
+        targets: Arc<Vec<String>>,
+        ops: Arc<AtomicU64>,
+    ) -> Workload {
+        Workload {
+            client: Client::new(),
+            recorder,
+            apis,
+            targets,
+            ops,
+        }
+    }
+
+    /// Posts every event at its time by `clients` clients; returns when the last was answered.
+    pub async fn run(&self, events: &[&PlannedEvent], clients: u32, begin: Instant) {
+        let clients = clients.max(1) as usize;
+        let client = |number: usize| async move {
+            for event in events.iter().skip(number).step_by(clients) {
+                sleep_until(begin + Duration::from_millis(event.at_ms)).await;
+                self.post_until_answered(event).await;
+            }
+        };
+        futures_util::future::join_all((0..clients).map(client)).await;
+    }
+
+    async fn post_until_answered(&self, event: &PlannedEvent) {
+        for _ in 0..POSTS_MAX {
+            match self.post(event).await {
+                Posted::Accepted if event.repeated => break,
+                Posted::Accepted | Posted::Refused => return,
+                Posted::Unknown if event.key.is_none() => return,
+                Posted::Unknown | Posted::Unreachable => sleep(POST_AGAIN).await,
+            }
+        }
+        if event.repeated {
+            self.post(event).await;
+        }
+    }
+
+    async fn post(&self, event: &PlannedEvent) -> Posted {
+        let op = self.ops.fetch_add(1, Ordering::SeqCst);
+        if event.key.is_none() {
+            self.wait_for_a_ready_api().await;
+        }
+        let (via, api) = self.apis.choose(op, event.key.is_none());
+        let target = format!(
+            "{}/{}",
+            self.targets[event.receiver as usize], event.ordinal
+        );
+        let ordinal = event.ordinal;
+        self.recorder.record(Op::IngestInvoke(Invoke {
+            op,
+            ordinal,
+            section: event.section,
+            key: event.key.clone(),
+            sha256: sha256_hex(event.payload.as_bytes()),
+            bytes: event.payload.len(),
+            target: target.clone(),
+            via,
+        }));
+        let answer = self
+            .client
+            .post(&api, &event.payload, &target, event.key.as_deref())
+            .await;
+        let not = |why| NotAcknowledged { op, ordinal, why };
+        let (op, posted) = match answer {
+            Answer::Accepted(id) => (
+                Op::IngestOk(Acknowledged { op, ordinal, id }),
+                Posted::Accepted,
+            ),
+            Answer::Refused(why) => (Op::IngestFail(not(why)), Posted::Refused),
+            Answer::Unreachable(why) => (Op::IngestFail(not(why)), Posted::Unreachable),
+            Answer::Unknown(why) => (Op::IngestInfo(not(why)), Posted::Unknown),
+        };
+        self.recorder.record(op);
+        posted
+    }
+
+    /// A post without a key cannot be repeated when its end is unknown, so it is not sent to an API
+    /// that the harness knows to be down; what a load balancer would do.
+    async fn wait_for_a_ready_api(&self) {
+        let mut changed = self.recorder.changed();
+        for _ in 0..POSTS_MAX {
+            if self.apis.has_ready() {
+                return;
+            }
+            let _ = tokio::time::timeout(POST_AGAIN, changed.changed()).await;
+        }
+    }
+
+    /// Reads the state of one event from whichever API answers.
+    pub async fn read(&self, ordinal: u64, id: &str) -> State {
+        let mut last = State::unread(ordinal, id);
+        for turn in 0..READS_MAX {
+            let (_, api) = self.apis.choose(ordinal + u64::from(turn), true);
+            last = self.client.read(&api, ordinal, id).await;
+            if last.http == 200 || last.http == 404 {
+                return last;
+            }
+            sleep(POST_AGAIN).await;
+        }
+        last
+    }
+
+    /// The final reads: the state of every acknowledged event of a section, into the history.
+    pub async fn read_all(&self, section: Section) {
+        let accepted = self.recorder.accepted(section);
+        let reads = accepted.iter().map(|(ordinal, id)| self.read(*ordinal, id));
+        let mut reads = stream::iter(reads).buffer_unordered(READS_AT_ONCE);
+        while let Some(state) = reads.next().await {
+            self.recorder.record(Op::State(state));
+        }
+    }
+}
+
+enum Posted {
+    Accepted,
+    Refused,
+    Unreachable,
+    Unknown,
+}
