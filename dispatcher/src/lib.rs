@@ -1,1 +1,178 @@
-//! dispatcher
+//! A durable webhook dispatcher with at-least-once delivery: `POST /events` is committed to Postgres and answered 202; a
+//! worker claims due events, POSTs them signed to their target, and writes `delivered`, a retry, or `dead`.
+//!
+//! Read [`event`] for the words, [`api`] for what comes in, [`store`] for every transition, [`worker`] for what goes out and
+//! [`backoff`] for the retry rule. [`serve`] below is the only place where they are wired together; `api` and `worker` meet in
+//! Postgres and in one wake-up handle, nowhere else.
+
+pub mod api;
+pub mod backoff;
+pub mod check;
+pub mod config;
+pub mod event;
+pub mod metrics;
+pub mod signature;
+pub mod store;
+pub mod target;
+pub mod transport;
+pub mod worker;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::rngs::StdRng;
+use tokio::net::TcpListener;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use crate::api::{Api, Migrated};
+use crate::config::Config;
+use crate::event::Holder;
+use crate::metrics::Metrics;
+use crate::store::{PgStore, SchemaError, StoreOptions};
+use crate::transport::{HttpTransport, TransportError};
+use crate::worker::{Parts, Worker};
+
+/// How long to wait before Postgres is looked for again at start.
+const START_PAUSE: Duration = Duration::from_millis(250);
+
+/// What a process does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Takes events and delivers them.
+    Serve,
+    /// Takes events only.
+    Api,
+    /// Delivers only; health and metrics are still served.
+    Worker,
+}
+
+/// Why a dispatcher had to end.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The HTTP client cannot be set up.
+    #[error(transparent)]
+    Transport(#[from] TransportError),
+    /// The schema is not ours.
+    #[error(transparent)]
+    Schema(#[from] SchemaError),
+    /// A part of the program panicked.
+    #[error("a part of the dispatcher ended unexpectedly: {0}")]
+    Panicked(#[from] tokio::task::JoinError),
+}
+
+/// Runs a dispatcher until `shutdown`, then stops it in order: no event is lost or sent twice by a stop.
+///
+/// # Errors
+/// What it cannot run with, or could not go on after.
+pub async fn serve(
+    config: Config,
+    role: Role,
+    listener: TcpListener,
+    shutdown: CancellationToken,
+) -> Result<(), ServeError> {
+    let transport = HttpTransport::new(&config.transport)?;
+    let store = PgStore::open(&StoreOptions::of(&config));
+    let (wake, metrics, migrated) = (
+        Arc::new(Notify::new()),
+        Arc::new(Metrics::default()),
+        Arc::new(Migrated::default()),
+    );
+    let api = Api::new(
+        store.clone(),
+        config.api.clone(),
+        Arc::clone(&wake),
+        Arc::clone(&metrics),
+        Arc::clone(&migrated),
+    );
+    let router = if role == Role::Worker {
+        api::operations_router(api)
+    } else {
+        api::router(api)
+    };
+    // The API answers at once, with 503 as long as there is no database.
+    let serving = tokio::spawn(api::server::serve(listener, router, shutdown.clone()));
+    let worked = async {
+        let Some(away) = migrate(&store, &shutdown).await? else {
+            return Ok(());
+        };
+        migrated.set();
+        tracing::info!("the schema is current");
+        if role == Role::Api {
+            shutdown.cancelled().await;
+            return Ok(());
+        }
+        let mut rng: StdRng = rand::make_rng();
+        let holder = Holder::fresh(&mut rng);
+        let leave = CancellationToken::new();
+        let present = config.worker.presence.then(|| {
+            let (store, leave) = (store.clone(), leave.clone());
+            tokio::spawn(async move { store.hold_presence(holder, leave).await })
+        });
+        let database_was_away = away || store.is_young().await;
+        let parts = Parts {
+            store: store.clone(),
+            transport,
+            signer: config.transport.signer,
+            rng,
+            holder,
+            wake,
+            metrics,
+            database_was_away,
+        };
+        // The worker is one task: what it has under way is its own and ends with it.
+        let worked = tokio::spawn(Worker::new(config.worker, parts).run(shutdown.clone())).await;
+        leave.cancel();
+        if let Some(present) = present {
+            present.await?;
+        }
+        worked.map_err(ServeError::from)
+    };
+    let worked: Result<(), ServeError> = worked.await;
+    shutdown.cancel();
+    serving.await?;
+    store.close().await;
+    worked
+}
+
+/// Applies the migrations as soon as Postgres is there; says whether it had to wait, or nothing if it was told to stop.
+async fn migrate(
+    store: &PgStore,
+    shutdown: &CancellationToken,
+) -> Result<Option<bool>, SchemaError> {
+    let mut waited = false;
+    loop {
+        let error = tokio::select! {
+            biased;
+            () = shutdown.cancelled() => return Ok(None),
+            migrated = store.migrate() => match migrated {
+                Ok(()) => return Ok(Some(waited)),
+                Err(foreign @ SchemaError::Foreign(_)) => return Err(foreign),
+                Err(unavailable) => unavailable,
+            },
+        };
+        if !waited {
+            tracing::warn!(%error, "waiting for Postgres; requests are answered 503 meanwhile");
+        }
+        waited = true;
+        tokio::time::sleep(START_PAUSE).await;
+    }
+}
+
+impl StoreOptions {
+    /// What the configuration says about the store.
+    pub fn of(config: &Config) -> Self {
+        Self {
+            database: config.database.clone(),
+            accept_connections: config.accept_connections,
+            work_connections: config.work_connections,
+            presence: config.worker.presence,
+        }
+    }
+}
+
+/// Makes ring the process's TLS provider; called first in `main` and in test helpers, harmless when called again.
+pub fn install_tls_provider() {
+    // An error means that a provider is installed already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}

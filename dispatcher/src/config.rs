@@ -1,0 +1,400 @@
+//! The settings: read once from the environment, validated together, all problems reported at once.
+//!
+//! Everything comes through a lookup closure, so that tests need no environment. Inside there are only valid values.
+
+pub mod reader;
+pub mod settings;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use self::reader::Reader;
+pub use self::reader::{ConfigError, Problem};
+use crate::backoff::Policy;
+use crate::signature::Signer;
+use crate::store::DatabaseUrl;
+use crate::target::{AllowList, TargetUrl};
+
+/// The secret of the demonstration; refused where strangers can reach it, unless it is asked for.
+pub const DEFAULT_SECRET: &str = "change-me-in-production";
+
+/// What a dispatcher runs with.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// `BIND`: where the API listens.
+    pub bind: SocketAddr,
+    /// `DATABASE_URL`.
+    pub database: DatabaseUrl,
+    /// `ACCEPT_CONNECTIONS`: database connections for requests.
+    pub accept_connections: u32,
+    /// `WORK_CONNECTIONS`: database connections for the worker.
+    pub work_connections: u32,
+    /// What the API takes.
+    pub api: ApiConfig,
+    /// How the worker works.
+    pub worker: WorkerConfig,
+    /// How a request leaves.
+    pub transport: TransportConfig,
+    /// Things that are allowed and that an operator should know.
+    pub warnings: Vec<String>,
+}
+
+/// The limits and defaults of the API.
+#[derive(Clone, Debug)]
+pub struct ApiConfig {
+    /// `TARGET_URL`, for events that name no target.
+    pub default_target: Option<TargetUrl>,
+    /// `MAX_BODY_BYTES`.
+    pub body_bytes_max: usize,
+    /// `API_KEYS`; empty leaves the API open.
+    pub keys: Vec<String>,
+    /// Where targets may be although their range is refused.
+    pub allowed: AllowList,
+}
+
+/// The bounds and times of the worker.
+#[derive(Clone, Debug)]
+pub struct WorkerConfig {
+    /// When and how often an event is tried again.
+    pub policy: Policy,
+    /// `WORKER_POLL_INTERVAL`: the longest sleep between two looks for due events.
+    pub poll_interval: Duration,
+    /// `LEASE_SECONDS`.
+    pub lease: Duration,
+    /// `HTTP_TIMEOUT`: one attempt, from name resolution to the last byte of the answer.
+    pub http_timeout: Duration,
+    /// `MAX_IN_FLIGHT`: events held at once.
+    pub in_flight_max: usize,
+    /// `MAX_IN_FLIGHT_PER_HOST`: attempts at one host and port at once.
+    pub in_flight_per_host_max: usize,
+    /// `SHUTDOWN_SECONDS`: how long a stop may take.
+    pub shutdown: Duration,
+    /// `PRESENCE`: whether this process holds an advisory lock that shows others that it lives.
+    pub presence: bool,
+}
+
+/// How one attempt meets the network.
+#[derive(Clone, Debug)]
+pub struct TransportConfig {
+    /// `WEBHOOK_SECRET`.
+    pub signer: Signer,
+    /// `HTTP_TIMEOUT` again: the attempt's total deadline.
+    pub timeout: Duration,
+    /// `MAX_RESPONSE_BYTES`.
+    pub response_bytes_max: usize,
+    /// `RESPONSE_SNIPPET_BYTES`.
+    pub snippet_bytes_max: usize,
+    /// `ALLOWED_TARGET_CIDRS`.
+    pub allowed: AllowList,
+    /// `EXTRA_CA_FILE`, read: PEM certificates that are trusted beside the system's.
+    pub extra_ca_pem: Option<Vec<u8>>,
+    /// `MAX_IN_FLIGHT_PER_HOST` again: idle connections worth keeping.
+    pub idle_per_host_max: usize,
+}
+
+impl Config {
+    /// Reads the process's environment.
+    ///
+    /// # Errors
+    /// Every setting that cannot be used, by name, each with what to write instead.
+    pub fn from_env() -> Result<Self, ConfigError> {
+        Self::from_lookup(|name| std::env::var(name).ok())
+    }
+
+    /// Reads the settings through a closure.
+    ///
+    /// # Errors
+    /// As [`Config::from_env`].
+    pub fn from_lookup(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
+        let mut read = Reader::new(&lookup);
+        let config = read_all(&mut read);
+        read.finish(config)
+    }
+}
+
+/// `None` only when the reader has noted why.
+fn read_all(read: &mut Reader<'_>) -> Option<Config> {
+    let bind = read.parsed("BIND", |text| {
+        text.parse::<SocketAddr>()
+            .map_err(|_| "is no address and port; write one like 127.0.0.1:8000".into())
+    });
+    let database = read.parsed("DATABASE_URL", DatabaseUrl::parse);
+    let allowed = read.parsed("ALLOWED_TARGET_CIDRS", AllowList::parse);
+    let default_target = read.optional("TARGET_URL", |text| {
+        TargetUrl::parse(text, allowed.as_ref().unwrap_or(&AllowList::default()))
+            .map_err(|e| e.to_string())
+    });
+    let keys = read.parsed("API_KEYS", api_keys);
+    let signer = read.parsed("WEBHOOK_SECRET", |text| {
+        Signer::parse(text).map_err(|e| e.to_string())
+    });
+    let extra_ca_pem = read.optional("EXTRA_CA_FILE", |path| {
+        std::fs::read(path).map_err(|e| format!("{path:?} cannot be read ({e}); name a PEM file"))
+    });
+    let policy = policy(read);
+    let http_timeout = read.seconds("HTTP_TIMEOUT");
+    let lease = read.seconds_or("LEASE_SECONDS", http_timeout * 2);
+    let shutdown = read.seconds_or("SHUTDOWN_SECONDS", http_timeout + Duration::from_secs(5));
+    if lease * 2 < http_timeout * 3 {
+        let least = (http_timeout * 3 / 2).as_secs_f64();
+        read.problem("LEASE_SECONDS", format!(
+            "is under 1.5 times HTTP_TIMEOUT, so an attempt could outlive its lease; set it to {least} or more"
+        ));
+    }
+    let in_flight_max = read.count("MAX_IN_FLIGHT");
+    let in_flight_per_host_max = read.count("MAX_IN_FLIGHT_PER_HOST").min(in_flight_max);
+    let worker = WorkerConfig {
+        policy,
+        poll_interval: read.seconds("WORKER_POLL_INTERVAL"),
+        lease,
+        http_timeout,
+        in_flight_max,
+        in_flight_per_host_max,
+        shutdown,
+        presence: read.flag("PRESENCE"),
+    };
+    let body_bytes_max = read.count("MAX_BODY_BYTES");
+    let response_bytes_max = read.count("MAX_RESPONSE_BYTES");
+    let snippet_bytes_max = read.count("RESPONSE_SNIPPET_BYTES");
+    let accept_connections = read.small_count("ACCEPT_CONNECTIONS");
+    let work_connections = read.small_count("WORK_CONNECTIONS");
+    let allow_default_secret = read.flag("ALLOW_DEFAULT_SECRET");
+    let (bind, database, allowed, keys, signer) = (bind?, database?, allowed?, keys?, signer?);
+    let warnings = exposure(read, bind, &keys, allow_default_secret);
+    Some(Config {
+        bind,
+        database,
+        accept_connections,
+        work_connections,
+        api: ApiConfig {
+            default_target,
+            body_bytes_max,
+            keys,
+            allowed: allowed.clone(),
+        },
+        worker,
+        transport: TransportConfig {
+            signer,
+            timeout: http_timeout,
+            response_bytes_max,
+            snippet_bytes_max,
+            allowed,
+            extra_ca_pem,
+            idle_per_host_max: in_flight_per_host_max,
+        },
+        warnings,
+    })
+}
+
+fn policy(read: &mut Reader<'_>) -> Policy {
+    let policy = Policy {
+        base: read.seconds("BACKOFF_BASE_SECONDS"),
+        cap: read.seconds("BACKOFF_CAP_SECONDS"),
+        retry_after_cap: read.seconds("RETRY_AFTER_CAP_SECONDS"),
+        max_attempts: read.small_count("MAX_ATTEMPTS"),
+        max_abandoned: read.small_count("MAX_ABANDONED"),
+    };
+    if policy.cap < policy.base {
+        read.problem(
+            "BACKOFF_CAP_SECONDS",
+            "is under BACKOFF_BASE_SECONDS; raise it to that or more".into(),
+        );
+    }
+    policy
+}
+
+fn api_keys(text: &str) -> Result<Vec<String>, String> {
+    if text.trim().is_empty() {
+        return Ok(Vec::new());
+    }
+    let keys = text.split(',').map(|key| {
+        let key = key.trim();
+        if key.is_empty() {
+            return Err("has an empty entry; write keys separated by single commas".into());
+        }
+        if !key.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err("has a key that is not visible ASCII, which no header can carry".into());
+        }
+        Ok(key.to_owned())
+    });
+    keys.collect()
+}
+
+/// What strangers could do with this configuration: the worst is refused, the rest is said.
+fn exposure(
+    read: &mut Reader<'_>,
+    bind: SocketAddr,
+    keys: &[String],
+    allow_default_secret: bool,
+) -> Vec<String> {
+    if bind.ip().is_loopback() {
+        return Vec::new();
+    }
+    let mut warnings = Vec::new();
+    let secrets = read.text("WEBHOOK_SECRET");
+    if secrets
+        .split(',')
+        .any(|secret| secret.trim() == DEFAULT_SECRET)
+    {
+        if allow_default_secret {
+            warnings.push(
+                "WEBHOOK_SECRET is the published default: anybody can forge signatures".into(),
+            );
+        } else {
+            read.problem(
+                "WEBHOOK_SECRET",
+                format!(
+                    "is the published default although BIND ({bind}) is reachable from outside; \
+                 set a secret of your own, or ALLOW_DEFAULT_SECRET=true for a demonstration"
+                ),
+            );
+        }
+    }
+    if keys.is_empty() {
+        warnings.push(format!(
+            "API_KEYS is empty and BIND is {bind}: whoever reaches it can have anything signed and sent"
+        ));
+    }
+    warnings
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    fn read(pairs: &[(&str, &str)]) -> Result<Config, ConfigError> {
+        Config::from_lookup(|name| {
+            pairs
+                .iter()
+                .find(|(n, _)| *n == name)
+                .map(|(_, value)| (*value).to_owned())
+        })
+    }
+
+    fn problems(pairs: &[(&str, &str)]) -> Vec<&'static str> {
+        read(pairs)
+            .unwrap_err()
+            .problems()
+            .iter()
+            .map(|problem| problem.name)
+            .collect()
+    }
+
+    #[test]
+    fn the_defaults_are_those_of_the_contract() {
+        let config = read(&[]).unwrap();
+        let seconds = |d: Duration| d.as_secs_f64();
+        assert_eq!(config.bind.to_string(), "127.0.0.1:8000");
+        assert_eq!(seconds(config.worker.poll_interval), 1.5);
+        assert_eq!(seconds(config.worker.http_timeout), 15.0);
+        assert_eq!(seconds(config.worker.lease), 30.0);
+        assert_eq!(seconds(config.worker.shutdown), 20.0);
+        let policy = config.worker.policy;
+        assert_eq!((policy.max_attempts, policy.max_abandoned), (20, 20));
+        assert_eq!(
+            [policy.base, policy.cap, policy.retry_after_cap].map(seconds),
+            [2.0, 3600.0, 86400.0]
+        );
+        assert_eq!(
+            (
+                config.worker.in_flight_max,
+                config.worker.in_flight_per_host_max
+            ),
+            (512, 64)
+        );
+        assert_eq!(
+            (
+                config.api.body_bytes_max,
+                config.transport.response_bytes_max
+            ),
+            (1 << 20, 1 << 20)
+        );
+        assert_eq!(config.transport.snippet_bytes_max, 1024);
+        assert!(config.api.default_target.is_none() && config.api.keys.is_empty());
+        assert!(config.warnings.is_empty());
+    }
+
+    #[test]
+    fn derived_defaults_follow_the_timeout() {
+        let config = read(&[("HTTP_TIMEOUT", "0.5")]).unwrap();
+        assert_eq!(config.worker.lease, Duration::from_secs(1));
+        assert_eq!(config.worker.shutdown, Duration::from_millis(5500));
+    }
+
+    #[test]
+    fn every_bad_setting_is_named_at_once() {
+        let named = problems(&[
+            ("HTTP_TIMEOUT", "soon"),
+            ("MAX_ATTEMPTS", "0"),
+            ("BIND", "localhost"),
+            ("DATABASE_URL", "mysql://x/y"),
+            ("TARGET_URL", "ftp://x"),
+            ("WEBHOOK_SECRET", "whsec_###"),
+            ("ALLOWED_TARGET_CIDRS", "10.0.0.0/8,,"),
+            ("API_KEYS", "a,,b"),
+            ("PRESENCE", "maybe"),
+        ]);
+        let all = [
+            "BIND",
+            "DATABASE_URL",
+            "ALLOWED_TARGET_CIDRS",
+            "TARGET_URL",
+            "API_KEYS",
+            "WEBHOOK_SECRET",
+            "MAX_ATTEMPTS",
+            "HTTP_TIMEOUT",
+            "PRESENCE",
+        ];
+        assert_eq!(named, all);
+    }
+
+    #[test]
+    fn numbers_outside_their_limits_are_refused() {
+        for (name, value) in [
+            ("HTTP_TIMEOUT", "0"),
+            ("HTTP_TIMEOUT", "-1"),
+            ("HTTP_TIMEOUT", "inf"),
+            ("HTTP_TIMEOUT", "NaN"),
+            ("MAX_ATTEMPTS", "1.5"),
+            ("MAX_BODY_BYTES", "99999999999999999999"),
+            ("MAX_IN_FLIGHT", ""),
+        ] {
+            assert_eq!(problems(&[(name, value)]), [name], "{value}");
+        }
+    }
+
+    #[test]
+    fn unsafe_combinations_do_not_boot() {
+        assert_eq!(
+            problems(&[("HTTP_TIMEOUT", "20"), ("LEASE_SECONDS", "29.9")]),
+            ["LEASE_SECONDS"]
+        );
+        assert_eq!(problems(&[("BIND", "0.0.0.0:8000")]), ["WEBHOOK_SECRET"]);
+        let rotating = [
+            ("BIND", "0.0.0.0:8000"),
+            ("WEBHOOK_SECRET", "mine, change-me-in-production"),
+        ];
+        assert_eq!(problems(&rotating), ["WEBHOOK_SECRET"]);
+        assert_eq!(
+            problems(&[("BACKOFF_BASE_SECONDS", "5"), ("BACKOFF_CAP_SECONDS", "4")]),
+            ["BACKOFF_CAP_SECONDS"]
+        );
+    }
+
+    #[test]
+    fn what_is_allowed_but_open_is_said() {
+        let open = read(&[("BIND", "0.0.0.0:8000"), ("WEBHOOK_SECRET", "mine")]).unwrap();
+        assert_eq!(open.warnings.len(), 1);
+        let demo = read(&[("BIND", "0.0.0.0:8000"), ("ALLOW_DEFAULT_SECRET", "true")]).unwrap();
+        assert_eq!(demo.warnings.len(), 2);
+        let closed = [
+            ("BIND", "0.0.0.0:8000"),
+            ("WEBHOOK_SECRET", "mine"),
+            ("API_KEYS", "k1, k2"),
+        ];
+        let closed = read(&closed).unwrap();
+        assert!(closed.warnings.is_empty());
+        assert_eq!(closed.api.keys, ["k1", "k2"]);
+    }
+}

@@ -1,0 +1,174 @@
+//! The one source of truth: what the dispatcher asks of its store, and the store that asks Postgres.
+//!
+//! Every transition of `webhook_events` is one statement in one file below; no transaction is open over anything else. The
+//! trait has two implementors: Postgres here, and the model of the simulation.
+
+mod claim;
+mod connect;
+mod error;
+mod find;
+mod gauges;
+mod insert;
+mod lend;
+mod next_due;
+mod presence;
+mod reclaim;
+mod release;
+mod schema;
+mod settle;
+
+use std::future::Future;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use tokio::time::timeout_at;
+
+pub use self::connect::{DatabaseUrl, PgStore, StoreOptions};
+pub use self::error::StoreError;
+pub use self::find::{AttemptView, EventView};
+pub use self::gauges::Gauges;
+pub use self::insert::Inserted;
+pub use self::reclaim::{Cause, Reclaim, Reclaimed};
+pub use self::schema::SchemaError;
+use self::settle::SettleColumns;
+use crate::event::{Claim, EventId, Holder, NewEvent, Release, Settled, Settlement};
+
+/// Most events that one claim takes.
+pub const CLAIM_BATCH_MAX: usize = 500;
+
+/// Most attempts that one settle writes.
+pub const SETTLE_BATCH_MAX: usize = 256;
+
+/// Most leases that one reclaim ends.
+pub const RECLAIM_BATCH_MAX: usize = 1_000;
+
+/// What a claim took, and when, on the database's clock.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claimed {
+    /// The `now()` of the claim.
+    pub now: DateTime<Utc>,
+    /// The events, now under this holder's lease.
+    pub claims: Vec<Claim>,
+}
+
+/// What the API and the worker ask of the store. Every method may be called again after an error.
+pub trait Store: Clone + Send + Sync + 'static {
+    /// accept: makes an event pending and due now; `Ok` only after the commit is acknowledged.
+    fn insert(&self, event: NewEvent) -> impl Future<Output = Result<Inserted, StoreError>> + Send;
+
+    /// Reads an event with its attempts.
+    fn find(
+        &self,
+        id: EventId,
+    ) -> impl Future<Output = Result<Option<EventView>, StoreError>> + Send;
+
+    /// Waits until other workers can see that this holder lives; nothing may be claimed before.
+    fn present(&self) -> impl Future<Output = ()> + Send;
+
+    /// claim: leases up to `limit` due events that hold no lease.
+    fn claim(
+        &self,
+        holder: Holder,
+        lease: Duration,
+        limit: usize,
+    ) -> impl Future<Output = Result<Claimed, StoreError>> + Send;
+
+    /// How long until an event that was not yet due at `after` is due; `None` if there is none.
+    fn next_due(
+        &self,
+        after: DateTime<Utc>,
+    ) -> impl Future<Output = Result<Option<Duration>, StoreError>> + Send;
+
+    /// settle: writes ends of attempts, each fenced by its token; one answer each, in order.
+    fn settle(
+        &self,
+        settlements: Vec<Settlement>,
+    ) -> impl Future<Output = Result<Vec<Settled>, StoreError>> + Send;
+
+    /// release: hands claims back unsent; the answer is how many leases were still theirs.
+    fn release(
+        &self,
+        releases: Vec<Release>,
+    ) -> impl Future<Output = Result<usize, StoreError>> + Send;
+
+    /// The holders that registered at this start of the server and whose lock is absent just now.
+    fn absent_holders(&self) -> impl Future<Output = Result<Vec<Holder>, StoreError>> + Send;
+
+    /// reclaim: ends leases whose holder is gone or late.
+    fn reclaim(
+        &self,
+        reclaim: Reclaim,
+    ) -> impl Future<Output = Result<Vec<Reclaimed>, StoreError>> + Send;
+
+    /// Forgets a holder that stays gone.
+    fn forget(&self, holder: Holder) -> impl Future<Output = Result<(), StoreError>> + Send;
+}
+
+impl Store for PgStore {
+    async fn insert(&self, event: NewEvent) -> Result<Inserted, StoreError> {
+        let mut lent = self.accept.lend("storing an event").await?;
+        let done = timeout_at(lent.deadline, insert::insert(lent.connection(), &event)).await;
+        lent.conclude(done)
+    }
+
+    async fn find(&self, id: EventId) -> Result<Option<EventView>, StoreError> {
+        let mut lent = self.accept.lend("reading an event").await?;
+        let done = timeout_at(lent.deadline, find::find(lent.connection(), id)).await;
+        lent.conclude(done)
+    }
+
+    async fn present(&self) {
+        self.presence_is_held().await;
+    }
+
+    async fn claim(
+        &self,
+        holder: Holder,
+        lease: Duration,
+        limit: usize,
+    ) -> Result<Claimed, StoreError> {
+        let limit = limit.min(CLAIM_BATCH_MAX);
+        let mut lent = self.work.lend("claiming due events").await?;
+        let deadline = lent.deadline;
+        let claim = claim::claim(lent.connection(), holder, lease, limit);
+        let done = timeout_at(deadline, claim).await;
+        lent.conclude(done)
+    }
+
+    async fn next_due(&self, after: DateTime<Utc>) -> Result<Option<Duration>, StoreError> {
+        let mut lent = self.work.lend("looking for the next due event").await?;
+        let done = timeout_at(lent.deadline, next_due::next_due(lent.connection(), after)).await;
+        lent.conclude(done)
+    }
+
+    async fn settle(&self, settlements: Vec<Settlement>) -> Result<Vec<Settled>, StoreError> {
+        let columns = SettleColumns::of(&settlements);
+        let mut lent = self.work.lend("settling attempts").await?;
+        let done = timeout_at(lent.deadline, settle::settle(lent.connection(), columns)).await;
+        lent.conclude(done)
+    }
+
+    async fn release(&self, releases: Vec<Release>) -> Result<usize, StoreError> {
+        let mut lent = self.work.lend("releasing claims").await?;
+        let done = timeout_at(lent.deadline, release::release(lent.connection(), releases)).await;
+        lent.conclude(done)
+    }
+
+    async fn absent_holders(&self) -> Result<Vec<Holder>, StoreError> {
+        let mut lent = self.work.lend("looking for gone workers").await?;
+        let done = timeout_at(lent.deadline, presence::absent_holders(lent.connection())).await;
+        lent.conclude(done)
+    }
+
+    async fn reclaim(&self, reclaim: Reclaim) -> Result<Vec<Reclaimed>, StoreError> {
+        let mut lent = self.work.lend("reclaiming leases").await?;
+        let done = timeout_at(lent.deadline, reclaim::reclaim(lent.connection(), reclaim)).await;
+        lent.conclude(done)
+    }
+
+    async fn forget(&self, holder: Holder) -> Result<(), StoreError> {
+        let mut lent = self.work.lend("forgetting a gone worker").await?;
+        let done = timeout_at(lent.deadline, presence::forget(lent.connection(), holder)).await;
+        lent.conclude(done)
+    }
+}

@@ -1,0 +1,167 @@
+//! How the store connects: one pool for requests, one for the worker, one connection for presence.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{Connection, PgPool};
+use tokio::sync::watch;
+
+use super::lend::Lender;
+use crate::event::Holder;
+
+/// A request waits this long for the database at most, so that its 503 is there within two seconds.
+const ACCEPT_TIMEOUT: Duration = Duration::from_millis(1_500);
+
+/// The worker waits this long for one statement; then the connection is closed and the statement tried again.
+const WORK_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A connection that was idle for longer is asked whether it still lives before a request depends on it.
+const TRUSTED_IDLE: Duration = Duration::from_millis(500);
+
+/// `DATABASE_URL`, parsed.
+#[derive(Clone)]
+pub struct DatabaseUrl(PgConnectOptions);
+
+/// What a store is opened with.
+#[derive(Clone, Debug)]
+pub struct StoreOptions {
+    /// Where Postgres is.
+    pub database: DatabaseUrl,
+    /// `ACCEPT_CONNECTIONS`.
+    pub accept_connections: u32,
+    /// `WORK_CONNECTIONS`.
+    pub work_connections: u32,
+    /// `PRESENCE`: without it, a claim waits for nobody's lock.
+    pub presence: bool,
+}
+
+/// The store over Postgres.
+#[derive(Clone, Debug)]
+pub struct PgStore {
+    pub(super) accept: Lender,
+    pub(super) work: Lender,
+    pub(super) presence_options: PgConnectOptions,
+    pub(super) presence: Arc<watch::Sender<bool>>,
+}
+
+impl DatabaseUrl {
+    /// Reads a `postgres://` URL.
+    ///
+    /// # Errors
+    /// What is wrong with it and what to write instead; never the password.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let form = "postgresql://user:password@host:5432/database";
+        let url =
+            url::Url::parse(text).map_err(|e| format!("is no URL ({e}); write one like {form}"))?;
+        if !matches!(url.scheme(), "postgres" | "postgresql") {
+            return Err(format!(
+                "begins with {}:; write one like {form}",
+                url.scheme()
+            ));
+        }
+        let options = PgConnectOptions::from_str(text);
+        options
+            .map(Self)
+            .map_err(|e| format!("cannot be used ({e}); write one like {form}"))
+    }
+}
+
+/// Shows where, never with which password.
+impl fmt::Display for DatabaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (host, port) = (self.0.get_host(), self.0.get_port());
+        write!(
+            f,
+            "{host}:{port}/{}",
+            self.0.get_database().unwrap_or("(default)")
+        )
+    }
+}
+
+impl fmt::Debug for DatabaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl PgStore {
+    /// Opens the store without waiting for Postgres: connections are made when they are needed.
+    pub fn open(options: &StoreOptions) -> Self {
+        let base = options
+            .database
+            .0
+            .clone()
+            .application_name("webhook-dispatcher")
+            .options([
+                // The 202 is a promise: it holds whatever the server's own default is.
+                ("synchronous_commit", "on"),
+                // A client that is cut off without a word is found out before its locks matter.
+                ("tcp_keepalives_idle", "10"),
+                ("tcp_keepalives_interval", "5"),
+                ("tcp_keepalives_count", "3"),
+            ]);
+        let accept = base.clone().options([("statement_timeout", "5s")]);
+        // One plan shape whatever the statistics say: every statement of the worker goes by an index.
+        let work = base.clone().options([
+            ("statement_timeout", "10s"),
+            ("enable_seqscan", "off"),
+            ("enable_bitmapscan", "off"),
+        ]);
+        let lender = |options, connections, timeout| Lender {
+            pool: pool(options, connections, timeout),
+            timeout,
+        };
+        Self {
+            accept: lender(accept, options.accept_connections, ACCEPT_TIMEOUT),
+            work: lender(work, options.work_connections, WORK_TIMEOUT),
+            presence_options: base,
+            presence: Arc::new(watch::Sender::new(!options.presence)),
+        }
+    }
+
+    /// Waits until the presence lock is held.
+    pub(super) async fn presence_is_held(&self) {
+        let mut held = self.presence.subscribe();
+        held.wait_for(|held| *held)
+            .await
+            .expect("the store itself keeps the sender");
+    }
+
+    /// Whether the presence lock is held just now.
+    pub fn is_present(&self) -> bool {
+        *self.presence.borrow()
+    }
+
+    /// Closes every connection.
+    pub async fn close(&self) {
+        self.accept.pool.close().await;
+        self.work.pool.close().await;
+    }
+}
+
+fn pool(options: PgConnectOptions, connections: u32, timeout: Duration) -> PgPool {
+    PgPoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(timeout)
+        .test_before_acquire(false)
+        .before_acquire(|connection, meta| {
+            Box::pin(async move {
+                if meta.idle_for > TRUSTED_IDLE {
+                    connection.ping().await?;
+                }
+                Ok(true)
+            })
+        })
+        .connect_lazy_with(options)
+}
+
+impl Holder {
+    /// A number that no other process has: a pid would repeat in a restarted container.
+    pub fn fresh(rng: &mut impl rand::Rng) -> Self {
+        use rand::RngExt;
+        Self(rng.random_range(1..=i64::MAX))
+    }
+}

@@ -1,0 +1,70 @@
+//! What can go wrong with the store, sorted by what the caller may conclude from it.
+
+/// A store operation that gave no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// It never reached Postgres: certainly nothing was done.
+    #[error("{doing}: the database is out of reach: {why}")]
+    Unavailable {
+        /// What was attempted.
+        doing: &'static str,
+        /// Why it is out of reach.
+        why: String,
+    },
+    /// It was sent and no answer came: it may or may not have been done.
+    #[error("{doing}: the outcome is unknown: {why}")]
+    Unknown {
+        /// What was attempted.
+        doing: &'static str,
+        /// What was seen instead of an answer.
+        why: String,
+    },
+    /// Postgres answered with an error: certainly nothing was done.
+    #[error("{doing}: Postgres refused: {why}")]
+    Refused {
+        /// What was attempted.
+        doing: &'static str,
+        /// The five characters of its SQLSTATE.
+        sqlstate: String,
+        /// What it said.
+        why: String,
+    },
+}
+
+impl StoreError {
+    /// Sorts an error that came while a statement was under way.
+    pub(super) fn while_running(doing: &'static str, error: sqlx::Error) -> Self {
+        let sqlstate = match &error {
+            sqlx::Error::Database(answer) => answer.code().map(|code| code.into_owned()),
+            _ => None,
+        };
+        match sqlstate {
+            // Class 57P and 08: the session is ending, which may happen between the commit and its reply.
+            Some(code) if code.starts_with("57P") || code.starts_with("08") => Self::Unknown {
+                doing,
+                why: error.to_string(),
+            },
+            Some(sqlstate) => Self::Refused {
+                doing,
+                sqlstate,
+                why: error.to_string(),
+            },
+            None => Self::Unknown {
+                doing,
+                why: error.to_string(),
+            },
+        }
+    }
+
+    /// Whether the data of the statement itself was refused, so that a smaller batch may pass.
+    pub fn is_about_the_data(&self) -> bool {
+        // Class 22: data exception; 23: integrity constraint; 54: program limit exceeded.
+        let classes = ["22", "23", "54"];
+        matches!(self, Self::Refused { sqlstate, .. } if classes.contains(&&sqlstate[..2.min(sqlstate.len())]))
+    }
+
+    /// Whether the tables are not there yet.
+    pub fn is_missing_schema(&self) -> bool {
+        matches!(self, Self::Refused { sqlstate, .. } if sqlstate == "42P01")
+    }
+}

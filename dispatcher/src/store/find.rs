@@ -1,0 +1,97 @@
+//! Reads one event with all its attempts, in one snapshot.
+
+use chrono::{DateTime, Utc};
+use sqlx::postgres::PgRow;
+use sqlx::{PgConnection, Row};
+
+use crate::event::EventId;
+
+/// An event as `GET /events/{id}` shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EventView {
+    /// Its id.
+    pub id: EventId,
+    /// `pending`, `delivered` or `dead`.
+    pub status: String,
+    /// Why it is dead.
+    pub reason: Option<String>,
+    /// Where it goes.
+    pub target_url: String,
+    /// Attempts begun and not released.
+    pub attempt_count: i32,
+    /// When a pending event without a lease is due.
+    pub next_retry_at: Option<DateTime<Utc>>,
+    /// When it was accepted.
+    pub created_at: DateTime<Utc>,
+    /// When it was delivered or became dead.
+    pub finished_at: Option<DateTime<Utc>>,
+    /// What was settled or reclaimed, by number.
+    pub attempts: Vec<AttemptView>,
+}
+
+/// One attempt as `GET /events/{id}` shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AttemptView {
+    /// From 1; the number of a released claim is used again.
+    pub number: i32,
+    /// When it began.
+    pub started_at: DateTime<Utc>,
+    /// How long it took; unknown for an abandoned one.
+    pub duration_ms: Option<i64>,
+    /// The outcome's word.
+    pub outcome: String,
+    /// The HTTP status, if an answer had one.
+    pub status_code: Option<i16>,
+    /// What went wrong.
+    pub error: Option<String>,
+    /// The first bytes of the answer's body.
+    pub response: Option<Vec<u8>>,
+    /// When the event was due again after it.
+    pub next_retry_at: Option<DateTime<Utc>>,
+}
+
+const FIND: &str = "
+select e.id, e.status, e.reason, e.target_url, e.attempt_count, e.created_at, e.finished_at,
+       case when e.lease_token is null then e.next_retry_at end as due_at,
+       a.number, a.started_at, a.duration_ms, a.outcome, a.status_code, a.error, a.response, a.next_retry_at
+from webhook_events e left join delivery_attempts a on a.event_id = e.id
+where e.id = $1 order by a.number";
+
+pub(super) async fn find(
+    connection: &mut PgConnection,
+    id: EventId,
+) -> Result<Option<EventView>, sqlx::Error> {
+    let rows = sqlx::query(FIND).bind(id.0).fetch_all(connection).await?;
+    let Some(first) = rows.first() else {
+        return Ok(None);
+    };
+    let attempts = rows.iter().filter_map(|row| attempt(row).transpose());
+    Ok(Some(EventView {
+        id,
+        status: first.try_get("status")?,
+        reason: first.try_get("reason")?,
+        target_url: first.try_get("target_url")?,
+        attempt_count: first.try_get("attempt_count")?,
+        next_retry_at: first.try_get("due_at")?,
+        created_at: first.try_get("created_at")?,
+        finished_at: first.try_get("finished_at")?,
+        attempts: attempts.collect::<Result<_, _>>()?,
+    }))
+}
+
+/// `None` for the lone row of an event without attempts.
+fn attempt(row: &PgRow) -> Result<Option<AttemptView>, sqlx::Error> {
+    let Some(number) = row.try_get("number")? else {
+        return Ok(None);
+    };
+    Ok(Some(AttemptView {
+        number,
+        started_at: row.try_get("started_at")?,
+        duration_ms: row.try_get("duration_ms")?,
+        outcome: row.try_get("outcome")?,
+        status_code: row.try_get("status_code")?,
+        error: row.try_get("error")?,
+        response: row.try_get("response")?,
+        next_retry_at: row.try_get("next_retry_at")?,
+    }))
+}

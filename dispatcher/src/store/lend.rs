@@ -1,0 +1,86 @@
+//! Lends database connections for one operation under one deadline, and never takes a doubtful one back.
+//!
+//! A connection whose statement did not end, whether by timeout or because its future was dropped, has an answer under way
+//! that belongs to nobody: it is closed instead of going back to the pool.
+
+use std::time::Duration;
+
+use sqlx::pool::PoolConnection;
+use sqlx::{PgConnection, PgPool, Postgres};
+use tokio::time::error::Elapsed;
+use tokio::time::{Instant, timeout_at};
+
+use super::error::StoreError;
+
+/// A pool with the time that one operation may take, waiting for a connection included.
+#[derive(Clone, Debug)]
+pub(super) struct Lender {
+    pub(super) pool: PgPool,
+    pub(super) timeout: Duration,
+}
+
+/// A connection on loan.
+pub(super) struct Lent {
+    connection: Option<PoolConnection<Postgres>>,
+    doing: &'static str,
+    /// When the operation must have ended.
+    pub(super) deadline: Instant,
+}
+
+impl Lender {
+    pub(super) async fn lend(&self, doing: &'static str) -> Result<Lent, StoreError> {
+        let deadline = Instant::now() + self.timeout;
+        let why = match timeout_at(deadline, self.pool.acquire()).await {
+            Ok(Ok(connection)) => {
+                return Ok(Lent {
+                    connection: Some(connection),
+                    doing,
+                    deadline,
+                });
+            }
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("no connection within {} s", self.timeout.as_secs_f64()),
+        };
+        Err(StoreError::Unavailable { doing, why })
+    }
+}
+
+impl Lent {
+    pub(super) fn connection(&mut self) -> &mut PgConnection {
+        self.connection
+            .as_mut()
+            .expect("a connection stays until the operation is concluded")
+    }
+
+    /// Gives the connection back if its state is known, and sorts the error if there is one.
+    pub(super) fn conclude<T>(
+        mut self,
+        done: Result<Result<T, sqlx::Error>, Elapsed>,
+    ) -> Result<T, StoreError> {
+        match done {
+            Ok(Ok(value)) => {
+                self.connection.take();
+                Ok(value)
+            }
+            Ok(Err(error)) => {
+                let error = StoreError::while_running(self.doing, error);
+                if matches!(error, StoreError::Refused { .. }) {
+                    self.connection.take();
+                }
+                Err(error)
+            }
+            Err(_) => Err(StoreError::Unknown {
+                doing: self.doing,
+                why: "no answer in time".into(),
+            }),
+        }
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        if let Some(doubtful) = self.connection.take() {
+            drop(doubtful.detach());
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! Presence: a session advisory lock that is held exactly as long as this process lives and is connected.
+//!
+//! The lock comes first, the row in `workers` second, the first claim last; so a row without a lock means that its process
+//! is gone. If the connection ends while the process lives, nothing is claimed until the same lock is held again. A pooler
+//! in transaction mode cannot carry a session's lock: there `PRESENCE=false` leaves it all to the leases.
+
+use std::time::Duration;
+
+use sqlx::postgres::{PgListener, PgPoolOptions};
+use sqlx::{PgConnection, Row};
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::PgStore;
+use crate::event::Holder;
+
+/// How long to wait before the lock is tried again.
+const RETRY_AFTER: Duration = Duration::from_millis(50);
+
+/// How long taking the lock may take.
+const TAKING_SECONDS_MAX: Duration = Duration::from_secs(5);
+
+const LOCK: &str = "select pg_try_advisory_lock($1)";
+
+const REGISTER: &str = "
+insert into workers (holder, server_started_at, registered_at)
+values ($1, pg_postmaster_start_time(), now())
+on conflict (holder) do update set server_started_at = excluded.server_started_at";
+
+const ABSENT: &str = "
+select w.holder from workers w
+where w.server_started_at = pg_postmaster_start_time()
+    and not exists (
+        select from pg_locks l
+        where l.locktype = 'advisory' and l.objsubid = 1 and l.granted
+            and l.database = (select oid from pg_database where datname = current_database())
+            and l.classid = (w.holder >> 32)::oid and l.objid = (w.holder & 4294967295)::oid
+    )
+order by w.holder";
+
+const FORGET: &str = "delete from workers where holder = $1";
+
+impl PgStore {
+    /// Holds the lock of `holder`, again and again, until it is told to stop; then takes the row away.
+    pub async fn hold_presence(&self, holder: Holder, stop: CancellationToken) {
+        let mut told = false;
+        while !stop.is_cancelled() {
+            let ended = tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                ended = self.hold_once(holder) => ended,
+            };
+            self.presence.send_replace(false);
+            if !told {
+                tracing::warn!(worker.holder = %holder, error = %ended, "presence lost: claiming nothing until it is back");
+                told = true;
+            }
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                () = sleep(RETRY_AFTER) => {}
+            }
+            told = told && !self.is_present();
+        }
+        self.presence.send_replace(false);
+        if let Ok(mut lent) = self.work.lend("leaving").await {
+            let left =
+                tokio::time::timeout_at(lent.deadline, forget(lent.connection(), holder)).await;
+            let _ = lent.conclude(left);
+        }
+    }
+
+    /// Takes the lock, registers, and returns when the connection has ended and why.
+    async fn hold_once(&self, holder: Holder) -> sqlx::Error {
+        let mut listener = match timeout(TAKING_SECONDS_MAX, self.take(holder)).await {
+            Ok(Ok(listener)) => listener,
+            Ok(Err(error)) => return error,
+            Err(_) => return sqlx::Error::PoolTimedOut,
+        };
+        self.presence.send_replace(true);
+        tracing::info!(worker.holder = %holder, "presence held");
+        // Reading is what notices the end of the connection at once.
+        loop {
+            match listener.try_recv().await {
+                Ok(Some(_)) => {}
+                Ok(None) => return sqlx::Error::PoolClosed,
+                Err(error) => return error,
+            }
+        }
+    }
+
+    async fn take(&self, holder: Holder) -> Result<PgListener, sqlx::Error> {
+        let own = PgPoolOptions::new()
+            .max_connections(1)
+            .connect_lazy_with(self.presence_options.clone());
+        let mut listener = PgListener::connect_with(&own).await?;
+        listener.eager_reconnect(false);
+        let locked: bool = sqlx::query_scalar(LOCK)
+            .bind(holder.0)
+            .fetch_one(&mut listener)
+            .await?;
+        if !locked {
+            // Our own former session is not yet gone from the server.
+            return Err(sqlx::Error::Protocol(
+                "the presence lock is still held by an earlier session".into(),
+            ));
+        }
+        sqlx::query(REGISTER)
+            .bind(holder.0)
+            .execute(&mut listener)
+            .await?;
+        Ok(listener)
+    }
+}
+
+pub(super) async fn absent_holders(
+    connection: &mut PgConnection,
+) -> Result<Vec<Holder>, sqlx::Error> {
+    let rows = sqlx::query(ABSENT).fetch_all(connection).await?;
+    rows.iter()
+        .map(|row| row.try_get("holder").map(Holder))
+        .collect()
+}
+
+pub(super) async fn forget(
+    connection: &mut PgConnection,
+    holder: Holder,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(FORGET)
+        .bind(holder.0)
+        .execute(connection)
+        .await
+        .map(drop)
+}

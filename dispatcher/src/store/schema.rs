@@ -1,0 +1,92 @@
+//! The schema: embedded migrations, applied at start by whoever comes first, and whether they are current.
+
+use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::{PgConnection, Row};
+use tokio::time::timeout_at;
+
+use super::{PgStore, StoreError};
+
+static MIGRATIONS: Migrator = sqlx::migrate!("../migrations");
+
+const NEWEST: &str =
+    "select coalesce(max(version), 0) as newest from _sqlx_migrations where success";
+
+/// Why the schema could not be brought up to date.
+#[derive(Debug, thiserror::Error)]
+pub enum SchemaError {
+    /// Postgres is out of reach, or the attempt broke off: worth another try.
+    #[error("the database is out of reach: {0}")]
+    Unavailable(sqlx::Error),
+    /// The schema is not ours; trying again will not mend it.
+    #[error(
+        "the schema cannot be migrated: {0}; point DATABASE_URL at an empty database or at one of the dispatcher's"
+    )]
+    Foreign(MigrateError),
+}
+
+impl PgStore {
+    /// Applies what is missing. Safe when several processes start at once: the migrator holds a lock of its own. A schema
+    /// that a newer binary has migrated further is left as it is.
+    ///
+    /// # Errors
+    /// Postgres is out of reach, or the schema is not ours.
+    pub async fn migrate(&self) -> Result<(), SchemaError> {
+        let mut migrator = Migrator::DEFAULT;
+        migrator.migrations = MIGRATIONS.migrations.clone();
+        migrator.set_ignore_missing(true);
+        // A connection of its own: a migration may take longer than any statement of the pools.
+        let mut connection = sqlx::ConnectOptions::connect(&self.presence_options)
+            .await
+            .map_err(SchemaError::Unavailable)?;
+        migrator
+            .run(&mut connection)
+            .await
+            .map_err(|error| match error {
+                MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _)
+                    if error.as_database_error().is_none() =>
+                {
+                    SchemaError::Unavailable(error)
+                }
+                foreign => SchemaError::Foreign(foreign),
+            })
+    }
+
+    /// Whether Postgres answers and its schema is at least as new as this binary.
+    ///
+    /// # Errors
+    /// Postgres does not answer, or has no schema yet.
+    pub async fn is_current(&self) -> Result<bool, StoreError> {
+        let mut lent = self.accept.lend("reading the schema's version").await?;
+        let done = timeout_at(lent.deadline, newest(lent.connection())).await;
+        let newest = lent.conclude(done)?;
+        let ours = MIGRATIONS.iter().map(|migration| migration.version).max();
+        Ok(ours.is_none_or(|ours| newest >= ours))
+    }
+}
+
+const AGE: &str = "select now() - pg_postmaster_start_time() < interval '5 s' as young";
+
+impl PgStore {
+    /// Whether the server itself has only just started, so that other workers may not have come back to it yet.
+    pub async fn is_young(&self) -> bool {
+        let Ok(mut lent) = self.work.lend("asking for the server's age").await else {
+            return true;
+        };
+        let done = timeout_at(lent.deadline, young(lent.connection())).await;
+        lent.conclude(done).unwrap_or(true)
+    }
+}
+
+async fn young(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    sqlx::query(AGE)
+        .fetch_one(connection)
+        .await?
+        .try_get("young")
+}
+
+async fn newest(connection: &mut PgConnection) -> Result<i64, sqlx::Error> {
+    sqlx::query(NEWEST)
+        .fetch_one(connection)
+        .await?
+        .try_get("newest")
+}

@@ -1,0 +1,161 @@
+//! settle: the ends of attempts are written, each with its row, each fenced by its lease token.
+//!
+//! Safe to run twice: a token that was settled or ended before matches no row, and then the attempt's own row tells whether
+//! it was this very settle that came through. Locks are taken in the order of ids, as every batch does.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use sqlx::{PgConnection, Row};
+use uuid::Uuid;
+
+use super::claim::micros;
+use crate::event::{Disposition, EventId, Settled, Settlement};
+
+// `held` locks in the order of ids and, after a wait, looks at the token again. An event that is delivered or dead has no due
+// time. A success or a failure alike ends a row of abandonments.
+const SETTLE: &str = "
+with input as materialized (
+    select * from unnest($1::uuid[], $2::uuid[], $3::integer[], $4::text[], $5::text[], $6::bigint[],
+                         $7::timestamptz[], $8::bigint[], $9::text[], $10::smallint[], $11::text[], $12::bytea[])
+    as t (id, token, number, status, reason, delay_us, started_at, duration_ms, outcome, status_code, error, response)
+), held as materialized (
+    select e.id from webhook_events e join input i on i.id = e.id and i.token = e.lease_token
+    order by e.id for update of e
+), settled as (
+    update webhook_events e
+    set status = i.status, reason = i.reason,
+        failure_count = e.failure_count + case when i.status = 'delivered' then 0 else 1 end,
+        abandon_count = 0,
+        next_retry_at = case when i.status = 'pending' then now() + i.delay_us * interval '1 microsecond' end,
+        finished_at = case when i.status <> 'pending' then now() end,
+        lease_token = null, lease_until = null, claimed_at = null, holder = null
+    from input i join held h on h.id = i.id
+    where e.id = i.id
+    returning e.id, e.next_retry_at
+), logged as (
+    insert into delivery_attempts
+        (event_id, number, token, started_at, duration_ms, outcome, status_code, error, response, next_retry_at)
+    select i.id, i.number, i.token, i.started_at, i.duration_ms, i.outcome, i.status_code, i.error, i.response,
+           s.next_retry_at
+    from input i join settled s on s.id = i.id
+)
+select id from settled";
+
+const ALREADY: &str = "
+select event_id from delivery_attempts
+where event_id = any($1) and token = any($2) and outcome <> 'abandoned'";
+
+/// A batch of settlements as columns, sorted by id.
+#[derive(Default)]
+pub(super) struct SettleColumns {
+    order: Vec<EventId>,
+    ids: Vec<Uuid>,
+    tokens: Vec<Uuid>,
+    numbers: Vec<i32>,
+    statuses: Vec<&'static str>,
+    reasons: Vec<Option<&'static str>>,
+    delays: Vec<Option<i64>>,
+    started: Vec<DateTime<Utc>>,
+    durations: Vec<i64>,
+    outcomes: Vec<&'static str>,
+    status_codes: Vec<Option<i16>>,
+    errors: Vec<Option<String>>,
+    responses: Vec<Option<Vec<u8>>>,
+}
+
+impl SettleColumns {
+    pub(super) fn of(settlements: &[Settlement]) -> Self {
+        let mut columns = Self::default();
+        let sorted: BTreeMap<_, _> = settlements.iter().map(|s| (s.key.id, s)).collect();
+        for settlement in sorted.into_values() {
+            columns.push(settlement);
+        }
+        columns.order = settlements
+            .iter()
+            .map(|settlement| settlement.key.id)
+            .collect();
+        columns
+    }
+
+    fn push(&mut self, settlement: &Settlement) {
+        let (status, reason, delay) = match settlement.disposition {
+            Disposition::Delivered => ("delivered", None, None),
+            Disposition::RetryAfter(delay) => ("pending", None, Some(micros(delay))),
+            Disposition::Dead(reason) => ("dead", Some(reason.as_str()), None),
+        };
+        let answer = &settlement.answer;
+        self.ids.push(settlement.key.id.0);
+        self.tokens.push(settlement.key.token.0);
+        self.numbers
+            .push(i32::try_from(settlement.key.number).unwrap_or(i32::MAX));
+        self.statuses.push(status);
+        self.reasons.push(reason);
+        self.delays.push(delay);
+        self.started.push(settlement.started_at);
+        self.durations
+            .push(i64::try_from(settlement.duration.as_millis()).unwrap_or(i64::MAX));
+        self.outcomes.push(answer.outcome.as_str());
+        self.status_codes.push(
+            answer
+                .outcome
+                .status()
+                .and_then(|status| i16::try_from(status).ok()),
+        );
+        // Postgres text holds no NUL; an error may quote what a receiver sent.
+        self.errors.push(
+            answer
+                .error
+                .as_ref()
+                .map(|error| error.replace('\0', "\u{fffd}")),
+        );
+        self.responses.push(answer.snippet.clone());
+    }
+}
+
+pub(super) async fn settle(
+    connection: &mut PgConnection,
+    columns: SettleColumns,
+) -> Result<Vec<Settled>, sqlx::Error> {
+    let rows = sqlx::query(SETTLE)
+        .bind(&columns.ids)
+        .bind(&columns.tokens)
+        .bind(&columns.numbers)
+        .bind(&columns.statuses)
+        .bind(&columns.reasons)
+        .bind(&columns.delays)
+        .bind(&columns.started)
+        .bind(&columns.durations)
+        .bind(&columns.outcomes)
+        .bind(&columns.status_codes)
+        .bind(&columns.errors)
+        .bind(&columns.responses)
+        .fetch_all(&mut *connection)
+        .await?;
+    let mut answers = BTreeMap::new();
+    for row in &rows {
+        answers.insert(EventId(row.try_get("id")?), Settled::Now);
+    }
+    if answers.len() < columns.ids.len() {
+        for id in already(connection, &columns).await? {
+            answers.entry(id).or_insert(Settled::Already);
+        }
+    }
+    let answer = |id| answers.get(id).copied().unwrap_or(Settled::LeaseLost);
+    Ok(columns.order.iter().map(answer).collect())
+}
+
+/// Which of a batch were settled before, by a statement with a snapshot of its own.
+async fn already(
+    connection: &mut PgConnection,
+    columns: &SettleColumns,
+) -> Result<Vec<EventId>, sqlx::Error> {
+    let rows = sqlx::query(ALREADY)
+        .bind(&columns.ids)
+        .bind(&columns.tokens)
+        .fetch_all(connection)
+        .await?;
+    rows.iter()
+        .map(|row| row.try_get("event_id").map(EventId))
+        .collect()
+}

@@ -1,0 +1,397 @@
+//! The worker: claim -> attempt -> decide -> settle, many at once, in one task.
+//!
+//! It owns everything that it has under way: attempts and calls of the store are futures in one set, none is spawned, and
+//! nothing touches the store when it is dropped. So dropping a worker is the same as killing it, which the simulation uses.
+//! It reads no clock but tokio's and no chance but its own RNG.
+
+mod database;
+mod hosts;
+mod look;
+mod settling;
+mod sweeper;
+mod work;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use rand::Rng;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use self::database::Database;
+use self::hosts::{Hosts, Verdict};
+use self::look::Look;
+use self::settling::Settling;
+use self::sweeper::Sweeper;
+use self::work::{Attempted, Done, Held, Work};
+use crate::backoff::{jitter, note_cut};
+use crate::config::WorkerConfig;
+use crate::event::{Holder, Release, Settlement};
+use crate::metrics::Metrics;
+use crate::signature::Signer;
+use crate::store::{Cause, Claimed, RECLAIM_BATCH_MAX, Reclaim, Reclaimed, Store, StoreError};
+use crate::transport::Transport;
+
+/// What a worker is made of.
+#[derive(Debug)]
+pub struct Parts<S, T, R> {
+    /// Where events are.
+    pub store: S,
+    /// What makes attempts.
+    pub transport: T,
+    /// What signs them.
+    pub signer: Signer,
+    /// All its chance.
+    pub rng: R,
+    /// Its number among the workers.
+    pub holder: Holder,
+    /// Told when this process has stored an event.
+    pub wake: Arc<Notify>,
+    /// What it counts into.
+    pub metrics: Arc<Metrics>,
+    /// Whether the database was out of reach, or started, just before: then others may still have results in hand.
+    pub database_was_away: bool,
+}
+
+/// A worker that was not yet started.
+pub struct Worker<S, T, R> {
+    config: WorkerConfig,
+    parts: Parts<S, T, R>,
+    work: FuturesUnordered<Work>,
+    stop: CancellationToken,
+    look: Look,
+    hosts: Hosts<Held>,
+    /// Attempts under way.
+    attempting: usize,
+    settling: Settling,
+    releases: Vec<Release>,
+    /// A release is under way.
+    releasing: bool,
+    sweeper: Sweeper,
+    database: Database,
+}
+
+impl<S: Store, T: Transport, R: Rng + Send> Worker<S, T, R> {
+    /// A worker with nothing under way.
+    pub fn new(config: WorkerConfig, parts: Parts<S, T, R>) -> Self {
+        let now = Instant::now();
+        Self {
+            work: FuturesUnordered::new(),
+            stop: CancellationToken::new(),
+            look: Look::new(config.poll_interval, config.in_flight_max, now),
+            hosts: Hosts::new(config.in_flight_per_host_max),
+            attempting: 0,
+            settling: Settling::default(),
+            releases: Vec::new(),
+            releasing: false,
+            sweeper: Sweeper::new(parts.holder, config.lease, now),
+            database: Database::new(parts.database_was_away.then_some(now)),
+            config,
+            parts,
+        }
+    }
+
+    /// Works until it is told to stop; then finishes what is under way, within `SHUTDOWN_SECONDS`.
+    pub async fn run(mut self, shutdown: CancellationToken) {
+        let wake = Arc::clone(&self.parts.wake);
+        loop {
+            self.start_what_can_start();
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => break,
+                () = wake.notified() => self.look.want(),
+                () = sleep_until(self.next_timer()) => self.on_timer(),
+                Some(done) = self.work.next(), if !self.work.is_empty() => self.on_done(done),
+            }
+        }
+        self.drain().await;
+    }
+
+    /// Stops claiming, hands back what was not sent, and sees the rest to its settle.
+    async fn drain(&mut self) {
+        let deadline = Instant::now() + self.config.shutdown;
+        self.stop.cancel();
+        let unsent = self.hosts.empty_lines();
+        tracing::info!(
+            attempts = self.attempting,
+            unsent = unsent.len(),
+            "stopping"
+        );
+        self.releases
+            .extend(unsent.iter().map(|held| held.release(Duration::ZERO)));
+        while !self.is_drained() {
+            self.start_writes();
+            tokio::select! {
+                biased;
+                () = sleep_until(deadline) => {
+                    tracing::warn!(attempts = self.attempting, unsettled = self.settling.len(),
+                        "SHUTDOWN_SECONDS are over: what is left ends with its lease");
+                    return;
+                }
+                () = sleep_until(self.next_timer()) => self.on_timer(),
+                Some(done) = self.work.next(), if !self.work.is_empty() => self.on_done(done),
+            }
+        }
+        tracing::info!("stopped: nothing is left under way");
+    }
+
+    fn is_drained(&self) -> bool {
+        let written = self.settling.is_idle() && self.releases.is_empty() && !self.releasing;
+        self.attempting == 0 && written && !self.look.is_claiming()
+    }
+
+    fn start_what_can_start(&mut self) {
+        self.start_writes();
+        let now = Instant::now();
+        if !self.database.is_open(now) {
+            return;
+        }
+        let held =
+            self.attempting + self.hosts.waiting() + self.settling.len() + self.releases.len();
+        let free = self.config.in_flight_max.saturating_sub(held);
+        if let Some(limit) = self.look.claim(free, held, now) {
+            let (store, holder) = (self.parts.store.clone(), self.parts.holder);
+            self.work.push(work::claim(
+                store,
+                holder,
+                self.config.lease,
+                limit,
+                self.stop.clone(),
+            ));
+        }
+        if let Some(after) = self.look.next_due() {
+            self.work
+                .push(work::next_due(self.parts.store.clone(), after));
+        }
+        if self.sweeper.look(now) {
+            self.work
+                .push(work::absent_holders(self.parts.store.clone()));
+        }
+        if let Some(cause) = self.sweeper.reclaim(now, self.database.is_steady(now)) {
+            let reclaim = self.reclaim(cause);
+            self.work
+                .push(work::reclaim(self.parts.store.clone(), reclaim));
+        }
+        if let Some(holder) = self.sweeper.forget() {
+            self.work
+                .push(work::forget(self.parts.store.clone(), holder));
+        }
+    }
+
+    /// Results and releases first of all: nothing else may come before what is in hand.
+    fn start_writes(&mut self) {
+        let now = Instant::now();
+        if !self.database.is_open(now) {
+            return;
+        }
+        while let Some(batch) = self.settling.next_batch(now, self.attempting == 0) {
+            self.work
+                .push(work::settle(self.parts.store.clone(), batch));
+        }
+        if !self.releasing && !self.releases.is_empty() {
+            self.releasing = true;
+            let releases = std::mem::take(&mut self.releases);
+            self.work
+                .push(work::release(self.parts.store.clone(), releases));
+        }
+    }
+
+    fn next_timer(&self) -> Instant {
+        let now = Instant::now();
+        if let Some(closed_until) = self.database.closed_until(now) {
+            return closed_until;
+        }
+        let times = [
+            Some(self.look.at(now)),
+            Some(self.sweeper.at()),
+            self.settling.at(),
+            self.hosts.look_at(now),
+        ];
+        times
+            .into_iter()
+            .flatten()
+            .min()
+            .expect("a look is always ahead")
+    }
+
+    fn on_timer(&mut self) {
+        let now = Instant::now();
+        self.look.on_timer(now);
+        for (held, delay) in self.hosts.overdue(now, &mut self.parts.rng) {
+            self.defer(&held, delay);
+        }
+    }
+
+    fn on_done(&mut self, done: Done) {
+        match done {
+            Done::Attempted(attempted) => self.on_attempted(attempted),
+            Done::Claimed {
+                asked,
+                sent_at,
+                claimed,
+            } => self.on_claimed(asked, sent_at, claimed),
+            Done::NotClaimed => self.look.claimed_nothing(),
+            Done::NextDue(next) => {
+                let next = self.observe(next);
+                self.look.next_due_is(next.flatten(), Instant::now());
+            }
+            Done::Settled(batch, Ok(settled)) => {
+                self.database.answered(Instant::now());
+                self.settling.ended(batch.len());
+                for (settlement, settled) in batch.iter().zip(settled) {
+                    self.parts.metrics.settled(settlement, settled);
+                    work::log_settled(settlement, settled);
+                    self.look.due_in(work::delay_of(settlement), Instant::now());
+                }
+            }
+            Done::Settled(batch, Err(error)) => {
+                self.settling.failed(batch, &error);
+                if !error.is_about_the_data() {
+                    self.observe::<()>(Err(error));
+                }
+            }
+            Done::Released(releases, result) => {
+                self.releasing = false;
+                if result.is_err() {
+                    self.releases.extend(&releases);
+                } else {
+                    let soonest = releases.iter().map(|release| release.delay).min();
+                    self.look.due_in(soonest, Instant::now());
+                }
+                self.observe(result);
+            }
+            Done::Absent(absent) => {
+                let absent = self.observe(absent);
+                self.sweeper.seen(absent, Instant::now());
+            }
+            Done::Reclaimed(cause, reclaimed) => self.on_reclaimed(cause, reclaimed),
+            Done::Forgotten(holder, result) => {
+                self.sweeper.forgotten(holder, result.is_ok());
+                self.observe(result);
+            }
+        }
+    }
+
+    fn on_claimed(&mut self, asked: usize, sent_at: Instant, claimed: Result<Claimed, StoreError>) {
+        let Some(Claimed { now, claims }) = self.observe(claimed) else {
+            return self.look.claim_failed();
+        };
+        self.look.claimed(claims.len(), asked, now);
+        self.parts.metrics.claimed(claims.len());
+        let draining = self.stop.is_cancelled();
+        for claim in claims {
+            let held = Held::new(claim, now, sent_at, self.config.lease);
+            if draining {
+                self.releases.push(held.release(Duration::ZERO));
+                continue;
+            }
+            match self
+                .hosts
+                .admit(held.host(), held, Instant::now(), &mut self.parts.rng)
+            {
+                Verdict::Start(held) => self.start(held),
+                Verdict::Wait => {}
+                Verdict::Defer(held, delay) => self.defer(&held, delay),
+            }
+        }
+    }
+
+    fn start(&mut self, held: Held) {
+        let mut next = Some(held);
+        while let Some(held) = next.take() {
+            let now = Instant::now();
+            // The lease is measured from before the claim was sent: what is left must cover a whole attempt.
+            if held.lease_left(now) < self.config.http_timeout {
+                self.hosts.finished(&held.host(), now, None);
+                self.releases.push(held.release(Duration::ZERO));
+                next = self.hosts.next(&held.host(), now);
+                continue;
+            }
+            self.attempting += 1;
+            self.parts.metrics.in_flight(self.attempting);
+            let (transport, signer) = (self.parts.transport.clone(), self.parts.signer.clone());
+            self.work.push(work::attempt(transport, signer, held));
+        }
+    }
+
+    fn defer(&mut self, held: &Held, delay: Duration) {
+        tracing::debug!(event.id = %held.claim.key.id, delay_ms = delay.as_millis(), "deferred: its host is at its cap");
+        self.parts.metrics.deferred();
+        self.releases.push(held.release(delay));
+    }
+
+    fn on_attempted(&mut self, attempted: Attempted) {
+        let now = Instant::now();
+        self.attempting -= 1;
+        self.parts.metrics.in_flight(self.attempting);
+        self.hosts
+            .finished(&attempted.host, now, Some(attempted.started));
+        if let Some(next) = self.hosts.next(&attempted.host, now) {
+            self.start(next);
+        }
+        // A panic inside an attempt is ours, not the receiver's: its lease ends it, as if the worker had died of it.
+        let Some(mut answer) = attempted.answer else {
+            tracing::error!(event.id = %attempted.key.id, attempt = attempted.key.number, "an attempt panicked");
+            return;
+        };
+        self.parts
+            .metrics
+            .attempted(&answer.outcome, attempted.duration);
+        let policy = self.config.policy;
+        let decision = policy.decide(
+            attempted.failure_count,
+            &answer.outcome,
+            &mut self.parts.rng,
+        );
+        note_cut(&mut answer, &decision, policy.retry_after_cap);
+        let settlement = Settlement {
+            key: attempted.key,
+            answer,
+            disposition: decision.disposition,
+            started_at: attempted.started_at,
+            duration: attempted.duration,
+        };
+        self.settling.push(settlement, now);
+    }
+
+    fn reclaim(&mut self, cause: Cause) -> Reclaim {
+        let policy = self.config.policy;
+        let rng = &mut self.parts.rng;
+        Reclaim {
+            cause,
+            delays: (1..policy.max_abandoned)
+                .map(|k| policy.abandoned_floor(k))
+                .collect(),
+            jitters: (0..RECLAIM_BATCH_MAX).map(|_| jitter(rng)).collect(),
+        }
+    }
+
+    fn on_reclaimed(&mut self, cause: Cause, reclaimed: Result<Vec<Reclaimed>, StoreError>) {
+        let reclaimed = self.observe(reclaimed);
+        let ended = reclaimed.as_ref().map(Vec::len);
+        self.sweeper.reclaimed(cause, ended, Instant::now());
+        for lease in reclaimed.into_iter().flatten() {
+            work::log_reclaimed(&lease, cause);
+            self.parts.metrics.reclaimed(cause, &lease);
+            self.look.want();
+        }
+    }
+
+    /// Takes note of whether the database answered.
+    fn observe<V>(&mut self, result: Result<V, StoreError>) -> Option<V> {
+        let now = Instant::now();
+        match result {
+            Ok(value) => {
+                self.database.answered(now);
+                Some(value)
+            }
+            Err(error) => {
+                self.database.failed(&error, now);
+                None
+            }
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! Whose leases are to be ended: those of holders seen absent twice, and those that ran out.
+//!
+//! Pure: what was seen and when comes in; what to do comes out, one call of each kind at a time.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::event::Holder;
+use crate::store::{Cause, RECLAIM_BATCH_MAX};
+
+/// How often to look for holders whose lock is absent.
+const LOOK: Duration = Duration::from_millis(250);
+
+/// A holder is gone when two looks so far apart both miss its lock: taking it again after a cut is much faster.
+const GONE_AFTER: Duration = Duration::from_millis(300);
+
+/// A gone holder is swept again so often: a claim that was running when its client was killed commits later.
+const SWEEP_AGAIN: Duration = Duration::from_secs(1);
+
+/// How often to look for leases that ran out; that look walks the due events, so it is a rare one.
+const EXPIRED_LOOK: Duration = Duration::from_secs(5);
+
+#[derive(Debug)]
+pub(super) struct Sweeper {
+    /// Whose sweeper this is: it never takes itself for gone.
+    own: Holder,
+    lease: Duration,
+    absent: BTreeMap<Holder, Absence>,
+    look_at: Instant,
+    looking: bool,
+    expired_at: Instant,
+    causes: VecDeque<Cause>,
+    reclaiming: bool,
+    to_forget: BTreeSet<Holder>,
+}
+
+#[derive(Debug)]
+struct Absence {
+    since: Instant,
+    sweep_at: Instant,
+}
+
+impl Sweeper {
+    /// The first looks of both kinds are at once.
+    pub(super) fn new(own: Holder, lease: Duration, now: Instant) -> Self {
+        Self {
+            own,
+            lease,
+            absent: BTreeMap::new(),
+            look_at: now,
+            looking: false,
+            expired_at: now,
+            causes: VecDeque::new(),
+            reclaiming: false,
+            to_forget: BTreeSet::new(),
+        }
+    }
+
+    /// When the worker must wake for the sake of a look.
+    pub(super) fn at(&self) -> Instant {
+        self.look_at
+    }
+
+    /// Whether to look for absent holders now.
+    pub(super) fn look(&mut self, now: Instant) -> bool {
+        if self.looking || now < self.look_at {
+            return false;
+        }
+        self.look_at = now + LOOK;
+        self.looking = true;
+        true
+    }
+
+    /// A look's answer; without one, nobody is known to be absent any more.
+    pub(super) fn seen(&mut self, absent: Option<Vec<Holder>>, now: Instant) {
+        self.looking = false;
+        let seen: BTreeSet<_> = absent
+            .into_iter()
+            .flatten()
+            .filter(|h| *h != self.own)
+            .collect();
+        self.absent.retain(|holder, _| seen.contains(holder));
+        for holder in seen {
+            let absence = self.absent.entry(holder).or_insert_with(|| {
+                self.look_at = self.look_at.min(now + GONE_AFTER);
+                Absence {
+                    since: now,
+                    sweep_at: now + GONE_AFTER,
+                }
+            });
+            if now < absence.sweep_at {
+                // The look that decides is made when it can decide, not a whole interval later.
+                self.look_at = self.look_at.min(absence.sweep_at.max(now + GONE_AFTER / 6));
+                continue;
+            }
+            absence.sweep_at = now + SWEEP_AGAIN;
+            self.causes.push_back(Cause::Gone(holder));
+            if now - absence.since >= self.lease + GONE_AFTER {
+                self.to_forget.insert(holder);
+            }
+        }
+    }
+
+    /// Whose leases to end now. `steady` says that the database was not away lately.
+    pub(super) fn reclaim(&mut self, now: Instant, steady: bool) -> Option<Cause> {
+        if self.reclaiming {
+            return None;
+        }
+        let expired = (steady && now >= self.expired_at).then(|| {
+            self.expired_at = now + EXPIRED_LOOK;
+            Cause::Expired
+        });
+        let cause = expired.or_else(|| self.causes.pop_front())?;
+        self.reclaiming = true;
+        Some(cause)
+    }
+
+    /// A reclaim ended so many leases; a full batch, or a failure, has more to come.
+    pub(super) fn reclaimed(&mut self, cause: Cause, ended: Option<usize>, now: Instant) {
+        self.reclaiming = false;
+        let more = ended.is_none_or(|ended| ended >= RECLAIM_BATCH_MAX);
+        match cause {
+            Cause::Expired if more => self.expired_at = now,
+            Cause::Gone(holder) if more && self.absent.contains_key(&holder) => {
+                self.causes.push_front(cause);
+            }
+            _ => {}
+        }
+    }
+
+    /// A holder to be forgotten now.
+    pub(super) fn forget(&mut self) -> Option<Holder> {
+        self.to_forget.pop_first()
+    }
+
+    /// A holder was forgotten, or will be in a later look.
+    pub(super) fn forgotten(&mut self, holder: Holder, done: bool) {
+        if done {
+            self.absent.remove(&holder);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LEASE: Duration = Duration::from_secs(30);
+
+    fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    /// Looks every time it is due until `until`, and collects when who was found gone.
+    fn watch(
+        sweeper: &mut Sweeper,
+        start: Instant,
+        until: Duration,
+        absent: impl Fn(Duration) -> Vec<Holder>,
+    ) -> Vec<(u128, Cause)> {
+        let mut found = Vec::new();
+        let mut now = start;
+        while now < start + until {
+            if sweeper.look(now) {
+                sweeper.seen(Some(absent(now - start)), now);
+            }
+            while let Some(cause) = sweeper.reclaim(now, false) {
+                found.push(((now - start).as_millis(), cause));
+                sweeper.reclaimed(cause, Some(0), now);
+            }
+            now = sweeper.at().max(now + ms(1));
+        }
+        found
+    }
+
+    #[test]
+    fn a_holder_absent_in_two_looks_is_gone_within_six_tenths_of_a_second() {
+        let start = Instant::now();
+        let mut sweeper = Sweeper::new(Holder(1), LEASE, start);
+        let died = ms(10);
+        let found = watch(&mut sweeper, start, ms(1_000), |at| {
+            if at >= died {
+                vec![Holder(2)]
+            } else {
+                Vec::new()
+            }
+        });
+        assert_eq!(found.first(), Some(&(550, Cause::Gone(Holder(2)))));
+    }
+
+    #[test]
+    fn a_lock_that_is_back_at_the_second_look_means_nothing() {
+        let start = Instant::now();
+        let mut sweeper = Sweeper::new(Holder(1), LEASE, start);
+        let found = watch(&mut sweeper, start, ms(2_000), |at| {
+            if at >= ms(250) && at < ms(500) {
+                vec![Holder(2)]
+            } else {
+                Vec::new()
+            }
+        });
+        assert_eq!(found, []);
+    }
+
+    #[test]
+    fn nobody_takes_itself_for_gone() {
+        let start = Instant::now();
+        let mut sweeper = Sweeper::new(Holder(1), LEASE, start);
+        assert_eq!(
+            watch(&mut sweeper, start, ms(2_000), |_| vec![Holder(1)]),
+            []
+        );
+    }
+
+    #[test]
+    fn a_gone_holder_is_swept_for_a_whole_lease_and_then_forgotten() {
+        let start = Instant::now();
+        let mut sweeper = Sweeper::new(Holder(1), LEASE, start);
+        let found = watch(&mut sweeper, start, LEASE + ms(2_000), |_| vec![Holder(2)]);
+        assert!(found.len() >= 25, "{}", found.len());
+        assert_eq!(sweeper.forget(), Some(Holder(2)));
+    }
+
+    #[test]
+    fn expiry_is_looked_for_at_once_then_rarely_and_never_just_after_an_outage() {
+        let start = Instant::now();
+        let mut sweeper = Sweeper::new(Holder(1), LEASE, start);
+        assert_eq!(sweeper.reclaim(start, false), None);
+        assert_eq!(sweeper.reclaim(start, true), Some(Cause::Expired));
+        sweeper.reclaimed(Cause::Expired, Some(RECLAIM_BATCH_MAX), start);
+        assert_eq!(
+            sweeper.reclaim(start, true),
+            Some(Cause::Expired),
+            "a full batch has more to come"
+        );
+        sweeper.reclaimed(Cause::Expired, Some(3), start);
+        assert_eq!(sweeper.reclaim(start + ms(4_900), true), None);
+        assert_eq!(
+            sweeper.reclaim(start + EXPIRED_LOOK, true),
+            Some(Cause::Expired)
+        );
+    }
+}
