@@ -18,10 +18,12 @@ mod container;
 mod downloaded;
 mod error;
 mod machine;
+mod way;
 
 use binaries::Binaries;
 pub use error::{FailedWay, PostgresError};
 use machine::{Cluster, Place};
+use way::{durability, given_url, ways};
 
 /// Environment variable with the URL of a server to use instead of starting one. Its role must be
 /// allowed to create databases.
@@ -104,24 +106,24 @@ impl Postgres {
     /// # Errors
     /// As [`Postgres::obtain`]; also when another live server holds the directory.
     pub async fn machine_at(directory: &Path) -> Result<Self, PostgresError> {
-        let mut failed = Vec::new();
-        for (way, found) in [
-            ("machine", Binaries::of_machine().await),
-            ("downloaded", downloaded::binaries().await),
-        ] {
-            let started = match found {
-                Ok(binaries) => {
-                    let place = Place::Kept(directory.to_path_buf());
-                    Self::start(way, &binaries, place).await
-                }
-                Err(reason) => Err(reason),
-            };
-            match started {
-                Ok(postgres) => return Ok(postgres),
-                Err(reason) => failed.push(reason),
+        let place = || Place::Kept(directory.to_path_buf());
+        let of_machine = match Binaries::of_machine().await {
+            Ok(binaries) => Self::start("machine", &binaries, place()).await,
+            Err(reason) => Err(reason),
+        };
+        let first = match of_machine {
+            Ok(postgres) => return Ok(postgres),
+            // Other binaries could not have a directory that a live server holds.
+            Err(reason) if holder_of(directory).is_some() => {
+                return Err(PostgresError::NoneAvailable(vec![reason]));
             }
-        }
-        Err(PostgresError::NoneAvailable(failed))
+            Err(reason) => reason,
+        };
+        let of_download = match downloaded::binaries().await {
+            Ok(binaries) => Self::start("downloaded", &binaries, place()).await,
+            Err(reason) => Err(reason),
+        };
+        of_download.map_err(|second| PostgresError::NoneAvailable(vec![first, second]))
     }
 
     /// One line: which way was taken, the version, and whether fsync is on.
@@ -222,10 +224,7 @@ impl Postgres {
             .map_err(|error| FailedWay {
                 way,
                 why: error.to_string(),
-                fix: format!(
-                    "see whether {} runs here at all",
-                    binaries.directory().display()
-                ),
+                fix: error.fix(binaries),
             })?;
         let admin_url = cluster.admin_url().to_owned();
         let durability = durability(&admin_url).await.map_err(|error| FailedWay {
@@ -246,115 +245,19 @@ impl Postgres {
     }
 }
 
-/// A directory below `preferred` if the account that would run Postgres reaches it, else one in the
-/// temporary directory. The flag tells whether the preferred one was taken.
-pub fn reachable_directory(preferred: &Path, fallback_name: &str) -> (PathBuf, bool) {
+/// `preferred` if the account that would run Postgres reaches it, else [`fallback_directory`].
+pub fn reachable_directory(preferred: &Path, fallback_name: &str) -> PathBuf {
     account::reachable_directory(preferred, fallback_name)
 }
 
-/// Why `directory` cannot be used by `Postgres::machine_at`, if another live server holds it.
+/// A directory of this user's in a temporary directory that the same account reaches.
+pub fn fallback_directory(name: &str) -> PathBuf {
+    account::fallback_directory(name)
+}
+
+/// The process id of the live server that holds a directory of [`Postgres::machine_at`].
 pub fn holder_of(directory: &Path) -> Option<u32> {
     machine::live_holder(directory)
-}
-
-enum Way {
-    Url(String),
-    Container,
-    Machine,
-    Downloaded,
-}
-
-fn ways(wanted: Wanted) -> Vec<Way> {
-    match wanted {
-        Wanted::Any => match given_url() {
-            // A URL that was given and fails is an error: falling back would hide it.
-            Some(url) => vec![Way::Url(url)],
-            None => vec![Way::Container, Way::Machine, Way::Downloaded],
-        },
-        Wanted::Url(url) => vec![Way::Url(url)],
-        Wanted::Container => vec![Way::Container],
-        Wanted::Machine => vec![Way::Machine],
-        Wanted::Downloaded => vec![Way::Downloaded],
-    }
-}
-
-impl Way {
-    async fn take(self) -> Result<Postgres, FailedWay> {
-        match self {
-            Self::Url(url) => connect(url).await,
-            Self::Container => in_container().await,
-            Self::Machine => {
-                let binaries = Binaries::of_machine().await?;
-                Postgres::start("machine", &binaries, Place::Temporary).await
-            }
-            Self::Downloaded => {
-                let binaries = downloaded::binaries().await?;
-                Postgres::start("downloaded", &binaries, Place::Temporary).await
-            }
-        }
-    }
-}
-
-async fn connect(url: String) -> Result<Postgres, FailedWay> {
-    let fix = format!("start that server, or correct or unset {DATABASE_URL_VARIABLE}");
-    match durability(&url).await {
-        Ok(durability) => Ok(Postgres {
-            origin: format!("url: {}, {durability}", without_password(&url)),
-            admin_url: url,
-            server: Server::Given,
-        }),
-        Err(error) => Err(FailedWay {
-            way: "url",
-            why: format!("{}: {error}", without_password(&url)),
-            fix,
-        }),
-    }
-}
-
-#[cfg(feature = "docker")]
-async fn in_container() -> Result<Postgres, FailedWay> {
-    let (server, image, admin_url) = container::Server::start().await?;
-    let durability = durability(&admin_url).await.map_err(|error| FailedWay {
-        way: "container",
-        why: format!("{image} started, then could not be used: {error}"),
-        fix: "try another image by POSTGRES_IMAGE".to_owned(),
-    })?;
-    Ok(Postgres {
-        origin: format!("container: {image}, {durability}"),
-        admin_url,
-        server: Server::Container(Box::new(server)),
-    })
-}
-
-#[cfg(not(feature = "docker"))]
-async fn in_container() -> Result<Postgres, FailedWay> {
-    Err(FailedWay {
-        way: "container",
-        why: "this build has no container support".to_owned(),
-        fix: "build with the feature `docker`".to_owned(),
-    })
-}
-
-/// Reads back from the server what its durability rests on.
-async fn durability(url: &str) -> Result<String, sqlx::Error> {
-    let mut connection = PgConnection::connect(url).await?;
-    let (version, fsync, commit): (String, String, String) = sqlx::query_as(
-        "select current_setting('server_version'), current_setting('fsync'), \
-         current_setting('synchronous_commit')",
-    )
-    .fetch_one(&mut connection)
-    .await?;
-    // What was asked is known; a connection that closes badly changes nothing.
-    let _closed = connection.close().await;
-    Ok(format!(
-        "PostgreSQL {version}, fsync {fsync}, synchronous_commit {commit}"
-    ))
-}
-
-fn given_url() -> Option<String> {
-    std::env::var(DATABASE_URL_VARIABLE)
-        .ok()
-        .filter(|url| !url.is_empty())
 }
 
 fn with_database(url: &str, name: &str) -> String {

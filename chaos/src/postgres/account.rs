@@ -94,11 +94,11 @@ pub(super) fn temporary_directory() -> PathBuf {
 }
 
 /// `preferred` if it can be reached, else a directory of this user's in the temporary one.
-pub(super) fn reachable_directory(preferred: &Path, fallback_name: &str) -> (PathBuf, bool) {
+pub(super) fn reachable_directory(preferred: &Path, fallback_name: &str) -> PathBuf {
     if reachable(preferred) {
-        return (preferred.to_path_buf(), true);
+        return preferred.to_path_buf();
     }
-    (fallback_directory(fallback_name), false)
+    fallback_directory(fallback_name)
 }
 
 /// A directory of this user's in the temporary one.

@@ -69,7 +69,7 @@ fn kept_directory() -> PathBuf {
         .metadata()
         .is_ok_and(|data| data.uid() == geteuid().as_raw());
     if ours || check_owner(&preferred).is_ok() {
-        return reachable_directory(&preferred, KEPT_AS).0;
+        return reachable_directory(&preferred, KEPT_AS);
     }
     fallback_directory(KEPT_AS)
 }

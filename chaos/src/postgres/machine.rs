@@ -4,8 +4,6 @@
 //! last will ends it should the harness be killed. It must never run with fsync off.
 
 use std::fs::{File, OpenOptions};
-use std::io::Write as _;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::Duration;
@@ -15,11 +13,19 @@ use nix::unistd::Pid;
 use sqlx::{Connection, PgConnection};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::account::{self, Account};
+mod base;
+mod error;
+mod predecessor;
+
+use super::account::Account;
 use super::binaries::Binaries;
 use crate::system::free_port;
 use crate::system::last_will::LastWill;
 use crate::system::log_tail;
+use base::Base;
+use error::MachineError;
+pub(super) use predecessor::live_holder;
+use predecessor::yield_to_predecessor;
 
 /// Role of the cluster's owner.
 const ROLE: &str = "postgres";
@@ -31,14 +37,15 @@ const INITDB_SECONDS_MAX: Duration = Duration::from_secs(180);
 const READY_SECONDS_MAX: Duration = Duration::from_secs(120);
 /// Pause between two attempts to connect, milliseconds.
 const READY_POLL: Duration = Duration::from_millis(20);
-/// A port may be taken between its choice and its use: so many others are tried.
-const PORTS_TRIED_MAX: usize = 3;
+/// A port may be taken between its choice and its use, and the last processes of a killed server
+/// may still hold the data: so many starts are tried.
+const STARTS_TRIED_MAX: usize = 8;
+/// Pause between two starts, milliseconds.
+const START_PAUSE: Duration = Duration::from_millis(250);
 /// Bound of a clean shutdown, in steps of [`STOP_POLL`]; then the server is ended without one.
 const STOP_STEPS_MAX: u32 = 1_000;
 /// Pause between two looks at a server that is stopping, milliseconds.
 const STOP_POLL: Duration = Duration::from_millis(10);
-/// How long the server of a harness that was killed may take to go away, seconds.
-const PREDECESSOR_SECONDS_MAX: Duration = Duration::from_secs(20);
 
 /// Where the data lives and how long.
 pub(super) enum Place {
@@ -46,31 +53,6 @@ pub(super) enum Place {
     Temporary,
     /// This directory, which outlives the server.
     Kept(PathBuf),
-}
-
-/// What went wrong with an own cluster.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum MachineError {
-    #[error("{0}")]
-    Account(String),
-    #[error("{doing} {}: {source}", path.display())]
-    Files {
-        doing: &'static str,
-        path: PathBuf,
-        source: std::io::Error,
-    },
-    #[error("initdb failed: {0}")]
-    Initdb(String),
-    #[error("{} is held by a live server, process {pid}: end that one first", path.display())]
-    Held { path: PathBuf, pid: u32 },
-    #[error("{} was made by PostgreSQL {found}, the binaries here are {ours}", path.display())]
-    Version {
-        path: PathBuf,
-        found: String,
-        ours: String,
-    },
-    #[error("the server did not start: {why}\n{log}")]
-    Start { why: String, log: String },
 }
 
 /// A running server of our own.
@@ -100,7 +82,7 @@ impl Cluster {
         }
         let log = base.path.join("log");
         let mut last = String::new();
-        for _ in 0..PORTS_TRIED_MAX {
+        for _ in 0..STARTS_TRIED_MAX {
             let port = free_port();
             let child = spawn(binaries, account.as_ref(), &data, &log, port)?;
             let mut cluster = Self {
@@ -121,7 +103,9 @@ impl Cluster {
                 }
                 Err(why) => last = why,
             }
-            cluster.kept = true; // the next port is tried on the same data
+            cluster.kept = true; // the next start needs the same data
+            drop(cluster);
+            sleep(START_PAUSE).await;
         }
         Err(MachineError::Start {
             why: last,
@@ -245,86 +229,6 @@ fi
 [ "$3" = remove ] && rm -rf "$2"
 "#;
 
-/// The directory around the data: log and password live beside it. Removed on failure if ours.
-struct Base {
-    path: PathBuf,
-    kept: bool,
-    temporary: Option<tempfile::TempDir>,
-}
-
-impl Base {
-    fn prepare(place: Place, account: Option<&Account>) -> Result<Self, MachineError> {
-        let files = |doing, path: &Path| {
-            let path = path.to_path_buf();
-            move |source| MachineError::Files {
-                doing,
-                path,
-                source,
-            }
-        };
-        let base = match place {
-            Place::Temporary => {
-                let parent = account::temporary_directory();
-                let temporary = tempfile::Builder::new()
-                    .prefix("chaos-postgres-")
-                    .tempdir_in(&parent)
-                    .map_err(files("creating a directory in", &parent))?;
-                let path = temporary.path().to_path_buf();
-                Self {
-                    path,
-                    kept: false,
-                    temporary: Some(temporary),
-                }
-            }
-            Place::Kept(path) => {
-                std::fs::create_dir_all(&path).map_err(files("creating", &path))?;
-                Self {
-                    path,
-                    kept: true,
-                    temporary: None,
-                }
-            }
-        };
-        let private = PermissionsExt::from_mode(0o700);
-        std::fs::set_permissions(&base.path, private).map_err(files("closing", &base.path))?;
-        Account::give(account, &base.path).map_err(files("handing over", &base.path))?;
-        Ok(base)
-    }
-
-    /// The owner's password, made on the first start: loopback is shared with every local user.
-    fn password(&self, account: Option<&Account>) -> Result<String, MachineError> {
-        let path = self.path.join("password");
-        let files = |doing| {
-            let path = path.clone();
-            move |source| MachineError::Files {
-                doing,
-                path,
-                source,
-            }
-        };
-        if let Ok(password) = std::fs::read_to_string(&path) {
-            return Ok(password.trim().to_owned());
-        }
-        let password = uuid::Uuid::new_v4().simple().to_string();
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&path)
-            .map_err(files("creating"))?;
-        writeln!(file, "{password}").map_err(files("writing"))?;
-        Account::give(account, &path).map_err(files("handing over"))?;
-        Ok(password)
-    }
-
-    /// From here on the cluster removes the directory itself.
-    fn hand_over(self) {
-        if let Some(temporary) = self.temporary {
-            let _path = temporary.keep();
-        }
-    }
-}
-
 async fn initdb(
     binaries: &Binaries,
     account: Option<&Account>,
@@ -429,77 +333,4 @@ fn check_version(binaries: &Binaries, data: &Path) -> Result<(), MachineError> {
         found: found.trim().to_owned(),
         ours: binaries.major().to_owned(),
     })
-}
-
-/// Waits for the server of a harness that was killed; removes a pid file that names a stranger.
-async fn yield_to_predecessor(base: &Path) -> Result<(), MachineError> {
-    let deadline = Instant::now() + PREDECESSOR_SECONDS_MAX;
-    while let Some(pid) = live_holder(base) {
-        if Instant::now() >= deadline {
-            return Err(MachineError::Held {
-                path: base.to_path_buf(),
-                pid,
-            });
-        }
-        sleep(READY_POLL).await;
-    }
-    // Postgres refuses to start when the number in a stale file belongs to any process now.
-    match std::fs::remove_file(base.join("data/postmaster.pid")) {
-        Err(source) if source.kind() != std::io::ErrorKind::NotFound => Err(MachineError::Files {
-            doing: "removing the stale pid file of",
-            path: base.to_path_buf(),
-            source,
-        }),
-        _ => Ok(()),
-    }
-}
-
-/// The process that holds the cluster in `base`, if it lives and is a Postgres.
-pub(super) fn live_holder(base: &Path) -> Option<u32> {
-    let file = std::fs::read_to_string(base.join("data/postmaster.pid")).ok()?;
-    let pid: u32 = file.lines().next()?.trim().parse().ok()?;
-    let process = Path::new("/proc").join(pid.to_string());
-    if !Path::new("/proc/self").exists() {
-        let alive = kill(Pid::from_raw(i32::try_from(pid).ok()?), None).is_ok();
-        return alive.then_some(pid);
-    }
-    let command = std::fs::read(process.join("cmdline")).ok()?;
-    String::from_utf8_lossy(&command)
-        .contains("postgres")
-        .then_some(pid)
-}
-
-#[cfg(test)]
-mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test may fail by panicking")]
-
-    use super::*;
-
-    fn pid_file(base: &Path, pid: u32) {
-        std::fs::create_dir_all(base.join("data")).unwrap();
-        std::fs::write(base.join("data/postmaster.pid"), format!("{pid}\n/x\n")).unwrap();
-    }
-
-    #[tokio::test]
-    async fn a_pid_file_that_names_a_stranger_does_not_block_the_next_start() {
-        let base = tempfile::tempdir().unwrap();
-        let mut stranger = std::process::Command::new("sleep")
-            .arg("60")
-            .stdin(Stdio::null())
-            .spawn()
-            .unwrap();
-        pid_file(base.path(), stranger.id());
-        assert_eq!(live_holder(base.path()), None);
-        yield_to_predecessor(base.path()).await.unwrap();
-        assert!(!base.path().join("data/postmaster.pid").exists());
-        stranger.kill().unwrap();
-        stranger.wait().unwrap();
-    }
-
-    #[tokio::test]
-    async fn a_directory_without_a_pid_file_is_free() {
-        let base = tempfile::tempdir().unwrap();
-        assert_eq!(live_holder(base.path()), None);
-        yield_to_predecessor(base.path()).await.unwrap();
-    }
 }

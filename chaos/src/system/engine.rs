@@ -92,12 +92,21 @@ impl Engine {
     /// that a container uses stays.
     pub(super) async fn prune(&self, repository: &str, kept: usize) {
         let filters = HashMap::from([("reference", vec![repository])]);
-        let options = ListImagesOptionsBuilder::default().filters(&filters).build();
-        let mut images = self.docker.list_images(Some(options)).await.unwrap_or_default();
+        let options = ListImagesOptionsBuilder::default()
+            .filters(&filters)
+            .build();
+        let mut images = self
+            .docker
+            .list_images(Some(options))
+            .await
+            .unwrap_or_default();
         images.sort_by_key(|image| std::cmp::Reverse(image.created));
         for tag in images.iter().skip(kept).flat_map(|image| &image.repo_tags) {
             // In use, or removed by another harness meanwhile.
-            let _removed = self.docker.remove_image(tag, None::<RemoveImageOptions>, None).await;
+            let _removed = self
+                .docker
+                .remove_image(tag, None::<RemoveImageOptions>, None)
+                .await;
         }
     }
 
@@ -257,8 +266,6 @@ fn start_of(pid: u32) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test may fail by panicking")]
-
     use super::*;
 
     #[test]

@@ -8,6 +8,8 @@ use std::io::{self, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 
+/// A script: kills the process `$1`, the leader of its group, and what it started in the group.
+pub(crate) const KILL_GROUP: &str = r#"kill -KILL "-$1" 2>/dev/null"#;
 /// Said through the pipe when there is nothing left to do.
 const REVOKED: &[u8] = b"revoked\n";
 

@@ -16,14 +16,12 @@ use tokio::process::Command;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-use super::last_will::LastWill;
+use super::last_will::{KILL_GROUP, LastWill};
 use super::worker::{DEATH_SECONDS_MAX, Started};
 use super::{Exit, System, SystemError, WorkerSpec};
 
 /// What a worker inherits: enough to start a program, nothing that configures it.
 const INHERITED: [&str; 3] = ["PATH", "HOME", "TMPDIR"];
-/// Kills the process `$1` and what it started in its group.
-const KILL_GROUP: &str = r#"kill -KILL "-$1" 2>/dev/null"#;
 /// Bound from SIGSTOP to a stopped process, in steps of [`PAUSE_POLL`].
 const PAUSE_STEPS_MAX: u32 = 500;
 /// Pause between two looks at a process that is being stopped, milliseconds.

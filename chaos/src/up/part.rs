@@ -1,0 +1,197 @@
+//! One part of the system: a child process whose lines appear on the terminal under its name.
+//!
+//! It runs in a process group of its own: Ctrl-C reaches `chaos` alone, which ends the parts in
+//! order. A last will kills it should `chaos` be killed.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
+use tokio::process::{Child, Command};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::terminal::print_line;
+use crate::system::last_will::{KILL_GROUP, LastWill};
+use crate::system::status_of;
+
+/// Pause between two probes, milliseconds.
+const PROBE_POLL: Duration = Duration::from_millis(30);
+/// Bound from a part's end to its last line, seconds.
+const LINES_SECONDS_MAX: Duration = Duration::from_secs(2);
+
+/// A running part. Dropping it kills it.
+pub(super) struct Part {
+    name: &'static str,
+    pid: Pid,
+    exit: watch::Receiver<Option<ExitStatus>>,
+    _will: LastWill,
+}
+
+impl Part {
+    /// Starts `program` with this process's environment and `env` on top, so that a person sets
+    /// the parts' settings as they would without `chaos`.
+    pub(super) fn start(
+        name: &'static str,
+        program: &Path,
+        env: &BTreeMap<&str, String>,
+    ) -> anyhow::Result<Self> {
+        let starting = || format!("starting {}", program.display());
+        let mut child = Command::new(program)
+            .envs(env)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0)
+            .kill_on_drop(true)
+            .spawn()
+            .with_context(starting)?;
+        let pid = child.id().and_then(|pid| i32::try_from(pid).ok());
+        let pid = pid.expect("a child that was not waited for has a process id");
+        let will = LastWill::leave(KILL_GROUP, &[&pid.to_string()]).with_context(starting)?;
+        let out = child
+            .stdout
+            .take()
+            .map(|lines| tokio::spawn(show(name, lines)));
+        let err = child
+            .stderr
+            .take()
+            .map(|lines| tokio::spawn(show(name, lines)));
+        let (sender, exit) = watch::channel(None);
+        tokio::spawn(watch_end(child, [out, err], sender));
+        Ok(Self {
+            name,
+            pid: Pid::from_raw(pid),
+            exit,
+            _will: will,
+        })
+    }
+
+    /// Waits until `GET path` answers 200.
+    pub(super) async fn wait_ready(
+        &self,
+        address: SocketAddr,
+        path: &str,
+        within: Duration,
+    ) -> anyhow::Result<()> {
+        let deadline = Instant::now() + within;
+        while Instant::now() < deadline {
+            if let Some(status) = *self.exit.borrow() {
+                bail!(
+                    "the {} ended while starting: {status}; its last lines are above",
+                    self.name
+                );
+            }
+            if status_of(address, path)
+                .await
+                .is_ok_and(|status| status == 200)
+            {
+                return Ok(());
+            }
+            sleep(PROBE_POLL).await;
+        }
+        bail!(
+            "the {} does not answer {path} with 200 within {} s",
+            self.name,
+            within.as_secs()
+        )
+    }
+
+    /// Waits for its end and tells it.
+    pub(super) async fn ended(&self) -> String {
+        match self
+            .exit
+            .clone()
+            .wait_for(Option::is_some)
+            .await
+            .ok()
+            .and_then(|status| *status)
+        {
+            Some(status) => format!("the {} ended by itself: {status}", self.name),
+            None => format!("the {} ended by itself", self.name),
+        }
+    }
+
+    /// SIGTERM, then SIGKILL when `grace` is over.
+    pub(super) async fn terminate(&self, grace: Duration) {
+        self.signal(Signal::SIGTERM);
+        if timeout(grace, self.ended()).await.is_err() {
+            self.signal(Signal::SIGKILL);
+            self.ended().await;
+        }
+    }
+
+    fn signal(&self, signal: Signal) {
+        if self.exit.borrow().is_none() {
+            // It may end at this very moment, and then needs no signal.
+            let _sent = kill(self.pid, signal);
+        }
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        self.signal(Signal::SIGKILL);
+    }
+}
+
+/// Tells the end only once the part's last lines are shown.
+async fn watch_end(
+    mut child: Child,
+    lines: [Option<JoinHandle<()>>; 2],
+    exit: watch::Sender<Option<ExitStatus>>,
+) {
+    let status = child.wait().await.ok();
+    for lines in lines.into_iter().flatten() {
+        // A grandchild may hold the pipe: its lines are no longer waited for.
+        let _shown = timeout(LINES_SECONDS_MAX, lines).await;
+    }
+    // Where the status is unknown the sender is dropped, which ends every wait as well.
+    if status.is_some() {
+        let _told = exit.send(status);
+    }
+}
+
+async fn show(name: &'static str, lines: impl AsyncRead + Unpin) {
+    let mut lines = BufReader::new(lines).split(b'\n');
+    while let Ok(Some(line)) = lines.next_segment().await {
+        print_line(name, &String::from_utf8_lossy(&line));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test may fail by panicking")]
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_part_that_ends_while_starting_is_an_error_at_once() {
+        let address = ([127, 0, 0, 1], crate::system::free_port()).into();
+        let part = Part::start("receiver", Path::new("/bin/false"), &BTreeMap::new()).unwrap();
+        let error = part
+            .wait_ready(address, "/healthz", Duration::from_secs(20))
+            .await;
+        assert!(
+            error
+                .unwrap_err()
+                .to_string()
+                .contains("ended while starting")
+        );
+        assert!(part.ended().await.contains("exit status: 1"));
+    }
+
+    #[tokio::test]
+    async fn a_part_is_terminated_within_its_grace_or_killed() {
+        let part = Part::start("receiver", Path::new("/bin/cat"), &BTreeMap::new()).unwrap();
+        part.terminate(Duration::from_secs(20)).await;
+        assert!(part.exit.borrow().is_some());
+    }
+}
