@@ -67,6 +67,8 @@ pub(crate) fn live_holder(base: &Path) -> Option<u32> {
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a test may fail by panicking")]
 
+    use std::process::Stdio;
+
     use super::*;
 
     fn pid_file(base: &Path, pid: u32) {
