@@ -51,6 +51,9 @@ impl WorkerSpec {
         let mut env = self.env.clone();
         env.entry("BIND".to_owned())
             .or_insert_with(|| self.bind.to_string());
+        // Its output goes to a file, where escape sequences only hide the words.
+        env.entry("NO_COLOR".to_owned())
+            .or_insert_with(|| "1".to_owned());
         env
     }
 }

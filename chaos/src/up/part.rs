@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::terminal::print_line;
+use super::terminal::{is_coloured, print_line};
 use crate::system::last_will::{KILL_GROUP, LastWill};
 use crate::system::status_of;
 
@@ -44,7 +44,11 @@ impl Part {
         env: &BTreeMap<&str, String>,
     ) -> anyhow::Result<Self> {
         let starting = || format!("starting {}", program.display());
-        let mut child = Command::new(program)
+        let mut command = Command::new(program);
+        if !is_coloured() {
+            command.env("NO_COLOR", "1");
+        }
+        let mut child = command
             .envs(env)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

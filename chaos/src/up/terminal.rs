@@ -21,9 +21,14 @@ pub(super) fn show(text: &str) {
 /// Prints a line of the part `name`, whole: lines of several parts never mix.
 pub(super) fn print_line(name: &str, line: &str) {
     let mut out = std::io::stdout().lock();
-    let coloured = out.is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let coloured = is_coloured();
     // A terminal that is gone must not keep the parts from being ended in order.
     let _printed = writeln!(out, "{}{line}", prefix(name, coloured));
+}
+
+/// Whether colours are shown: on a terminal, unless the person wants none.
+pub(super) fn is_coloured() -> bool {
+    std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none()
 }
 
 fn prefix(name: &str, coloured: bool) -> String {
