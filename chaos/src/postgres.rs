@@ -70,6 +70,7 @@ impl FromStr for Wanted {
 #[derive(Debug)]
 pub struct Postgres {
     origin: String,
+    passed_over: Vec<FailedWay>,
     admin_url: String,
     server: Server,
 }
@@ -92,7 +93,12 @@ impl Postgres {
         let mut failed = Vec::new();
         for way in ways(wanted) {
             match way.take().await {
-                Ok(postgres) => return Ok(postgres),
+                Ok(postgres) => {
+                    return Ok(Self {
+                        passed_over: failed,
+                        ..postgres
+                    });
+                }
                 Err(reason) => failed.push(reason),
             }
         }
@@ -129,6 +135,11 @@ impl Postgres {
     /// One line: which way was taken, the version, and whether fsync is on.
     pub fn origin(&self) -> &str {
         &self.origin
+    }
+
+    /// The ways that were tried before the one taken, and why they did not work.
+    pub fn passed_over(&self) -> &[FailedWay] {
+        &self.passed_over
     }
 
     /// URL of the server's administrative database, with a role that may create databases.
@@ -239,6 +250,7 @@ impl Postgres {
         );
         Ok(Self {
             origin,
+            passed_over: Vec::new(),
             admin_url,
             server: Server::Started(cluster),
         })

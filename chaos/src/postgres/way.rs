@@ -52,6 +52,7 @@ async fn connect(url: String) -> Result<Postgres, FailedWay> {
     match durability(&url).await {
         Ok(durability) => Ok(Postgres {
             origin: format!("url: {}, {durability}", without_password(&url)),
+            passed_over: Vec::new(),
             admin_url: url,
             server: Server::Given,
         }),
@@ -73,6 +74,7 @@ async fn in_container() -> Result<Postgres, FailedWay> {
     })?;
     Ok(Postgres {
         origin: format!("container: {image}, {durability}"),
+        passed_over: Vec::new(),
         admin_url,
         server: Server::Container(Box::new(server)),
     })

@@ -21,7 +21,7 @@ use tokio::fs::File;
 use tokio::io::AsyncWriteExt;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::engine::{self, Engine, told};
 use super::last_will::LastWill;
@@ -34,6 +34,9 @@ const SIGNAL_CODES_FROM: i64 = 128;
 const IMAGES_KEPT: usize = 3;
 /// Bound from death to the last line of the log, seconds.
 const LOG_SECONDS_MAX: Duration = Duration::from_secs(5);
+
+/// Pause before a container's end is waited for again, milliseconds.
+const WAIT_AGAIN: Duration = Duration::from_millis(100);
 
 /// The driver `container`.
 #[derive(Debug)]
@@ -281,14 +284,18 @@ async fn open_log(path: &Path) -> Result<File, SystemError> {
 
 /// Reports the end of a container to whoever waits.
 async fn watch_end(engine: Engine, id: String, exit: watch::Sender<Option<Exit>>) {
-    let mut ends = engine
-        .docker
-        .wait_container(&id, None::<WaitContainerOptions>);
-    let code = match ends.next().await {
-        Some(Ok(end)) => Some(end.status_code),
-        Some(Err(EngineError::DockerContainerWaitError { code, .. })) => Some(code),
-        // The engine is gone, or the container was removed by force.
-        _ => None,
+    let code = loop {
+        let mut ends = engine
+            .docker
+            .wait_container(&id, None::<WaitContainerOptions>);
+        match ends.next().await {
+            Some(Ok(end)) => break Some(end.status_code),
+            Some(Err(EngineError::DockerContainerWaitError { code, .. })) => break Some(code),
+            // The connection ended before the container did.
+            _ if engine.runs(&id).await => sleep(WAIT_AGAIN).await,
+            // The engine is gone, or the container was removed by force.
+            _ => break None,
+        }
     };
     // Nobody may be waiting any more: the system was dropped.
     let _told = exit.send(Some(exit_of(code)));

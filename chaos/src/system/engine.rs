@@ -12,8 +12,8 @@ use testcontainers::ContainerAsync;
 use testcontainers::bollard::Docker;
 use testcontainers::bollard::models::ContainerSummary;
 use testcontainers::bollard::query_parameters::{
-    CreateImageOptionsBuilder, ListContainersOptionsBuilder, ListImagesOptionsBuilder,
-    RemoveContainerOptionsBuilder, RemoveImageOptions,
+    CreateImageOptionsBuilder, InspectContainerOptions, ListContainersOptionsBuilder,
+    ListImagesOptionsBuilder, RemoveContainerOptionsBuilder, RemoveImageOptions,
 };
 use testcontainers::core::client::docker_client_instance;
 use tokio::time::timeout;
@@ -142,6 +142,15 @@ impl Engine {
                 let _removed = self.remove(id).await;
             }
         }
+    }
+
+    pub(super) async fn runs(&self, id: &str) -> bool {
+        let inspected = self
+            .docker
+            .inspect_container(id, None::<InspectContainerOptions>)
+            .await;
+        let state = inspected.ok().and_then(|container| container.state);
+        state.and_then(|state| state.running).unwrap_or(false)
     }
 
     pub(super) async fn remove(&self, id: &str) -> Result<(), String> {
