@@ -1,1 +1,11 @@
-//! proofs
+//! The proofs, in reading order: what comes in, how it is claimed, how it goes out, that nothing is lost, that the harness
+//! would notice, and that the house is in order.
+
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+mod claim;
+mod environment;
+mod no_loss;
+mod sabotage;
+mod support;
+mod tidy;

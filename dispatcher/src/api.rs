@@ -31,27 +31,28 @@ use crate::store::PgStore;
 pub struct Api {
     store: PgStore,
     config: Arc<ApiConfig>,
-    wake: Arc<Notify>,
-    metrics: Arc<Metrics>,
-    migrated: Arc<Migrated>,
+    shared: Shared,
     outages: Arc<Outages>,
 }
 
+/// What the API has in common with the rest of its process.
+#[derive(Clone, Debug, Default)]
+pub struct Shared {
+    /// Wakes the worker when an event was stored.
+    pub wake: Arc<Notify>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// Tells when the store can be used.
+    pub migrated: Arc<Migrated>,
+}
+
 impl Api {
-    /// The state over a store; `wake` is told about each event, `migrated` tells when the store can be used.
-    pub fn new(
-        store: PgStore,
-        config: ApiConfig,
-        wake: Arc<Notify>,
-        metrics: Arc<Metrics>,
-        migrated: Arc<Migrated>,
-    ) -> Self {
+    /// The state over a store.
+    pub fn new(store: PgStore, config: ApiConfig, shared: Shared) -> Self {
         Self {
             store,
             config: Arc::new(config),
-            wake,
-            metrics,
-            migrated,
+            shared,
             outages: Arc::default(),
         }
     }

@@ -1,6 +1,6 @@
 //! The command line, the log's form, and the signals that stop the process.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 
 use clap::{Parser, Subcommand};
 use dispatcher::Role;

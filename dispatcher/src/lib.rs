@@ -17,18 +17,15 @@ pub mod target;
 pub mod transport;
 pub mod worker;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use rand::rngs::StdRng;
 use tokio::net::TcpListener;
-use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::api::{Api, Migrated};
+use crate::api::{Api, Shared};
 use crate::config::Config;
 use crate::event::Holder;
-use crate::metrics::Metrics;
 use crate::store::{PgStore, SchemaError, StoreOptions};
 use crate::transport::{HttpTransport, TransportError};
 use crate::worker::{Parts, Worker};
@@ -73,18 +70,8 @@ pub async fn serve(
 ) -> Result<(), ServeError> {
     let transport = HttpTransport::new(&config.transport)?;
     let store = PgStore::open(&StoreOptions::of(&config));
-    let (wake, metrics, migrated) = (
-        Arc::new(Notify::new()),
-        Arc::new(Metrics::default()),
-        Arc::new(Migrated::default()),
-    );
-    let api = Api::new(
-        store.clone(),
-        config.api.clone(),
-        Arc::clone(&wake),
-        Arc::clone(&metrics),
-        Arc::clone(&migrated),
-    );
+    let shared = Shared::default();
+    let api = Api::new(store.clone(), config.api.clone(), shared.clone());
     let router = if role == Role::Worker {
         api::operations_router(api)
     } else {
@@ -92,54 +79,65 @@ pub async fn serve(
     };
     // The API answers at once, with 503 as long as there is no database.
     let serving = tokio::spawn(api::server::serve(listener, router, shutdown.clone()));
-    let worked = async {
-        let Some(away) = migrate(&store, &shutdown).await? else {
-            return Ok(());
-        };
-        migrated.set();
-        tracing::info!("the schema is current");
-        if role == Role::Api {
-            shutdown.cancelled().await;
-            return Ok(());
-        }
-        let mut rng: StdRng = rand::make_rng();
-        let holder = Holder::fresh(&mut rng);
-        let leave = CancellationToken::new();
-        let present = config.worker.presence.then(|| {
-            let (store, leave) = (store.clone(), leave.clone());
-            tokio::spawn(async move { store.hold_presence(holder, leave).await })
-        });
-        let database_was_away = away || store.is_young().await;
-        let parts = Parts {
-            store: store.clone(),
-            transport,
-            signer: config.transport.signer,
-            rng,
-            holder,
-            wake,
-            metrics,
-            database_was_away,
-        };
-        // The worker is one task: what it has under way is its own and ends with it.
-        let worked = tokio::spawn(Worker::new(config.worker, parts).run(shutdown.clone())).await;
-        leave.cancel();
-        if let Some(present) = present {
-            present.await?;
-        }
-        worked.map_err(ServeError::from)
-    };
-    let worked: Result<(), ServeError> = worked.await;
+    let worked = work(
+        config,
+        role,
+        (store.clone(), transport),
+        shared,
+        shutdown.clone(),
+    )
+    .await;
     shutdown.cancel();
     serving.await?;
     store.close().await;
     worked
 }
 
+/// Brings the schema up to date and then, unless this process only takes events, delivers until `shutdown`.
+async fn work(
+    config: Config,
+    role: Role,
+    (store, transport): (PgStore, HttpTransport),
+    shared: Shared,
+    shutdown: CancellationToken,
+) -> Result<(), ServeError> {
+    let Some(waited) = migrate(store.clone(), shutdown.clone()).await? else {
+        return Ok(());
+    };
+    shared.migrated.set();
+    tracing::info!("the schema is current");
+    if role == Role::Api {
+        shutdown.cancelled().await;
+        return Ok(());
+    }
+    let mut rng: StdRng = rand::make_rng();
+    let holder = Holder::fresh(&mut rng);
+    let leave = CancellationToken::new();
+    let present = config.worker.presence.then(|| {
+        let (store, leave) = (store.clone(), leave.clone());
+        tokio::spawn(async move { store.hold_presence(holder, leave).await })
+    });
+    let parts = Parts {
+        database_was_away: waited || store.is_young().await,
+        store,
+        transport,
+        signer: config.transport.signer,
+        rng,
+        holder,
+        wake: shared.wake,
+        metrics: shared.metrics,
+    };
+    // The worker is one task: what it has under way is its own and ends with it.
+    let worked = tokio::spawn(Worker::new(config.worker, parts).run(shutdown)).await;
+    leave.cancel();
+    if let Some(present) = present {
+        present.await?;
+    }
+    worked.map_err(ServeError::from)
+}
+
 /// Applies the migrations as soon as Postgres is there; says whether it had to wait, or nothing if it was told to stop.
-async fn migrate(
-    store: &PgStore,
-    shutdown: &CancellationToken,
-) -> Result<Option<bool>, SchemaError> {
+async fn migrate(store: PgStore, shutdown: CancellationToken) -> Result<Option<bool>, SchemaError> {
     let mut waited = false;
     loop {
         let error = tokio::select! {

@@ -23,6 +23,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use tokio::time::timeout_at;
 
+pub use self::claim::CLAIM;
 pub use self::connect::{DatabaseUrl, PgStore, StoreOptions};
 pub use self::error::StoreError;
 pub use self::find::{AttemptView, EventView};

@@ -42,7 +42,7 @@ pub(super) async fn get_event(
 ) -> Result<Json<EventBody>, Problem> {
     let missing = || Problem::not_found(format!("there is no event {id:?}"));
     let id = EventId(Uuid::try_parse(&id).map_err(|_| missing())?);
-    if !api.migrated.is_set() {
+    if !api.shared.migrated.is_set() {
         return Err(Problem::unavailable(
             "the database is not ready yet; try again",
         ));

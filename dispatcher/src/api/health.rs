@@ -14,7 +14,7 @@ pub(super) async fn livez() -> &'static str {
 
 /// `GET /readyz`: the database answers and its schema is current.
 pub(super) async fn readyz(State(api): State<Api>) -> Result<&'static str, Problem> {
-    if !api.migrated.is_set() {
+    if !api.shared.migrated.is_set() {
         return Err(Problem::unavailable(
             "the schema is not current yet: waiting for the database",
         ));
@@ -28,11 +28,11 @@ pub(super) async fn readyz(State(api): State<Api>) -> Result<&'static str, Probl
 
 /// `GET /metrics`: OpenMetrics text. The backlog is looked up now; without a database it stays as it was last seen.
 pub(super) async fn metrics(State(api): State<Api>) -> impl IntoResponse {
-    if api.migrated.is_set()
+    if api.shared.migrated.is_set()
         && let Ok(gauges) = api.store.gauges().await
     {
-        api.metrics.backlog(&gauges);
+        api.shared.metrics.backlog(&gauges);
     }
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    ([(CONTENT_TYPE, kind)], api.metrics.text())
+    ([(CONTENT_TYPE, kind)], api.shared.metrics.text())
 }

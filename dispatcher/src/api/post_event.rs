@@ -35,7 +35,8 @@ pub(super) async fn post_event(State(api): State<Api>, request: Request) -> Resp
             .into_response(),
         Err(problem) => problem.into_response(),
     };
-    api.metrics
+    api.shared
+        .metrics
         .accepted(answer.status().as_u16(), began.elapsed());
     answer
 }
@@ -48,14 +49,14 @@ async fn accept(api: &Api, request: Request) -> Result<EventId, Problem> {
     let key = idempotency_key(request.headers());
     let bytes = body::read(request, api.config.body_bytes_max).await?;
     let event = new_event(api, key?, body::parse(&bytes)?)?;
-    if !api.migrated.is_set() {
+    if !api.shared.migrated.is_set() {
         return Err(Problem::unavailable(
             "the database is not ready yet; nothing was stored, try again",
         ));
     }
     match api.store.insert(event).await {
         Ok(Inserted::Accepted(id)) => {
-            api.wake.notify_one();
+            api.shared.wake.notify_one();
             tracing::debug!(event.id = %id, "accepted");
             Ok(id)
         }

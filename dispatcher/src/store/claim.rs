@@ -12,9 +12,10 @@ use sqlx::{PgConnection, Row};
 use super::Claimed;
 use crate::event::{Claim, ClaimKey, EventId, Holder, LeaseToken};
 
+/// The statement itself, public so that a proof can look at its plan.
 // Materialized: the planner may not run the locking scan more than once. The scan is of one table, by one index, without
 // any further filter; `now()` comes back even when nothing was due.
-const CLAIM: &str = "
+pub const CLAIM: &str = "
 with due as materialized (
     select id from webhook_events
     where status = 'pending' and next_retry_at <= now() and lease_token is null

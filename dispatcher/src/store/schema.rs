@@ -1,6 +1,7 @@
 //! The schema: embedded migrations, applied at start by whoever comes first, and whether they are current.
 
 use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::postgres::PgPoolOptions;
 use sqlx::{PgConnection, Row};
 use tokio::time::timeout_at;
 
@@ -35,20 +36,21 @@ impl PgStore {
         migrator.migrations = MIGRATIONS.migrations.clone();
         migrator.set_ignore_missing(true);
         // A connection of its own: a migration may take longer than any statement of the pools.
-        let mut connection = sqlx::ConnectOptions::connect(&self.presence_options)
+        let own = PgPoolOptions::new()
+            .max_connections(1)
+            .connect_with(self.presence_options.clone())
             .await
             .map_err(SchemaError::Unavailable)?;
-        migrator
-            .run(&mut connection)
-            .await
-            .map_err(|error| match error {
-                MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _)
-                    if error.as_database_error().is_none() =>
-                {
-                    SchemaError::Unavailable(error)
-                }
-                foreign => SchemaError::Foreign(foreign),
-            })
+        let migrated = migrator.run(&own).await;
+        own.close().await;
+        migrated.map_err(|error| match error {
+            MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _)
+                if error.as_database_error().is_none() =>
+            {
+                SchemaError::Unavailable(error)
+            }
+            foreign => SchemaError::Foreign(foreign),
+        })
     }
 
     /// Whether Postgres answers and its schema is at least as new as this binary.

@@ -244,6 +244,14 @@ mod tests {
         }
     }
 
+    impl Fixture {
+        fn fill(&mut self, events: u32) {
+            for event in 0..events {
+                self.admit("a:80", event);
+            }
+        }
+    }
+
     #[test]
     fn a_host_at_its_cap_makes_a_line_and_the_others_are_not_concerned() {
         let mut fixture = Fixture::new();
@@ -264,7 +272,7 @@ mod tests {
     #[test]
     fn the_line_of_a_hanging_host_is_given_back_as_it_goes_on_hanging() {
         let mut fixture = Fixture::new();
-        (0..4).for_each(|event| drop(fixture.admit("a:80", event)));
+        fixture.fill(4);
         let admitted = (4..100)
             .filter(|event| fixture.admit("a:80", *event) == Verdict::Wait)
             .count();
@@ -282,7 +290,7 @@ mod tests {
     #[test]
     fn a_deep_backlog_of_a_slow_host_is_spread_over_the_longest_deferral() {
         let mut fixture = Fixture::new();
-        (0..4).for_each(|event| drop(fixture.admit("a:80", event)));
+        fixture.fill(4);
         fixture.now += Duration::from_secs(15);
         let mut delays = Vec::new();
         for event in 0..50_000 {
@@ -310,7 +318,7 @@ mod tests {
     #[test]
     fn what_waits_can_be_taken_out_whole() {
         let mut fixture = Fixture::new();
-        (0..6).for_each(|event| drop(fixture.admit("a:80", event)));
+        fixture.fill(6);
         assert_eq!(fixture.hosts.empty_lines(), [4, 5]);
         assert_eq!(fixture.hosts.waiting(), 0);
     }

@@ -1,0 +1,5 @@
+//! What the proofs stand on: one Postgres, a fresh database each, a dispatcher in this process, receivers.
+
+pub(crate) mod app;
+pub(crate) mod db;
+pub(crate) mod fixture;
