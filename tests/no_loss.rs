@@ -1,0 +1,128 @@
+//! No accepted event is lost: the real dispatcher under faults, against a real Postgres.
+//!
+//! Proven by what clients were told (202) and what receivers wrote down, through every checker of the
+//! harness; the bound is the drain's, computed from the plan. Seeds are pinned; a failure prints the
+//! checks and keeps its directory.
+
+use std::collections::BTreeMap;
+
+use chaos::binary::dispatcher_binary;
+use chaos::checker::Overall;
+use chaos::command::prove;
+use chaos::history::op::Section;
+use chaos::profile::{Profile, Settings};
+use chaos::report::{Context, Judged};
+use chaos::schedule::Schedule;
+use chaos::seed::Seed;
+use chaos::system::{ContainerSystem, ProcessSystem, System};
+
+use crate::support::db;
+
+/// A profile that is over in seconds.
+pub(crate) fn small() -> Profile {
+    Profile {
+        name: "small".into(),
+        events: 60,
+        storm_ms: 4_000,
+        workers: 1,
+        failures_max: 5,
+        answer_delay_ms_max: 300,
+        kills: 0,
+        kills_required: 0,
+        payload_bytes_max: 8 * 1024,
+        default_events: 0,
+        settings: Settings {
+            http_timeout_ms: 800,
+            backoff_base_ms: 50,
+            backoff_cap_ms: 400,
+            lease_ms: 2_000,
+            ..Settings::scaled()
+        },
+        ..Profile::chaotic()
+    }
+}
+
+/// A judged run on any system; its files stay when the verdict is not the expected one.
+pub(crate) async fn judged<S: System>(
+    system: &mut S,
+    schedule: &Schedule,
+    databases: BTreeMap<Section, String>,
+    expected: Overall,
+) -> Judged {
+    let directory = tempfile::tempdir().unwrap().keep();
+    let about = Context {
+        system: system.describe(),
+        ..Context::default()
+    };
+    let judged = prove(system, schedule, databases, &directory, &about).await;
+    let judged = judged.unwrap_or_else(|error| panic!("{error:#}; see {}", directory.display()));
+    if judged.overall == expected {
+        std::fs::remove_dir_all(&directory).unwrap();
+    } else {
+        println!("{}files: {}", judged.checks_text(), directory.display());
+    }
+    judged
+}
+
+async fn assert_nothing_is_lost<S: System>(system: &mut S, seed: u64, profile: &Profile) {
+    let url = db::cluster().await.create_database("no_loss").await.unwrap();
+    let databases = BTreeMap::from([(Section::Main, url)]);
+    let schedule = Schedule::generate(Seed::new(seed), profile);
+    let judged = judged(system, &schedule, databases, Overall::Pass).await;
+    let totals = judged.totals;
+    assert_eq!(judged.overall, Overall::Pass, "seed {seed:#x}: {totals:?}");
+    assert_eq!((totals.delivered, totals.dead, totals.lost), (totals.accepted, 0, 0));
+    assert!(totals.kills >= u64::from(profile.kills_required));
+}
+
+fn kills() -> Profile {
+    Profile {
+        events: 80,
+        storm_ms: 6_000,
+        kills: 3,
+        kills_required: 3,
+        ..small()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_event_is_lost_to_receivers_that_fail_delay_hang_and_reset() {
+    let mut system = ProcessSystem::new(dispatcher_binary().unwrap());
+    assert_nothing_is_lost(&mut system, 0xfa11, &small()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_event_is_lost_to_sigkill_of_the_worker_process() {
+    let mut system = ProcessSystem::new(dispatcher_binary().unwrap());
+    assert_nothing_is_lost(&mut system, 0xdead, &kills()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_event_is_lost_to_sigkill_of_one_of_two_workers_of_a_database() {
+    let mut system = ProcessSystem::new(dispatcher_binary().unwrap());
+    let profile = Profile {
+        workers: 2,
+        kills_required: 1,
+        ..kills()
+    };
+    assert_nothing_is_lost(&mut system, 0x2_dead, &profile).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_event_is_lost_to_sigkill_of_the_worker_container() {
+    if let Err(why) = ContainerSystem::available().await {
+        let required = std::env::var("REQUIRE_CONTAINER").is_ok_and(|value| value == "1");
+        assert!(!required, "SIGKILL of the worker container is required here: {why}");
+        skipped(&format!("SIGKILL of the worker container: {why}"));
+        return;
+    }
+    let binary = dispatcher_binary().unwrap();
+    let mut system = ContainerSystem::new(binary).await.unwrap();
+    assert_nothing_is_lost(&mut system, 0xc0de, &kills()).await;
+}
+
+/// Past the test runner, which keeps the output of a passing test to itself.
+fn skipped(what: &str) {
+    use std::io::Write as _;
+    let _ = writeln!(std::io::stderr(), "SKIPPED {what}");
+}
