@@ -17,6 +17,7 @@ pub mod payload;
 pub mod right_target;
 pub mod signature;
 pub mod state_agrees;
+mod verdict;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -25,148 +26,7 @@ use serde::{Deserialize, Serialize};
 use crate::history::History;
 use crate::history::facts::Facts;
 
-/// Violations that a verdict shows at most; the number of all is always given.
-pub const WITNESSES_MAX: usize = 5;
-
-/// What a checker says of a history.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "verdict", rename_all = "snake_case")]
-pub enum Verdict {
-    /// Everything examined keeps the invariant.
-    Valid {
-        /// How many things were examined.
-        examined: u64,
-        /// What was seen, in a few words.
-        note: String,
-    },
-    /// Something breaks the invariant.
-    Invalid {
-        /// How many things were examined.
-        examined: u64,
-        /// How many of them break it.
-        violations: u64,
-        /// The first of them.
-        witnesses: Vec<Witness>,
-    },
-    /// The history cannot tell.
-    Unknown {
-        /// How many things were examined.
-        examined: u64,
-        /// Why it cannot.
-        why: String,
-    },
-}
-
-/// The lines of the history that prove a violation.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Witness {
-    /// What is wrong.
-    pub what: String,
-    /// The `seq` of each line that shows it.
-    pub seqs: Vec<u64>,
-}
-
-impl Witness {
-    /// A violation, and the lines that prove it.
-    #[must_use]
-    pub fn new(what: String, seqs: impl IntoIterator<Item = u64>) -> Witness {
-        Witness {
-            what,
-            seqs: seqs.into_iter().collect(),
-        }
-    }
-}
-
-impl Verdict {
-    /// True when the invariant is broken.
-    #[must_use]
-    pub const fn is_invalid(&self) -> bool {
-        matches!(self, Verdict::Invalid { .. })
-    }
-
-    /// True when the invariant holds.
-    #[must_use]
-    pub const fn is_valid(&self) -> bool {
-        matches!(self, Verdict::Valid { .. })
-    }
-
-    /// One word: `valid`, `INVALID` or `unknown`.
-    #[must_use]
-    pub const fn word(&self) -> &'static str {
-        match self {
-            Verdict::Valid { .. } => "valid",
-            Verdict::Invalid { .. } => "INVALID",
-            Verdict::Unknown { .. } => "unknown",
-        }
-    }
-
-    /// How many things were examined.
-    #[must_use]
-    pub const fn examined(&self) -> u64 {
-        match self {
-            Verdict::Valid { examined, .. }
-            | Verdict::Invalid { examined, .. }
-            | Verdict::Unknown { examined, .. } => *examined,
-        }
-    }
-}
-
-/// Gathers what a checker examined and what it found broken.
-#[derive(Debug, Default)]
-pub struct Examination {
-    examined: u64,
-    violations: u64,
-    witnesses: Vec<Witness>,
-    doubt: Option<String>,
-}
-
-impl Examination {
-    /// One more thing was looked at.
-    pub fn saw_one(&mut self) {
-        self.examined += 1;
-    }
-
-    /// Something breaks the invariant.
-    pub fn broken(&mut self, what: String, seqs: impl IntoIterator<Item = u64>) {
-        self.violations += 1;
-        if self.witnesses.len() < WITNESSES_MAX {
-            self.witnesses.push(Witness::new(what, seqs));
-        }
-    }
-
-    /// Something keeps the history from telling, unless a violation is found.
-    pub fn doubt(&mut self, why: String) {
-        self.doubt.get_or_insert(why);
-    }
-
-    /// The verdict: broken before doubtful, and nothing examined is unknown.
-    #[must_use]
-    pub fn verdict(self, nothing: &str, note: String) -> Verdict {
-        let Examination {
-            examined,
-            violations,
-            witnesses,
-            doubt,
-        } = self;
-        if violations > 0 {
-            return Verdict::Invalid {
-                examined,
-                violations,
-                witnesses,
-            };
-        }
-        if let Some(why) = doubt {
-            return Verdict::Unknown { examined, why };
-        }
-        if examined == 0 {
-            return Verdict::Unknown {
-                examined,
-                why: nothing.to_owned(),
-            };
-        }
-        Verdict::Valid { examined, note }
-    }
-}
+pub use verdict::{Examination, Verdict, WITNESSES_MAX, Witness};
 
 /// What a broken invariant means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

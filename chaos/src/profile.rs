@@ -13,6 +13,8 @@ pub const EVENTS_DEFAULT: u32 = 300;
 pub const EVENTS_MAX: u32 = 20_000;
 /// The shortest storm, in milliseconds.
 pub const STORM_MS_MIN: u64 = 500;
+/// One kill in this many milliseconds of storm: a kill, its restart, and time to recover.
+const STORM_MS_PER_KILL: u64 = 2_500;
 /// The longest storm, in milliseconds (one hour).
 pub const STORM_MS_MAX: u64 = 3_600_000;
 
@@ -106,7 +108,7 @@ impl Settings {
 pub struct Profile {
     /// What the command line calls it.
     pub name: String,
-    /// Events of the main section.
+    /// Events of the run, those at the default settings included.
     pub events: u32,
     /// How long events are posted and faults applied, in milliseconds.
     pub storm_ms: u64,
@@ -175,7 +177,7 @@ impl Profile {
             hang_percent: 8,
             failures_max: 8,
             answer_delay_ms_max: 800,
-            kills: 8,
+            kills: 10,
             kills_required: 5,
             payload_bytes_max: 64 * 1024,
             default_events: 4,
@@ -198,6 +200,35 @@ impl Profile {
             kills_required: 0,
             default_events: 0,
             ..Profile::chaotic()
+        }
+    }
+
+    /// The same with another number of events.
+    #[must_use]
+    pub fn with_events(self, events: u32) -> Profile {
+        let default_events = self.default_events.min(events / 5);
+        Profile {
+            events,
+            default_events,
+            ..self
+        }
+    }
+
+    /// The same with another length of the storm, and as many kills as that leaves room for.
+    #[must_use]
+    pub fn with_storm_ms(self, storm_ms: u64) -> Profile {
+        if self.kills == 0 {
+            return Profile { storm_ms, ..self };
+        }
+        let kills = u32::try_from(storm_ms / STORM_MS_PER_KILL)
+            .unwrap_or(u32::MAX)
+            .max(1);
+        let kills_required = self.kills_required.min(kills - kills / 3);
+        Profile {
+            storm_ms,
+            kills,
+            kills_required,
+            ..self
         }
     }
 

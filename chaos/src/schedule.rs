@@ -102,7 +102,7 @@ impl Schedule {
 
 fn main_events(seed: Seed, profile: &Profile) -> Vec<PlannedEvent> {
     let mut times = seed.stream("workload/times");
-    let mut at_ms: Vec<u64> = (0..profile.events)
+    let mut at_ms: Vec<u64> = (0..profile.events - profile.default_events)
         .map(|_| times.random_range(0..profile.storm_ms))
         .collect();
     at_ms.sort_unstable();
@@ -131,7 +131,7 @@ fn main_events(seed: Seed, profile: &Profile) -> Vec<PlannedEvent> {
 fn default_events(seed: Seed, profile: &Profile) -> Vec<PlannedEvent> {
     let mut payloads = seed.stream("defaults/payloads");
     let plan = |number: u32| PlannedEvent {
-        ordinal: u64::from(profile.events + number),
+        ordinal: u64::from(profile.events - profile.default_events + number),
         section: Section::Defaults,
         at_ms: u64::from(number) * 50,
         receiver: profile.receivers,

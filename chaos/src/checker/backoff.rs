@@ -1,7 +1,7 @@
 //! The gap before each attempt, as seen from the receivers, lies within the bounds of the retry rule.
 //!
-//! Lower bound: always, except where a kill may have kept the failure from being settled; then the
-//! next attempt is due at once. Upper bound: only outside fault windows, with a slack for the queue.
+//! Lower bound: always, except where a kill may have kept the failure from being settled and the view
+//! does not list it as settled; then the next attempt is due at once. Upper bound: only outside fault windows, with a slack for the queue.
 //! A gap is measured from begin to begin, because the receiver's stamp of an end may be late.
 
 use super::{Checker, Examination, Kind, Verdict};
@@ -89,9 +89,10 @@ pub fn gaps(event: &EventFacts<'_>, settings: &Settings, faults: &[FaultFacts<'_
     pairs
         .map(|(pair, settled_at_most)| {
             let [before, next] = [&pair[0], &pair[1]];
-            let unsettled = faults
-                .iter()
-                .any(|fault| may_have_kept_unsettled(fault, before));
+            let unsettled = !event.is_called_settled(before)
+                && faults
+                    .iter()
+                    .any(|fault| may_have_kept_unsettled(fault, before));
             if !unsettled {
                 settled_surely += 1;
             }

@@ -31,15 +31,15 @@ impl Default for Sample {
         sample.accept(20, 3, Section::Defaults);
         sample.ops.push((30, invoke(902, 2, Section::Main)));
         sample.ops.push((31, ok(902, 2)));
-        sample.receive(100, 0, 1, Some(500), "answer 500");
-        sample.receive(200_000, 0, 2, Some(200), "answer 200");
+        sample.receive(100, 0, 1, Some(500));
+        sample.receive(200_000, 0, 2, Some(200));
         sample.kill();
-        sample.receive(KILL + 2 * SECOND, 1, 2, Some(200), "answer 200");
-        sample.receive(100, 2, 1, None, "hang");
-        sample.receive(2 * SECOND, 2, 2, Some(204), "answer 204");
+        sample.receive(KILL + 2 * SECOND, 1, 2, Some(200));
+        sample.receive(100, 2, 1, None);
+        sample.receive(2 * SECOND, 2, 2, Some(204));
         for (n, t) in [(1, 0), (2, 21), (3, 65), (4, 150)] {
             let status = if n == 4 { 200 } else { 500 };
-            sample.receive(1_000 + t * SECOND / 10, 3, n, Some(status), "answer");
+            sample.receive(1_000 + t * SECOND / 10, 3, n, Some(status));
         }
         let end = 20 * SECOND;
         sample
@@ -84,7 +84,7 @@ impl Sample {
 
     /// Adds a whole request.
     pub(crate) fn with_receipt(mut self, t: u64, ordinal: u64, attempt: u32) -> Sample {
-        self.receive(t, ordinal, attempt, Some(200), "answer 200");
+        self.receive(t, ordinal, attempt, Some(200));
         self
     }
 
@@ -93,8 +93,9 @@ impl Sample {
         self.ops.push((t, ok(ordinal, ordinal)));
     }
 
-    fn receive(&mut self, t: u64, ordinal: u64, attempt: u32, status: Option<u16>, what: &str) {
+    fn receive(&mut self, t: u64, ordinal: u64, attempt: u32, status: Option<u16>) {
         let req = format!("r{ordinal}-{attempt}-{t}");
+        let what = if status.is_some() { "answer" } else { "hang" };
         self.ops.push((t, begin(&req, ordinal, attempt, what)));
         let how = if status.is_some() {
             ANSWERED

@@ -12,8 +12,6 @@ use crate::up::UpArgs;
 
 /// Milliseconds of storm per event at least, when no duration is given.
 const STORM_MS_PER_EVENT: u64 = 10;
-/// One kill in this many milliseconds of storm.
-const STORM_MS_PER_KILL: u64 = 3_100;
 
 /// Runs a webhook dispatcher under seeded faults and proves that no accepted event is lost.
 ///
@@ -89,18 +87,12 @@ impl RunArgs {
     /// The profile with what the flags change in it.
     #[must_use]
     pub fn resolved_profile(&self) -> Profile {
-        let mut profile = Profile::named(&self.profile).expect("the parser let it through");
-        profile.events = self.events.unwrap_or(profile.events);
-        let storm_ms = profile
-            .storm_ms
-            .max(u64::from(profile.events) * STORM_MS_PER_EVENT);
-        profile.storm_ms = self.duration.unwrap_or(storm_ms);
-        if profile.kills > 0 {
-            let kills = (profile.storm_ms / STORM_MS_PER_KILL).max(1);
-            profile.kills = u32::try_from(kills).expect("an hour has fewer kills than 32 bits");
-            profile.kills_required = profile.kills_required.min(profile.kills.div_ceil(2));
-        }
+        let profile = Profile::named(&self.profile).expect("the parser let it through");
+        let events = self.events.unwrap_or(profile.events);
+        let storm_ms = profile.storm_ms.max(u64::from(events) * STORM_MS_PER_EVENT);
         profile
+            .with_events(events)
+            .with_storm_ms(self.duration.unwrap_or(storm_ms))
     }
 
     /// The Postgres that is wanted.
@@ -191,9 +183,12 @@ mod tests {
     fn a_shorter_storm_has_fewer_kills_and_asks_for_fewer() {
         let cli = Cli::try_parse_from(["chaos", "--duration", "5s"]).expect("flags of run");
         let profile = cli.run.resolved_profile();
-        assert_eq!((profile.kills, profile.kills_required), (1, 1));
+        assert_eq!((profile.kills, profile.kills_required), (2, 2));
         let cli = Cli::try_parse_from(["chaos", "--events", "500"]).expect("flags of run");
         let profile = cli.run.resolved_profile();
-        assert!(profile.kills_required == 4 && profile.kills == 8 || profile.kills_required == 5);
+        assert_eq!(
+            (profile.events, profile.kills, profile.kills_required),
+            (500, 10, 5)
+        );
     }
 }

@@ -97,6 +97,17 @@ impl<'h> EventFacts<'h> {
         self.receipts.iter().filter(|receipt| receipt.is_success())
     }
 
+    /// True when the view lists the attempt of this request with an outcome: then its settle was
+    /// committed, whatever was killed.
+    #[must_use]
+    pub fn is_called_settled(&self, receipt: &ReceiptFacts<'_>) -> bool {
+        let rows = self.state.map_or(&[][..], |at| &at.op.attempts[..]);
+        let row = rows
+            .iter()
+            .find(|row| Some(row.number) == receipt.begin.op.attempt);
+        row.is_some_and(|row| row.outcome != "abandoned")
+    }
+
     /// The state that the final reads gave.
     #[must_use]
     pub fn status(&self) -> Option<&'h str> {

@@ -21,8 +21,9 @@ use crate::system::{System, SystemError};
 /// The fault's name in plans and histories.
 pub(super) const NAME: &str = WORKER_KILL;
 
-/// Most requests that a trigger asks for.
-const OPEN_REQUESTS_MAX: u32 = 4;
+/// Requests that a trigger asks for beyond one a worker, at most: with several workers the open ones
+/// may all belong to another.
+const OPEN_REQUESTS_MORE: u32 = 3;
 /// How long a trigger waits for its requests, in milliseconds.
 const WITHIN_MS: u64 = 10_000;
 /// Longest time that a killed worker stays away, in milliseconds.
@@ -50,7 +51,8 @@ pub(super) fn draw(seed: Seed, profile: &Profile) -> Vec<PlannedFault> {
     let plan = |number: u32| PlannedFault {
         trigger: Trigger {
             at_ms: begin + slice * u64::from(number) + draws.random_range(0..slice),
-            open_requests: draws.random_range(1..=OPEN_REQUESTS_MAX),
+            open_requests: draws
+                .random_range(profile.workers..=profile.workers + OPEN_REQUESTS_MORE),
             within_ms: WITHIN_MS,
         },
         fault: Fault::KillWorker(KillWorker {

@@ -84,6 +84,8 @@ fn spec(
 ) -> WorkerSpec {
     env.insert("WEBHOOK_SECRET".into(), schedule.secret.clone());
     env.insert("ALLOWED_TARGET_CIDRS".into(), "127.0.0.0/8".into());
+    // The log is a file for people and programs.
+    env.insert("NO_COLOR".into(), "1".into());
     if let Some(url) = site.databases.get(&section) {
         env.insert("DATABASE_URL".into(), url.clone());
     }
