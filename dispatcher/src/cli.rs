@@ -65,7 +65,8 @@ pub(crate) fn start_logging() -> Result<(), String> {
     })?;
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_target(false);
+        .with_target(false)
+        .with_ansi(std::io::stdout().is_terminal());
     match read("LOG_FORMAT").as_str() {
         "text" => log.init(),
         "json" => log.json().init(),

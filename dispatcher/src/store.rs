@@ -9,6 +9,7 @@ mod error;
 mod find;
 mod gauges;
 mod insert;
+mod keyed;
 mod lend;
 mod next_due;
 mod presence;
@@ -107,7 +108,14 @@ pub trait Store: Clone + Send + Sync + 'static {
 
 impl Store for PgStore {
     async fn insert(&self, event: NewEvent) -> Result<Inserted, StoreError> {
-        let mut lent = self.accept.lend("storing an event").await?;
+        let key = event.idempotency_key.as_deref();
+        let turn = async {
+            match key {
+                Some(key) => Some(self.keyed.turn(key).await),
+                None => None,
+            }
+        };
+        let (_turn, mut lent) = self.accept.lend_after("storing an event", turn).await?;
         let done = timeout_at(lent.deadline, insert::insert(lent.connection(), &event)).await;
         lent.conclude(done)
     }

@@ -9,6 +9,7 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{Connection, PgPool};
 use tokio::sync::watch;
 
+use super::keyed::KeyedPosts;
 use super::lend::Lender;
 use crate::event::Holder;
 
@@ -43,6 +44,7 @@ pub struct StoreOptions {
 pub struct PgStore {
     pub(super) accept: Lender,
     pub(super) work: Lender,
+    pub(super) keyed: Arc<KeyedPosts>,
     pub(super) presence_options: PgConnectOptions,
     pub(super) presence: Arc<watch::Sender<bool>>,
 }
@@ -117,6 +119,7 @@ impl PgStore {
         Self {
             accept: lender(accept, options.accept_connections, ACCEPT_TIMEOUT),
             work: lender(work, options.work_connections, WORK_TIMEOUT),
+            keyed: Arc::new(KeyedPosts::new(options.accept_connections)),
             presence_options: base,
             presence: Arc::new(watch::Sender::new(!options.presence)),
         }

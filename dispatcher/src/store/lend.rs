@@ -29,16 +29,34 @@ pub(super) struct Lent {
 
 impl Lender {
     pub(super) async fn lend(&self, doing: &'static str) -> Result<Lent, StoreError> {
+        self.lend_after(doing, std::future::ready(()))
+            .await
+            .map(|((), lent)| lent)
+    }
+
+    /// Waits for something that must come before a connection is worth asking for, all under the one deadline.
+    pub(super) async fn lend_after<T>(
+        &self,
+        doing: &'static str,
+        first: impl Future<Output = T>,
+    ) -> Result<(T, Lent), StoreError> {
         let deadline = Instant::now() + self.timeout;
-        let why = match timeout_at(deadline, self.pool.acquire()).await {
-            Ok(Ok(connection)) => {
-                return Ok(Lent {
-                    connection: Some(connection),
-                    doing,
-                    deadline,
-                });
+        let both = async {
+            let first = first.await;
+            (first, self.pool.acquire().await)
+        };
+        let why = match timeout_at(deadline, both).await {
+            Ok((first, Ok(connection))) => {
+                return Ok((
+                    first,
+                    Lent {
+                        connection: Some(connection),
+                        doing,
+                        deadline,
+                    },
+                ));
             }
-            Ok(Err(error)) => error.to_string(),
+            Ok((_, Err(error))) => error.to_string(),
             Err(_) => format!("no connection within {} s", self.timeout.as_secs_f64()),
         };
         Err(StoreError::Unavailable { doing, why })
