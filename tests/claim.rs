@@ -1,48 +1,16 @@
-//! The accounting table, transition by transition, against real Postgres: what a claim, a settle, a release and a reclaim
-//! change, and what a token that is not the event's own changes (nothing).
+//! The accounting table, transition by transition, against real Postgres: what a claim, a settle and a release change, and
+//! what a token that is not the event's own changes (nothing).
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use dispatcher::event::{
-    Disposition, EventId, Holder, LeaseToken, Outcome, Reason, Release, Settled, Settlement,
-};
-use dispatcher::store::{Cause, Reclaim, Reclaimed, Store};
+use dispatcher::event::{Disposition, Holder, LeaseToken, Outcome, Reason, Release, Settled};
+use dispatcher::store::{Cause, Store};
 use futures_util::future::join_all;
-use sqlx::Connection;
 use uuid::Uuid;
 
-use crate::support::db;
-use crate::support::fixture::{Bench, HOLDER, LEASE, settlement};
-
-const COUNTS: &str = "status, reason, attempt_count, failure_count, abandon_count, round";
-const LEASED: &str =
-    "lease_token is not null, lease_until is not null, claimed_at is not null, holder";
-
-fn text<const N: usize>(values: [&str; N]) -> Vec<Option<String>> {
-    values
-        .iter()
-        .map(|value| (*value != "-").then(|| (*value).to_owned()))
-        .collect()
-}
-
-fn failed(claim: &dispatcher::event::Claim, delay: Duration) -> Settlement {
-    settlement(claim, Outcome::Timeout, Disposition::RetryAfter(delay))
-}
-
-/// Three abandonments are one too many; no delay, so that the next claim follows at once.
-fn reclaim(cause: Cause) -> Reclaim {
-    Reclaim {
-        cause,
-        delays: vec![Duration::ZERO; 2],
-        jitters: vec![0.0; 100],
-    }
-}
-
-async fn expire(bench: &Bench) {
-    let sql = "update webhook_events set lease_until = now() - interval '1 second' where lease_token is not null";
-    sqlx::query(sql).execute(&bench.pool).await.unwrap();
-}
+use crate::support::accounting::{COUNTS, LEASED, expire, failed, reclaim, text};
+use crate::support::fixture::{Bench, LEASE, settlement};
 
 #[tokio::test]
 async fn a_claim_leases_the_event_and_begins_its_attempt() {
@@ -334,130 +302,6 @@ async fn a_release_burns_nothing_and_writes_no_row() {
     assert_eq!(bench.claim(1).await, [], "due at the time given");
 }
 
-#[tokio::test]
-async fn a_lease_is_not_reclaimed_before_it_runs_out() {
-    let bench = Bench::new().await;
-    bench.accept(1).await;
-    bench.claim_one().await;
-    assert_eq!(
-        bench.store.reclaim(reclaim(Cause::Expired)).await.unwrap(),
-        []
-    );
-}
-
-#[tokio::test]
-async fn abandonments_in_a_row_end_the_event_and_burn_no_failure() {
-    let bench = Bench::new().await;
-    let id = bench.accept(1).await[0];
-    for n in 1..=3_u32 {
-        let claim = bench.claim_one().await;
-        expire(&bench).await;
-        let reclaimed = bench.store.reclaim(reclaim(Cause::Expired)).await.unwrap();
-        let expected = Reclaimed {
-            key: claim.key,
-            holder: HOLDER,
-            abandon_count: n,
-            dead: n == 3,
-        };
-        assert_eq!(reclaimed, [expected]);
-    }
-    assert_eq!(
-        bench.row(id, COUNTS).await,
-        text(["dead", "abandoned", "3", "0", "3", "0"])
-    );
-    let rows: Vec<_> = (1..=3).map(|n| (n, "abandoned".to_owned())).collect();
-    assert_eq!(bench.attempts(id).await, rows);
-    let started =
-        "select bool_and(started_at <= now() and duration_ms is null) from delivery_attempts";
-    assert!(
-        sqlx::query_scalar::<_, bool>(started)
-            .fetch_one(&bench.pool)
-            .await
-            .unwrap()
-    );
-}
-
-#[tokio::test]
-async fn an_abandonment_is_due_after_its_own_delay_and_share_of_the_jitter() {
-    let bench = Bench::new().await;
-    let mut ids = bench.accept(2).await;
-    ids.sort();
-    bench.claim(2).await;
-    expire(&bench).await;
-    let with_jitter = Reclaim {
-        cause: Cause::Expired,
-        delays: vec![Duration::from_secs(100); 2],
-        jitters: vec![0.0, 1.0],
-    };
-    bench.store.reclaim(with_jitter).await.unwrap();
-    for (id, least, most) in [(ids[0], 99, 100), (ids[1], 124, 125)] {
-        let within = format!(
-            "next_retry_at between now() + interval '{least} s' and now() + interval '{most} s'"
-        );
-        assert_eq!(bench.row(id, &within).await, text(["true"]));
-    }
-}
-
-// The advisory lock is what counts: while it is held the holder lives, and nothing of its is taken, whatever was thought.
-#[tokio::test]
-async fn a_holder_is_absent_only_while_its_lock_is() {
-    let bench = Bench::new().await;
-    let id = bench.accept(1).await[0];
-    // The highest bit of both halves of the lock's key is set: the halves are unsigned.
-    let holder = Holder(0x7fff_ffff_ffff_fff1);
-    let mut session = sqlx::PgConnection::connect(&bench.url).await.unwrap();
-    sqlx::query("select pg_advisory_lock($1)")
-        .bind(holder.0)
-        .execute(&mut session)
-        .await
-        .unwrap();
-    let register = "insert into workers values ($1, pg_postmaster_start_time(), now())";
-    sqlx::query(register)
-        .bind(holder.0)
-        .execute(&bench.pool)
-        .await
-        .unwrap();
-    bench.store.claim(holder, LEASE, 1).await.unwrap();
-    assert_eq!(bench.store.absent_holders().await.unwrap(), []);
-    assert_eq!(
-        bench
-            .store
-            .reclaim(reclaim(Cause::Gone(holder)))
-            .await
-            .unwrap(),
-        []
-    );
-
-    session.close().await.unwrap();
-    crate::support::app::until("the lock is free", || async {
-        bench.store.absent_holders().await.unwrap() == [holder]
-    })
-    .await;
-    let reclaimed = bench
-        .store
-        .reclaim(reclaim(Cause::Gone(holder)))
-        .await
-        .unwrap();
-    assert_eq!(
-        reclaimed
-            .iter()
-            .map(|lease| lease.key.id)
-            .collect::<Vec<_>>(),
-        [id]
-    );
-    bench.store.forget(holder).await.unwrap();
-    assert_eq!(bench.store.absent_holders().await.unwrap(), []);
-}
-
-#[tokio::test]
-async fn a_holder_of_an_earlier_start_of_the_server_is_not_gone_by_presence() {
-    let bench = Bench::new().await;
-    let register =
-        "insert into workers values (5, pg_postmaster_start_time() - interval '1 s', now())";
-    sqlx::query(register).execute(&bench.pool).await.unwrap();
-    assert_eq!(bench.store.absent_holders().await.unwrap(), []);
-}
-
 // Settles, releases, reclaims and claims of the same rows at once: batches in opposite orders must not deadlock.
 #[tokio::test]
 async fn transitions_of_the_same_events_at_once_do_not_deadlock() {
@@ -508,67 +352,4 @@ async fn transitions_of_the_same_events_at_once_do_not_deadlock() {
             .is_empty()
         {}
     }
-}
-
-// T1 of the traps: a generic plan, costed while the table was small, must still go by the due index.
-#[tokio::test]
-async fn the_claim_goes_by_the_due_index_under_a_generic_plan() {
-    let bench = Bench::new().await;
-    let many = "insert into webhook_events (id, target_url, target_given, payload, status, round, attempt_count,
-                    failure_count, abandon_count, next_retry_at, created_at)
-                select gen_random_uuid(), 'http://x/', true, '{}', 'pending', 0, 0, 0, 0,
-                       now() + g * interval '1 s', now() from generate_series(-100, 20000) g";
-    sqlx::query(many).execute(&bench.pool).await.unwrap();
-    let mut session = sqlx::PgConnection::connect(&bench.url).await.unwrap();
-    for setting in [
-        "set plan_cache_mode = force_generic_plan",
-        "set enable_seqscan = off",
-        "set enable_bitmapscan = off",
-    ] {
-        sqlx::query(setting).execute(&mut session).await.unwrap();
-    }
-    let prepare = format!(
-        "prepare claiming (bigint, bigint, bigint) as {}",
-        dispatcher::store::CLAIM
-    );
-    sqlx::raw_sql(sqlx::AssertSqlSafe(prepare))
-        .execute(&mut session)
-        .await
-        .unwrap();
-    let plan: Vec<(String,)> = sqlx::query_as("explain execute claiming (100, 30000000, 7)")
-        .fetch_all(&mut session)
-        .await
-        .unwrap();
-    let plan: String = plan.into_iter().map(|(line,)| line + "\n").collect();
-    assert!(plan.contains("webhook_events_due"), "{plan}");
-    assert!(!plan.contains("Seq Scan on webhook_events"), "{plan}");
-    assert!(!plan.contains("Sort"), "{plan}");
-}
-
-#[tokio::test]
-async fn several_processes_may_migrate_at_once_and_a_newer_schema_is_left_alone() {
-    let url = db::database().await;
-    let options = dispatcher::store::StoreOptions::of(&crate::support::app::config(&url, &[]));
-    let stores: Vec<_> = (0..4)
-        .map(|_| dispatcher::store::PgStore::open(&options))
-        .collect();
-    for migrated in join_all(stores.iter().map(dispatcher::store::PgStore::migrate)).await {
-        migrated.expect("all of them succeed");
-    }
-    let pool = db::pool(&url).await;
-    let newer =
-        "insert into _sqlx_migrations values (9999, 'from the future', now(), true, '\\x00', 1)";
-    sqlx::query(newer).execute(&pool).await.unwrap();
-    stores[0]
-        .migrate()
-        .await
-        .expect("an older binary boots on a newer schema");
-    assert!(stores[0].is_current().await.unwrap());
-}
-
-/// What a token looks like is nobody's business, but that ids are v7 is: they are ordered by time.
-#[test]
-fn event_ids_are_ordered_by_time() {
-    let ids: Vec<_> = (0..100).map(|_| EventId::fresh()).collect();
-    assert!(ids.is_sorted());
 }

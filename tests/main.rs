@@ -6,6 +6,8 @@
 mod claim;
 mod environment;
 mod no_loss;
+mod reclaim;
 mod sabotage;
+mod schema;
 mod support;
 mod tidy;

@@ -1,5 +1,6 @@
 //! What the proofs stand on: one Postgres, a fresh database each, a dispatcher in this process, receivers.
 
+pub(crate) mod accounting;
 pub(crate) mod app;
 pub(crate) mod db;
 pub(crate) mod fixture;

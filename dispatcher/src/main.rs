@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use dispatcher::config::Config;
-use dispatcher::{Role, check, serve};
+use dispatcher::{Role, check, serve, transport};
 use tokio::net::TcpListener;
 
 use crate::cli::{Cli, Command};
@@ -32,7 +32,7 @@ async fn run(command: Command) -> Result<(), String> {
         Command::Worker => Role::Worker,
         Command::Migrate => return cli::migrate(&config).await,
         Command::Check => return check::check(&config).await.map(|told| cli::tell(&told)),
-        Command::Healthcheck => return check::healthcheck(config.bind).await,
+        Command::Healthcheck => return transport::healthcheck(config.bind).await,
     };
     cli::start_logging()?;
     let listener = TcpListener::bind(config.bind)

@@ -4,6 +4,7 @@
 //! attempt is one request. Nothing here knows the database or the retry rule.
 
 mod classify;
+mod healthcheck;
 mod read_answer;
 mod resolve;
 
@@ -17,6 +18,7 @@ use reqwest::header::{CONTENT_TYPE, HeaderValue};
 use reqwest::{Certificate, Client};
 use tokio::time::{Instant, timeout};
 
+pub use self::healthcheck::healthcheck;
 use self::read_answer::{AnswerLimits, read_answer};
 use self::resolve::GuardedResolver;
 use crate::config::TransportConfig;
