@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{Connection, PgPool};
+use sqlx::{ConnectOptions, Connection, PgPool};
 use tokio::sync::watch;
 
 use super::keyed::KeyedPosts;
@@ -97,6 +97,8 @@ impl PgStore {
             .0
             .clone()
             .application_name("webhook-dispatcher")
+            // Trouble is logged once by who meets it, not once a statement.
+            .disable_statement_logging()
             .options([
                 // The 202 is a promise: it holds whatever the server's own default is.
                 ("synchronous_commit", "on"),
