@@ -275,3 +275,25 @@ fn totals(text: &mut String, judged: &Judged) {
 fn seconds(us: u64) -> String {
     format!("{}.{:03} s", us / 1_000_000, us / 1_000 % 1_000)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checker::sample::Sample;
+    use crate::profile::Profile;
+    use crate::schedule::Schedule;
+    use crate::seed::Seed;
+
+    #[test]
+    fn the_proof_of_a_history_is_pinned() {
+        let schedule = Schedule::generate(Seed::new(1), &Profile::calm());
+        let judged = Judged::new(schedule, Sample::default().history());
+        let context = Context {
+            git: "0123abc".into(),
+            repeat: "cargo run -p chaos -- run --seed 0x1".into(),
+            skipped: vec!["a fault: as a test".into()],
+            ..Context::default()
+        };
+        insta::assert_snapshot!("proof", judged.proof_text(&context));
+    }
+}
