@@ -132,18 +132,18 @@ impl Recorder {
         (state.accepted.len(), state.taken.len())
     }
 
-    /// How the named requests ended, of those that have ended at or after `since_us`.
+    /// How and when the named requests ended, of those that have ended at or after `since_us`.
     #[must_use]
     pub fn endings(
         &self,
         requests: &BTreeMap<String, u64>,
         since_us: u64,
-    ) -> Vec<(String, String)> {
+    ) -> Vec<(String, String, u64)> {
         let state = self.state();
         let recent = state.ops.iter().rev().take_while(|(t, _)| *t >= since_us);
-        let ended = recent.filter_map(|(_, op)| match op {
+        let ended = recent.filter_map(|(t, op)| match op {
             Op::RecvEnd(end) if requests.contains_key(&end.req) => {
-                Some((end.req.clone(), end.how.clone()))
+                Some((end.req.clone(), end.how.clone(), *t))
             }
             _ => None,
         });

@@ -139,13 +139,15 @@ fn went_away(
 ) -> Vec<String> {
     let gone = |how: &str| how == PEER_CLOSED || how == "hung_until_peer_closed";
     // An attempt of a living worker that runs into its deadline looks the same, but for its age.
-    let young = |req: &str| {
+    // Nine tenths: the deadline began before the request arrived.
+    let deadline_us = http_timeout_ms * 900;
+    let early = |req: &str, end_us: u64| {
         open.get(req)
-            .is_some_and(|begin| start_us.saturating_sub(*begin) < http_timeout_ms * 600)
+            .is_some_and(|begin| end_us.saturating_sub(*begin) < deadline_us)
     };
     let endings = recorder.endings(open, start_us).into_iter();
     endings
-        .filter(|(req, how)| gone(how) && young(req))
-        .map(|(req, _)| req)
+        .filter(|(req, how, end_us)| gone(how) && early(req, *end_us))
+        .map(|(req, ..)| req)
         .collect()
 }
