@@ -6,6 +6,7 @@
 mod claim;
 mod environment;
 mod no_loss;
+mod outage;
 mod reclaim;
 mod sabotage;
 mod schema;

@@ -4,3 +4,4 @@ pub(crate) mod accounting;
 pub(crate) mod app;
 pub(crate) mod db;
 pub(crate) mod fixture;
+pub(crate) mod link;

@@ -98,13 +98,16 @@ impl<S: Store, T: Transport, R: Rng + Send> Worker<S, T, R> {
     pub async fn run(mut self, shutdown: CancellationToken) {
         let wake = Arc::clone(&self.parts.wake);
         loop {
+            self.on_time();
             self.start_what_can_start();
+            let timer = self.next_timer();
+            // What has ended comes before the timer: no timer, however often it is due, may keep it waiting.
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => break,
                 () = wake.notified() => self.look.want(),
-                () = sleep_until(self.next_timer()) => self.on_timer(),
                 Some(done) = self.work.next(), if !self.work.is_empty() => self.on_done(done),
+                () = sleep_until(timer) => {}
             }
         }
         self.drain().await;
@@ -123,7 +126,9 @@ impl<S: Store, T: Transport, R: Rng + Send> Worker<S, T, R> {
         self.releases
             .extend(unsent.iter().map(|held| held.release(Duration::ZERO)));
         while !self.is_drained() {
+            self.on_time();
             self.start_writes();
+            let timer = self.next_timer();
             tokio::select! {
                 biased;
                 () = sleep_until(deadline) => {
@@ -131,8 +136,8 @@ impl<S: Store, T: Transport, R: Rng + Send> Worker<S, T, R> {
                         "SHUTDOWN_SECONDS are over: what is left ends with its lease");
                     return;
                 }
-                () = sleep_until(self.next_timer()) => self.on_timer(),
                 Some(done) = self.work.next(), if !self.work.is_empty() => self.on_done(done),
+                () = sleep_until(timer) => {}
             }
         }
         tracing::info!("stopped: nothing is left under way");
@@ -206,7 +211,7 @@ impl<S: Store, T: Transport, R: Rng + Send> Worker<S, T, R> {
         }
         let times = [
             Some(self.look.at(now)),
-            Some(self.sweeper.at()),
+            self.sweeper.at(),
             self.settling.at(),
             self.hosts.look_at(now),
         ];
@@ -217,7 +222,8 @@ impl<S: Store, T: Transport, R: Rng + Send> Worker<S, T, R> {
             .expect("a look is always ahead")
     }
 
-    fn on_timer(&mut self) {
+    /// What is due by time alone.
+    fn on_time(&mut self) {
         let now = Instant::now();
         self.look.on_timer(now);
         for (held, delay) in self.hosts.overdue(now, &mut self.parts.rng) {

@@ -63,6 +63,18 @@ impl App {
 
     /// Over a database that is there already.
     pub(crate) async fn over(database: &str, role: Role, own: &[(&str, &str)]) -> Self {
+        let app = Self::unready(database, role, own, database).await;
+        app.until_ready().await;
+        app
+    }
+
+    /// Over a database that may not be there yet; the test looks at its rows by a way of its own.
+    pub(crate) async fn unready(
+        database: &str,
+        role: Role,
+        own: &[(&str, &str)],
+        direct: &str,
+    ) -> Self {
         dispatcher::install_tls_provider();
         let config = config(database, own);
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
@@ -74,20 +86,23 @@ impl App {
             .no_proxy()
             .build()
             .expect("a plain client");
-        let pool = db::pool(database).await;
-        let app = Self {
+        let pool = db::pool(direct).await;
+        Self {
             address,
             database: database.to_owned(),
             pool,
             client,
             stop,
             served,
-        };
-        app.until("ready", || async {
-            app.get("/readyz").await.status() == StatusCode::OK
+        }
+    }
+
+    /// Waits until the database answers and the schema is current.
+    pub(crate) async fn until_ready(&self) {
+        until("ready", || async {
+            self.get("/readyz").await.status() == StatusCode::OK
         })
         .await;
-        app
     }
 
     pub(crate) fn url(&self, path: &str) -> String {

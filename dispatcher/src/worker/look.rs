@@ -83,6 +83,7 @@ impl Look {
     /// How many to claim now, if it is time to.
     pub(super) fn claim(&mut self, free: usize, held: usize, now: Instant) -> Option<usize> {
         if !self.wanted || self.claiming || free == 0 {
+            self.waiting_since = None;
             return None;
         }
         if self.full && held > 0 && free < self.worth_claiming {

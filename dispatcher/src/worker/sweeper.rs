@@ -58,9 +58,9 @@ impl Sweeper {
         }
     }
 
-    /// When the worker must wake for the sake of a look.
-    pub(super) fn at(&self) -> Instant {
-        self.look_at
+    /// When the worker must wake for the sake of a look; never while one is under way.
+    pub(super) fn at(&self) -> Option<Instant> {
+        (!self.looking).then_some(self.look_at)
     }
 
     /// Whether to look for absent holders now.
@@ -170,7 +170,7 @@ mod tests {
                 found.push(((now - start).as_millis(), cause));
                 sweeper.reclaimed(cause, Some(0), now);
             }
-            now = sweeper.at().max(now + ms(1));
+            now = sweeper.at().expect("no look is under way").max(now + ms(1));
         }
         found
     }
@@ -202,6 +202,17 @@ mod tests {
             }
         });
         assert_eq!(found, []);
+    }
+
+    // A timer in the past that nothing moves would keep the worker from everything else.
+    #[test]
+    fn a_look_that_is_under_way_sets_no_timer() {
+        let start = Instant::now();
+        let mut sweeper = Sweeper::new(Holder(1), LEASE, start);
+        assert!(sweeper.look(start));
+        assert_eq!(sweeper.at(), None);
+        sweeper.seen(Some(Vec::new()), start + ms(5_000));
+        assert_eq!(sweeper.at(), Some(start + LOOK));
     }
 
     #[test]

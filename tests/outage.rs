@@ -1,0 +1,312 @@
+//! The database goes away: no event is lost, no attempt is burnt, nobody has to step in, and the API never says 202 in vain.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use chaos::postgres::{Postgres, reachable_directory};
+use dispatcher::Role;
+use futures_util::future::join_all;
+use mock_receiver::Behavior;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use reqwest::StatusCode;
+use serde_json::Value;
+
+use crate::support::app::{App, id_of, until};
+use crate::support::db;
+use crate::support::fixture::Endpoint;
+use crate::support::link::{Link, Mode};
+
+/// A lease so short that an outage of a few seconds outlasts it.
+const SHORT: &[(&str, &str)] = &[("HTTP_TIMEOUT", "1"), ("LEASE_SECONDS", "1.5")];
+
+/// A receiver may take its time.
+const SLOW: &[(&str, &str)] = &[("HTTP_TIMEOUT", "10")];
+
+/// Longer than the lease of [`SHORT`].
+const OUTAGE: Duration = Duration::from_secs(3);
+
+fn outcomes(event: &Value) -> Vec<&str> {
+    let attempts = event["attempts"].as_array().unwrap();
+    attempts
+        .iter()
+        .map(|attempt| attempt["outcome"].as_str().unwrap())
+        .collect()
+}
+
+/// Accepts so many events at once, each for a path of its own.
+async fn accept(app: &App, endpoint: &Endpoint, count: u64) -> Vec<String> {
+    let urls: Vec<_> = (0..count).map(|n| endpoint.url(n)).collect();
+    join_all(urls.iter().map(|url| app.accept("{}", url))).await
+}
+
+/// Waits until so many requests have come in, and some of them are still open.
+async fn all_begun(endpoint: &Endpoint, count: usize) {
+    until("all are at the receiver", || async {
+        endpoint.journal.receipts().len() == count
+    })
+    .await;
+    assert!(
+        endpoint.journal.open_requests() > 0,
+        "the receiver answered before the fault"
+    );
+}
+
+async fn is_unavailable(app: &App) {
+    let answer = app
+        .post(r#"{"payload":1,"target_url":"http://127.0.0.1:9/"}"#)
+        .await;
+    assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert!(answer.headers().contains_key("retry-after"));
+    assert_eq!(answer.headers()["content-type"], "application/problem+json");
+    assert_eq!(
+        app.get("/readyz").await.status(),
+        StatusCode::SERVICE_UNAVAILABLE
+    );
+    assert_eq!(app.get("/livez").await.status(), StatusCode::OK);
+}
+
+// A request is at the receiver when the link is cut; its 200 comes while the database is away, for twice the lease. The
+// worker must settle what it holds before anybody, itself and a second worker included, ends the lease by its time.
+#[tokio::test]
+async fn results_in_hand_are_settled_after_an_outage_longer_than_the_lease() {
+    let endpoint = Endpoint::start(|_| Behavior::Answer {
+        status: 200,
+        after_ms: 500,
+        retry_after: None,
+    })
+    .await;
+    let database = db::database().await;
+    let (link, url) = Link::to(&database).await;
+    let app = App::over(&url, Role::Serve, SHORT).await;
+    let second = App::over(&url, Role::Worker, SHORT).await;
+    let ids = accept(&app, &endpoint, 5).await;
+    all_begun(&endpoint, 5).await;
+
+    link.set(Mode::Cut);
+    is_unavailable(&app).await;
+    tokio::time::sleep(OUTAGE).await;
+    link.set(Mode::Pass);
+
+    for id in &ids {
+        let event = app
+            .event_once(id, "delivered", |event| event["status"] == "delivered")
+            .await;
+        assert_eq!(outcomes(&event), ["delivered"], "{event:#}");
+        assert_eq!(event["attempt_count"], 1);
+    }
+    assert_eq!(
+        endpoint.journal.receipts().len(),
+        5,
+        "nothing was sent twice"
+    );
+    app.stop().await;
+    second.stop().await;
+}
+
+// Established connections stay open and nothing comes through them, as when Postgres is paused.
+#[tokio::test]
+async fn a_stalled_database_is_answered_503_and_delivered_from_afterwards() {
+    let endpoint = Endpoint::answering(200).await;
+    let (link, url) = Link::to(&db::database().await).await;
+    let app = App::over(&url, Role::Serve, &[]).await;
+    link.set(Mode::Stall);
+    is_unavailable(&app).await;
+    link.set(Mode::Pass);
+    let id = loop {
+        let body = format!(r#"{{"payload":1,"target_url":"{}"}}"#, endpoint.url(1));
+        let answer = app.post(body).await;
+        match answer.status() {
+            StatusCode::ACCEPTED => break id_of(answer).await,
+            status => assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE),
+        }
+    };
+    let event = app.event_when(&id, "delivered").await;
+    assert_eq!(outcomes(&event), ["delivered"]);
+    app.stop().await;
+}
+
+// The insert commits and its reply is lost. A 202 would be a guess and a 4xx a lie; the key resolves it to one event.
+#[tokio::test]
+async fn a_commit_whose_reply_is_lost_is_no_202_and_its_key_makes_one_event() {
+    let endpoint = Endpoint::answering(200).await;
+    let database = db::database().await;
+    let (link, url) = Link::to(&database).await;
+    // No worker of its own, whose statements would lose their replies as well.
+    let app = App::over(&url, Role::Api, &[]).await;
+    let body = format!(r#"{{"payload":1,"target_url":"{}"}}"#, endpoint.url(1));
+    let post = || app.post_with(&[("idempotency-key", "k")], body.clone());
+
+    link.set(Mode::LoseCommits);
+    assert_eq!(post().await.status(), StatusCode::SERVICE_UNAVAILABLE);
+    link.set(Mode::Pass);
+
+    let direct = db::pool(&database).await;
+    let stored = "select count(*) from webhook_events where idempotency_key = 'k'";
+    let count = || async {
+        sqlx::query_scalar::<_, i64>(stored)
+            .fetch_one(&direct)
+            .await
+            .unwrap()
+    };
+    assert_eq!(
+        count().await,
+        1,
+        "it was committed, or this test tests nothing"
+    );
+    assert_eq!(post().await.status(), StatusCode::ACCEPTED);
+    assert_eq!(count().await, 1);
+    app.stop().await;
+}
+
+/// A server of its own, for faults that take all of it down; its directory goes with it.
+struct OwnServer {
+    server: Option<Postgres>,
+    directory: PathBuf,
+}
+
+impl OwnServer {
+    async fn start() -> Option<Self> {
+        let name = format!("outage-{}", uuid::Uuid::new_v4());
+        let directory = reachable_directory(&std::env::temp_dir().join(&name), &name);
+        match Postgres::machine_at(&directory).await {
+            Ok(server) => Some(Self {
+                server: Some(server),
+                directory,
+            }),
+            Err(error) => {
+                eprintln!("skipped: a Postgres of one's own: {error}");
+                None
+            }
+        }
+    }
+
+    fn server(&self) -> &Postgres {
+        self.server.as_ref().expect("it runs between restarts")
+    }
+
+    fn postmaster(&self) -> Pid {
+        Pid::from_raw(i32::try_from(self.server().pid().unwrap()).unwrap())
+    }
+
+    /// Stops it at once, without a checkpoint, and starts it again, recovering.
+    async fn crash_and_restart(&mut self) {
+        kill(self.postmaster(), Signal::SIGQUIT).unwrap();
+        let directory = self.directory.clone();
+        drop(self.server.take());
+        self.server = Some(Postgres::machine_at(&directory).await.expect("it recovers"));
+    }
+}
+
+impl Drop for OwnServer {
+    fn drop(&mut self) {
+        drop(self.server.take());
+        let _ = std::fs::remove_dir_all(&self.directory);
+    }
+}
+
+// SIGKILL of one backend resets the whole instance: every session ends and the unlogged table of workers is emptied while
+// both workers live. Nobody may be taken for gone, and everything in flight is settled once.
+#[tokio::test]
+async fn a_reset_of_the_instance_ends_no_lease_of_a_living_worker() {
+    let Some(own) = OwnServer::start().await else {
+        return;
+    };
+    let endpoint = Endpoint::start(|_| Behavior::Answer {
+        status: 200,
+        after_ms: 2_000,
+        retry_after: None,
+    })
+    .await;
+    let database = own.server().create_database("reset").await.unwrap();
+    let app = App::over(&database, Role::Serve, SLOW).await;
+    let second = App::over(&database, Role::Worker, SLOW).await;
+    let ids = accept(&app, &endpoint, 10).await;
+    all_begun(&endpoint, 10).await;
+
+    let backend: i32 = sqlx::query_scalar("select pg_backend_pid()")
+        .fetch_one(&app.pool)
+        .await
+        .unwrap();
+    kill(Pid::from_raw(backend), Signal::SIGKILL).unwrap();
+
+    for id in &ids {
+        let event = app
+            .event_once(id, "delivered", |event| event["status"] == "delivered")
+            .await;
+        assert_eq!(outcomes(&event), ["delivered"], "{event:#}");
+    }
+    assert_eq!(endpoint.journal.receipts().len(), 10);
+    app.stop().await;
+    second.stop().await;
+}
+
+// An immediate stop and recovery, under events that were acknowledged: all of them are delivered, none is abandoned.
+#[tokio::test]
+async fn a_crash_of_postgres_loses_nothing_that_was_acknowledged() {
+    let Some(mut own) = OwnServer::start().await else {
+        return;
+    };
+    let endpoint = Endpoint::start(|_| Behavior::Answer {
+        status: 200,
+        after_ms: 300,
+        retry_after: None,
+    })
+    .await;
+    let name = "crash";
+    let database = own.server().ensure_database(name).await.unwrap();
+    let (link, url) = Link::to(&database).await;
+    let app = App::over(&url, Role::Serve, &[]).await;
+    let ids = accept(&app, &endpoint, 30).await;
+
+    own.crash_and_restart().await;
+    link.lead_to(&own.server().ensure_database(name).await.unwrap());
+
+    for id in &ids {
+        app.event_once(id, "delivered", |event| event["status"] == "delivered")
+            .await;
+    }
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn without_a_database_the_api_answers_503_and_starts_when_it_is_there() {
+    let database = db::database().await;
+    let (link, url) = Link::to(&database).await;
+    link.set(Mode::Cut);
+    let app = App::unready(&url, Role::Serve, &[], &database).await;
+    is_unavailable(&app).await;
+    link.set(Mode::Pass);
+    app.until_ready().await;
+    let endpoint = Endpoint::answering(200).await;
+    let id = app.accept("{}", &endpoint.url(1)).await;
+    app.event_when(&id, "delivered").await;
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn a_session_that_was_terminated_is_taken_up_again_and_reclaims_nothing() {
+    let endpoint = Endpoint::start(|_| Behavior::Answer {
+        status: 200,
+        after_ms: 2_000,
+        retry_after: None,
+    })
+    .await;
+    let database = db::database().await;
+    let app = App::over(&database, Role::Serve, SLOW).await;
+    let second = App::over(&database, Role::Worker, SLOW).await;
+    let ids = accept(&app, &endpoint, 5).await;
+    all_begun(&endpoint, 5).await;
+    let cut = "select count(pg_terminate_backend(pid)) from pg_stat_activity
+               where datname = current_database() and application_name = 'webhook-dispatcher'";
+    let ended: i64 = sqlx::query_scalar(cut).fetch_one(&app.pool).await.unwrap();
+    assert!(ended > 0);
+    for id in &ids {
+        let event = app
+            .event_once(id, "delivered", |event| event["status"] == "delivered")
+            .await;
+        assert_eq!(outcomes(&event), ["delivered"], "{event:#}");
+    }
+    app.stop().await;
+    second.stop().await;
+}

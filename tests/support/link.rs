@@ -1,0 +1,120 @@
+//! A link between the dispatcher and its database that a test can cut, stall, or rob of a reply.
+
+use std::net::SocketAddr;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+/// What Postgres says, after the commit, of an insert of one row.
+const INSERTED: &[u8] = b"INSERT 0 1\0";
+
+/// What the link does with bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// Passes them on.
+    Pass,
+    /// Cuts every connection, and each new one at once.
+    Cut,
+    /// Passes nothing in either direction, and keeps connections open.
+    Stall,
+    /// Passes everything but the reply to a committed insert: there the connection is cut.
+    LoseCommits,
+}
+
+/// A link on loopback; dropping it cuts everything.
+pub(crate) struct Link {
+    state: watch::Sender<(Mode, SocketAddr)>,
+    accepting: JoinHandle<()>,
+}
+
+impl Link {
+    /// A link to the server of a database's URL, and the URL that leads over the link.
+    pub(crate) async fn to(database: &str) -> (Self, String) {
+        let upstream = server_of(database);
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("it is bound");
+        let (state, seen) = watch::channel((Mode::Pass, upstream));
+        let accepting = tokio::spawn(accept(listener, seen));
+        let url = database.replacen(&upstream.to_string(), &address.to_string(), 1);
+        (Self { state, accepting }, url)
+    }
+
+    pub(crate) fn set(&self, mode: Mode) {
+        self.state.send_modify(|state| state.0 = mode);
+    }
+
+    /// Leads to another server from the next connection on.
+    pub(crate) fn lead_to(&self, database: &str) {
+        self.state
+            .send_modify(|state| state.1 = server_of(database));
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.accepting.abort();
+        self.set(Mode::Cut);
+    }
+}
+
+fn server_of(database: &str) -> SocketAddr {
+    let authority = database.split('/').nth(2).expect("a URL");
+    let server = authority.rsplit('@').next().expect("an authority");
+    server
+        .parse()
+        .expect("harness URLs name an address and a port")
+}
+
+async fn accept(listener: TcpListener, seen: watch::Receiver<(Mode, SocketAddr)>) {
+    loop {
+        let Ok((client, _)) = listener.accept().await else {
+            return;
+        };
+        tokio::spawn(carry(client, seen.clone()));
+    }
+}
+
+async fn carry(client: TcpStream, mut seen: watch::Receiver<(Mode, SocketAddr)>) {
+    let (mode, upstream) = *seen.borrow_and_update();
+    if mode == Mode::Cut {
+        return;
+    }
+    let Ok(server) = TcpStream::connect(upstream).await else {
+        return;
+    };
+    let ((from_client, to_client), (from_server, to_server)) =
+        (client.into_split(), server.into_split());
+    tokio::select! {
+        () = pump(from_client, to_server, seen.clone(), false) => {}
+        () = pump(from_server, to_client, seen.clone(), true) => {}
+        _ = seen.wait_for(|(mode, _)| *mode == Mode::Cut) => {}
+    }
+}
+
+/// Carries one direction until it ends.
+async fn pump(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    mut seen: watch::Receiver<(Mode, SocketAddr)>,
+    replies: bool,
+) {
+    let mut buffer = vec![0; 16 * 1024];
+    while let Ok(bytes @ 1..) = from.read(&mut buffer).await {
+        let passing = seen.wait_for(|(mode, _)| *mode != Mode::Stall).await;
+        let Ok(mode) = passing.map(|state| state.0) else {
+            return;
+        };
+        let confirms = buffer[..bytes]
+            .windows(INSERTED.len())
+            .any(|window| window == INSERTED);
+        if replies && confirms && mode == Mode::LoseCommits {
+            return;
+        }
+        if to.write_all(&buffer[..bytes]).await.is_err() {
+            return;
+        }
+    }
+}
