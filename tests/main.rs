@@ -8,6 +8,7 @@ mod environment;
 mod no_loss;
 mod outage;
 mod reclaim;
+mod roles;
 mod sabotage;
 mod schema;
 mod support;

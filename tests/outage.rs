@@ -1,9 +1,7 @@
 //! The database goes away: no event is lost, no attempt is burnt, nobody has to step in, and the API never says 202 in vain.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
-use chaos::postgres::{Postgres, reachable_directory};
 use dispatcher::Role;
 use futures_util::future::join_all;
 use mock_receiver::Behavior;
@@ -16,6 +14,7 @@ use crate::support::app::{App, id_of, until};
 use crate::support::db;
 use crate::support::fixture::Endpoint;
 use crate::support::link::{Link, Mode};
+use crate::support::own::OwnServer;
 
 /// A lease so short that an outage of a few seconds outlasts it.
 const SHORT: &[(&str, &str)] = &[("HTTP_TIMEOUT", "1"), ("LEASE_SECONDS", "1.5")];
@@ -157,52 +156,6 @@ async fn a_commit_whose_reply_is_lost_is_no_202_and_its_key_makes_one_event() {
     assert_eq!(post().await.status(), StatusCode::ACCEPTED);
     assert_eq!(count().await, 1);
     app.stop().await;
-}
-
-/// A server of its own, for faults that take all of it down; its directory goes with it.
-struct OwnServer {
-    server: Option<Postgres>,
-    directory: PathBuf,
-}
-
-impl OwnServer {
-    async fn start() -> Option<Self> {
-        let name = format!("outage-{}", uuid::Uuid::new_v4());
-        let directory = reachable_directory(&std::env::temp_dir().join(&name), &name);
-        match Postgres::machine_at(&directory).await {
-            Ok(server) => Some(Self {
-                server: Some(server),
-                directory,
-            }),
-            Err(error) => {
-                eprintln!("skipped: a Postgres of one's own: {error}");
-                None
-            }
-        }
-    }
-
-    fn server(&self) -> &Postgres {
-        self.server.as_ref().expect("it runs between restarts")
-    }
-
-    fn postmaster(&self) -> Pid {
-        Pid::from_raw(i32::try_from(self.server().pid().unwrap()).unwrap())
-    }
-
-    /// Stops it at once, without a checkpoint, and starts it again, recovering.
-    async fn crash_and_restart(&mut self) {
-        kill(self.postmaster(), Signal::SIGQUIT).unwrap();
-        let directory = self.directory.clone();
-        drop(self.server.take());
-        self.server = Some(Postgres::machine_at(&directory).await.expect("it recovers"));
-    }
-}
-
-impl Drop for OwnServer {
-    fn drop(&mut self) {
-        drop(self.server.take());
-        let _ = std::fs::remove_dir_all(&self.directory);
-    }
 }
 
 // SIGKILL of one backend resets the whole instance: every session ends and the unlogged table of workers is emptied while

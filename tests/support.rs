@@ -5,3 +5,4 @@ pub(crate) mod app;
 pub(crate) mod db;
 pub(crate) mod fixture;
 pub(crate) mod link;
+pub(crate) mod own;
