@@ -6,6 +6,7 @@
 mod claim;
 mod environment;
 mod no_loss;
+mod oracle;
 mod outage;
 mod reclaim;
 mod roles;

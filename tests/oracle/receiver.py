@@ -1,0 +1,34 @@
+"""A receiver that knows nothing of this project: it verifies with the PyPI package standardwebhooks.
+
+Prints its port, then one line a request: "ok <webhook-id>" or "bad <why>". Arguments: the secrets, each must verify.
+"""
+import http.server
+import sys
+
+from standardwebhooks import Webhook, WebhookVerificationError
+
+verifiers = [Webhook(secret) for secret in sys.argv[1:]]
+
+
+class Receiver(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["content-length"]))
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        try:
+            for verifier in verifiers:
+                verifier.verify(body, headers)
+            line, status = f"ok {headers['webhook-id']}", 204
+        except WebhookVerificationError as error:
+            line, status = f"bad {error}", 401
+        print(line, flush=True)
+        self.send_response(status)
+        self.send_header("content-length", "0")
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Receiver)
+print(server.server_address[1], flush=True)
+server.serve_forever()
