@@ -91,15 +91,11 @@ fn new_event(api: &Api, key: Option<String>, body: PostBody<'_>) -> Result<NewEv
     })
 }
 
-/// `application/json`, or a type that ends in `+json`; parameters do not matter.
+/// `application/json`; parameters do not matter.
 fn is_json(headers: &HeaderMap) -> bool {
     let value = headers
         .get(CONTENT_TYPE)
         .and_then(|value| value.to_str().ok());
-    let essence = value
-        .and_then(|value| value.split(';').next())
-        .unwrap_or_default();
-    let essence = essence.trim().to_ascii_lowercase();
-    essence == "application/json"
-        || (essence.starts_with("application/") && essence.ends_with("+json"))
+    let essence = value.and_then(|value| value.split(';').next());
+    essence.is_some_and(|essence| essence.trim().eq_ignore_ascii_case("application/json"))
 }

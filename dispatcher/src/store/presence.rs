@@ -50,9 +50,10 @@ impl PgStore {
                 () = stop.cancelled() => break,
                 ended = self.hold_once(holder) => ended,
             };
-            self.presence.send_replace(false);
-            if !told {
-                tracing::warn!(worker.holder = %holder, error = %ended, "presence lost: claiming nothing until it is back");
+            let was_held = self.presence.send_replace(false);
+            if was_held || !told {
+                tracing::warn!(worker.holder = %holder, error = %ended,
+                    "presence is not held: nothing is claimed until it is");
                 told = true;
             }
             tokio::select! {
@@ -60,7 +61,6 @@ impl PgStore {
                 () = stop.cancelled() => break,
                 () = sleep(RETRY_AFTER) => {}
             }
-            told = told && !self.is_present();
         }
         self.presence.send_replace(false);
         if let Ok(mut lent) = self.work.lend("leaving").await {
