@@ -1,0 +1,255 @@
+//! What issue-sized trouble does to the dispatcher, in figures: a hanging target with a deep backlog, and a SIGKILL with ten
+//! thousand attempts in flight. Minutes long: `cargo bench -p benches --bench isolation -- [backlog|recovery]`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write;
+use std::time::Duration;
+
+use benches::load::Client;
+use benches::stand::{self, Stand};
+use benches::{backlog, processes};
+use chaos::postgres::Postgres;
+use mock_receiver::{Behavior, Journal, Receipt, Script, Seen, script};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
+
+/// Healthy targets beside the hanging one, each a port of its own.
+const HEALTHY: usize = 99;
+/// Due events of the hanging target.
+const BACKLOG: usize = 50_000;
+/// How often one of the healthy targets gets an event.
+const POST_EVERY: Duration = Duration::from_millis(5);
+/// After the backlog appears, figures count from here on.
+const SETTLING_IN: Duration = Duration::from_secs(5);
+/// How long each phase is measured.
+const PHASE: Duration = Duration::from_secs(30);
+
+/// Attempts in flight when the kill comes.
+const IN_FLIGHT: usize = 10_000;
+/// Attempts in flight for comparison.
+const FEW: usize = 10;
+/// How long attempts hang, and how long anything may take at all.
+const HANG_MS: u64 = 600_000;
+const WITHIN: Duration = Duration::from_secs(120);
+
+fn main() -> anyhow::Result<()> {
+    let wanted = |part: &str| {
+        let mut parts = std::env::args()
+            .skip(1)
+            .filter(|arg| !arg.starts_with('-'))
+            .peekable();
+        parts.peek().is_none() || parts.any(|arg| arg == part)
+    };
+    tokio::runtime::Runtime::new()?.block_on(async {
+        let postgres = stand::postgres().await?;
+        say(&format!("Postgres: {}", postgres.origin()));
+        if wanted("backlog") {
+            hanging_backlog(&postgres).await?;
+        }
+        if wanted("recovery") {
+            recovery(&postgres).await?;
+        }
+        anyhow::Ok(())
+    })
+}
+
+fn say(line: &str) {
+    // Nobody to tell is no reason to stop.
+    let _ = writeln!(std::io::stdout(), "{line}");
+}
+
+/// Healthy targets with and without a hanging one beside them.
+async fn hanging_backlog(postgres: &Postgres) -> anyhow::Result<()> {
+    let stand = Stand::start(postgres, &[("LOG", "warn")]).await?;
+    let journal = Journal::new();
+    let healthy =
+        stand::receivers(HEALTHY, &script::always(Behavior::answer(200)), &journal).await?;
+    let targets: Vec<_> = healthy.iter().map(stand::url).collect();
+    let hang = Behavior::Hang { hold_ms: HANG_MS };
+    let hanging = stand::receivers(1, &script::always(hang), &Journal::disabled()).await?;
+    let mut client = Client::connect(stand.address()).await?;
+    let mut phase = Phase { journal, first: 0 };
+    phase.post(&mut client, &targets, SETTLING_IN).await?;
+    let without = phase.post(&mut client, &targets, PHASE).await?;
+    say(&format!("without a backlog: {without}"));
+    backlog::fill(&stand.pool, &stand::url(&hanging[0]), 0..BACKLOG).await?;
+    phase.post(&mut client, &targets, SETTLING_IN).await?;
+    let (before, spent) = (deferrals(&stand).await?, stand.spent());
+    let with = phase.post(&mut client, &targets, PHASE).await?;
+    let seconds = PHASE.as_secs_f64();
+    let deferred = (deferrals(&stand).await? - before) / seconds;
+    let (dispatcher, server) = stand.spent().since(spent);
+    say(&format!("{BACKLOG} due events of a hanging target: {with}"));
+    say(&format!(
+        "p99 {:.2} times that without; {deferred:.0} deferrals/s; {:.1} % CPU dispatcher, {:.1} % Postgres",
+        with.p99_ms / without.p99_ms,
+        100.0 * dispatcher.as_secs_f64() / seconds,
+        100.0 * server.as_secs_f64() / seconds,
+    ));
+    Ok(())
+}
+
+async fn deferrals(stand: &Stand) -> anyhow::Result<f64> {
+    let text = Client::get(stand.address(), "/metrics").await?;
+    let found = text
+        .lines()
+        .find_map(|line| line.strip_prefix("webhook_deferrals_total "));
+    Ok(found.map_or(Ok(0.0), str::parse)?)
+}
+
+/// Posts at a steady rate and compares the times of post and receipt.
+struct Phase {
+    journal: Journal,
+    first: u64,
+}
+
+struct Latency {
+    events: usize,
+    p50_ms: f64,
+    p99_ms: f64,
+    most_ms: f64,
+}
+
+impl std::fmt::Display for Latency {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "{} events of healthy targets, post -> receive p50 {:.1} ms, p99 {:.1} ms, most {:.1} ms",
+            self.events, self.p50_ms, self.p99_ms, self.most_ms
+        )
+    }
+}
+
+impl Phase {
+    async fn post(
+        &mut self,
+        client: &mut Client,
+        targets: &[String],
+        during: Duration,
+    ) -> anyhow::Result<Latency> {
+        let mut ticks = interval(POST_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
+        let until = Instant::now() + during;
+        let first = self.first;
+        let mut posted = BTreeMap::new();
+        while Instant::now() < until {
+            ticks.tick().await;
+            let target = &targets[usize::try_from(self.first)? % targets.len()];
+            posted.insert(self.first, self.journal.now_us());
+            client.post(&format!("{target}/{}", self.first)).await?;
+            self.first += 1;
+        }
+        let mut changed = self.journal.changed();
+        let mut waits = BTreeMap::new();
+        loop {
+            for receipt in self.journal.receipts() {
+                if let Some(ordinal) = receipt.ordinal.filter(|ordinal| *ordinal >= first) {
+                    let wait = receipt.begin_us.saturating_sub(posted[&ordinal]);
+                    waits.entry(ordinal).or_insert(wait);
+                }
+            }
+            if waits.len() == posted.len() {
+                break;
+            }
+            timeout(WITHIN, changed.changed()).await??;
+        }
+        Ok(Latency::of(waits.into_values().collect()))
+    }
+}
+
+impl Latency {
+    fn of(mut waits_us: Vec<u64>) -> Self {
+        waits_us.sort_unstable();
+        #[expect(clippy::cast_precision_loss, reason = "figures for people")]
+        let at = |percent: usize| waits_us[(waits_us.len() - 1) * percent / 100] as f64 / 1_000.0;
+        Self {
+            events: waits_us.len(),
+            p50_ms: at(50),
+            p99_ms: at(99),
+            most_ms: at(100),
+        }
+    }
+}
+
+/// SIGKILL with ten thousand attempts in flight, and what they cost before.
+async fn recovery(postgres: &Postgres) -> anyhow::Result<()> {
+    let (many, hold) = (IN_FLIGHT.to_string(), "300");
+    let settings = [
+        ("LOG", "warn"),
+        ("MAX_IN_FLIGHT", &*many),
+        ("MAX_IN_FLIGHT_PER_HOST", &*many),
+        ("HTTP_TIMEOUT", hold),
+    ];
+    let mut stand = Stand::start(postgres, &settings).await?;
+    let journal = Journal::new();
+    let receivers = stand::receivers(1, &hang_at_first(), &journal).await?;
+    let target = stand::url(&receivers[0]);
+    say(&format!("idle: {}", held(&stand).await?));
+    backlog::fill(&stand.pool, &target, 0..FEW).await?;
+    await_open(&journal, FEW).await?;
+    say(&format!("{FEW} hanging attempts: {}", held(&stand).await?));
+    backlog::fill(&stand.pool, &target, FEW..IN_FLIGHT).await?;
+    let began = Instant::now();
+    await_open(&journal, IN_FLIGHT).await?;
+    say(&format!(
+        "{IN_FLIGHT} hanging attempts, {} ms later: {}",
+        began.elapsed().as_millis(),
+        held(&stand).await?
+    ));
+    sleep(SETTLING_IN).await;
+    say(&format!(
+        "{IN_FLIGHT} hanging attempts, 5 s later: {}",
+        held(&stand).await?
+    ));
+
+    stand.kill().await?;
+    let seen = journal.receipts().len() as u64;
+    let started = journal.now_us();
+    stand.start_again().await?;
+    let ready = journal.now_us();
+    stand.all_ended(WITHIN).await?;
+    let resent: Vec<Receipt> = journal.receipts_since(seen);
+    let ordinals: BTreeSet<_> = resent.iter().map(|receipt| receipt.ordinal).collect();
+    let times: Vec<_> = resent.iter().map(|receipt| receipt.begin_us).collect();
+    let after = |time: Option<&u64>, zero: u64| {
+        time.map_or(f64::NAN, |&time| (time as f64 - zero as f64) / 1e6)
+    };
+    say(&format!(
+        "SIGKILL and start again: first resend {:.2} s after the start ({:.2} s after it was ready), last {:.2} s; \
+         {} duplicates of {IN_FLIGHT} in flight, {} events resent; then {}",
+        after(times.iter().min(), started),
+        after(times.iter().min(), ready),
+        after(times.iter().max(), started),
+        resent.len(),
+        ordinals.len(),
+        held(&stand).await?,
+    ));
+    Ok(())
+}
+
+fn hang_at_first() -> Script {
+    std::sync::Arc::new(|seen: &Seen| match seen.arrival {
+        1 => Behavior::Hang { hold_ms: HANG_MS },
+        _ => Behavior::answer(200),
+    })
+}
+
+async fn await_open(journal: &Journal, open: usize) -> anyhow::Result<()> {
+    let mut changed = journal.changed();
+    while journal.open_requests() < open {
+        timeout(WITHIN, changed.changed()).await??;
+    }
+    Ok(())
+}
+
+/// What the dispatcher holds just now.
+async fn held(stand: &Stand) -> anyhow::Result<String> {
+    let connections = "select count(*) from pg_stat_activity
+        where datname = current_database() and application_name = 'webhook-dispatcher'";
+    let connections: i64 = sqlx::query_scalar(connections)
+        .fetch_one(&stand.pool)
+        .await?;
+    Ok(format!(
+        "{connections} database connections, RSS {:.0} MiB",
+        processes::rss_mib(stand.pid())
+    ))
+}

@@ -1,0 +1,129 @@
+//! The client of the benchmarks: posts events over kept connections, as cheaply as HTTP/1.1 allows.
+//!
+//! Written by hand so that the generator takes little of the cores that it shares with what is measured.
+
+use std::net::SocketAddr;
+
+use anyhow::{Context, bail};
+use futures_util::future::try_join_all;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+/// An answer to a post is a short one.
+const ANSWER_BYTES_MAX: usize = 4_096;
+
+/// One kept connection to the API.
+#[derive(Debug)]
+pub struct Client {
+    stream: TcpStream,
+    host: SocketAddr,
+    request: Vec<u8>,
+    answer: Vec<u8>,
+}
+
+impl Client {
+    /// Connects.
+    ///
+    /// # Errors
+    /// When nobody listens.
+    pub async fn connect(host: SocketAddr) -> anyhow::Result<Self> {
+        let stream = TcpStream::connect(host).await?;
+        stream.set_nodelay(true)?;
+        Ok(Self {
+            stream,
+            host,
+            request: Vec::new(),
+            answer: Vec::new(),
+        })
+    }
+
+    /// Posts one event with a payload of about 300 bytes and waits for its 202.
+    ///
+    /// # Errors
+    /// Any other answer, or none.
+    pub async fn post(&mut self, target_url: &str) -> anyhow::Result<()> {
+        let body = format!(
+            r#"{{"target_url":"{target_url}","payload":{{"fill":"{:x<289}"}}}}"#,
+            ""
+        );
+        let (host, length) = (self.host, body.len());
+        self.request.clear();
+        self.request.extend_from_slice(
+            format!(
+                "POST /events HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/json\r\n\
+                 content-length: {length}\r\n\r\n{body}"
+            )
+            .as_bytes(),
+        );
+        self.stream.write_all(&self.request).await?;
+        let answer = self.answer().await?;
+        if !answer.starts_with("HTTP/1.1 202 ") {
+            bail!("an event was not accepted: {answer}");
+        }
+        Ok(())
+    }
+
+    /// The text of a path, by GET.
+    ///
+    /// # Errors
+    /// When there is no whole answer.
+    pub async fn get(host: SocketAddr, path: &str) -> anyhow::Result<String> {
+        let mut stream = TcpStream::connect(host).await?;
+        let request = format!("GET {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await?;
+        Ok(answer)
+    }
+
+    /// Reads one answer to its end, by its `content-length`.
+    async fn answer(&mut self) -> anyhow::Result<&str> {
+        self.answer.clear();
+        loop {
+            if self.stream.read_buf(&mut self.answer).await? == 0 {
+                bail!("the connection was closed instead of an answer");
+            }
+            if self.answer.len() > ANSWER_BYTES_MAX {
+                bail!("an answer of more than {ANSWER_BYTES_MAX} bytes");
+            }
+            let text = std::str::from_utf8(&self.answer).context("an answer is text")?;
+            if let Some((head, body)) = text.split_once("\r\n\r\n")
+                && content_length(head).is_some_and(|length| body.len() >= length)
+            {
+                break;
+            }
+        }
+        Ok(std::str::from_utf8(&self.answer)?)
+    }
+}
+
+fn content_length(head: &str) -> Option<usize> {
+    let lines = head.lines().filter_map(|line| line.split_once(':'));
+    let mut lengths = lines.filter(|(name, _)| name.eq_ignore_ascii_case("content-length"));
+    lengths.next()?.1.trim().parse().ok()
+}
+
+/// Posts so many events over the clients, each as fast as its answers come, spread over the targets.
+///
+/// # Errors
+/// As [`Client::post`].
+pub async fn post_all(
+    clients: &mut [Client],
+    events: u64,
+    targets: &[String],
+) -> anyhow::Result<()> {
+    let count = clients.len() as u64;
+    let posting = clients
+        .iter_mut()
+        .zip(0_u64..)
+        .map(|(client, first)| async move {
+            let mut number = first;
+            while number < events {
+                let index = usize::try_from(number)? % targets.len();
+                client.post(&targets[index]).await?;
+                number += count;
+            }
+            anyhow::Ok(())
+        });
+    try_join_all(posting).await.map(drop)
+}

@@ -1,0 +1,73 @@
+//! What a process costs, from `/proc`: CPU time with that of its children, and resident memory.
+
+use std::fs;
+use std::time::Duration;
+
+/// The kernel's unit of CPU time in `/proc`, fixed at 100 a second for programs.
+const TICKS_A_SECOND: u64 = 100;
+
+/// CPU time that a process and its children have used, children that have ended included.
+pub fn cpu(pid: u32) -> Duration {
+    let own = stat(pid).map_or(0, |stat| stat.ticks + stat.ended_children_ticks);
+    let living: u64 = children(pid).iter().map(|stat| stat.ticks).sum();
+    Duration::from_millis((own + living) * 1_000 / TICKS_A_SECOND)
+}
+
+/// Resident memory of a process now, in MiB.
+pub fn rss_mib(pid: u32) -> f64 {
+    status_kib(pid, "VmRSS:") / 1_024.0
+}
+
+/// The most that was ever resident, in MiB.
+pub fn rss_peak_mib(pid: u32) -> f64 {
+    status_kib(pid, "VmHWM:") / 1_024.0
+}
+
+struct Stat {
+    parent: u32,
+    ticks: u64,
+    ended_children_ticks: u64,
+}
+
+fn children(parent: u32) -> Vec<Stat> {
+    let Ok(entries) = fs::read_dir("/proc") else {
+        return Vec::new();
+    };
+    let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    pids.filter_map(stat)
+        .filter(|stat| stat.parent == parent)
+        .collect()
+}
+
+fn stat(pid: u32) -> Option<Stat> {
+    let line = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name is in parentheses and may hold anything; the fields after it are numbers.
+    let (_, fields) = line.rsplit_once(')')?;
+    let fields: Vec<&str> = fields.split_whitespace().collect();
+    let number = |index: usize| fields.get(index)?.parse::<u64>().ok();
+    Some(Stat {
+        parent: u32::try_from(number(1)?).ok()?,
+        ticks: number(11)? + number(12)?,
+        ended_children_ticks: number(13)? + number(14)?,
+    })
+}
+
+fn status_kib(pid: u32, name: &str) -> f64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix(name));
+    line.and_then(|rest| rest.split_whitespace().next()?.parse().ok())
+        .unwrap_or(f64::NAN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_has_memory_and_a_parent() {
+        let own = std::process::id();
+        assert!(rss_mib(own) > 0.5 && rss_peak_mib(own) >= rss_mib(own) - 1.0);
+        let parent = stat(own).expect("it lives").parent;
+        assert!(!children(parent).is_empty());
+    }
+}
