@@ -14,17 +14,19 @@ use crate::event::{Claim, ClaimKey, EventId, Holder, LeaseToken};
 
 /// The statement itself, public so that a proof can look at its plan.
 // Materialized: the planner may not run the locking scan more than once. The scan is of one table, by one index, without
-// any further filter; `now()` comes back even when nothing was due.
+// any further filter; `now()` comes back even when nothing was due. The update finds the rows by where they lie, which their
+// locks hold still, and not by a join: a join's plan for a large guess reads the whole table. Should a row have moved just
+// before it was locked, it is passed over, and stays due.
 pub const CLAIM: &str = "
 with due as materialized (
-    select id from webhook_events
+    select ctid as place from webhook_events
     where status = 'pending' and next_retry_at <= now() and lease_token is null
     order by next_retry_at limit $1 for update skip locked
 ), claimed as (
     update webhook_events e
     set lease_token = gen_random_uuid(), lease_until = now() + $2 * interval '1 microsecond',
         claimed_at = now(), holder = $3, attempt_count = e.attempt_count + 1
-    from due where e.id = due.id
+    where e.ctid = any (array(select place from due))
     returning e.id, e.lease_token, e.attempt_count, e.failure_count, e.target_url, e.payload
 )
 select now() as claimed_at, claimed.* from (values (1)) always left join claimed on true";

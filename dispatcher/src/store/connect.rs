@@ -113,6 +113,8 @@ impl PgStore {
             ("statement_timeout", "10s"),
             ("enable_seqscan", "off"),
             ("enable_bitmapscan", "off"),
+            // A deep backlog makes estimates large, and compiling a plan takes longer than any of them runs.
+            ("jit", "off"),
         ]);
         let lender = |options, connections, timeout| Lender {
             pool: pool(options, connections, timeout),
