@@ -84,11 +84,54 @@ pub struct Finding {
     pub verdict: Verdict,
 }
 
+impl Finding {
+    /// What it found, in one line.
+    #[must_use]
+    pub fn told(&self) -> String {
+        match &self.verdict {
+            Verdict::Valid { examined, note } => format!("{examined} examined, {note}"),
+            Verdict::Unknown { examined, why } => format!("{examined} examined, {why}"),
+            Verdict::Invalid {
+                examined,
+                violations,
+                witnesses,
+            } => {
+                let first = witnesses.first();
+                let what = first.map_or("", |witness| &witness.what);
+                let seqs = first.map_or(&[][..], |witness| &witness.seqs);
+                format!("{violations} of {examined} broken; {what} (lines {seqs:?})")
+            }
+        }
+    }
+}
+
+/// The checkers of the simulation, in the order of the report: the same, but for those that judge the
+/// plan of a real run.
+pub const SIM_CHECKERS: &[Checker] = &[
+    no_loss::CHECKER,
+    no_phantom::CHECKER,
+    payload::CHECKER,
+    right_target::CHECKER,
+    signature::CHECKER,
+    state_agrees::CHECKER,
+    attempts::CHECKER,
+    backoff::CHECKER,
+    duplicates::CHECKER,
+    idempotency::CHECKER,
+    liveness::CHECKER,
+];
+
 /// Runs every checker. One that panics is unknown: it has not said anything.
 #[must_use]
 pub fn check_all(history: &History) -> Vec<Finding> {
+    check_with(CHECKERS, history)
+}
+
+/// Runs these checkers. One that panics is unknown: it has not said anything.
+#[must_use]
+pub fn check_with(checkers: &[Checker], history: &History) -> Vec<Finding> {
     let facts = Facts::of(history);
-    CHECKERS
+    checkers
         .iter()
         .map(|checker| run_one(checker, &facts))
         .collect()

@@ -7,9 +7,11 @@ mod args;
 mod context;
 mod directory;
 mod run;
+mod sim;
 
 pub use args::{Cli, Command, Driver, RunArgs};
 pub use run::{prove, run};
+pub use sim::{ReplayArgs, SimArgs, replay, sim};
 
 /// Exit code when the harness or the machine failed: there is no verdict.
 pub const EXIT_ENVIRONMENT: u8 = 4;

@@ -6,6 +6,7 @@
 
 pub mod facts;
 pub mod op;
+pub mod transition;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -22,7 +23,7 @@ pub struct Entry {
     pub seq: u64,
     /// Harness-monotonic time, in microseconds since the run began.
     pub t: u64,
-    /// Who observed it: `run`, `client`, `recv`, `fault` or `worker`.
+    /// Who observed it: `run`, `client`, `recv`, `fault`, `worker`, `pg.audit` or `sim`.
     pub src: String,
     /// What was observed.
     #[serde(flatten)]
@@ -112,6 +113,37 @@ impl History {
         }
     }
 
+    /// The same, made by the simulation: its transitions come from a model.
+    #[must_use]
+    pub fn of_simulation(ops: impl IntoIterator<Item = (u64, Op)>) -> History {
+        let mut chain = Chain {
+            audit: op::SIM,
+            ..Chain::default()
+        };
+        let entries = ops.into_iter().map(|(t, op)| chain.entry(t, op)).collect();
+        History {
+            entries,
+            tail: chain.tail,
+        }
+    }
+
+    /// Entries without the chain of hashes, for a judgement that nobody stores: hashing is most of
+    /// the cost of a short history.
+    #[must_use]
+    pub fn unchained(ops: impl IntoIterator<Item = (u64, Op)>) -> History {
+        let entry = |((t, op), seq)| Entry {
+            seq,
+            t,
+            src: String::new(),
+            op,
+            prev: String::new(),
+        };
+        History {
+            entries: ops.into_iter().zip(1..).map(entry).collect(),
+            tail: String::new(),
+        }
+    }
+
     /// The lines as text.
     #[must_use]
     pub fn to_jsonl(&self) -> String {
@@ -140,6 +172,7 @@ pub struct Chain {
     seq: u64,
     tail: String,
     line: String,
+    audit: &'static str,
 }
 
 impl Default for Chain {
@@ -148,6 +181,7 @@ impl Default for Chain {
             seq: 0,
             tail: GENESIS.into(),
             line: String::new(),
+            audit: op::PG_AUDIT,
         }
     }
 }
@@ -157,10 +191,14 @@ impl Chain {
     pub fn entry(&mut self, t: u64, op: Op) -> Entry {
         self.seq += 1;
         let prev = std::mem::take(&mut self.tail);
+        let src = match op.source() {
+            op::PG_AUDIT => self.audit,
+            src => src,
+        };
         let entry = Entry {
             seq: self.seq,
             t,
-            src: op.source().into(),
+            src: src.into(),
             op,
             prev,
         };

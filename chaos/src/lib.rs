@@ -18,6 +18,7 @@ pub mod runner;
 pub mod saboteur;
 pub mod schedule;
 pub mod seed;
+pub mod sim;
 pub mod system;
 pub mod up;
 pub mod workload;

@@ -19,6 +19,12 @@ fn main() -> ExitCode {
             return ExitCode::from(if asked { 0 } else { command::EXIT_USAGE });
         }
     };
+    // The simulation has a runtime of its own for each run, whose time is not the machine's.
+    match &cli.command {
+        Some(Command::Sim(args)) => return ExitCode::from(command::sim(args)),
+        Some(Command::Replay(args)) => return ExitCode::from(command::replay(args)),
+        _ => {}
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -36,6 +42,8 @@ async fn dispatch(cli: Cli) -> u8 {
     match cli.command {
         None => command::run(cli.run).await,
         Some(Command::Run(args)) => command::run(args).await,
+        // Handled before there was a runtime.
+        Some(Command::Sim(_) | Command::Replay(_)) => command::EXIT_USAGE,
         Some(Command::Up(args)) => match chaos::up::up(args).await {
             Ok(()) => 0,
             Err(error) => {

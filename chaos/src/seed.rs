@@ -41,6 +41,12 @@ impl Seed {
         Seed(rand::random())
     }
 
+    /// The seed that comes so many after this one.
+    #[must_use]
+    pub const fn plus(self, steps: u64) -> Seed {
+        Seed(self.0.wrapping_add(steps))
+    }
+
     /// The stream of draws that belongs to `label`.
     #[must_use]
     pub fn stream(self, label: &str) -> Stream {

@@ -1,10 +1,12 @@
 //! Attempt numbers are exact: each request is an attempt of its own, none is counted twice or not.
 //!
 //! The header at the receiver and the rows of the view are held against each other. An abandoned row
-//! needs a killed worker: one kill abandons one event at most once.
+//! needs a killed worker, or another fault that may cost a lease: one of them abandons one event at most
+//! once, a clock twice (it jumps, and jumps back). Only a living worker whose lease was ended may
+//! send an attempt after a later one was received.
 
 use super::{Checker, Examination, Kind, Verdict};
-use crate::history::facts::{EventFacts, Facts, WORKER_KILL};
+use crate::history::facts::{EventFacts, Facts, FaultFacts};
 
 /// The register's entry.
 pub const CHECKER: Checker = Checker {
@@ -16,18 +18,20 @@ pub const CHECKER: Checker = Checker {
 
 fn check(facts: &Facts<'_>) -> Verdict {
     let mut examination = Examination::default();
-    let kills = facts
+    let costs = |fault: &&FaultFacts<'_>| fault.may_abandon();
+    let excuses = facts
         .faults
         .iter()
-        .filter(|fault| fault.start.op.f == WORKER_KILL)
-        .count();
+        .filter(costs)
+        .map(|fault| 1 + usize::from(fault.moves_a_clock()))
+        .sum();
     let mut attempts = 0_usize;
     for (ordinal, event) in facts.accepted() {
         examination.saw_one();
         attempts += event.receipts.len();
-        for (what, seqs) in sent_twice(event)
+        for (what, seqs) in sent_twice(event, &facts.faults)
             .into_iter()
-            .chain(miscounted(event, kills))
+            .chain(miscounted(event, excuses))
         {
             examination.broken(format!("event {ordinal}: {what}"), seqs);
         }
@@ -38,25 +42,30 @@ fn check(facts: &Facts<'_>) -> Verdict {
 
 type Found = Vec<(String, Vec<u64>)>;
 
-fn sent_twice(event: &EventFacts<'_>) -> Found {
-    let numbered = event
-        .receipts
-        .iter()
-        .filter_map(|r| Some((r.begin.op.attempt?, r.begin.seq)));
-    let numbered: Vec<(u32, u64)> = numbered.collect();
-    let descents = numbered.windows(2).filter(|pair| pair[1].0 <= pair[0].0);
-    descents
-        .map(|pair| {
-            let what = format!(
-                "attempt {} was received after attempt {}",
-                pair[1].0, pair[0].0
-            );
-            (what, vec![pair[0].1, pair[1].1])
-        })
-        .collect()
+fn sent_twice(event: &EventFacts<'_>, faults: &[FaultFacts<'_>]) -> Found {
+    let mut found = Found::new();
+    let mut newest = (0, 0);
+    for receipt in &event.receipts {
+        let Some(number) = receipt.begin.op.attempt else {
+            continue;
+        };
+        let (t, seq) = (receipt.begin.t, receipt.begin.seq);
+        // What a living worker had in hand when its lease was ended may leave it late, but not twice.
+        let lost_its_lease = number < newest.0
+            && event.is_called_abandoned(receipt)
+            && faults
+                .iter()
+                .any(|fault| fault.may_abandon() && !fault.is_kill() && fault.start.t <= t);
+        if number <= newest.0 && !lost_its_lease {
+            let what = format!("attempt {number} was received after attempt {}", newest.0);
+            found.push((what, vec![newest.1, seq]));
+        }
+        newest = newest.max((number, seq));
+    }
+    found
 }
 
-fn miscounted(event: &EventFacts<'_>, kills: usize) -> Found {
+fn miscounted(event: &EventFacts<'_>, excuses: usize) -> Found {
     let mut found = Found::new();
     let Some(state) = event.state.filter(|at| at.op.status.is_some()) else {
         return found;
@@ -88,8 +97,9 @@ fn miscounted(event: &EventFacts<'_>, kills: usize) -> Found {
         .iter()
         .filter(|row| row.outcome == "abandoned")
         .count();
-    if abandoned > kills {
-        let what = format!("{abandoned} attempts were abandoned, {kills} kills were made");
+    if abandoned > excuses {
+        let what =
+            format!("{abandoned} attempts were abandoned, {excuses} faults explain one each");
         found.push((what, vec![state.seq]));
     }
     found

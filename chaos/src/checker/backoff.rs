@@ -1,11 +1,15 @@
 //! The gap before each attempt, as seen from the receivers, lies within the bounds of the retry rule.
 //!
-//! Lower bound: always, except where a kill may have kept the failure from being settled and the view
-//! does not list it as settled; then the next attempt is due at once. Upper bound: only outside fault windows, with a slack for the queue.
+//! Lower bound: always, except where a fault may have kept the failure from being settled and the view
+//! does not list it as settled; then the next attempt is due at once. A clock that a fault moves excuses
+//! it, too, since the gap is one of the database's clock. Upper bound: only outside fault windows, with a
+//! slack for the queue. A request that comes after one of a later attempt is a paused worker's; it ends
+//! no gap (`attempts` judges it).
 //! A gap is measured from begin to begin, because the receiver's stamp of an end may be late.
 
 use super::{Checker, Examination, Kind, Verdict};
-use crate::history::facts::{EventFacts, Facts, FaultFacts, ReceiptFacts, WORKER_KILL};
+use crate::history::facts::{EventFacts, Facts, FaultFacts, ReceiptFacts};
+use crate::history::op::ANSWERED;
 use crate::profile::Settings;
 
 /// The register's entry.
@@ -22,6 +26,8 @@ pub const CLOCK_SLACK_US: u64 = 5_000;
 pub const QUEUE_SLACK_US: u64 = 5_000_000;
 /// How long after an answer its settle may still be lost by a kill, in microseconds.
 pub const SETTLE_SLACK_US: u64 = 2_000_000;
+/// What a killed worker had sent arrives within this, in microseconds.
+pub const WIRE_SLACK_US: u64 = 50_000;
 /// How long after a heal the system may still be catching up, in microseconds.
 pub const RECOVERY_SLACK_US: u64 = 5_000_000;
 
@@ -85,10 +91,17 @@ impl Gap {
 #[must_use]
 pub fn gaps(event: &EventFacts<'_>, settings: &Settings, faults: &[FaultFacts<'_>]) -> Vec<Gap> {
     let mut settled_surely = 0;
-    let pairs = event.receipts.windows(2).zip(1_u32..);
+    let mut newest = None;
+    let in_order = |receipt: &&ReceiptFacts<'_>| {
+        let late = newest.is_some_and(|newest| receipt.begin.op.attempt < newest);
+        newest = newest.max(Some(receipt.begin.op.attempt));
+        !late
+    };
+    let receipts: Vec<_> = event.receipts.iter().filter(in_order).collect();
+    let pairs = receipts.windows(2).zip(1_u32..);
     pairs
         .map(|(pair, settled_at_most)| {
-            let [before, next] = [&pair[0], &pair[1]];
+            let [before, next] = [pair[0], pair[1]];
             let unsettled = !event.is_called_settled(before)
                 && faults
                     .iter()
@@ -97,14 +110,19 @@ pub fn gaps(event: &EventFacts<'_>, settings: &Settings, faults: &[FaultFacts<'_
                 settled_surely += 1;
             }
             let gap_us = next.begin.t.saturating_sub(before.begin.t);
-            let calm = !faults
-                .iter()
-                .any(|fault| overlaps(fault, before.begin.t, next.begin.t));
+            let overlapping = || {
+                let (from, to) = (before.begin.t, next.begin.t);
+                faults
+                    .iter()
+                    .filter(move |fault| fault.overlaps(from, to, RECOVERY_SLACK_US))
+            };
+            let calm = overlapping().next().is_none();
+            let excused = unsettled || overlapping().any(FaultFacts::moves_a_clock);
             Gap {
                 after: before.begin.op.attempt.unwrap_or(settled_at_most),
                 gap_us,
                 rest_us: next.begin.t.saturating_sub(before.end_us()),
-                lower_us: (!unsettled).then(|| lower_us(before, settings, settled_surely)),
+                lower_us: (!excused).then(|| lower_us(before, settings, settled_surely)),
                 upper_us: calm.then(|| upper_us(before, settings, settled_at_most)),
                 seqs: [before.begin.seq, next.begin.seq],
             }
@@ -119,6 +137,7 @@ fn lower_us(before: &ReceiptFacts<'_>, settings: &Settings, failures: u32) -> u6
         .scripted
         .as_ref()
         .map_or(0, |scripted| scripted.after_ms);
+    let after_ms = after_ms.min(settings.http_timeout_ms);
     (after_ms + settings.delay_ms(failures).max(retry_after_ms(before))) * 1_000
 }
 
@@ -132,24 +151,23 @@ fn upper_us(before: &ReceiptFacts<'_>, settings: &Settings, failures: u32) -> u6
 
 fn retry_after_ms(before: &ReceiptFacts<'_>) -> u64 {
     // Only an answer that came through whole tells its Retry-After.
-    let answered = before.end.is_some_and(|end| end.op.status.is_some());
+    let answered = before.end.is_some_and(|end| end.op.how == ANSWERED);
     let scripted = before.begin.op.scripted.as_ref().filter(|_| answered);
     scripted
         .and_then(|scripted| scripted.retry_after_s)
         .map_or(0, |seconds| seconds * 1_000)
 }
 
-/// True when a kill came while an attempt was open, or so soon after it that its settle may be lost.
+/// True when a kill came while an attempt was open, or so soon after it that its settle may be lost; or
+/// when another fault that may cost a lease lasted then.
 #[must_use]
 pub fn may_have_kept_unsettled(fault: &FaultFacts<'_>, attempt: &ReceiptFacts<'_>) -> bool {
-    fault.start.op.f == WORKER_KILL
-        && fault.effective_us() >= attempt.begin.t
-        && fault.start.t <= attempt.end_us().saturating_add(SETTLE_SLACK_US)
-}
-
-fn overlaps(fault: &FaultFacts<'_>, from_us: u64, to_us: u64) -> bool {
-    let end_us = fault.end_us.map_or(u64::MAX, |end| end + RECOVERY_SLACK_US);
-    fault.start.t <= to_us && end_us >= from_us
+    let until_us = attempt.end_us().saturating_add(SETTLE_SLACK_US);
+    if fault.is_kill() {
+        return fault.effective_us() + WIRE_SLACK_US >= attempt.begin.t
+            && fault.start.t <= until_us;
+    }
+    fault.may_abandon() && fault.overlaps(attempt.begin.t, until_us, SETTLE_SLACK_US)
 }
 
 #[cfg(test)]

@@ -8,7 +8,9 @@ use std::fmt;
 
 use super::backoff::may_have_kept_unsettled;
 use super::{Checker, Examination, Kind, Verdict};
-use crate::history::facts::{EventFacts, Facts, FaultFacts, ReceiptFacts, WORKER_KILL};
+use crate::history::facts::{
+    EventFacts, Facts, FaultFacts, ReceiptFacts, WORKER_PANIC, WORKER_PAUSE,
+};
 use crate::history::op::ANSWERED_THEN_RESET;
 use crate::profile::Settings;
 
@@ -29,6 +31,12 @@ pub enum Cause {
     WorkerKilled,
     /// The answer came after the deadline of the attempt.
     DispatcherTimeout,
+    /// The database could not be told in time, or nobody knows whether it was.
+    SettleUnknown,
+    /// The lease ran out while the worker stood still, or by a step of the clock.
+    LeaseExpired,
+    /// The worker lived and was taken for gone.
+    HolderPresumedGone,
     /// None of the list.
     Unexplained,
 }
@@ -39,12 +47,15 @@ impl fmt::Display for Cause {
             Cause::ResponseLost => "response lost",
             Cause::WorkerKilled => "worker killed in flight",
             Cause::DispatcherTimeout => "dispatcher timeout",
+            Cause::SettleUnknown => "settle outcome unknown",
+            Cause::LeaseExpired => "lease expired while paused",
+            Cause::HolderPresumedGone => "holder presumed gone",
             Cause::Unexplained => "unexplained",
         })
     }
 }
 
-/// The cause of each further 2xx of an event: what kept the 2xx before it from counting.
+/// The cause of each further 2xx of an event: what kept it from being the one that counts.
 #[must_use]
 pub fn causes(
     event: &EventFacts<'_>,
@@ -52,10 +63,17 @@ pub fn causes(
     faults: &[FaultFacts<'_>],
 ) -> Vec<Cause> {
     let successes: Vec<&ReceiptFacts<'_>> = event.successes().collect();
-    let earlier = successes.len().saturating_sub(1);
-    successes[..earlier]
+    // The one that the view calls delivered counts; without its word, the last.
+    let counted = successes
         .iter()
-        .map(|receipt| cause(receipt, settings, faults))
+        .position(|receipt| event.is_called_delivered(receipt))
+        .unwrap_or(successes.len().saturating_sub(1));
+    let others = successes
+        .iter()
+        .enumerate()
+        .filter(|(at, _)| *at != counted);
+    others
+        .map(|(_, receipt)| cause(receipt, settings, faults))
         .collect()
 }
 
@@ -64,15 +82,29 @@ fn cause(receipt: &ReceiptFacts<'_>, settings: &Settings, faults: &[FaultFacts<'
     let lasted_us = receipt.end_us().saturating_sub(receipt.begin.t);
     // Nine tenths: the deadline began before the request arrived.
     let deadline_us = settings.http_timeout_ms * 900;
+    let by = |kinds: &[&str]| {
+        faults
+            .iter()
+            .filter(|fault| kinds.iter().any(|kind| fault.name().starts_with(kind)))
+            .any(|fault| may_have_kept_unsettled(fault, receipt))
+    };
     if how == ANSWERED_THEN_RESET {
         Cause::ResponseLost
     } else if faults
         .iter()
+        .filter(|fault| fault.is_kill())
         .any(|fault| may_have_kept_unsettled(fault, receipt))
+        || by(&[WORKER_PANIC])
     {
         Cause::WorkerKilled
     } else if lasted_us >= deadline_us {
         Cause::DispatcherTimeout
+    } else if by(&["store."]) {
+        Cause::SettleUnknown
+    } else if by(&[WORKER_PAUSE, "clock."]) {
+        Cause::LeaseExpired
+    } else if by(&["presence."]) {
+        Cause::HolderPresumedGone
     } else {
         Cause::Unexplained
     }
@@ -117,7 +149,7 @@ fn check(facts: &Facts<'_>) -> Verdict {
     let kills = facts
         .faults
         .iter()
-        .filter(|fault| fault.start.op.f == WORKER_KILL)
+        .filter(|fault| fault.is_kill() || fault.name() == WORKER_PANIC)
         .count() as u64;
     if killed > kills * in_flight_max {
         let what = format!("{killed} duplicates by {kills} kills with {in_flight_max} in flight");

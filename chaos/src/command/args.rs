@@ -35,6 +35,10 @@ pub enum Command {
     Run(RunArgs),
     /// The whole system for a person to try, without Docker: dispatcher on 8000, receiver on 8080.
     Up(UpArgs),
+    /// Many seeds of the simulation: the real worker over a model store, in virtual time.
+    Sim(super::SimArgs),
+    /// A schedule of the simulation once more, printed readably.
+    Replay(super::ReplayArgs),
 }
 
 /// How a worker is run.
@@ -134,7 +138,7 @@ fn way(text: &str) -> Result<String, String> {
         .map_err(|error| error.to_string())
 }
 
-fn milliseconds(text: &str) -> Result<u64, String> {
+pub(super) fn milliseconds(text: &str) -> Result<u64, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let number: u64 = digits
         .parse()

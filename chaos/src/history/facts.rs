@@ -2,14 +2,21 @@
 //!
 //! Built once and linear in the history. It judges nothing.
 
+mod faults;
+mod rows;
+
 use std::collections::BTreeMap;
 
 use super::op::{
-    Acknowledged, FaultEffect, FaultStart, Invoke, NotAcknowledged, Op, Phase, RecvBegin, RecvEnd,
-    RunStart, SIG_VALID, Section, State,
+    Acknowledged, Invoke, NotAcknowledged, Op, Phase, RecvBegin, RecvEnd, RunStart, SIG_VALID,
+    Section, State,
 };
+use super::transition::Step;
 use super::{Entry, History};
 use crate::profile::Settings;
+
+pub use faults::{FaultFacts, WORKER_KILL, WORKER_PANIC, WORKER_PAUSE};
+pub use rows::{ClaimFacts, RowFacts, StepAt, StoreFacts};
 
 /// An op with its place and time.
 #[derive(Debug)]
@@ -108,40 +115,30 @@ impl<'h> EventFacts<'h> {
         row.is_some_and(|row| row.outcome != "abandoned")
     }
 
+    /// True when the view lists the attempt of this request as delivered.
+    #[must_use]
+    pub fn is_called_delivered(&self, receipt: &ReceiptFacts<'_>) -> bool {
+        self.is_called(receipt, "delivered")
+    }
+
+    /// True when the view lists the attempt of this request as abandoned.
+    #[must_use]
+    pub fn is_called_abandoned(&self, receipt: &ReceiptFacts<'_>) -> bool {
+        self.is_called(receipt, "abandoned")
+    }
+
+    fn is_called(&self, receipt: &ReceiptFacts<'_>, outcome: &str) -> bool {
+        let rows = self.state.map_or(&[][..], |at| &at.op.attempts[..]);
+        rows.iter()
+            .any(|row| Some(row.number) == receipt.begin.op.attempt && row.outcome == outcome)
+    }
+
     /// The state that the final reads gave.
     #[must_use]
     pub fn status(&self) -> Option<&'h str> {
         self.state.and_then(|at| at.op.status.as_deref())
     }
 }
-
-/// A fault, from its request to its heal.
-#[derive(Clone, Copy, Debug)]
-pub struct FaultFacts<'h> {
-    /// Its request.
-    pub start: At<'h, FaultStart>,
-    /// Its effect, when one was observed.
-    pub effect: Option<At<'h, FaultEffect>>,
-    /// When it was healed, in microseconds.
-    pub end_us: Option<u64>,
-}
-
-impl FaultFacts<'_> {
-    /// True for a kill that ended at least one open request.
-    #[must_use]
-    pub fn is_counted_kill(&self) -> bool {
-        self.start.op.f == WORKER_KILL && self.effect.is_some_and(|at| !at.op.hit.is_empty())
-    }
-
-    /// When it had taken effect at the latest, in microseconds.
-    #[must_use]
-    pub fn effective_us(&self) -> u64 {
-        self.effect.map_or(self.start.t, |at| at.op.effective_us)
-    }
-}
-
-/// The name of the fault that kills a worker.
-pub const WORKER_KILL: &str = "worker.kill";
 
 /// The whole history, sorted by what it is about.
 #[derive(Clone, Debug, Default)]
@@ -156,6 +153,10 @@ pub struct Facts<'h> {
     pub faults: Vec<FaultFacts<'h>>,
     /// Faults of the plan that were not applied, with the reason.
     pub skipped: Vec<(&'h str, &'h str)>,
+    /// What the store committed of each event, by id.
+    pub rows: BTreeMap<&'h str, RowFacts<'h>>,
+    /// What else the store told.
+    pub store: StoreFacts<'h>,
     /// When each phase began, in microseconds, and its bound.
     pub phases: BTreeMap<Phase, (u64, Option<u64>)>,
     receipts_open: BTreeMap<&'h str, (Option<u64>, usize)>,
@@ -193,6 +194,21 @@ impl<'h> Facts<'h> {
     pub fn settings(&self, event: &EventFacts<'h>) -> Option<&'h Settings> {
         self.start
             .and_then(|start| start.sections.get(&event.section()))
+    }
+
+    /// The settings with which the workers of a row run.
+    #[must_use]
+    pub fn settings_of(&self, row: &RowFacts<'h>) -> Option<&'h Settings> {
+        let event = self.events.get(&row.ordinal?)?;
+        self.settings(event)
+    }
+
+    /// The request with which an attempt of a row was made.
+    #[must_use]
+    pub fn receipt(&self, row: &RowFacts<'h>, attempt: u32) -> Option<&ReceiptFacts<'h>> {
+        let event = self.events.get(&row.ordinal?)?;
+        let mut receipts = event.receipts.iter();
+        receipts.find(|receipt| receipt.begin.op.attempt == Some(attempt))
     }
 
     /// The faults that can touch an event: they are applied to the main section only.
@@ -236,6 +252,17 @@ impl<'h> Facts<'h> {
             }
             Op::FaultSkip(op) => self.skipped.push((&op.f, &op.why)),
             Op::Worker(_) => {}
+            op => match Step::of(op) {
+                Some((step, transition)) => {
+                    let row = self.rows.entry(&transition.id).or_default();
+                    if let Some(target) = &transition.target {
+                        row.ordinal = rows::ordinal_of(target);
+                    }
+                    row.steps.push((step, at(entry, transition)));
+                    self.store.take(entry);
+                }
+                None => self.store.take(entry),
+            },
         }
     }
 

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::transition::{Census, Fenced, Transition};
 use crate::profile::Settings;
 use crate::seed::Seed;
 
@@ -56,7 +57,39 @@ pub enum Op {
     /// What `GET /events/{id}` said in the final reads.
     #[serde(rename = "state")]
     State(State),
+    /// The store committed a new event.
+    #[serde(rename = "accept")]
+    Accept(Transition),
+    /// The store committed a claim.
+    #[serde(rename = "claim")]
+    Claim(Transition),
+    /// The store committed the end of an attempt.
+    #[serde(rename = "settle")]
+    Settle(Transition),
+    /// The store committed that a claim went back unsent.
+    #[serde(rename = "release")]
+    Release(Transition),
+    /// The store committed the end of a lease without its holder.
+    #[serde(rename = "reclaim")]
+    Reclaim(Transition),
+    /// The store committed that an operator ended an event.
+    #[serde(rename = "cancel")]
+    Cancel(Transition),
+    /// The store committed that an operator began a new round.
+    #[serde(rename = "replay")]
+    Replay(Transition),
+    /// The store refused a settle or release by its token.
+    #[serde(rename = "fenced")]
+    Fenced(Fenced),
+    /// The store's rows were counted.
+    #[serde(rename = "census")]
+    Census(Census),
 }
+
+/// The source of transitions that an audit trigger wrote.
+pub const PG_AUDIT: &str = "pg.audit";
+/// The source of transitions that the simulation's model made.
+pub const SIM: &str = "sim";
 
 impl Op {
     /// Who observes such an op.
@@ -72,6 +105,15 @@ impl Op {
             | Op::State(_) => "client",
             Op::RecvBegin(_) | Op::RecvEnd(_) => "recv",
             Op::FaultStart(_) | Op::FaultEffect(_) | Op::FaultEnd(_) | Op::FaultSkip(_) => "fault",
+            Op::Accept(_)
+            | Op::Claim(_)
+            | Op::Settle(_)
+            | Op::Release(_)
+            | Op::Reclaim(_)
+            | Op::Cancel(_)
+            | Op::Replay(_)
+            | Op::Fenced(_)
+            | Op::Census(_) => PG_AUDIT,
         }
     }
 }

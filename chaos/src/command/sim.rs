@@ -1,0 +1,231 @@
+//! `chaos sim` and `chaos replay`: the simulation from the command line.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use serde_json::json;
+
+use super::args::milliseconds;
+use super::{EXIT_ENVIRONMENT, EXIT_USAGE};
+use crate::seed::Seed;
+use crate::sim::soak::{AGAIN_ONE_IN, Failure, Soak};
+use crate::sim::{Ran, SimSchedule, Simulator, Size, print};
+
+/// Seeds of a run when nothing is said.
+const SEEDS_DEFAULT: u64 = 1_000;
+/// Events of a seed at most.
+const EVENTS_MAX: i64 = 1_000;
+/// Workers of a seed at most.
+const WORKERS_MAX: i64 = 8;
+/// Progress is told this often.
+const TELL_EVERY: Duration = Duration::from_secs(5);
+
+/// The flags of `chaos sim`.
+#[derive(Clone, Debug, Args)]
+pub struct SimArgs {
+    /// How many seeds [default: 1000].
+    #[arg(long, value_name = "N", conflicts_with = "duration")]
+    pub seeds: Option<u64>,
+    /// How long seeds are run, such as 60s or 10m.
+    #[arg(long, value_name = "TIME", value_parser = milliseconds)]
+    pub duration: Option<u64>,
+    /// One seed, printed readably.
+    #[arg(long, value_name = "SEED", conflicts_with_all = ["seeds", "duration"])]
+    pub seed: Option<Seed>,
+    /// The first of the seeds; a fresh one when absent.
+    #[arg(long, value_name = "SEED")]
+    pub from: Option<Seed>,
+    /// Events a seed.
+    #[arg(long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=EVENTS_MAX))]
+    pub events: u32,
+    /// Workers a seed.
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=WORKERS_MAX))]
+    pub workers: u32,
+    /// The result as one line of JSON on stdout.
+    #[arg(long)]
+    pub json: bool,
+    /// Where the schedule of the first failure is kept.
+    #[arg(long, value_name = "DIR", default_value = "target/sim")]
+    pub out: PathBuf,
+}
+
+/// The flags of `chaos replay`.
+#[derive(Clone, Debug, Args)]
+pub struct ReplayArgs {
+    /// A schedule of the simulation.
+    pub file: PathBuf,
+}
+
+/// Runs seeds, from arguments to exit code.
+#[must_use]
+pub fn sim(args: &SimArgs) -> u8 {
+    let size = Size {
+        events: args.events,
+        workers: args.workers,
+    };
+    if let Some(seed) = args.seed {
+        return show(&Arc::new(SimSchedule::generate(seed, size)));
+    }
+    let first = args.from.unwrap_or_else(Seed::fresh);
+    let began = now();
+    let until = args.duration.map(|ms| began + Duration::from_millis(ms));
+    let count = args.seeds.unwrap_or(SEEDS_DEFAULT);
+    let mut soak = Soak::new(size, None);
+    let mut told = began;
+    for index in 0.. {
+        let over = until.map_or(index >= count, |until| now() >= until);
+        if over || soak.failure.is_some() || soak.unsteady.is_some() {
+            break;
+        }
+        soak.one(first.plus(index), index % AGAIN_ONE_IN == 0);
+        if now() - told >= TELL_EVERY {
+            told = now();
+            let per_min = per_minute(soak.seeds, told - began);
+            eprintln!(
+                "{} seeds, {per_min} a minute, {} failed",
+                soak.seeds, soak.failed
+            );
+        }
+    }
+    let kept = soak.failure.as_ref().map(|failure| keep(args, failure));
+    tell(args, first, &soak, now() - began);
+    match kept {
+        Some(Err(error)) => {
+            eprintln!("error: keeping the failure: {error}");
+            EXIT_ENVIRONMENT
+        }
+        _ => soak.exit_code(),
+    }
+}
+
+/// Replays a schedule, printed readably.
+#[must_use]
+pub fn replay(args: &ReplayArgs) -> u8 {
+    let text = match std::fs::read_to_string(&args.file) {
+        Ok(text) => text,
+        Err(error) => {
+            eprintln!("error: {}: {error}", args.file.display());
+            return EXIT_ENVIRONMENT;
+        }
+    };
+    match SimSchedule::from_text(&text) {
+        Ok(schedule) => show(&Arc::new(schedule)),
+        Err(error) => {
+            eprintln!(
+                "error: {}: {:#}",
+                args.file.display(),
+                anyhow::Error::from(error)
+            );
+            EXIT_USAGE
+        }
+    }
+}
+
+/// One schedule, twice: what happened, what the checkers say, and whether it repeats itself.
+fn show(schedule: &Arc<SimSchedule>) -> u8 {
+    let simulator = Simulator::new();
+    let ran = simulator.run(schedule, None);
+    let again = simulator.run(schedule, None);
+    say(print::plan(schedule).trim_end());
+    say(print::history(&ran.ops).trim_end());
+    let tail = ran.history().tail().to_owned();
+    let steady = tail == again.history().tail();
+    let code = verdict(ran);
+    say(&format!("history={tail} steady={steady}"));
+    if steady {
+        code
+    } else {
+        crate::sim::soak::EXIT_UNSTEADY
+    }
+}
+
+fn verdict(ran: Ran) -> u8 {
+    let findings = ran.findings();
+    for finding in &findings {
+        say(&format!(
+            "{:>7} {}: {}",
+            finding.verdict.word(),
+            finding.checker,
+            finding.told()
+        ));
+    }
+    // What a single seed leaves untold is no failure of it.
+    let broken = findings.into_iter().filter(|f| f.verdict.is_invalid());
+    let broken: Vec<_> = broken.collect();
+    if broken.is_empty() {
+        return 0;
+    }
+    crate::checker::Overall::merge(&broken).exit_code()
+}
+
+fn keep(args: &SimArgs, failure: &Failure) -> std::io::Result<PathBuf> {
+    std::fs::create_dir_all(&args.out)?;
+    let name = format!("{}-{}.json", failure.finding.checker, failure.seed);
+    let path = args.out.join(name);
+    std::fs::write(&path, failure.schedule.to_text())?;
+    eprintln!("kept: {}", path.display());
+    Ok(path)
+}
+
+fn tell(args: &SimArgs, first: Seed, soak: &Soak, took: Duration) {
+    for (goal, runs) in soak.goals.counts() {
+        eprintln!("{runs:>9} sometimes {goal}");
+    }
+    for (fault, times) in soak.goals.faults() {
+        eprintln!("{times:>9} faults {fault}");
+    }
+    if let Some(failure) = &soak.failure {
+        eprintln!("{}: {}", failure.finding.checker, failure.finding.told());
+        let (events, workers) = (args.events, args.workers);
+        let seed = failure.seed;
+        eprintln!(
+            "repeat: cargo run --release -p chaos -- sim --seed {seed} --events {events} --workers {workers}"
+        );
+    }
+    let per_min = per_minute(soak.seeds, took);
+    let failed = soak.failure.as_ref();
+    if args.json {
+        let line = json!({
+            "seeds": soak.seeds,
+            "first_seed": first,
+            "seeds_per_min": per_min,
+            "seconds": took.as_secs_f64(),
+            "run_twice": soak.again,
+            "steady": soak.unsteady.is_none(),
+            "failed_seed": failed.map(|failure| failure.seed),
+            "failed_checker": failed.map(|failure| &failure.finding.checker),
+            "goals": soak.goals.counts().collect::<std::collections::BTreeMap<_, _>>(),
+            "faults": soak.goals.faults(),
+        });
+        return say(&line.to_string());
+    }
+    let verdict = match soak.exit_code() {
+        0 => "pass",
+        crate::sim::soak::EXIT_UNSTEADY => "unsteady",
+        _ => "fail",
+    };
+    say(&format!(
+        "verdict={verdict} seeds={} first_seed={first} seeds_per_min={per_min} run_twice={}",
+        soak.seeds, soak.again
+    ));
+}
+
+fn per_minute(seeds: u64, took: Duration) -> u64 {
+    let ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX).max(1);
+    seeds.saturating_mul(60_000) / ms
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "how long the machine took is the one thing here that is not virtual"
+)]
+fn now() -> std::time::Instant {
+    std::time::Instant::now()
+}
+
+#[expect(clippy::print_stdout, reason = "what the command was asked for")]
+fn say(line: &str) {
+    println!("{line}");
+}

@@ -1,0 +1,35 @@
+//! Who is there: locks that live as long as a session, and rows that outlive it.
+
+use dispatcher::event::Holder;
+
+use super::Model;
+
+impl Model {
+    /// A holder takes its lock, and then registers.
+    pub fn register(&mut self, holder: Holder) {
+        self.locks.insert(holder);
+        self.registered.insert(holder);
+    }
+
+    /// A holder's session ends, and with it its lock.
+    pub fn unlock(&mut self, holder: Holder) {
+        self.locks.remove(&holder);
+    }
+
+    /// Holders that registered and whose lock is absent, in order.
+    #[must_use]
+    pub fn absent_holders(&self) -> Vec<Holder> {
+        self.registered.difference(&self.locks).copied().collect()
+    }
+
+    /// Forgets a holder.
+    pub fn forget(&mut self, holder: Holder) {
+        self.registered.remove(&holder);
+    }
+
+    /// The server crashes: what is committed stays, all locks and the unlogged rows are gone.
+    pub fn crash(&mut self) {
+        self.locks.clear();
+        self.registered.clear();
+    }
+}

@@ -1,0 +1,43 @@
+//! What is read without changing anything: an event's view, and the next due time.
+
+use std::time::Duration;
+
+use chrono::DateTime;
+use dispatcher::event::EventId;
+use dispatcher::store::EventView;
+
+use super::{Model, time};
+
+impl Model {
+    /// An event with its attempts, by number.
+    #[must_use]
+    pub fn find(&self, id: EventId) -> Option<EventView> {
+        let row = self.rows.get(&id)?;
+        let attempts = self.attempts.range((id, 0)..=(id, u32::MAX));
+        Some(EventView {
+            id,
+            status: row.counts.status.clone(),
+            reason: row.counts.reason.clone(),
+            target_url: row.target_url.clone(),
+            attempt_count: i32::try_from(row.counts.attempt_count).unwrap_or(i32::MAX),
+            next_retry_at: row
+                .due_us
+                .filter(|_| row.lease.is_none())
+                .and_then(DateTime::from_timestamp_micros),
+            created_at: time(row.created_us),
+            finished_at: row.finished_us.and_then(DateTime::from_timestamp_micros),
+            attempts: attempts.map(|(_, attempt)| attempt.view.clone()).collect(),
+        })
+    }
+
+    /// How long until the first event is due that was not yet due at `after_us`.
+    #[must_use]
+    pub fn next_due(&self, now_us: i64, after_us: i64) -> Option<Duration> {
+        let free = self.rows.values().filter(|row| row.lease.is_none());
+        let due = free.filter_map(|row| row.due_us);
+        let next = due.filter(|due| *due > after_us).min()?;
+        Some(Duration::from_micros(
+            u64::try_from(next - now_us).unwrap_or(0),
+        ))
+    }
+}

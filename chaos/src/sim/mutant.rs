@@ -1,0 +1,80 @@
+//! Mutants: wrappers round the store, the wire or the settings that make one mistake each.
+//!
+//! They show that the checkers bite. None is a switch inside the dispatcher: the worker is the real
+//! one, and what lies to it, or in its name, is here. Every hook does nothing unless a mutant says so.
+
+use dispatcher::config::WorkerConfig;
+use dispatcher::event::{Answer, EventId, Holder, NewEvent, Release, Settlement};
+use dispatcher::store::{Claimed, Inserted, Reclaim, Reclaimed, StoreError};
+use dispatcher::transport::Request;
+
+use super::model::Model;
+
+/// One mistake.
+#[expect(unused_variables, reason = "a hook that does nothing uses nothing")]
+pub trait Mutant: Sync {
+    /// Changes the worker's settings.
+    fn config(&self, config: &mut WorkerConfig) {}
+
+    /// Answers a post instead of storing it.
+    fn insert(&self, model: &mut Model, event: &NewEvent) -> Option<Inserted> {
+        None
+    }
+
+    /// After an event was stored, in the same transaction.
+    fn inserted(&self, model: &mut Model, event: &NewEvent) {}
+
+    /// What a post is answered whose outcome is not known.
+    ///
+    /// # Errors
+    /// As told, unless it lies.
+    fn insert_failed(&self, id: EventId, error: StoreError) -> Result<Inserted, StoreError> {
+        Err(error)
+    }
+
+    /// Answers a 4xx where nobody knows.
+    fn calls_unknown_refused(&self) -> bool {
+        false
+    }
+
+    /// Before a claim, in its transaction.
+    fn before_claim(&self, model: &mut Model, now_us: i64) {}
+
+    /// After a claim; `worker_us` is the worker's own clock.
+    fn claimed(&self, model: &mut Model, worker_us: i64, claimed: &mut Claimed) {}
+
+    /// Before a settle; what it takes out of the batch is answered as if it were written.
+    fn before_settle(&self, model: &mut Model, batch: &mut Vec<Settlement>) {}
+
+    /// After a settle of the whole batch.
+    fn settled(&self, model: &mut Model, now_us: i64, batch: &[Settlement]) {}
+
+    /// After a release.
+    fn released(&self, model: &mut Model, releases: &[Release]) {}
+
+    /// Which holders are said to be absent.
+    fn absent(&self, model: &Model) -> Vec<Holder> {
+        model.absent_holders()
+    }
+
+    /// Before a reclaim; false when none is made.
+    fn before_reclaim(&self, model: &mut Model, now_us: i64, reclaim: &mut Reclaim) -> bool {
+        true
+    }
+
+    /// After a reclaim.
+    fn reclaimed(&self, model: &mut Model, reclaimed: &[Reclaimed]) {}
+
+    /// Answers an attempt without sending it.
+    fn instead_of_sending(&self, request: &Request) -> Option<Answer> {
+        None
+    }
+
+    /// Changes a request before it is sent.
+    fn request(&self, request: &mut Request) {}
+
+    /// Changes what the wire said.
+    fn answer(&self, request: &Request, answer: Answer) -> Answer {
+        answer
+    }
+}
