@@ -126,9 +126,8 @@ impl<S: Store, T: Transport, R: Rng + Send> Worker<S, T, R> {
         self.releases
             .extend(unsent.iter().map(|held| held.release(Duration::ZERO)));
         while !self.is_drained() {
-            self.on_time();
             self.start_writes();
-            let timer = self.next_timer();
+            let timer = self.next_write(deadline);
             tokio::select! {
                 biased;
                 () = sleep_until(deadline) => {
@@ -202,6 +201,13 @@ impl<S: Store, T: Transport, R: Rng + Send> Worker<S, T, R> {
             self.work
                 .push(work::release(self.parts.store.clone(), releases));
         }
+    }
+
+    /// When something is to be written next, while nothing else is done any more. The timers of looks must not count here:
+    /// nobody looks, so they would stay in the past and the loop would never rest.
+    fn next_write(&self, deadline: Instant) -> Instant {
+        let closed_until = self.database.closed_until(Instant::now());
+        closed_until.or(self.settling.at()).unwrap_or(deadline)
     }
 
     fn next_timer(&self) -> Instant {
