@@ -190,6 +190,11 @@ mod tests {
                 {
                     end.how = ANSWERED_THEN_RESET.into();
                 }
+                if let Op::State(state) = op
+                    && state.ordinal == 2
+                {
+                    state.attempts[1].outcome = "reset".into();
+                }
             });
         let history = history.history();
         let facts = Facts::of(&history);

@@ -14,7 +14,7 @@ use super::mutant::Mutant;
 use super::schedule::SimSchedule;
 use super::world::World;
 use super::{client, host};
-use crate::checker::{Finding, SIM_CHECKERS, check_with};
+use crate::checker::{Finding, check_simulation};
 use crate::history::op::{AttemptSeen, Op, Phase, PhaseBegin, RunStart, Section, State};
 use crate::history::{History, sha256_hex};
 
@@ -187,7 +187,7 @@ impl Ran {
     /// What every checker of the simulation says, in the order of the report.
     #[must_use]
     pub fn findings(self) -> Vec<Finding> {
-        check_with(SIM_CHECKERS, &History::unchained(self.ops))
+        check_simulation(&History::unchained(self.ops))
     }
 
     /// The first invariant that is broken.

@@ -1,0 +1,110 @@
+//! What is settled agrees with what the wire said of that very attempt.
+//!
+//! `delivered` needs a whole 2xx that was written before the settle; and a whole 2xx that came back in
+//! time must not be settled as anything else.
+
+use super::{Checker, Examination, Kind, Verdict};
+use crate::history::facts::{At, Facts, ReceiptFacts};
+use crate::history::op::ANSWERED;
+use crate::history::transition::{Step, Transition};
+use crate::profile::Settings;
+
+/// The register's entry.
+pub const CHECKER: Checker = Checker {
+    name: "settles_agree",
+    invariant: "an attempt is settled as delivered if, and only if, a receiver took it in time",
+    kind: Kind::Safety,
+    check,
+};
+
+fn check(facts: &Facts<'_>) -> Verdict {
+    let mut examination = Examination::default();
+    for (id, row) in &facts.rows {
+        let Some(settings) = facts.settings_of(row) else {
+            continue;
+        };
+        let settles = row.steps.iter().filter(|(step, _)| *step == Step::Settle);
+        for (_, settle) in settles {
+            examination.saw_one();
+            let receipt = facts.receipt(row, settle.op.attempt);
+            if let Some(what) = disagreement(*settle, receipt, settings) {
+                let seqs = [settle.seq]
+                    .into_iter()
+                    .chain(receipt.map(|receipt| receipt.begin.seq));
+                let attempt = settle.op.attempt;
+                examination.broken(format!("event {id}, attempt {attempt} {what}"), seqs);
+            }
+        }
+    }
+    examination.verdict("the store told no settle", "every one agrees".into())
+}
+
+fn disagreement(
+    settle: At<'_, Transition>,
+    receipt: Option<&ReceiptFacts<'_>>,
+    settings: &Settings,
+) -> Option<String> {
+    let taken = receipt.filter(|receipt| receipt.is_success());
+    if settle.op.after.status == "delivered" {
+        let before =
+            taken.is_some_and(|receipt| receipt.end.is_some_and(|end| end.seq < settle.seq));
+        return (!before).then(|| "is settled as delivered, and no receiver had taken it".into());
+    }
+    let receipt = taken?;
+    let end = receipt.end?;
+    // Nine tenths: the deadline began before the request arrived, and the answer had a way to go.
+    let in_time = end.t - receipt.begin.t < settings.http_timeout_ms * 900;
+    (end.op.how == ANSWERED && in_time).then(|| {
+        let outcome = settle.op.outcome.as_deref().unwrap_or("a failure");
+        format!("was taken in time and is settled as {outcome}")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checker::story::Story;
+    use crate::history::op::{ANSWERED_THEN_RESET, Op, RecvEnd};
+
+    #[test]
+    fn delivered_before_any_receiver_took_it_is_a_violation() {
+        let late = Story::default().edit(|t, op| {
+            if matches!(
+                op,
+                Op::RecvEnd(RecvEnd {
+                    status: Some(200),
+                    ..
+                })
+            ) {
+                *t = Story::END - 1;
+            }
+        });
+        assert!(check(&Facts::of(&late.history())).is_invalid());
+    }
+
+    #[test]
+    fn a_500_that_is_settled_as_delivered_is_a_violation() {
+        let story = Story::default().edit(|_, op| {
+            if let Op::RecvEnd(end) = op {
+                end.status = Some(500);
+            }
+        });
+        assert!(check(&Facts::of(&story.history())).is_invalid());
+    }
+
+    #[test]
+    fn a_2xx_in_time_that_is_settled_as_a_failure_is_a_violation_unless_it_was_lost() {
+        let taken = |how: &'static str| {
+            let story = Story::default().edit(move |_, op| {
+                if let Op::RecvEnd(end) = op
+                    && end.status == Some(500)
+                {
+                    (end.status, end.how) = (Some(200), how.into());
+                }
+            });
+            check(&Facts::of(&story.history()))
+        };
+        assert!(taken(ANSWERED).is_invalid());
+        assert!(taken(ANSWERED_THEN_RESET).is_valid());
+    }
+}

@@ -1,0 +1,212 @@
+//! An honest story of one event as the store tells it, for the checkers' tests, to be made dishonest.
+//!
+//! Attempt 1 fails, attempt 2 loses its worker to a kill and its lease to a reclaim, attempt 3 is
+//! taken. The database's clock is the history's plus a million seconds.
+
+use std::collections::BTreeMap;
+
+use crate::history::History;
+use crate::history::op::*;
+use crate::history::transition::{Census, Counts, Step, Transition};
+use crate::profile::Settings;
+use crate::seed::Seed;
+
+/// The database's clock when the history begins, in microseconds.
+const ZERO_US: i64 = 1_000_000_000_000;
+const MS: u64 = 1_000;
+
+/// The ops of a history, to be edited.
+pub(crate) struct Story {
+    ops: Vec<(u64, Op)>,
+    counts: Counts,
+}
+
+impl Default for Story {
+    fn default() -> Story {
+        let mut story = Story {
+            ops: Vec::new(),
+            counts: Counts {
+                status: "pending".into(),
+                ..Counts::default()
+            },
+        };
+        story.begin();
+        story.step(10 * MS, Step::Accept, 0, Some(0));
+        story.claim(20 * MS, 1);
+        story.request(22 * MS, 1, 500);
+        story.counts.failure_count = 1;
+        story.step(30 * MS, Step::Settle, 1, Some(110 * MS));
+        story.claim(150 * MS, 2);
+        story.request(151 * MS, 2, 200);
+        story.kill(152 * MS);
+        story.counts.abandon_count = 1;
+        story.step(700 * MS, Step::Reclaim, 2, Some(0));
+        story.claim(701 * MS, 3);
+        story.request(702 * MS, 3, 200);
+        story.counts.abandon_count = 0;
+        story.counts.status = "delivered".into();
+        story.step(710 * MS, Step::Settle, 3, None);
+        story.end();
+        story
+    }
+}
+
+impl Story {
+    /// When the run is over, in microseconds.
+    pub(crate) const END: u64 = 60_000_000;
+
+    pub(crate) fn history(mut self) -> History {
+        self.ops.sort_by_key(|(t, _)| *t);
+        History::from_ops(self.ops)
+    }
+
+    pub(crate) fn edit(mut self, edit: impl Fn(&mut u64, &mut Op)) -> Story {
+        for (t, op) in &mut self.ops {
+            edit(t, op);
+        }
+        self
+    }
+
+    /// Edits every transition of a kind; of settles, the failed one alone.
+    pub(crate) fn edit_steps(self, kind: Step, edit: impl Fn(&mut Transition)) -> Story {
+        self.edit(|_, op| {
+            let of_kind = Step::of(op).is_some_and(|(step, at)| {
+                step == kind && (step != Step::Settle || at.after.status == "pending")
+            });
+            if let Op::Claim(at) | Op::Settle(at) | Op::Reclaim(at) = op
+                && of_kind
+            {
+                edit(at);
+            }
+        })
+    }
+
+    pub(crate) fn without(mut self, drop: impl Fn(&Op) -> bool) -> Story {
+        self.ops.retain(|(_, op)| !drop(op));
+        self
+    }
+
+    /// One more claim, after the end of the event.
+    pub(crate) fn then_claim(mut self, attempt: u32) -> Story {
+        self.claim(800 * MS, attempt);
+        self
+    }
+
+    fn begin(&mut self) {
+        let start = RunStart {
+            seed: Seed::new(1),
+            profile: "test".into(),
+            schedule_sha256: String::new(),
+            sections: BTreeMap::from([(Section::Main, Settings::scaled())]),
+            kills_required: 0,
+            failures_planned: false,
+            hangs_planned: false,
+        };
+        self.ops.push((0, Op::RunStart(start)));
+        let invoke = Invoke {
+            op: 1,
+            ordinal: 0,
+            section: Section::Main,
+            key: None,
+            sha256: "aa".into(),
+            bytes: 2,
+            target: "http://r/webhook/0".into(),
+            via: "w0".into(),
+        };
+        self.ops.push((9 * MS, Op::IngestInvoke(invoke)));
+        let ok = Acknowledged {
+            op: 1,
+            ordinal: 0,
+            id: "e".into(),
+        };
+        self.ops.push((11 * MS, Op::IngestOk(ok)));
+    }
+
+    fn end(&mut self) {
+        let phase = |phase| {
+            Op::Phase(PhaseBegin {
+                phase,
+                bound_us: None,
+            })
+        };
+        self.ops.push((Story::END, phase(Phase::FinalReads)));
+        let census = Census {
+            rows: 1,
+            delivered: 1,
+            ..Census::default()
+        };
+        self.ops.push((Story::END, Op::Census(census)));
+        let state = State {
+            http: 200,
+            status: Some("delivered".into()),
+            attempt_count: Some(3),
+            ..State::unread(0, "e")
+        };
+        self.ops.push((Story::END, Op::State(state)));
+    }
+
+    fn claim(&mut self, t: u64, attempt: u32) {
+        self.counts.attempt_count = attempt;
+        self.step(t, Step::Claim, attempt, None);
+    }
+
+    fn step(&mut self, t: u64, step: Step, attempt: u32, due_in: Option<u64>) {
+        let us = |t: u64| ZERO_US + i64::try_from(t).expect("a short story");
+        let token = Some(format!("t{attempt}"));
+        let ends = step.ends_a_lease();
+        let lease_us = Settings::scaled().lease_ms * 1_000;
+        let lasts = ends || step == Step::Claim;
+        let transition = Transition {
+            id: "e".into(),
+            target: (step == Step::Accept).then(|| "http://r/webhook/0".into()),
+            attempt,
+            token: token.clone().filter(|_| lasts),
+            held: token.filter(|_| ends),
+            holder: lasts.then(|| "h0".into()),
+            outcome: (step == Step::Settle).then(|| "rejected".into()),
+            now_us: us(t),
+            lease_until_us: lasts.then(|| us(t + lease_us)),
+            due_us: due_in.map(|due_in| us(t + due_in)),
+            after: self.counts.clone(),
+        };
+        self.ops.push((t, step.op(transition)));
+    }
+
+    fn request(&mut self, t: u64, attempt: u32, status: u16) {
+        let req = format!("q{attempt}");
+        let begin = RecvBegin {
+            req: req.clone(),
+            ordinal: Some(0),
+            id: Some("e".into()),
+            attempt: Some(attempt),
+            target: "http://r/webhook/0".into(),
+            sha256: "aa".into(),
+            sig: SIG_VALID.into(),
+            scripted: Some(Scripted {
+                what: "answer".into(),
+                after_ms: 0,
+                retry_after_s: None,
+            }),
+        };
+        self.ops.push((t, Op::RecvBegin(begin)));
+        let end = RecvEnd {
+            req,
+            ordinal: Some(0),
+            status: Some(status),
+            how: ANSWERED.into(),
+        };
+        self.ops.push((t + 1, Op::RecvEnd(end)));
+    }
+
+    fn kill(&mut self, t: u64) {
+        let start = FaultStart {
+            fault: 1,
+            f: "worker.kill".into(),
+            target: "w0/h0".into(),
+            why: "as a test".into(),
+            open: Vec::new(),
+        };
+        self.ops.push((t, Op::FaultStart(start)));
+        self.ops.push((t + MS, Op::FaultEnd(FaultEnd { fault: 1 })));
+    }
+}

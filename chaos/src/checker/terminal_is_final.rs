@@ -1,0 +1,97 @@
+//! What has ended stays ended: no transition after the end until a replay, no request after a settle.
+//!
+//! A request after the end of its event is legal where its claim lost its lease in between: a worker
+//! that stood still, or was taken for gone, may send late what it held.
+
+use super::{Checker, Examination, Kind, Verdict};
+use crate::history::facts::{Facts, RowFacts};
+use crate::history::transition::Step;
+
+/// The register's entry.
+pub const CHECKER: Checker = Checker {
+    name: "terminal_is_final",
+    invariant: "nothing happens to an event that has ended, and nothing is sent once it is settled",
+    kind: Kind::Safety,
+    check,
+};
+
+fn check(facts: &Facts<'_>) -> Verdict {
+    let mut examination = Examination::default();
+    let mut late = 0_u64;
+    for (id, row) in &facts.rows {
+        for ((_, before), (step, after)) in row.pairs() {
+            examination.saw_one();
+            if before.op.after.is_final() && *step != Step::Replay {
+                let status = &before.op.after.status;
+                let what = format!("event {id} was {status}, and then there was a {step:?}");
+                examination.broken(what, [before.seq, after.seq]);
+            }
+        }
+        for (seqs, what) in sent_after_the_settle(facts, row) {
+            examination.broken(format!("event {id}: {what}"), seqs);
+        }
+        late += sent_after_the_end(facts, row);
+    }
+    let note =
+        format!("{late} requests came after the end, each from a claim that had lost its lease");
+    examination.verdict("the store told no two transitions of one event", note)
+}
+
+fn sent_after_the_settle(facts: &Facts<'_>, row: &RowFacts<'_>) -> Vec<([u64; 2], String)> {
+    let mut found = Vec::new();
+    for (step, settle) in &row.steps {
+        let receipt = facts.receipt(row, settle.op.attempt);
+        let receipt = receipt.filter(|_| *step == Step::Settle);
+        if let Some(receipt) = receipt.filter(|receipt| receipt.begin.seq > settle.seq) {
+            let what = format!(
+                "attempt {} was settled before it was received",
+                settle.op.attempt
+            );
+            found.push(([settle.seq, receipt.begin.seq], what));
+        }
+    }
+    found
+}
+
+fn sent_after_the_end(facts: &Facts<'_>, row: &RowFacts<'_>) -> u64 {
+    let last = row.last().filter(|(_, at)| at.op.after.is_final());
+    let event = row.ordinal.and_then(|ordinal| facts.events.get(&ordinal));
+    let (Some((_, end)), Some(event)) = (last, event) else {
+        return 0;
+    };
+    let late = event.receipts.iter().filter(|r| r.begin.seq > end.seq);
+    late.count() as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checker::story::Story;
+    use crate::history::op::Op;
+
+    #[test]
+    fn a_claim_after_the_end_is_a_violation() {
+        let story = Story::default().then_claim(4);
+        assert!(check(&Facts::of(&story.history())).is_invalid());
+    }
+
+    #[test]
+    fn a_request_after_its_own_settle_is_a_violation() {
+        let story = Story::default().edit(|t, op| {
+            if matches!(op, Op::RecvBegin(begin) if begin.attempt == Some(3)) {
+                *t = Story::END - 1;
+            }
+        });
+        assert!(check(&Facts::of(&story.history())).is_invalid());
+    }
+
+    #[test]
+    fn a_late_request_of_a_claim_that_lost_its_lease_is_none() {
+        let story = Story::default().edit(|t, op| {
+            if matches!(op, Op::RecvBegin(begin) if begin.attempt == Some(2)) {
+                *t = Story::END - 1;
+            }
+        });
+        assert!(check(&Facts::of(&story.history())).is_valid());
+    }
+}
