@@ -10,6 +10,7 @@ mod client;
 pub mod fault;
 pub mod goals;
 mod host;
+pub mod hunt;
 pub mod model;
 pub mod mutant;
 pub mod print;

@@ -11,7 +11,7 @@ use super::args::milliseconds;
 use super::{EXIT_ENVIRONMENT, EXIT_USAGE};
 use crate::seed::Seed;
 use crate::sim::soak::{AGAIN_ONE_IN, Failure, Soak};
-use crate::sim::{Ran, SimSchedule, Simulator, Size, print};
+use crate::sim::{Ran, SimSchedule, Simulator, Size, hunt, print};
 
 /// Seeds of a run when nothing is said.
 const SEEDS_DEFAULT: u64 = 1_000;
@@ -43,6 +43,9 @@ pub struct SimArgs {
     /// Workers a seed.
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=WORKERS_MAX))]
     pub workers: u32,
+    /// The table of all mutants, each over so many seeds, in Markdown.
+    #[arg(long, value_name = "N", conflicts_with_all = ["seeds", "duration", "seed"])]
+    pub mutants: Option<u64>,
     /// The result as one line of JSON on stdout.
     #[arg(long)]
     pub json: bool,
@@ -67,6 +70,10 @@ pub fn sim(args: &SimArgs) -> u8 {
     };
     if let Some(seed) = args.seed {
         return show(&Arc::new(SimSchedule::generate(seed, size)));
+    }
+    if let Some(seeds) = args.mutants {
+        say(hunt::table(args.from.unwrap_or(Seed::new(1)), seeds).trim_end());
+        return 0;
     }
     let first = args.from.unwrap_or_else(Seed::fresh);
     let began = now();

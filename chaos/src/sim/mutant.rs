@@ -10,6 +10,15 @@ use dispatcher::transport::Request;
 
 use super::model::Model;
 
+mod claiming;
+mod ingest;
+mod register;
+mod settling;
+mod sweeping;
+mod wire;
+
+pub use register::{MUTANTS, Specimen};
+
 /// One mistake.
 #[expect(unused_variables, reason = "a hook that does nothing uses nothing")]
 pub trait Mutant: Sync {
@@ -44,7 +53,7 @@ pub trait Mutant: Sync {
     fn claimed(&self, model: &mut Model, worker_us: i64, claimed: &mut Claimed) {}
 
     /// Before a settle; what it takes out of the batch is answered as if it were written.
-    fn before_settle(&self, model: &mut Model, batch: &mut Vec<Settlement>) {}
+    fn before_settle(&self, model: &mut Model, now_us: i64, batch: &mut Vec<Settlement>) {}
 
     /// After a settle of the whole batch.
     fn settled(&self, model: &mut Model, now_us: i64, batch: &[Settlement]) {}
@@ -57,13 +66,13 @@ pub trait Mutant: Sync {
         model.absent_holders()
     }
 
-    /// Before a reclaim; false when none is made.
-    fn before_reclaim(&self, model: &mut Model, now_us: i64, reclaim: &mut Reclaim) -> bool {
+    /// Before a reclaim, with the time that it goes by; false when none is made.
+    fn before_reclaim(&self, model: &mut Model, now_us: &mut i64, reclaim: &Reclaim) -> bool {
         true
     }
 
     /// After a reclaim.
-    fn reclaimed(&self, model: &mut Model, reclaimed: &[Reclaimed]) {}
+    fn reclaimed(&self, model: &mut Model, reclaim: &Reclaim, reclaimed: &[Reclaimed]) {}
 
     /// Answers an attempt without sending it.
     fn instead_of_sending(&self, request: &Request) -> Option<Answer> {

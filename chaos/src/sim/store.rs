@@ -259,7 +259,7 @@ impl Store for SimStore {
                 return core.model.settle(now_us, &settlements);
             };
             let mut batch = settlements.clone();
-            mutant.before_settle(&mut core.model, &mut batch);
+            mutant.before_settle(&mut core.model, now_us, &mut batch);
             let mut answers = core.model.settle(now_us, &batch);
             mutant.settled(&mut core.model, now_us, &settlements);
             // What a mutant held back is answered as if it had been written.
@@ -296,12 +296,12 @@ impl Store for SimStore {
             let Some(mutant) = mutant else {
                 return core.model.reclaim(now_us, &reclaim);
             };
-            let mut reclaim = reclaim;
-            if !mutant.before_reclaim(&mut core.model, now_us, &mut reclaim) {
+            let mut now_us = now_us;
+            if !mutant.before_reclaim(&mut core.model, &mut now_us, &reclaim) {
                 return Vec::new();
             }
             let reclaimed = core.model.reclaim(now_us, &reclaim);
-            mutant.reclaimed(&mut core.model, &reclaimed);
+            mutant.reclaimed(&mut core.model, &reclaim, &reclaimed);
             reclaimed
         })
         .await

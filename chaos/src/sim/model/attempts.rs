@@ -22,6 +22,14 @@ impl Model {
         settlements.iter().map(|s| answers[&s.key.id]).collect()
     }
 
+    /// A settle that looks at no token: what a store without fencing would do.
+    pub fn settle_unfenced(&mut self, now_us: i64, settlement: &Settlement) {
+        let held = self.rows.get(&settlement.key.id).map(|row| row.lease);
+        if let Some(held) = held {
+            self.write(now_us, settlement, held);
+        }
+    }
+
     fn settle_one(&mut self, now_us: i64, settlement: &Settlement) -> Settled {
         let key = settlement.key;
         let Some(held) = self.held(key.id, key.token) else {
@@ -37,7 +45,7 @@ impl Model {
                 Settled::LeaseLost
             };
         };
-        self.write(now_us, settlement, held);
+        self.write(now_us, settlement, Some(held));
         Settled::Now
     }
 
@@ -49,9 +57,9 @@ impl Model {
             .any(|(_, attempt)| attempt.token == key.token && attempt.view.outcome != "abandoned")
     }
 
-    fn write(&mut self, now_us: i64, settlement: &Settlement, held: Lease) {
+    fn write(&mut self, now_us: i64, settlement: &Settlement, held: Option<Lease>) {
         let key = settlement.key;
-        let row = self.rows.get_mut(&key.id).expect("a row with a lease");
+        let row = self.rows.get_mut(&key.id).expect("a row that is settled");
         let (status, reason, due) = match settlement.disposition {
             Disposition::Delivered => ("delivered", None, None),
             Disposition::RetryAfter(delay) => ("pending", None, Some(now_us + micros(delay))),
@@ -84,7 +92,7 @@ impl Model {
             id: key.id,
             attempt: key.number,
             shown: Some(token),
-            held: Some(held),
+            held,
             outcome: Some(outcome.into()),
         });
     }

@@ -22,6 +22,12 @@ impl Model {
         self.registered.difference(&self.locks).copied().collect()
     }
 
+    /// Every holder that registered and was not forgotten.
+    #[must_use]
+    pub fn registered(&self) -> Vec<Holder> {
+        self.registered.iter().copied().collect()
+    }
+
     /// Forgets a holder.
     pub fn forget(&mut self, holder: Holder) {
         self.registered.remove(&holder);

@@ -57,7 +57,7 @@ fn settings(knobs: &mut Stream) -> Settings {
         lease_ms: http_timeout_ms * 3 / 2 + knobs.random_range(0..=1_500),
         poll_ms: knobs.random_range(100..=600),
         max_attempts: knobs.random_range(3..=8),
-        max_abandoned: knobs.random_range(3..=8),
+        max_abandoned: knobs.random_range(2..=5),
         max_in_flight: *[4, 16, 64].choose(knobs).expect("there are three"),
     }
 }
