@@ -81,14 +81,12 @@ ended as (
         next_retry_at = case when not x.is_dead then x.due_at end,
         lease_token = null, lease_until = null, claimed_at = null, holder = null
     from ended x where e.id = x.id
-    returning e.id, e.next_retry_at
+    returning x.*, e.next_retry_at
 ), logged as (
     insert into delivery_attempts (event_id, number, token, started_at, outcome, error, next_retry_at)
-    select x.id, x.number, x.token, x.claimed_at, 'abandoned', $4, r.next_retry_at
-    from ended x join reclaimed r on r.id = x.id
+    select id, number, token, claimed_at, 'abandoned', $4, next_retry_at from reclaimed
 )
-select x.id, x.token, x.number, x.holder, x.abandoned, x.is_dead
-from ended x join reclaimed r on r.id = x.id";
+select id, token, number, holder, abandoned, is_dead from reclaimed";
 
 pub(super) async fn reclaim(
     connection: &mut PgConnection,
@@ -103,7 +101,10 @@ pub(super) async fn reclaim(
         ),
         Cause::Gone(holder) => (HELD_BY_THE_GONE, Some(holder.0), "its worker is gone"),
     };
+    // Planned anew each time: it is a rare statement, and a plan kept from when the table was small could read all of a large
+    // one for every lease.
     let rows = sqlx::query(sqlx::AssertSqlSafe(format!("{candidates}{END}")))
+        .persistent(false)
         .bind(delays)
         .bind(&reclaim.jitters)
         .bind(holder)

@@ -5,18 +5,19 @@ use sqlx::PgConnection;
 use super::claim::micros;
 use crate::event::Release;
 
+// Columns sorted by id, and no join, as in the settle. A token belongs to one claim of one event, so any of them will do: an
+// event may be here twice, by a claim that was released before, with the reply lost, and by its next.
 const RELEASE: &str = "
-with input as materialized (
-    select * from unnest($1::uuid[], $2::uuid[], $3::bigint[]) as t (id, token, delay_us)
-), held as materialized (
-    select e.id from webhook_events e join input i on i.id = e.id and i.token = e.lease_token
-    order by e.id for update of e
+with held as materialized (
+    select id from webhook_events
+    where id = any ($1::uuid[]) and lease_token = any ($2::uuid[])
+    order by id for update
 )
 update webhook_events e
-set attempt_count = e.attempt_count - 1, next_retry_at = now() + i.delay_us * interval '1 microsecond',
+set attempt_count = e.attempt_count - 1,
+    next_retry_at = now() + ($3::bigint[])[width_bucket(e.id, $1)] * interval '1 microsecond',
     lease_token = null, lease_until = null, claimed_at = null, holder = null
-from input i join held h on h.id = i.id
-where e.id = i.id";
+where e.id = any (array(select id from held))";
 
 pub(super) async fn release(
     connection: &mut PgConnection,
