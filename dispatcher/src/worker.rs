@@ -7,6 +7,7 @@
 mod database;
 mod hosts;
 mod look;
+mod react;
 mod settling;
 mod sweeper;
 mod work;
@@ -22,17 +23,17 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use self::database::Database;
-use self::hosts::{Hosts, Verdict};
+use self::hosts::Hosts;
 use self::look::Look;
 use self::settling::Settling;
 use self::sweeper::Sweeper;
-use self::work::{Attempted, Done, Held, Work};
-use crate::backoff::{jitter, note_cut};
+use self::work::{Held, Work};
+use crate::backoff::jitter;
 use crate::config::WorkerConfig;
-use crate::event::{Holder, Release, Settlement};
+use crate::event::{Holder, Release};
 use crate::metrics::Metrics;
 use crate::signature::Signer;
-use crate::store::{Cause, Claimed, RECLAIM_BATCH_MAX, Reclaim, Reclaimed, Store, StoreError};
+use crate::store::{Cause, RECLAIM_BATCH_MAX, Reclaim, Store};
 use crate::transport::Transport;
 
 /// What a worker is made of.
@@ -237,80 +238,6 @@ impl<S: Store, T: Transport, R: Rng + Send> Worker<S, T, R> {
         }
     }
 
-    fn on_done(&mut self, done: Done) {
-        match done {
-            Done::Attempted(attempted) => self.on_attempted(attempted),
-            Done::Claimed {
-                asked,
-                sent_at,
-                claimed,
-            } => self.on_claimed(asked, sent_at, claimed),
-            Done::NotClaimed => self.look.claimed_nothing(),
-            Done::NextDue(next) => {
-                let next = self.observe(next);
-                self.look.next_due_is(next.flatten(), Instant::now());
-            }
-            Done::Settled(batch, Ok(settled)) => {
-                self.database.answered(Instant::now());
-                self.settling.ended(batch.len());
-                for (settlement, settled) in batch.iter().zip(settled) {
-                    self.parts.metrics.settled(settlement, settled);
-                    work::log_settled(settlement, settled);
-                    self.look.due_in(work::delay_of(settlement), Instant::now());
-                }
-            }
-            Done::Settled(batch, Err(error)) => {
-                self.settling.failed(batch, &error);
-                if !error.is_about_the_data() {
-                    self.observe::<()>(Err(error));
-                }
-            }
-            Done::Released(releases, result) => {
-                self.releasing = false;
-                if result.is_err() {
-                    self.releases.extend(&releases);
-                } else {
-                    let soonest = releases.iter().map(|release| release.delay).min();
-                    self.look.due_in(soonest, Instant::now());
-                }
-                self.observe(result);
-            }
-            Done::Absent(absent) => {
-                let absent = self.observe(absent);
-                self.sweeper.seen(absent, Instant::now());
-            }
-            Done::Reclaimed(cause, reclaimed) => self.on_reclaimed(cause, reclaimed),
-            Done::Forgotten(holder, result) => {
-                self.sweeper.forgotten(holder, result.is_ok());
-                self.observe(result);
-            }
-        }
-    }
-
-    fn on_claimed(&mut self, asked: usize, sent_at: Instant, claimed: Result<Claimed, StoreError>) {
-        let Some(Claimed { now, claims }) = self.observe(claimed) else {
-            return self.look.claim_failed();
-        };
-        self.look.claimed(claims.len(), asked, now);
-        self.parts.metrics.claimed(claims.len());
-        let draining = self.stop.is_cancelled();
-        for claim in claims {
-            let held = Held::new(claim, now, sent_at, self.config.lease);
-            if draining {
-                self.releases.push(held.release(Duration::ZERO));
-                continue;
-            }
-            match self
-                .hosts
-                .admit(held.host(), held, Instant::now(), &mut self.parts.rng)
-            {
-                Verdict::Start(held) => self.start(held),
-                Verdict::Wait => {}
-                Verdict::Defer(held, delay) => self.defer(&held, delay),
-            }
-        }
-    }
-
     fn start(&mut self, held: Held) {
         let mut next = Some(held);
         while let Some(held) = next.take() {
@@ -335,40 +262,6 @@ impl<S: Store, T: Transport, R: Rng + Send> Worker<S, T, R> {
         self.releases.push(held.release(delay));
     }
 
-    fn on_attempted(&mut self, attempted: Attempted) {
-        let now = Instant::now();
-        self.attempting -= 1;
-        self.parts.metrics.in_flight(self.attempting);
-        self.hosts
-            .finished(&attempted.host, now, Some(attempted.started));
-        if let Some(next) = self.hosts.next(&attempted.host, now) {
-            self.start(next);
-        }
-        // A panic inside an attempt is ours, not the receiver's: its lease ends it, as if the worker had died of it.
-        let Some(mut answer) = attempted.answer else {
-            tracing::error!(event.id = %attempted.key.id, attempt = attempted.key.number, "an attempt panicked");
-            return;
-        };
-        self.parts
-            .metrics
-            .attempted(&answer.outcome, attempted.duration);
-        let policy = self.config.policy;
-        let decision = policy.decide(
-            attempted.failure_count,
-            &answer.outcome,
-            &mut self.parts.rng,
-        );
-        note_cut(&mut answer, &decision, policy.retry_after_cap);
-        let settlement = Settlement {
-            key: attempted.key,
-            answer,
-            disposition: decision.disposition,
-            started_at: attempted.started_at,
-            duration: attempted.duration,
-        };
-        self.settling.push(settlement, now);
-    }
-
     fn reclaim(&mut self, cause: Cause) -> Reclaim {
         let policy = self.config.policy;
         let rng = &mut self.parts.rng;
@@ -378,32 +271,6 @@ impl<S: Store, T: Transport, R: Rng + Send> Worker<S, T, R> {
                 .map(|k| policy.abandoned_floor(k))
                 .collect(),
             jitters: (0..RECLAIM_BATCH_MAX).map(|_| jitter(rng)).collect(),
-        }
-    }
-
-    fn on_reclaimed(&mut self, cause: Cause, reclaimed: Result<Vec<Reclaimed>, StoreError>) {
-        let reclaimed = self.observe(reclaimed);
-        let ended = reclaimed.as_ref().map(Vec::len);
-        self.sweeper.reclaimed(cause, ended, Instant::now());
-        for lease in reclaimed.into_iter().flatten() {
-            work::log_reclaimed(&lease, cause);
-            self.parts.metrics.reclaimed(cause, &lease);
-            self.look.want();
-        }
-    }
-
-    /// Takes note of whether the database answered.
-    fn observe<V>(&mut self, result: Result<V, StoreError>) -> Option<V> {
-        let now = Instant::now();
-        match result {
-            Ok(value) => {
-                self.database.answered(now);
-                Some(value)
-            }
-            Err(error) => {
-                self.database.failed(&error, now);
-                None
-            }
         }
     }
 }
