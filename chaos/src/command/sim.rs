@@ -11,7 +11,7 @@ use super::args::milliseconds;
 use super::{EXIT_ENVIRONMENT, EXIT_USAGE};
 use crate::seed::Seed;
 use crate::sim::soak::{AGAIN_ONE_IN, Failure, Soak};
-use crate::sim::{Ran, SimSchedule, Simulator, Size, hunt, print};
+use crate::sim::{Ran, SimSchedule, Simulator, Size, hunt, print, shrink};
 
 /// Seeds of a run when nothing is said.
 const SEEDS_DEFAULT: u64 = 1_000;
@@ -168,11 +168,18 @@ fn verdict(ran: Ran) -> u8 {
 }
 
 fn keep(args: &SimArgs, failure: &Failure) -> std::io::Result<PathBuf> {
-    std::fs::create_dir_all(&args.out)?;
-    let name = format!("{}-{}.json", failure.finding.checker, failure.seed);
-    let path = args.out.join(name);
-    std::fs::write(&path, failure.schedule.to_text())?;
-    eprintln!("kept: {}", path.display());
+    let name = format!("{}-{}", failure.finding.checker, failure.seed);
+    let dir = args.out.join(name);
+    std::fs::create_dir_all(&dir)?;
+    std::fs::write(dir.join("original.json"), failure.schedule.to_text())?;
+    let shrunk = shrink::shrink(&failure.schedule, &failure.finding.checker, None);
+    let (small, path) = (&shrunk.schedule, dir.join("schedule.json"));
+    std::fs::write(&path, small.to_text())?;
+    let (probes, events, faults) = (shrunk.probes, small.events.len(), small.faults.len());
+    eprintln!(
+        "shrunk in {probes} runs to {events} events and {faults} faults; replay: chaos replay {}",
+        path.display()
+    );
     Ok(path)
 }
 

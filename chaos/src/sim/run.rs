@@ -7,9 +7,10 @@ use std::time::Duration;
 use dispatcher::metrics::Metrics;
 use dispatcher::store::EventView;
 use tokio::runtime::{Builder, Runtime};
+use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use super::fault::When;
+use super::fault::{Point, When};
 use super::mutant::Mutant;
 use super::schedule::SimSchedule;
 use super::world::World;
@@ -22,6 +23,17 @@ use crate::history::{History, sha256_hex};
 const LOOK: Duration = Duration::from_millis(50);
 /// The rows are counted this often, in virtual time.
 const CENSUS: Duration = Duration::from_millis(1_000);
+
+/// One pass of a point by a worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Passed {
+    /// The point.
+    pub point: Point,
+    /// Which pass of it, from 1, over all workers.
+    pub nth: u32,
+    /// True when a fault struck then.
+    pub struck: bool,
+}
 
 /// What makes runs: keeps what is worth keeping from one to the next.
 pub struct Simulator {
@@ -52,13 +64,24 @@ impl Simulator {
 
     /// Runs the schedule to its end. Must not be called inside of another runtime.
     pub fn run(&self, plan: &Arc<SimSchedule>, mutant: Option<&'static dyn Mutant>) -> Ran {
-        let runtime = paused_runtime();
-        let ops = runtime.block_on(async {
+        paused_runtime().block_on(async {
             let world = World::new(plan, mutant, &self.metrics);
             flow(&world).await;
-            world.take_ops()
-        });
-        Ran { ops }
+            let ops = world.take_ops();
+            Ran { ops }
+        })
+    }
+
+    /// The same, with every pass of a point in the storm. Must not be called inside of another runtime.
+    pub fn trace(&self, plan: &Arc<SimSchedule>) -> (Ran, Vec<Passed>) {
+        paused_runtime().block_on(async {
+            let world = World::new(plan, None, &self.metrics);
+            world.core().trace = Some(Vec::new());
+            flow(&world).await;
+            let ops = world.take_ops();
+            let trace = world.core().trace.take();
+            (Ran { ops }, trace.unwrap_or_default())
+        })
     }
 }
 
@@ -78,8 +101,9 @@ async fn flow(world: &Arc<World>) {
     for index in 0..plan.workers as usize {
         tokio::spawn(host::live(Arc::clone(world), index));
     }
+    let mut clients = JoinSet::new();
     for index in 0..plan.events.len() {
-        tokio::spawn(client::post(Arc::clone(world), index));
+        clients.spawn(client::post(Arc::clone(world), index));
     }
     for (index, planned) in plan.faults.iter().enumerate() {
         if let When::At { ms, worker } = planned.on {
@@ -92,19 +116,19 @@ async fn flow(world: &Arc<World>) {
     world.record(phase(Phase::Heal, None));
     world.tell_skipped();
     world.heal.cancel();
-    drain(world, &plan).await;
+    drain(world, &plan, clients).await;
     world.record(phase(Phase::FinalReads, None));
     final_reads(world);
     world.record(phase(Phase::End, None));
 }
 
-async fn drain(world: &Arc<World>, plan: &SimSchedule) {
+async fn drain(world: &Arc<World>, plan: &SimSchedule, clients: JoinSet<()>) {
     let bound = Duration::from_millis(plan.drain_ms());
     let bound_us = u64::try_from(bound.as_micros()).unwrap_or(u64::MAX);
     world.record(phase(Phase::Drain, Some(bound_us)));
     let settled = async {
-        // Clients may still be posting, and a handler may outlive its client.
-        sleep(DRAIN_MIN).await;
+        // A post that is under way may still become an event.
+        clients.join_all().await;
         while !world.core().model.is_settled() {
             sleep(LOOK).await;
         }
@@ -112,9 +136,6 @@ async fn drain(world: &Arc<World>, plan: &SimSchedule) {
     // What is left then is the liveness checker's to judge.
     let _ = timeout(bound, settled).await;
 }
-
-/// Posts that began in the storm have ended after this much of the drain.
-const DRAIN_MIN: Duration = Duration::from_millis(2_000);
 
 async fn count(world: Arc<World>) {
     loop {

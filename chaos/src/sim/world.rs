@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use super::fault::Fault;
 use super::model::Model;
 use super::mutant::Mutant;
+use super::run::Passed;
 use super::schedule::SimSchedule;
 use crate::history::op::{FaultSkip, Op};
 use crate::seed::Stream;
@@ -66,6 +67,8 @@ pub(super) struct Core {
     /// Requests open at receivers: name, worker and its life.
     pub(super) open: Vec<(String, usize, u32)>,
     pub(super) draws: Stream,
+    /// Every pass of a point, where that is asked for.
+    pub(super) trace: Option<Vec<Passed>>,
     ops: Vec<(u64, Op)>,
     acknowledged: BTreeMap<u64, String>,
     requests: u64,
@@ -91,6 +94,7 @@ impl World {
             refusing: vec![0; plan.receivers as usize],
             open: Vec::new(),
             draws: plan.seed.stream("sim/world"),
+            trace: None,
             ops: Vec::with_capacity(1_024),
             acknowledged: BTreeMap::new(),
             requests: 0,

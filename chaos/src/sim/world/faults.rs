@@ -8,6 +8,7 @@ use tokio::time::sleep;
 use super::{Core, World, skip};
 use crate::history::op::{FaultEffect, FaultEnd, FaultStart, Op};
 use crate::sim::fault::{Fault, PlannedFault, Point, When};
+use crate::sim::run::Passed;
 use crate::sim::schedule::SimSchedule;
 
 /// A fault of the plan, waiting for its moment.
@@ -58,6 +59,7 @@ impl World {
             if self.heal.is_cancelled() {
                 return effect;
             }
+            core.note_pass(at);
             for (index, armed) in core.faults.iter_mut().enumerate() {
                 let When::Pass { point, nth } = armed.planned.on else {
                     continue;
@@ -70,6 +72,14 @@ impl World {
                     struck.push(index);
                 }
             }
+        }
+        if let Some(passed) = self
+            .core()
+            .trace
+            .as_mut()
+            .and_then(|trace| trace.last_mut())
+        {
+            passed.struck = !struck.is_empty();
         }
         for index in struck {
             self.strike(index, host, &format!("{at}"), &mut effect);
@@ -146,6 +156,17 @@ impl World {
 }
 
 impl Core {
+    fn note_pass(&mut self, point: Point) {
+        if let Some(trace) = &mut self.trace {
+            let before = trace.iter().filter(|passed| passed.point == point).count();
+            trace.push(Passed {
+                point,
+                nth: u32::try_from(before).unwrap_or(u32::MAX) + 1,
+                struck: false,
+            });
+        }
+    }
+
     fn cannot_strike(&self, fault: &Fault, host: usize) -> Option<&'static str> {
         let host = &self.hosts[host];
         let at_a_worker =
