@@ -198,6 +198,13 @@ fn announce_if_slow(package: &str) -> mpsc::Sender<()> {
     done
 }
 
+/// A program as a report names it: below the working directory without the way there.
+pub(crate) fn named(program: &Path) -> String {
+    let here = std::env::current_dir().unwrap_or_default();
+    let below = program.strip_prefix(here).unwrap_or(program);
+    below.display().to_string()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

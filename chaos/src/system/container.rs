@@ -27,6 +27,7 @@ use super::engine::{self, Engine, told};
 use super::last_will::LastWill;
 use super::worker::{DEATH_SECONDS_MAX, Started};
 use super::{Exit, System, SystemError, WorkerSpec, image};
+use crate::binary::named;
 
 /// An exit code above this is this plus the signal that ended the process.
 const SIGNAL_CODES_FROM: i64 = 128;
@@ -253,7 +254,7 @@ impl System for ContainerSystem {
         let image = format!("{}:{}", self.image.name(), self.image.tag());
         format!(
             "container: {image} around {}, host network",
-            self.program.display()
+            named(&self.program)
         )
     }
 }

@@ -19,6 +19,7 @@ use tokio::time::sleep;
 use super::last_will::{KILL_GROUP, LastWill};
 use super::worker::{DEATH_SECONDS_MAX, Started};
 use super::{Exit, System, SystemError, WorkerSpec};
+use crate::binary::named;
 
 /// What a worker inherits: enough to start a program, nothing that configures it.
 const INHERITED: [&str; 3] = ["PATH", "HOME", "TMPDIR"];
@@ -210,7 +211,7 @@ impl System for ProcessSystem {
     }
 
     fn describe(&self) -> String {
-        format!("process: {}", self.program.display())
+        format!("process: {}", named(&self.program))
     }
 }
 
