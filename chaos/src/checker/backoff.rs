@@ -2,14 +2,15 @@
 //!
 //! Lower bound: always, except where a fault may have kept the failure from being settled and the view
 //! does not list it as settled; then the next attempt is due at once. A clock that a fault moves excuses
-//! it, too, since the gap is one of the database's clock. Upper bound: only outside fault windows, with a
-//! slack for the queue. A request that comes after one of a later attempt is a paused worker's; it ends
+//! it, too, since the gap is one of the database's clock. Upper bound: only outside fault windows and where
+//! the event was not handed back because of its host, with a slack for the queue. A request that comes after one of a later attempt is a paused worker's; it ends
 //! no gap (`attempts` judges it).
 //! A gap is measured from begin to begin, because the receiver's stamp of an end may be late.
 
 use super::{Checker, Examination, Kind, Verdict};
 use crate::history::facts::{EventFacts, Facts, FaultFacts, ReceiptFacts};
 use crate::history::op::ANSWERED;
+use crate::history::transition::Step;
 use crate::profile::Settings;
 
 /// The register's entry.
@@ -38,8 +39,11 @@ fn check(facts: &Facts<'_>) -> Verdict {
         let Some(settings) = facts.settings(event) else {
             continue;
         };
-        for gap in gaps(event, settings, facts.faults_of(event)) {
+        for mut gap in gaps(event, settings, facts.faults_of(event)) {
             excused += u64::from(gap.lower_us.is_none());
+            if was_released(facts, event, &gap) {
+                gap.upper_us = None;
+            }
             examination.saw_one();
             if let Some(bound) = gap.broken() {
                 let what = format!(
@@ -53,6 +57,17 @@ fn check(facts: &Facts<'_>) -> Verdict {
     }
     let note = format!("{excused} gaps excused by a kill that may have kept a failure unsettled");
     examination.verdict("no event was attempted twice", note)
+}
+
+/// True when the store tells that the event went back unsent in between: its host was at its cap, and
+/// it was kept away from it on purpose.
+fn was_released(facts: &Facts<'_>, event: &EventFacts<'_>, gap: &Gap) -> bool {
+    let row = event.id().and_then(|id| facts.rows.get(id));
+    let [from, to] = gap.seqs;
+    row.is_some_and(|row| {
+        let mut steps = row.steps.iter();
+        steps.any(|(step, at)| *step == Step::Release && (from..to).contains(&at.seq))
+    })
 }
 
 /// The time between two requests of one event, and what bounds it.

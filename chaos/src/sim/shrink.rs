@@ -163,7 +163,12 @@ impl Shrinker<'_> {
                 self.attempt(|schedule| change(&mut schedule.events[index]))
             };
             on(|event| event.repeated = false);
-            on(|event| event.key = None);
+            // Without its key, it would be a second event.
+            on(|event| {
+                if !event.repeated {
+                    event.key = None;
+                }
+            });
             on(|event| event.payload = "0".into());
             on(|event| event.at_ms /= 2);
             while on(|event| drop(event.script.pop())) {}
