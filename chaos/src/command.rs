@@ -6,14 +6,24 @@
 mod args;
 mod context;
 mod directory;
+mod list;
+mod replay;
 mod run;
 mod sim;
+mod soak;
+mod verify;
 
 pub use args::{Cli, Command, Driver, RunArgs};
+pub use list::list;
+pub use replay::{ReplayArgs, replay, replay_simulation};
 pub use run::{prove, run};
-pub use sim::{ReplayArgs, SimArgs, replay, sim};
+pub use sim::{SimArgs, sim};
+pub use soak::{SoakArgs, soak};
+pub use verify::{VerifyArgs, verify};
 
 /// Exit code when the harness or the machine failed: there is no verdict.
 pub const EXIT_ENVIRONMENT: u8 = 4;
+/// Exit code when what was repeated is not what it was: another plan, another verdict.
+pub const EXIT_OTHER: u8 = 5;
 /// Exit code of a command line that cannot be understood.
 pub const EXIT_USAGE: u8 = 64;

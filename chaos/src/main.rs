@@ -22,7 +22,12 @@ fn main() -> ExitCode {
     // The simulation has a runtime of its own for each run, whose time is not the machine's.
     match &cli.command {
         Some(Command::Sim(args)) => return ExitCode::from(command::sim(args)),
-        Some(Command::Replay(args)) => return ExitCode::from(command::replay(args)),
+        Some(Command::Replay(args)) => {
+            if let Some(code) = command::replay_simulation(args) {
+                return ExitCode::from(code);
+            }
+        }
+        Some(Command::Verify(args)) => return ExitCode::from(command::verify(args)),
         _ => {}
     }
     let runtime = match tokio::runtime::Builder::new_multi_thread()
@@ -43,7 +48,10 @@ async fn dispatch(cli: Cli) -> u8 {
         None => command::run(cli.run).await,
         Some(Command::Run(args)) => command::run(args).await,
         // Handled before there was a runtime.
-        Some(Command::Sim(_) | Command::Replay(_)) => command::EXIT_USAGE,
+        Some(Command::Sim(_) | Command::Verify(_)) => command::EXIT_USAGE,
+        Some(Command::Replay(args)) => command::replay(args).await,
+        Some(Command::Soak(args)) => command::soak(args).await,
+        Some(Command::List) => command::list().await,
         Some(Command::Up(args)) => match chaos::up::up(args).await {
             Ok(()) => 0,
             Err(error) => {

@@ -47,6 +47,9 @@ pub enum Fault {
     KillWorker(KillWorker),
 }
 
+/// Every kind of fault by name, with what it does.
+pub const FAULTS: &[(&str, &str)] = &[(kill_worker::NAME, kill_worker::WHAT)];
+
 impl PlannedFault {
     /// Draws every fault of a run, in order of time.
     #[must_use]

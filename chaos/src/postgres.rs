@@ -105,6 +105,12 @@ impl Postgres {
         Err(PostgresError::NoneAvailable(failed))
     }
 
+    /// The ways to a server that can be asked without starting or fetching anything, and why one
+    /// cannot be taken here.
+    pub async fn ways_here() -> Vec<(&'static str, Result<(), String>)> {
+        way::here().await
+    }
+
     /// A server of the machine's own (else downloaded) binaries whose data in `directory` outlives
     /// it: made on the first start, reused later. As root, `directory` must be reachable by the
     /// unprivileged account; [`reachable_directory`] tells.

@@ -16,7 +16,8 @@ const STORM_MS_PER_EVENT: u64 = 10;
 /// Runs a webhook dispatcher under seeded faults and proves that no accepted event is lost.
 ///
 /// Without a command, the flags are those of `run`. Exit codes: 0 pass, 1 safety violated, 2 unknown,
-/// 3 liveness violated, 4 harness or environment failure, 64 usage.
+/// 3 liveness violated, 4 harness or environment failure, 5 another plan or verdict than the stored one,
+/// 64 usage.
 #[derive(Debug, Parser)]
 #[command(name = "chaos", version, args_conflicts_with_subcommands = true)]
 pub struct Cli {
@@ -37,8 +38,14 @@ pub enum Command {
     Up(UpArgs),
     /// Many seeds of the simulation: the real worker over a model store, in virtual time.
     Sim(super::SimArgs),
-    /// A schedule of the simulation once more, printed readably.
+    /// A stored schedule once more: a run's `schedule.json`, or one of the simulation.
     Replay(super::ReplayArgs),
+    /// The checkers once more, from the stored files of a run alone.
+    Verify(super::VerifyArgs),
+    /// Runs of successive seeds until time is up or one fails.
+    Soak(super::SoakArgs),
+    /// Profiles, faults, checkers, saboteurs, drivers, and what this machine has of them.
+    List,
 }
 
 /// How a worker is run.
@@ -121,7 +128,7 @@ impl RunArgs {
     }
 }
 
-fn profile(name: &str) -> Result<String, String> {
+pub(super) fn profile(name: &str) -> Result<String, String> {
     if Profile::named(name).is_some() {
         return Ok(name.to_owned());
     }
@@ -132,7 +139,7 @@ fn profile(name: &str) -> Result<String, String> {
     ))
 }
 
-fn way(text: &str) -> Result<String, String> {
+pub(super) fn way(text: &str) -> Result<String, String> {
     Wanted::from_str(text)
         .map(|_| text.to_owned())
         .map_err(|error| error.to_string())

@@ -19,9 +19,14 @@ use crate::system::{AnySystem, ProcessSystem, System};
 pub async fn run(args: RunArgs) -> u8 {
     let seed = args.seed.unwrap_or_else(Seed::fresh);
     let profile = args.resolved_profile();
-    let git = context::git();
-    say(&first_line(seed, &git, &profile.name));
-    let repeat = args.repeat(seed, &profile);
+    say(&first_line(seed, &context::git(), &profile.name));
+    let schedule = Schedule::generate(seed, &profile);
+    of_schedule(&args, &schedule, &args.repeat(seed, &profile)).await
+}
+
+/// One run of a plan; `repeat` is the command that repeats it.
+pub(super) async fn of_schedule(args: &RunArgs, schedule: &Schedule, repeat: &str) -> u8 {
+    let seed = schedule.seed;
     let dir = match directory::create(args.out.as_deref(), seed) {
         Ok(dir) => dir,
         Err(error) => {
@@ -30,17 +35,16 @@ pub async fn run(args: RunArgs) -> u8 {
         }
     };
     eprintln!("writing to {}", dir.display());
-    let schedule = Schedule::generate(seed, &profile);
     let about = Context {
-        git,
+        git: context::git(),
         argv: std::env::args().collect(),
-        repeat: repeat.clone(),
+        repeat: repeat.to_owned(),
         host: context::host(),
         ..Context::default()
     };
     let ran = tokio::select! {
         biased;
-        ran = whole(&args, &schedule, &dir, about) => ran,
+        ran = whole(args, schedule, &dir, about) => ran,
         _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted; the files are kept")),
     };
     match ran {
@@ -139,6 +143,6 @@ async fn databases(
 }
 
 #[expect(clippy::print_stdout, reason = "the lines that a run is known by")]
-fn say(line: &str) {
+pub(super) fn say(line: &str) {
     println!("{line}");
 }

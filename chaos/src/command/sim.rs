@@ -56,7 +56,7 @@ pub struct SimArgs {
 
 /// The flags of `chaos replay`.
 #[derive(Clone, Debug, Args)]
-pub struct ReplayArgs {
+pub(super) struct ReplayArgs {
     /// A schedule of the simulation.
     pub file: PathBuf,
 }
@@ -109,7 +109,7 @@ pub fn sim(args: &SimArgs) -> u8 {
 
 /// Replays a schedule, printed readably.
 #[must_use]
-pub fn replay(args: &ReplayArgs) -> u8 {
+pub(super) fn replay(args: &ReplayArgs) -> u8 {
     let text = match std::fs::read_to_string(&args.file) {
         Ok(text) => text,
         Err(error) => {

@@ -20,6 +20,8 @@ use crate::system::{System, SystemError};
 
 /// The fault's name in plans and histories.
 pub(super) const NAME: &str = WORKER_KILL;
+/// What it does, for `chaos list`.
+pub(super) const WHAT: &str = "SIGKILL of a worker with open requests, and its restart";
 
 /// Requests that a trigger asks for beyond one a worker, at most: with several workers the open ones
 /// may all belong to another.

@@ -105,6 +105,31 @@ pub(super) async fn durability(url: &str) -> Result<String, sqlx::Error> {
     ))
 }
 
+/// Each way that can be asked without fetching anything, and why it cannot be taken.
+pub(super) async fn here() -> Vec<(&'static str, Result<(), String>)> {
+    let url = given_url().map(|_| ());
+    let machine = Binaries::of_machine().await;
+    vec![
+        (
+            "url",
+            url.ok_or_else(|| format!("{DATABASE_URL_VARIABLE} is not set")),
+        ),
+        ("container", engine_here().await),
+        ("machine", machine.map(|_| ()).map_err(|failed| failed.why)),
+    ]
+}
+
+#[cfg(feature = "docker")]
+async fn engine_here() -> Result<(), String> {
+    crate::system::engine::Engine::connect().await.map(|_| ())
+}
+
+#[cfg(not(feature = "docker"))]
+#[expect(clippy::unused_async, reason = "the other build has to ask")]
+async fn engine_here() -> Result<(), String> {
+    Err("this build has no containers (feature docker)".to_owned())
+}
+
 pub(super) fn given_url() -> Option<String> {
     std::env::var(DATABASE_URL_VARIABLE)
         .ok()

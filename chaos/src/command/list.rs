@@ -1,0 +1,72 @@
+//! `chaos list`: what there is, and what of it this machine can run.
+//!
+//! Nothing is started: a way to a Postgres or a driver is only asked whether it could be taken.
+
+use super::run::say;
+use crate::checker::{AUDIT_CHECKERS, CHECKERS, Checker};
+use crate::nemesis::FAULTS;
+use crate::postgres::Postgres;
+use crate::profile::PROFILES;
+use crate::saboteur;
+
+/// Prints the catalogue.
+pub async fn list() -> u8 {
+    heading("profiles");
+    for (name, what) in PROFILES {
+        item(name, what);
+    }
+    heading("faults");
+    for (name, what) in FAULTS {
+        item(name, what);
+    }
+    heading("checkers");
+    checkers(CHECKERS);
+    heading("checkers of what the store committed (where it was written down)");
+    checkers(AUDIT_CHECKERS);
+    heading("saboteurs");
+    for saboteur in saboteur::all() {
+        let told = format!("{} (caught by {})", saboteur.what, saboteur.caught_by);
+        item(saboteur.name, &told);
+    }
+    heading("drivers");
+    item("process", "available");
+    item("container", &told(container().await));
+    heading("ways to a Postgres");
+    for (way, available) in Postgres::ways_here().await {
+        item(way, &told(available));
+    }
+    item("downloaded", "not asked: it is fetched when it is taken");
+    0
+}
+
+fn checkers(checkers: &[Checker]) {
+    for checker in checkers {
+        item(checker.name, checker.invariant);
+    }
+}
+
+#[cfg(feature = "docker")]
+async fn container() -> Result<(), String> {
+    crate::system::ContainerSystem::available().await
+}
+
+#[cfg(not(feature = "docker"))]
+#[expect(clippy::unused_async, reason = "the other build has to ask")]
+async fn container() -> Result<(), String> {
+    Err("this build has no container driver (feature docker)".to_owned())
+}
+
+fn told(available: Result<(), String>) -> String {
+    match available {
+        Ok(()) => "available".to_owned(),
+        Err(why) => format!("not here: {why}"),
+    }
+}
+
+fn heading(text: &str) {
+    say(&format!("{text}:"));
+}
+
+fn item(name: &str, text: &str) {
+    say(&format!("  {name:<22}{text}"));
+}

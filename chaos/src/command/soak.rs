@@ -1,0 +1,169 @@
+//! `chaos soak`: runs of successive seeds until time is up or one fails.
+//!
+//! The directory of a run that did not pass is kept; that of one that passed is removed.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use tokio::time::Instant;
+
+use super::args::{Driver, RunArgs, milliseconds, profile, way};
+use super::run::{run, say};
+use super::{EXIT_ENVIRONMENT, directory};
+use crate::checker::Overall;
+use crate::profile::EVENTS_MAX;
+use crate::seed::Seed;
+
+/// The flags of `chaos soak`.
+#[derive(Clone, Debug, Args)]
+pub struct SoakArgs {
+    /// How long new runs are begun, such as 30m; the last one is brought to its end.
+    #[arg(long, value_name = "TIME", default_value = "30m", value_parser = milliseconds)]
+    pub duration: u64,
+    /// The first seed; a fresh one when absent.
+    #[arg(long, value_name = "SEED")]
+    pub from: Option<Seed>,
+    /// Events a run [default: by profile].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(EVENTS_MAX)))]
+    pub events: Option<u32>,
+    /// How much goes wrong; `chaos list` names the profiles.
+    #[arg(long, value_name = "NAME", default_value = "chaotic", value_parser = profile)]
+    pub profile: String,
+    /// Where the runs' directories go; must not exist or be empty [default: target/chaos/<utc>-<seed>].
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// How the workers are run.
+    #[arg(long, value_enum, default_value_t = Driver::Process)]
+    pub driver: Driver,
+    /// Which Postgres: any, url (in CHAOS_DATABASE_URL), container, machine or downloaded.
+    #[arg(long, value_name = "WAY", default_value = "any", value_parser = way)]
+    pub postgres: String,
+}
+
+/// Runs of successive seeds, from arguments to exit code.
+pub async fn soak(args: SoakArgs) -> u8 {
+    let first = args.from.unwrap_or_else(Seed::fresh);
+    let root = match directory::create(args.out.as_deref(), first) {
+        Ok(root) => root,
+        Err(error) => {
+            eprintln!("error: --out: {error}");
+            return super::EXIT_USAGE;
+        }
+    };
+    let until = Instant::now() + Duration::from_millis(args.duration);
+    let mut tally = Tally::default();
+    while tally.goes_on() && (tally.runs == 0 || Instant::now() < until) {
+        let seed = first.plus(tally.runs);
+        let dir = root.join(seed.to_string());
+        let code = run(run_args(&args, seed, dir.clone())).await;
+        tally.add(code);
+        if code == 0
+            && let Err(error) = std::fs::remove_dir_all(&dir)
+        {
+            eprintln!("error: removing {}: {error}", dir.display());
+        }
+        let left_s = until.saturating_duration_since(Instant::now()).as_secs();
+        eprintln!("soak: {}, {left_s} s left", tally.told());
+    }
+    if tally.code() == 0 {
+        // Only an empty one goes.
+        let _ = std::fs::remove_dir(&root);
+    } else {
+        eprintln!("kept: {}", root.display());
+    }
+    say(&format!(
+        "soak={} {} first_seed={first}",
+        tally.word(),
+        tally.told()
+    ));
+    tally.code()
+}
+
+fn run_args(args: &SoakArgs, seed: Seed, dir: PathBuf) -> RunArgs {
+    RunArgs {
+        seed: Some(seed),
+        events: args.events,
+        duration: None,
+        profile: args.profile.clone(),
+        out: Some(dir),
+        driver: args.driver,
+        postgres: args.postgres.clone(),
+    }
+}
+
+/// How the runs ended so far.
+#[derive(Debug, Default)]
+struct Tally {
+    runs: u64,
+    passed: u64,
+    unknown: u64,
+    failure: Option<u8>,
+}
+
+impl Tally {
+    fn add(&mut self, code: u8) {
+        self.runs += 1;
+        match code {
+            0 => self.passed += 1,
+            code if code == Overall::Unknown.exit_code() => self.unknown += 1,
+            code => self.failure = Some(code),
+        }
+    }
+
+    /// A failure ends it; doubt does not, but it keeps the soak from passing.
+    const fn goes_on(&self) -> bool {
+        self.failure.is_none()
+    }
+
+    fn code(&self) -> u8 {
+        let doubt = if self.unknown > 0 {
+            Overall::Unknown
+        } else {
+            Overall::Pass
+        };
+        self.failure.unwrap_or(doubt.exit_code())
+    }
+
+    fn word(&self) -> &'static str {
+        match (self.failure, self.unknown) {
+            (Some(EXIT_ENVIRONMENT), _) => "none",
+            (Some(_), _) => "fail",
+            (None, 0) => "pass",
+            (None, _) => "unknown",
+        }
+    }
+
+    fn told(&self) -> String {
+        let Tally {
+            runs,
+            passed,
+            unknown,
+            ..
+        } = self;
+        format!("runs={runs} passed={passed} unknown={unknown}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_ends_a_soak_and_doubt_keeps_it_from_passing() {
+        let mut tally = Tally::default();
+        tally.add(0);
+        assert_eq!((tally.code(), tally.goes_on()), (0, true));
+        tally.add(2);
+        assert_eq!(
+            (tally.code(), tally.goes_on(), tally.word()),
+            (2, true, "unknown")
+        );
+        tally.add(1);
+        assert_eq!(
+            (tally.code(), tally.goes_on(), tally.word()),
+            (1, false, "fail")
+        );
+        assert_eq!(tally.told(), "runs=3 passed=1 unknown=1");
+    }
+}
