@@ -1,6 +1,7 @@
 //! `GET /events/{id}`: the event and every attempt that ended.
 
 use axum::Json;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::Serialize;
@@ -38,8 +39,10 @@ struct AttemptBody {
 
 pub(super) async fn get_event(
     State(api): State<Api>,
-    Path(id): Path<String>,
+    id: Result<Path<String>, PathRejection>,
 ) -> Result<Json<EventBody>, Problem> {
+    // Not even text, e.g. `%ff`: no event has such an id.
+    let Path(id) = id.map_err(|error| Problem::not_found(error.body_text()))?;
     let missing = || Problem::not_found(format!("there is no event {id:?}"));
     let id = EventId(Uuid::try_parse(&id).map_err(|_| missing())?);
     if !api.shared.migrated.is_set() {
