@@ -31,6 +31,9 @@ pub enum TargetError {
     /// Not http or https.
     #[error("must begin with http:// or https://, not {0}:")]
     Scheme(String),
+    /// Not two slashes behind the scheme.
+    #[error("must begin with http:// or https://, both slashes included")]
+    Slashes,
     /// User name or password in the URL.
     #[error("must not carry credentials; the signature is what authenticates a delivery")]
     Credentials,
@@ -72,6 +75,11 @@ pub fn parse_url(text: &str, allowed: &AllowList) -> Result<Url, TargetError> {
     let url = Url::parse(text).map_err(TargetError::NotUrl)?;
     if !matches!(url.scheme(), "http" | "https") {
         return Err(TargetError::Scheme(url.scheme().to_owned()));
+    }
+    // The parser reads `http:host`, `http:/host` and `http:\\host` as `http://host`; a client that writes so errs.
+    let rest = text.get(url.scheme().len()..);
+    if !rest.is_some_and(|rest| rest.starts_with("://")) {
+        return Err(TargetError::Slashes);
     }
     if !url.username().is_empty() || url.password().is_some() {
         return Err(TargetError::Credentials);
