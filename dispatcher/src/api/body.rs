@@ -20,6 +20,9 @@ const DEPTH_MAX: usize = 128;
 /// How much of a body that is refused anyway is read, so that the client gets to see the answer instead of a reset.
 const DISCARDED_BYTES_MAX: usize = 16 << 20;
 
+/// As much of a field's name as is told back.
+const FIELD_CHARS_MAX: usize = 64;
+
 /// What a client sent.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct PostBody<'a> {
@@ -93,11 +96,17 @@ async fn gather(body: &mut Body, bytes_max: usize) -> Result<Option<Bytes>, axum
 /// Takes a body apart.
 pub(super) fn parse(bytes: &[u8]) -> Result<PostBody<'_>, Problem> {
     let mut reader = serde_json::Deserializer::from_slice(bytes);
+    let mut refused = None;
     let body = reader
-        .deserialize_map(BodyVisitor)
+        .deserialize_map(BodyVisitor(&mut refused))
         .and_then(|body| reader.end().map(|()| body));
-    let (payload, target) =
-        body.map_err(|error| Problem::malformed(format!("the body is not {FORM}: {error}")))?;
+    let (payload, target) = body.map_err(|error| {
+        let detail = format!("the body is not {FORM}: {error}");
+        match refused {
+            Some(field) => Problem::malformed_field(field, detail),
+            None => Problem::malformed(detail),
+        }
+    })?;
     let payload = payload
         .map(RawValue::get)
         .ok_or_else(|| Problem::malformed_field("payload", "payload is missing"))?;
@@ -118,9 +127,19 @@ pub(super) fn parse(bytes: &[u8]) -> Result<PostBody<'_>, Problem> {
 
 const FORM: &str = r#"a JSON object {"payload": <any JSON>, "target_url"?: "http(s)://..."}"#;
 
-struct BodyVisitor;
+/// Notes the field that it refuses: unknown, or there twice.
+struct BodyVisitor<'a>(&'a mut Option<String>);
 
-impl<'de> Visitor<'de> for BodyVisitor {
+impl BodyVisitor<'_> {
+    fn refuse<E: Error>(self, name: &str, why: &str) -> E {
+        let name: String = name.chars().take(FIELD_CHARS_MAX).collect();
+        let error = E::custom(format_args!("{why} field `{name}`"));
+        *self.0 = Some(name);
+        error
+    }
+}
+
+impl<'de> Visitor<'de> for BodyVisitor<'_> {
     type Value = (Option<&'de RawValue>, Option<&'de RawValue>);
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -133,10 +152,10 @@ impl<'de> Visitor<'de> for BodyVisitor {
             let (slot, name) = match &*name {
                 "payload" => (&mut payload, "payload"),
                 "target_url" => (&mut target_url, "target_url"),
-                other => return Err(A::Error::unknown_field(other, &["payload", "target_url"])),
+                other => return Err(self.refuse(other, "unknown")),
             };
             if slot.replace(map.next_value::<&RawValue>()?).is_some() {
-                return Err(A::Error::duplicate_field(name));
+                return Err(self.refuse(name, "duplicate"));
             }
         }
         Ok((payload, target_url))

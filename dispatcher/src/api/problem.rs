@@ -1,5 +1,6 @@
 //! Errors as clients see them: `application/problem+json` (RFC 9457).
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use axum::Json;
@@ -25,7 +26,7 @@ pub(super) struct Problem {
     status: u16,
     detail: String,
     #[serde(skip_serializing_if = "Option::is_none")]
-    field: Option<&'static str>,
+    field: Option<Cow<'static, str>>,
     #[serde(skip)]
     header: Option<Box<(HeaderName, HeaderValue)>>,
 }
@@ -42,8 +43,8 @@ impl Problem {
         }
     }
 
-    fn about(mut self, field: &'static str) -> Self {
-        self.field = Some(field);
+    fn about(mut self, field: impl Into<Cow<'static, str>>) -> Self {
+        self.field = Some(field.into());
         self
     }
 
@@ -56,7 +57,10 @@ impl Problem {
         Self::new(StatusCode::BAD_REQUEST, "malformed-body", detail)
     }
 
-    pub(super) fn malformed_field(field: &'static str, detail: impl Into<String>) -> Self {
+    pub(super) fn malformed_field(
+        field: impl Into<Cow<'static, str>>,
+        detail: impl Into<String>,
+    ) -> Self {
         Self::malformed(detail).about(field)
     }
 
