@@ -6,3 +6,4 @@ pub(crate) mod db;
 pub(crate) mod fixture;
 pub(crate) mod link;
 pub(crate) mod own;
+pub(crate) mod raw;

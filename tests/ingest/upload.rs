@@ -1,0 +1,250 @@
+//! How a body may come: in one piece or byte by byte, with a length or in chunks, whole or not, and how long it may be.
+
+use serde_json::json;
+
+use super::{GOOD, api, problem, stored};
+use crate::support::app::{App, id_of};
+use crate::support::fixture::Endpoint;
+use crate::support::raw::Connection;
+
+const LIMIT: usize = 1_000;
+
+fn head(fields: &str) -> String {
+    format!("POST /events HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n{fields}\r\n")
+}
+
+fn with_length(body: &str) -> String {
+    format!(
+        "{}{body}",
+        head(&format!("content-length: {}\r\n", body.len()))
+    )
+}
+
+/// One chunk a piece.
+fn chunked(body: &str, piece: usize) -> String {
+    let chunks = body.as_bytes().chunks(piece).map(|chunk| {
+        format!(
+            "{:x};ext=1\r\n{}\r\n",
+            chunk.len(),
+            String::from_utf8_lossy(chunk)
+        )
+    });
+    let chunks: String = chunks.collect();
+    format!(
+        "{}{chunks}0\r\ntrailer: x\r\n\r\n",
+        head("transfer-encoding: chunked\r\n")
+    )
+}
+
+/// A good body of exactly so many bytes.
+fn body_of(bytes: usize) -> String {
+    let empty = json!({"payload": "", "target_url": super::TARGET}).to_string();
+    let filling = "x".repeat(bytes - empty.len());
+    json!({"payload": filling, "target_url": super::TARGET}).to_string()
+}
+
+#[tokio::test]
+async fn the_limit_is_exact_with_a_length_and_in_chunks() {
+    let app = api(&[("MAX_BODY_BYTES", &LIMIT.to_string())]).await;
+    for (bytes, status) in [
+        (LIMIT - 1, 202),
+        (LIMIT, 202),
+        (LIMIT + 1, 413),
+        (LIMIT * 9, 413),
+    ] {
+        let body = body_of(bytes);
+        assert_eq!(body.len(), bytes);
+        for request in [
+            with_length(&body),
+            chunked(&body, 1_000_000),
+            chunked(&body, 7),
+        ] {
+            let mut connection = Connection::open(app.address).await;
+            connection.send(request).await;
+            let answer = connection.answer().await.expect("an answer, not a reset");
+            assert_eq!(answer.status, status, "{bytes} bytes");
+            if status == 413 {
+                assert_eq!(
+                    answer.header("content-type"),
+                    Some("application/problem+json")
+                );
+                assert!(
+                    answer.json()["detail"]
+                        .as_str()
+                        .unwrap()
+                        .contains("MAX_BODY_BYTES")
+                );
+            }
+        }
+    }
+    assert_eq!(stored(&app).await, 6);
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn one_mebibyte_is_taken_and_delivered_by_default_and_one_byte_more_is_not() {
+    let app = App::start(&[]).await;
+    let endpoint = Endpoint::answering(200).await;
+    let around = json!({"payload": "", "target_url": endpoint.url(1)})
+        .to_string()
+        .len();
+    let payload = "y".repeat((1 << 20) - around);
+    let body =
+        |payload: &str| json!({"payload": payload, "target_url": endpoint.url(1)}).to_string();
+    let answer = app.post(body(&format!("{payload}y"))).await;
+    assert_eq!(answer.status(), 413);
+    problem(answer).await;
+    let answer = app.post(body(&payload)).await;
+    assert_eq!(answer.status(), 202);
+    app.event_when(&id_of(answer).await, "delivered").await;
+    let receipts = endpoint.journal.receipts();
+    assert_eq!((receipts.len(), receipts[0].bytes), (1, payload.len() + 2));
+    app.stop().await;
+}
+
+// The bodies are far over the limit and over every socket buffer: whoever closes on them resets the connection.
+#[tokio::test]
+async fn a_client_that_sends_far_too_much_gets_to_see_the_413() {
+    let app = api(&[("MAX_BODY_BYTES", &LIMIT.to_string())]).await;
+    let body = body_of(8 << 20);
+    for request in [with_length(&body), chunked(&body, 1 << 20)] {
+        let mut connection = Connection::open(app.address).await;
+        connection.send(request).await;
+        assert_eq!(connection.answer().await.expect("no reset").status, 413);
+    }
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn a_body_that_comes_byte_by_byte_is_taken() {
+    let app = api(&[]).await;
+    for request in [with_length(GOOD), chunked(GOOD, 1), chunked(GOOD, 3)] {
+        let mut connection = Connection::open(app.address).await;
+        connection.drip(request).await;
+        assert_eq!(connection.answer().await.unwrap().status, 202);
+    }
+    assert_eq!(stored(&app).await, 3);
+    app.stop().await;
+}
+
+// What came of the body is an event by itself each time; only the framing says that it is not all of it.
+#[tokio::test]
+async fn a_body_that_breaks_off_stores_nothing() {
+    let app = api(&[]).await;
+    let announced = head(&format!("content-length: {}\r\n", GOOD.len() + 1));
+    let unfinished = chunked(GOOD, 1_000);
+    let unfinished = unfinished.split("0\r\ntrailer").next().unwrap();
+    let bad_size = format!("{unfinished}zz\r\n");
+    for request in [
+        format!("{announced}{GOOD}"),
+        unfinished.to_owned(),
+        bad_size,
+    ] {
+        for waits in [true, false] {
+            let mut connection = Connection::open(app.address).await;
+            connection.send(&request).await;
+            if waits {
+                connection.end().await;
+                let status = connection.answer().await.map(|answer| answer.status);
+                assert!(matches!(status, None | Some(400)), "{status:?}");
+            }
+        }
+    }
+    assert_eq!(app.post(GOOD).await.status(), 202);
+    assert_eq!(stored(&app).await, 1);
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn a_client_that_waits_for_leave_gets_it_or_a_refusal_before_it_sends() {
+    let app = api(&[("MAX_BODY_BYTES", &LIMIT.to_string())]).await;
+    let mut connection = Connection::open(app.address).await;
+    let length = GOOD.len();
+    connection
+        .send(head(&format!(
+            "expect: 100-continue\r\ncontent-length: {length}\r\n"
+        )))
+        .await;
+    assert_eq!(connection.answer().await.unwrap().status, 100);
+    connection.send(GOOD).await;
+    assert_eq!(connection.answer().await.unwrap().status, 202);
+
+    let mut connection = Connection::open(app.address).await;
+    connection
+        .send(head(&format!(
+            "expect: 100-continue\r\ncontent-length: {}\r\n",
+            LIMIT + 1
+        )))
+        .await;
+    assert_eq!(connection.answer().await.unwrap().status, 413);
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn requests_that_follow_at_once_on_one_connection_are_answered_in_order() {
+    let app = api(&[]).await;
+    let mut connection = Connection::open(app.address).await;
+    let bad = with_length("{}");
+    connection
+        .send([with_length(GOOD), bad, with_length(GOOD)].concat())
+        .await;
+    for status in [202, 400, 202] {
+        assert_eq!(connection.answer().await.unwrap().status, status);
+    }
+    app.stop().await;
+}
+
+// A body that does not come holds no connection to the database, of which there is one, and no other post.
+#[tokio::test]
+async fn slow_and_idle_clients_hold_up_nobody() {
+    let app = api(&[("ACCEPT_CONNECTIONS", "1")]).await;
+    let request = with_length(GOOD);
+    let mut slow = Vec::new();
+    for sent in 0..200 {
+        let mut connection = Connection::open(app.address).await;
+        connection.send(&request[..sent % request.len()]).await;
+        slow.push((connection, sent % request.len()));
+    }
+    assert_eq!(app.post(GOOD).await.status(), 202);
+    for (mut connection, sent) in slow.into_iter().rev().take(20) {
+        connection.send(&request[sent..]).await;
+        assert_eq!(connection.answer().await.unwrap().status, 202);
+    }
+    assert_eq!(stored(&app).await, 21);
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_not_http_is_answered_or_closed_and_harms_nobody() {
+    let app = api(&[]).await;
+    let flood = format!(
+        "GET /livez HTTP/1.1\r\nhost: x\r\n{}\r\n",
+        "a: b\r\n".repeat(20_000)
+    );
+    let requests = [
+        "\0\0\0\0\r\n\r\n".to_owned(),
+        "\x16\x03\x01\x02\0\x01\0".to_owned(),
+        "POST /events\r\n\r\n".to_owned(),
+        "POST /events HTTP/9.9\r\n\r\n".to_owned(),
+        head("content-length: -1\r\n"),
+        head("content-length: 1\r\ncontent-length: 2\r\n"),
+        head("content-length: 99999999999999999999999\r\n"),
+        head("transfer-encoding: gzip\r\n"),
+        flood,
+    ];
+    for request in requests {
+        let mut connection = Connection::open(app.address).await;
+        connection.send(&request).await;
+        connection.end().await;
+        if let Some(answer) = connection.answer().await {
+            assert!(
+                (400..500).contains(&answer.status),
+                "{request:.40}: {}",
+                answer.head
+            );
+        }
+    }
+    assert_eq!(app.post(GOOD).await.status(), 202);
+    assert_eq!(stored(&app).await, 1);
+    app.stop().await;
+}
