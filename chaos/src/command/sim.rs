@@ -10,6 +10,7 @@ use serde_json::json;
 use super::args::milliseconds;
 use super::{EXIT_ENVIRONMENT, EXIT_USAGE};
 use crate::seed::Seed;
+use crate::sim::mutant::Specimen;
 use crate::sim::soak::{AGAIN_ONE_IN, Failure, Soak};
 use crate::sim::{Ran, SimSchedule, Simulator, Size, hunt, print, shrink};
 
@@ -43,6 +44,9 @@ pub struct SimArgs {
     /// Workers a seed.
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=WORKERS_MAX))]
     pub workers: u32,
+    /// With the mistake of this mutant, until its predicted killer finds it.
+    #[arg(long, value_name = "NAME", value_parser = mutant)]
+    pub mutant: Option<String>,
     /// The table of all mutants, each over so many seeds, in Markdown.
     #[arg(long, value_name = "N", conflicts_with_all = ["seeds", "duration", "seed"])]
     pub mutants: Option<u64>,
@@ -79,7 +83,8 @@ pub fn sim(args: &SimArgs) -> u8 {
     let began = now();
     let until = args.duration.map(|ms| began + Duration::from_millis(ms));
     let count = args.seeds.unwrap_or(SEEDS_DEFAULT);
-    let mut soak = Soak::new(size, None);
+    let specimen = args.mutant.as_deref().and_then(Specimen::named);
+    let mut soak = Soak::new(size, specimen);
     let mut told = began;
     for index in 0.. {
         let over = until.map_or(index >= count, |until| now() >= until);
@@ -105,6 +110,12 @@ pub fn sim(args: &SimArgs) -> u8 {
         }
         _ => soak.exit_code(),
     }
+}
+
+fn mutant(name: &str) -> Result<String, String> {
+    let known = Specimen::named(name).is_some();
+    let told = || "there is no such mutant; `chaos sim --mutants 1` lists them".to_owned();
+    known.then(|| name.to_owned()).ok_or_else(told)
 }
 
 /// Replays a schedule, printed readably.
@@ -172,7 +183,9 @@ fn keep(args: &SimArgs, failure: &Failure) -> std::io::Result<PathBuf> {
     let dir = args.out.join(name);
     std::fs::create_dir_all(&dir)?;
     std::fs::write(dir.join("original.json"), failure.schedule.to_text())?;
-    let shrunk = shrink::shrink(&failure.schedule, &failure.finding.checker, None);
+    let specimen = args.mutant.as_deref().and_then(Specimen::named);
+    let mutant = specimen.map(|specimen| specimen.mutant);
+    let shrunk = shrink::shrink(&failure.schedule, &failure.finding.checker, mutant);
     let (small, path) = (&shrunk.schedule, dir.join("schedule.json"));
     std::fs::write(&path, small.to_text())?;
     let (probes, events, faults) = (shrunk.probes, small.events.len(), small.faults.len());

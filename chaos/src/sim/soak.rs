@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use super::goals::Goals;
-use super::mutant::Mutant;
+use super::mutant::Specimen;
 use super::run::Simulator;
 use super::schedule::{SimSchedule, Size};
 use crate::checker::Finding;
@@ -30,7 +30,7 @@ pub struct Failure {
 pub struct Soak {
     simulator: Simulator,
     size: Size,
-    mutant: Option<&'static dyn Mutant>,
+    specimen: Option<&'static Specimen>,
     /// Seeds that were run.
     pub seeds: u64,
     /// Seeds of them that were run twice.
@@ -46,13 +46,13 @@ pub struct Soak {
 }
 
 impl Soak {
-    /// A soak that has run nothing.
+    /// A soak that has run nothing; of a mutant, only its predicted killer counts.
     #[must_use]
-    pub fn new(size: Size, mutant: Option<&'static dyn Mutant>) -> Soak {
+    pub fn new(size: Size, specimen: Option<&'static Specimen>) -> Soak {
         Soak {
             simulator: Simulator::new(),
             size,
-            mutant,
+            specimen,
             seeds: 0,
             again: 0,
             failed: 0,
@@ -65,17 +65,22 @@ impl Soak {
     /// Runs one seed; true when its history keeps every invariant.
     pub fn one(&mut self, seed: Seed, again: bool) -> bool {
         let schedule = Arc::new(SimSchedule::generate(seed, self.size));
-        let ran = self.simulator.run(&schedule, self.mutant);
+        let mutant = self.specimen.map(|specimen| specimen.mutant);
+        let ran = self.simulator.run(&schedule, mutant);
         self.seeds += 1;
         self.goals.take(&ran.ops);
         if again {
             self.again += 1;
-            let second = self.simulator.run(&schedule, self.mutant);
+            let second = self.simulator.run(&schedule, mutant);
             if ran.history().tail() != second.history().tail() {
                 self.unsteady.get_or_insert(seed);
             }
         }
-        let Some(finding) = ran.broken() else {
+        let counts = |finding: &Finding| {
+            let killer = self.specimen.map(|specimen| specimen.killer);
+            finding.verdict.is_invalid() && killer.is_none_or(|killer| finding.checker == killer)
+        };
+        let Some(finding) = ran.findings().into_iter().find(counts) else {
             return true;
         };
         self.failed += 1;

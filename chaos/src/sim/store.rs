@@ -55,7 +55,8 @@ impl SimStore {
         let server = Server {
             client: self.clone(),
             call,
-            there: there + effect.late,
+            there,
+            late: effect.late,
             back,
         };
         tokio::spawn(server.serve(transaction, reply));
@@ -109,6 +110,8 @@ struct Server {
     client: SimStore,
     call: Call,
     there: Duration,
+    /// How much later a fault makes it: until then, or until everything heals.
+    late: Duration,
     back: Duration,
 }
 
@@ -117,6 +120,7 @@ impl Server {
         let world = &self.client.world;
         let database_life = world.core().database_life;
         rest(self.there).await;
+        lag(world, self.late).await;
         // A crash takes with it what was not committed.
         if world.core().database_life != database_life {
             return;
@@ -127,7 +131,8 @@ impl Server {
         if effect.fails {
             return;
         }
-        rest(self.back + effect.late).await;
+        rest(self.back).await;
+        lag(world, effect.late).await;
         if world.core().database_life == database_life {
             // The client may have given up or died; what is done is done.
             let _ = reply.send(done);
@@ -138,6 +143,18 @@ impl Server {
 async fn rest(time: Duration) {
     if !time.is_zero() {
         sleep(time).await;
+    }
+}
+
+/// As late as a fault makes it, but no longer than the faults last.
+async fn lag(world: &World, late: Duration) {
+    if late.is_zero() {
+        return;
+    }
+    tokio::select! {
+        biased;
+        () = world.heal.cancelled() => {}
+        () = sleep(late) => {}
     }
 }
 
