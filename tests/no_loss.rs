@@ -59,19 +59,26 @@ pub(crate) async fn judged<S: System>(
     if judged.overall == expected {
         std::fs::remove_dir_all(&directory).unwrap();
     } else {
-        println!("{}files: {}", judged.checks_text(), directory.display());
+        eprintln!("{}files: {}", judged.checks_text(), directory.display());
     }
     judged
 }
 
 async fn assert_nothing_is_lost<S: System>(system: &mut S, seed: u64, profile: &Profile) {
-    let url = db::cluster().await.create_database("no_loss").await.unwrap();
+    let url = db::cluster()
+        .await
+        .create_database("no_loss")
+        .await
+        .unwrap();
     let databases = BTreeMap::from([(Section::Main, url)]);
     let schedule = Schedule::generate(Seed::new(seed), profile);
     let judged = judged(system, &schedule, databases, Overall::Pass).await;
     let totals = judged.totals;
     assert_eq!(judged.overall, Overall::Pass, "seed {seed:#x}: {totals:?}");
-    assert_eq!((totals.delivered, totals.dead, totals.lost), (totals.accepted, 0, 0));
+    assert_eq!(
+        (totals.delivered, totals.dead, totals.lost),
+        (totals.accepted, 0, 0)
+    );
     assert!(totals.kills >= u64::from(profile.kills_required));
 }
 
@@ -112,7 +119,10 @@ async fn no_event_is_lost_to_sigkill_of_one_of_two_workers_of_a_database() {
 async fn no_event_is_lost_to_sigkill_of_the_worker_container() {
     if let Err(why) = ContainerSystem::available().await {
         let required = std::env::var("REQUIRE_CONTAINER").is_ok_and(|value| value == "1");
-        assert!(!required, "SIGKILL of the worker container is required here: {why}");
+        assert!(
+            !required,
+            "SIGKILL of the worker container is required here: {why}"
+        );
         skipped(&format!("SIGKILL of the worker container: {why}"));
         return;
     }

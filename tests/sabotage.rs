@@ -34,10 +34,17 @@ async fn run(lie: Arc<dyn Lie>, expected: Overall) -> Judged {
 }
 
 async fn assert_caught(name: &str) {
-    let saboteur = saboteur::all().into_iter().find(|s| s.name == name).unwrap();
+    let saboteur = saboteur::all()
+        .into_iter()
+        .find(|s| s.name == name)
+        .unwrap();
     let judged = run(saboteur.lie, Overall::Unsafe).await;
     let verdict = judged.verdict(saboteur.caught_by).unwrap();
-    assert!(verdict.is_invalid(), "{} let it through: {verdict:?}", saboteur.caught_by);
+    assert!(
+        verdict.is_invalid(),
+        "{} let it through: {verdict:?}",
+        saboteur.caught_by
+    );
     assert_eq!(judged.overall, Overall::Unsafe);
 }
 

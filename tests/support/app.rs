@@ -24,7 +24,6 @@ const LOOK: Duration = Duration::from_millis(20);
 /// A running dispatcher.
 pub(crate) struct App {
     pub(crate) address: SocketAddr,
-    pub(crate) database: String,
     pub(crate) pool: PgPool,
     pub(crate) client: Client,
     stop: CancellationToken,
@@ -89,7 +88,6 @@ impl App {
         let pool = db::pool(direct).await;
         Self {
             address,
-            database: database.to_owned(),
             pool,
             client,
             stop,
@@ -190,11 +188,6 @@ impl App {
             "the event never was {what}: {event:#}"
         );
         event
-    }
-
-    /// Waits until something holds.
-    pub(crate) async fn until<F: Future<Output = bool>>(&self, what: &str, holds: impl Fn() -> F) {
-        until(what, holds).await;
     }
 
     /// Stops it in order, as SIGTERM does.

@@ -83,7 +83,7 @@ pub struct RunArgs {
     /// How much goes wrong: calm (nothing) or chaotic.
     #[arg(long, value_name = "NAME", default_value = "chaotic", value_parser = profile)]
     pub profile: String,
-    /// Where the run's files go; must not exist or be empty [default: target/chaos/<utc>-<seed>].
+    /// Where the run's files go; must not exist or be empty [default: target/chaos/UTC-SEED].
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
     /// How the workers are run.

@@ -19,7 +19,7 @@ use crate::sim::SimSchedule;
 pub struct ReplayArgs {
     /// The `schedule.json` of a run, or a schedule of the simulation.
     pub file: PathBuf,
-    /// Where the run's files go; must not exist or be empty [default: target/chaos/<utc>-<seed>].
+    /// Where the run's files go; must not exist or be empty [default: target/chaos/UTC-SEED].
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
     /// How the workers are run.

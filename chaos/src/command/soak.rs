@@ -30,7 +30,7 @@ pub struct SoakArgs {
     /// How much goes wrong; `chaos list` names the profiles.
     #[arg(long, value_name = "NAME", default_value = "chaotic", value_parser = profile)]
     pub profile: String,
-    /// Where the runs' directories go; must not exist or be empty [default: target/chaos/<utc>-<seed>].
+    /// Where the runs' directories go; must not exist or be empty [default: target/chaos/UTC-SEED].
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
     /// How the workers are run.
