@@ -5,6 +5,7 @@
 
 mod claim;
 mod environment;
+mod guard;
 mod ingest;
 mod no_loss;
 mod oracle;

@@ -5,5 +5,7 @@ pub(crate) mod app;
 pub(crate) mod db;
 pub(crate) mod fixture;
 pub(crate) mod link;
+pub(crate) mod names;
 pub(crate) mod own;
+pub(crate) mod process;
 pub(crate) mod raw;

@@ -1,6 +1,6 @@
 //! Plain sockets, for what a well-behaved HTTP client or server would never send.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -100,7 +100,15 @@ pub(crate) struct Canned {
 impl Canned {
     /// The can may differ by the number of the request, from 1.
     pub(crate) async fn start(can: impl Fn(usize) -> Vec<u8> + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        Self::start_at(Ipv4Addr::LOCALHOST, can).await
+    }
+
+    /// The same at another address of this machine.
+    pub(crate) async fn start_at(
+        address: Ipv4Addr,
+        can: impl Fn(usize) -> Vec<u8> + Send + Sync + 'static,
+    ) -> Self {
+        let listener = TcpListener::bind((address, 0)).await.expect("a free port");
         let address = listener.local_addr().expect("it is bound");
         let requests = Arc::<Mutex<Vec<Captured>>>::default();
         let seen = Arc::clone(&requests);

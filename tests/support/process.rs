@@ -1,0 +1,44 @@
+//! The binary as child processes, over a database that a test names.
+
+use std::collections::BTreeMap;
+
+use chaos::system::{ProcessSystem, System, WorkerSpec, free_port};
+use tempfile::TempDir;
+
+use super::app::{self, PATIENCE};
+
+/// Child processes and where their logs go; all of them end with it.
+pub(crate) struct Processes {
+    pub(crate) system: ProcessSystem,
+    logs: TempDir,
+}
+
+impl Processes {
+    pub(crate) fn new(system: ProcessSystem) -> Self {
+        let logs = tempfile::tempdir().expect("a directory for logs");
+        Self { system, logs }
+    }
+
+    /// Starts one with the settings of [`app::settings`] and waits until it is ready.
+    pub(crate) async fn start(&mut self, name: &str, database: &str, own: &[(&str, &str)]) {
+        let bind = ([127, 0, 0, 1], free_port()).into();
+        let spec = WorkerSpec {
+            name: name.to_owned(),
+            env: self.environment(database, own),
+            bind,
+            log: self.logs.path().join(name),
+        };
+        self.system.start(&spec).await.expect("it starts");
+        let ready = self.system.wait_ready(name, PATIENCE).await;
+        ready.unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    /// What it wrote.
+    pub(crate) fn log(&self, name: &str) -> String {
+        std::fs::read_to_string(self.logs.path().join(name)).unwrap_or_default()
+    }
+
+    fn environment(&self, database: &str, own: &[(&str, &str)]) -> BTreeMap<String, String> {
+        app::settings(database, own)
+    }
+}
