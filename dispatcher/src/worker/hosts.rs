@@ -20,6 +20,9 @@ const FIRST_GUESS: Duration = Duration::from_millis(50);
 /// A deferral is at most this long, so that a host that recovers is found out.
 const DEFERRAL_MAX: Duration = Duration::from_secs(60);
 
+/// Deferred events come back on beats of this length, many at once: each alone would cost a claim and a release of its own.
+const BEAT: Duration = Duration::from_millis(50);
+
 /// How often lines are looked at while nothing ends.
 const LINE_LOOK: Duration = Duration::from_millis(50);
 
@@ -37,6 +40,8 @@ pub(super) struct Hosts<E> {
     cap: usize,
     known: BTreeMap<HostKey, Host<E>>,
     waiting: usize,
+    /// The first beat.
+    zero: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -70,6 +75,7 @@ impl<E> Hosts<E> {
             cap,
             known: BTreeMap::new(),
             waiting: 0,
+            zero: None,
         }
     }
 
@@ -89,6 +95,7 @@ impl<E> Hosts<E> {
             self.known
                 .retain(|_, host| host.is_busy() || now - host.last_used < FORGOTTEN_AFTER);
         }
+        let zero = *self.zero.get_or_insert(now);
         let host = self.known.entry(key).or_insert_with(|| Host::new(now));
         host.last_used = now;
         if host.in_flight < self.cap {
@@ -100,7 +107,8 @@ impl<E> Hosts<E> {
             self.waiting += 1;
             return Verdict::Wait;
         }
-        Verdict::Defer(event, host.deferral(self.cap, now, rng))
+        let delay = host.deferral(self.cap, now, rng);
+        Verdict::Defer(event, on_beat(delay, now - zero))
     }
 
     /// An attempt ended; `began` says when it was sent, or nothing if it was not.
@@ -131,13 +139,15 @@ impl<E> Hosts<E> {
     /// Events whose line has become too slow for them, each with its deferral.
     pub(super) fn overdue(&mut self, now: Instant, rng: &mut impl Rng) -> Vec<(E, Duration)> {
         let mut overdue = Vec::new();
+        let zero = self.zero.unwrap_or(now);
         if self.waiting > 0 {
             for host in self.known.values_mut().filter(|host| !host.line.is_empty()) {
                 let most = host.line_max(self.cap, now);
                 while host.line.len() > most
                     && let Some(event) = host.line.pop_back()
                 {
-                    overdue.push((event, host.deferral(self.cap, now, rng)));
+                    let delay = host.deferral(self.cap, now, rng);
+                    overdue.push((event, on_beat(delay, now - zero)));
                 }
             }
         }
@@ -158,6 +168,13 @@ impl<E> Hosts<E> {
             .flat_map(|host| std::mem::take(&mut host.line))
             .collect()
     }
+}
+
+/// The delay until the last beat that is not later; `since` is how long ago the first one was.
+fn on_beat(delay: Duration, since: Duration) -> Duration {
+    let beats = (since + delay).as_nanos() / BEAT.as_nanos();
+    let beat = BEAT.saturating_mul(u32::try_from(beats).unwrap_or(u32::MAX));
+    beat.saturating_sub(since)
 }
 
 impl<E> Host<E> {
@@ -313,6 +330,26 @@ mod tests {
             (20_000..30_000).contains(&first_half),
             "{first_half} in the first half"
         );
+    }
+
+    // Claims of one event each were most of what a hanging target cost.
+    #[test]
+    fn deferred_events_come_back_many_at_once() {
+        let mut fixture = Fixture::new();
+        fixture.fill(24);
+        let zero = fixture.now;
+        let mut beats = BTreeSet::new();
+        for event in 0..10_000 {
+            fixture.now += Duration::from_micros(777);
+            let Verdict::Defer(_, delay) = fixture.admit("a:80", event) else {
+                panic!("the line is full");
+            };
+            let back = fixture.now + delay - zero;
+            assert_eq!(back.as_nanos() % BEAT.as_nanos(), 0);
+            beats.insert(back);
+        }
+        let most = (DEFERRAL_MAX.as_millis() + 7_770) / BEAT.as_millis();
+        assert!(beats.len() as u128 <= most, "{} beats", beats.len());
     }
 
     #[test]
