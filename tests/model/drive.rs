@@ -1,0 +1,464 @@
+//! Drives one operation into both stores and compares their answers.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Debug;
+use std::time::Duration;
+
+use chaos::sim::model::{Model, time};
+use dispatcher::event::{
+    Answer, Claim, Disposition, EventId, Holder, NewEvent, Outcome, Reason, Release, Settled,
+    Settlement, Target,
+};
+use dispatcher::store::{Cause, Claimed, Inserted, PgStore, Reclaim, Store, StoreOptions};
+use sqlx::pool::PoolConnection;
+use sqlx::{PgPool, Postgres};
+use uuid::Uuid;
+
+use super::Operation;
+use super::rows;
+use crate::support::app;
+use crate::support::fixture::Bench;
+
+/// Where virtual time begins, in microseconds of Unix time.
+const BEGIN_US: i64 = 1_800_000_000_000_000;
+/// The delays after abandonments in a row; at one more than there are delays an event is dead.
+const DELAYS_MS: [u64; 1] = [300];
+
+/// `now()` as the test sets it; the store's statements find it before the real one.
+const VIRTUAL_TIME: &[&str] = &[
+    "create schema virtual",
+    "create table virtual.time (us bigint not null)",
+    "insert into virtual.time values (0)",
+    "create function virtual.now() returns timestamptz language sql stable as
+     $$ select timestamptz 'epoch' + us * interval '1 microsecond' from virtual.time $$",
+];
+
+/// Both stores, and what the workers hold of them.
+pub(super) struct Both {
+    model: Model,
+    store: PgStore,
+    pool: PgPool,
+    sessions: PoolConnection<Postgres>,
+    now_us: i64,
+    events: u64,
+    /// Every claim that was ever made: stale ones are settled and released, too.
+    claims: Vec<Claim>,
+    settled: Vec<Settlement>,
+    joined: BTreeSet<Holder>,
+}
+
+/// Which kinds of operation had an effect at least once.
+#[derive(Default)]
+pub(super) struct Done(BTreeMap<&'static str, u32>);
+
+/// Every kind of effect that must have been seen.
+const KINDS: &[&str] = &[
+    "insert",
+    "insert again",
+    "insert conflict",
+    "claim",
+    "claim a part",
+    "settle",
+    "settle already",
+    "settle lost",
+    "release",
+    "release lost",
+    "reclaim expired",
+    "reclaim gone",
+    "reclaim to death",
+    "join",
+    "vanish",
+    "forget",
+    "absent",
+    "next due",
+];
+
+impl Done {
+    pub(super) fn note(&mut self, kinds: Vec<&'static str>) {
+        for kind in kinds {
+            *self.0.entry(kind).or_default() += 1;
+        }
+    }
+
+    pub(super) fn missing(&self) -> Vec<&'static str> {
+        let missing = KINDS.iter().filter(|kind| !self.0.contains_key(*kind));
+        missing.copied().collect()
+    }
+}
+
+type Driven = Result<Vec<&'static str>, String>;
+
+fn same<T: PartialEq + Debug>(what: &str, model: &T, postgres: &T) -> Result<(), String> {
+    if model == postgres {
+        return Ok(());
+    }
+    Err(format!(
+        "{what}: the model says {model:?}, Postgres {postgres:?}"
+    ))
+}
+
+fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+fn holder(worker: u8) -> Holder {
+    Holder(i64::from(worker) + 1)
+}
+
+fn reclaim(cause: Cause, jitters: &[u8]) -> Reclaim {
+    Reclaim {
+        cause,
+        delays: DELAYS_MS.map(ms).to_vec(),
+        jitters: jitters
+            .iter()
+            .map(|eighths| f64::from(*eighths) / 8.0)
+            .collect(),
+    }
+}
+
+impl Both {
+    /// Over a fresh database whose `now()` is ours.
+    pub(super) async fn open() -> Both {
+        let bench = Bench::new().await;
+        for statement in VIRTUAL_TIME {
+            sqlx::query(*statement).execute(&bench.pool).await.unwrap();
+        }
+        let path = "options=-csearch_path%3Dvirtual,public,pg_catalog";
+        let join = if bench.url.contains('?') { '&' } else { '?' };
+        let url = format!("{}{join}{path}", bench.url);
+        let mut options = StoreOptions::of(&app::config(&url, &[]));
+        options.presence = false;
+        Both {
+            model: Model::default(),
+            store: PgStore::open(&options),
+            sessions: bench.pool.acquire().await.unwrap(),
+            pool: bench.pool,
+            now_us: BEGIN_US,
+            events: 0,
+            claims: Vec::new(),
+            settled: Vec::new(),
+            joined: BTreeSet::new(),
+        }
+    }
+
+    /// Empties both.
+    pub(super) async fn begin_again(&mut self) {
+        let empty = "truncate webhook_events, delivery_attempts, workers";
+        sqlx::query(empty).execute(&self.pool).await.unwrap();
+        let unlock = "select pg_advisory_unlock_all()";
+        sqlx::query(unlock)
+            .execute(&mut *self.sessions)
+            .await
+            .unwrap();
+        self.model = Model::default();
+        self.claims.clear();
+        self.settled.clear();
+        self.joined.clear();
+        self.set_time(BEGIN_US).await;
+    }
+
+    async fn set_time(&mut self, us: i64) {
+        self.now_us = us;
+        let set = "update virtual.time set us = $1";
+        sqlx::query(set).bind(us).execute(&self.pool).await.unwrap();
+    }
+
+    /// Every row and every view of both.
+    pub(super) async fn compare(&mut self) -> Result<(), String> {
+        let postgres = rows::read(&self.pool).await;
+        same("rows", &self.model.rows, &postgres)?;
+        for id in postgres.keys() {
+            let view = self.store.find(*id).await.map_err(|e| e.to_string())?;
+            same("view", &self.model.find(*id), &view)?;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn drive(&mut self, operation: &Operation) -> Driven {
+        match *operation {
+            Operation::Insert {
+                key,
+                payload,
+                given,
+            } => self.insert(key, payload, given).await,
+            Operation::Claim {
+                worker,
+                limit,
+                lease_ms,
+            } => self.claim(holder(worker), ms(lease_ms), limit).await,
+            Operation::Settle { first, count, end } => {
+                let picked = self.pick(first, count);
+                let batch = picked
+                    .iter()
+                    .zip(0_u8..)
+                    .map(|(claim, more)| self.end(claim, end.wrapping_add(more)));
+                self.settle(batch.collect()).await
+            }
+            Operation::SettleAgain { which } => {
+                let again = self
+                    .settled
+                    .get(usize::from(which) % self.settled.len().max(1));
+                let batch = again.cloned().into_iter().collect();
+                self.settle(batch).await
+            }
+            Operation::Release {
+                first,
+                count,
+                delay_ms,
+            } => self.release(first, count, ms(delay_ms)).await,
+            Operation::ReclaimExpired { ref jitters } => {
+                self.reclaim(reclaim(Cause::Expired, jitters), "reclaim expired")
+                    .await
+            }
+            Operation::ReclaimGone {
+                worker,
+                ref jitters,
+            } => {
+                let cause = Cause::Gone(holder(worker));
+                self.reclaim(reclaim(cause, jitters), "reclaim gone").await
+            }
+            Operation::Join { worker } => self.join(holder(worker)).await,
+            Operation::Vanish { worker } => self.vanish(holder(worker)).await,
+            Operation::Forget { worker } => {
+                self.store
+                    .forget(holder(worker))
+                    .await
+                    .map_err(|e| e.to_string())?;
+                self.model.forget(holder(worker));
+                Ok(vec!["forget"])
+            }
+            Operation::Absent => {
+                let absent = self
+                    .store
+                    .absent_holders()
+                    .await
+                    .map_err(|e| e.to_string())?;
+                same("absent", &self.model.absent_holders(), &absent)?;
+                Ok(if absent.is_empty() {
+                    vec![]
+                } else {
+                    vec!["absent"]
+                })
+            }
+            Operation::NextDue { after_ms } => {
+                let after_us = self.now_us + after_ms * 1_000;
+                let next = self.store.next_due(time(after_us)).await;
+                let next = next.map_err(|e| e.to_string())?;
+                same(
+                    "next due",
+                    &self.model.next_due(self.now_us, after_us),
+                    &next,
+                )?;
+                Ok(if next.is_some() {
+                    vec!["next due"]
+                } else {
+                    vec![]
+                })
+            }
+            Operation::Jump { by_ms } => {
+                self.set_time(self.now_us + by_ms * 1_000).await;
+                Ok(vec![])
+            }
+        }
+    }
+
+    async fn insert(&mut self, key: Option<u8>, payload: u8, given: bool) -> Driven {
+        self.events += 1;
+        let url = "http://127.0.0.1:9/".to_owned();
+        let event = NewEvent {
+            id: EventId(Uuid::from_u128(u128::from(self.events))),
+            payload: vec![b'0' + payload],
+            target: if given {
+                Target::Given(url)
+            } else {
+                Target::Default(url)
+            },
+            idempotency_key: key.map(|key| format!("key-{key}")),
+        };
+        let inserted = self
+            .store
+            .insert(event.clone())
+            .await
+            .map_err(|e| e.to_string())?;
+        same("insert", &self.model.insert(self.now_us, &event), &inserted)?;
+        Ok(vec![match inserted {
+            Inserted::Accepted(id) if id == event.id => "insert",
+            Inserted::Accepted(_) => "insert again",
+            Inserted::Conflict(_) => "insert conflict",
+        }])
+    }
+
+    /// Which of equally due events a claim takes is Postgres' choice: that it was a legal one is
+    /// checked, and the model follows it.
+    async fn claim(&mut self, holder: Holder, lease: Duration, limit: usize) -> Driven {
+        let due = self.model.claimable(self.now_us);
+        let claimed = self.store.claim(holder, lease, limit).await;
+        let Claimed { now, mut claims } = claimed.map_err(|e| e.to_string())?;
+        same("count", &due.len().min(limit), &claims.len())?;
+        let due_of = |id: &EventId| self.model.rows[id].due_us;
+        let taken: BTreeSet<EventId> = claims.iter().map(|claim| claim.key.id).collect();
+        if let Some(strange) = taken.iter().find(|id| !due.contains(id)) {
+            return Err(format!("{strange} was claimed and is not claimable"));
+        }
+        let latest = taken.iter().map(due_of).max();
+        let passed_over = due
+            .iter()
+            .filter(|id| !taken.contains(id))
+            .map(due_of)
+            .min();
+        if latest
+            .zip(passed_over)
+            .is_some_and(|(latest, first)| latest > first)
+        {
+            return Err("an event was passed over for one that is due later".into());
+        }
+        claims.sort_by_key(|claim| claim.key.id);
+        let chosen = claims.iter().map(|claim| (claim.key.id, claim.key.token));
+        let model = self.model.claim(self.now_us, holder, lease, chosen);
+        same(
+            "claim",
+            &model,
+            &Claimed {
+                now,
+                claims: claims.clone(),
+            },
+        )?;
+        self.claims.extend(claims);
+        Ok(match (taken.len(), due.len()) {
+            (0, _) => vec![],
+            (taken, due) if taken < due => vec!["claim", "claim a part"],
+            _ => vec!["claim"],
+        })
+    }
+
+    /// Some of the claims that were ever made, the newest more often, no event twice.
+    fn pick(&self, first: u8, count: usize) -> Vec<Claim> {
+        let back = usize::from(first) * self.claims.len() / 512;
+        let newest = self.claims.iter().rev().skip(back);
+        let mut seen = BTreeSet::new();
+        let once = newest.filter(|claim| seen.insert(claim.key.id));
+        once.take(count).cloned().collect()
+    }
+
+    fn end(&self, claim: &Claim, end: u8) -> Settlement {
+        let (outcome, disposition) = match end % 6 {
+            0 => (Outcome::Delivered { status: 204 }, Disposition::Delivered),
+            1 => {
+                let status = 410;
+                let retry_after = None;
+                let gone = Disposition::Dead(Reason::Gone);
+                (
+                    Outcome::Rejected {
+                        status,
+                        retry_after,
+                    },
+                    gone,
+                )
+            }
+            2 => (Outcome::Timeout, Disposition::Dead(Reason::Exhausted)),
+            _ => {
+                let delay = Duration::from_micros(u64::from(end) * 10_007);
+                (Outcome::Reset, Disposition::RetryAfter(delay))
+            }
+        };
+        Settlement {
+            key: claim.key,
+            answer: Answer {
+                outcome,
+                error: Some("as a test".into()),
+                snippet: Some(vec![0, end]),
+            },
+            disposition,
+            started_at: time(self.now_us - 1),
+            duration: ms(u64::from(end)),
+        }
+    }
+
+    async fn settle(&mut self, batch: Vec<Settlement>) -> Driven {
+        let settled = self
+            .store
+            .settle(batch.clone())
+            .await
+            .map_err(|e| e.to_string())?;
+        same("settle", &self.model.settle(self.now_us, &batch), &settled)?;
+        let kind = |settled: &Settled| match settled {
+            Settled::Now => "settle",
+            Settled::Already => "settle already",
+            Settled::LeaseLost => "settle lost",
+        };
+        let kinds = settled.iter().map(kind).collect();
+        self.settled.extend(batch);
+        Ok(kinds)
+    }
+
+    async fn release(&mut self, first: u8, count: usize, delay: Duration) -> Driven {
+        let picked = self.pick(first, count);
+        let release = |claim: &Claim| Release {
+            key: claim.key,
+            delay,
+        };
+        let batch: Vec<Release> = picked.iter().map(release).collect();
+        let released = self
+            .store
+            .release(batch.clone())
+            .await
+            .map_err(|e| e.to_string())?;
+        same(
+            "release",
+            &self.model.release(self.now_us, &batch),
+            &released,
+        )?;
+        let mut kinds = vec!["release"; released.min(1)];
+        kinds.extend(vec!["release lost"; (batch.len() - released).min(1)]);
+        Ok(kinds)
+    }
+
+    async fn reclaim(&mut self, reclaim: Reclaim, kind: &'static str) -> Driven {
+        let reclaimed = self.store.reclaim(reclaim.clone()).await;
+        let mut reclaimed = reclaimed.map_err(|e| e.to_string())?;
+        reclaimed.sort_by_key(|lease| lease.key.id);
+        same(
+            "reclaim",
+            &self.model.reclaim(self.now_us, &reclaim),
+            &reclaimed,
+        )?;
+        let mut kinds = vec![kind; reclaimed.len().min(1)];
+        let deaths = reclaimed.iter().filter(|lease| lease.dead).count();
+        kinds.extend(vec!["reclaim to death"; deaths.min(1)]);
+        Ok(kinds)
+    }
+
+    /// The lock first, then the row, as a process does.
+    async fn join(&mut self, holder: Holder) -> Driven {
+        if self.joined.insert(holder) {
+            let lock = "select pg_advisory_lock($1)";
+            let lock = sqlx::query(lock).bind(holder.0);
+            lock.execute(&mut *self.sessions)
+                .await
+                .map_err(|e| e.to_string())?;
+        }
+        let register = "insert into workers (holder, server_started_at, registered_at)
+            values ($1, pg_postmaster_start_time(), now()) on conflict do nothing";
+        let register = sqlx::query(register).bind(holder.0);
+        register
+            .execute(&self.pool)
+            .await
+            .map_err(|e| e.to_string())?;
+        self.model.register(holder);
+        Ok(vec!["join"])
+    }
+
+    /// Its session ends: the lock is gone, the row stays.
+    async fn vanish(&mut self, holder: Holder) -> Driven {
+        if !self.joined.remove(&holder) {
+            return Ok(vec![]);
+        }
+        let unlock = sqlx::query("select pg_advisory_unlock($1)").bind(holder.0);
+        unlock
+            .execute(&mut *self.sessions)
+            .await
+            .map_err(|e| e.to_string())?;
+        self.model.unlock(holder);
+        Ok(vec!["vanish"])
+    }
+}
