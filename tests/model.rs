@@ -5,6 +5,7 @@
 //! The SQL is the production's own: a schema before `pg_catalog` in the search path brings its own
 //! `now()`, and the test moves it.
 
+mod both;
 mod drive;
 mod rows;
 
@@ -12,7 +13,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
 
-use self::drive::{Both, Done};
+use self::both::{Both, Done};
 
 /// Sequences of operations that are driven into both stores.
 const SEQUENCES: u32 = 60;

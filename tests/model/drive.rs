@@ -1,101 +1,23 @@
 //! Drives one operation into both stores and compares their answers.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Debug;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use chaos::sim::model::{Model, time};
+use chaos::sim::model::time;
 use dispatcher::event::{
     Answer, Claim, Disposition, EventId, Holder, NewEvent, Outcome, Reason, Release, Settled,
     Settlement, Target,
 };
-use dispatcher::store::{Cause, Claimed, Inserted, PgStore, Reclaim, Store, StoreOptions};
-use sqlx::pool::PoolConnection;
-use sqlx::{PgPool, Postgres};
+use dispatcher::store::{Cause, Claimed, Inserted, Reclaim, Store};
 use uuid::Uuid;
 
 use super::Operation;
-use super::rows;
-use crate::support::app;
-use crate::support::fixture::Bench;
+use super::both::{Both, same};
 
-/// Where virtual time begins, in microseconds of Unix time.
-const BEGIN_US: i64 = 1_800_000_000_000_000;
 /// The delays after abandonments in a row; at one more than there are delays an event is dead.
 const DELAYS_MS: [u64; 1] = [300];
 
-/// `now()` as the test sets it; the store's statements find it before the real one.
-const VIRTUAL_TIME: &[&str] = &[
-    "create schema virtual",
-    "create table virtual.time (us bigint not null)",
-    "insert into virtual.time values (0)",
-    "create function virtual.now() returns timestamptz language sql stable as
-     $$ select timestamptz 'epoch' + us * interval '1 microsecond' from virtual.time $$",
-];
-
-/// Both stores, and what the workers hold of them.
-pub(super) struct Both {
-    model: Model,
-    store: PgStore,
-    pool: PgPool,
-    sessions: PoolConnection<Postgres>,
-    now_us: i64,
-    events: u64,
-    /// Every claim that was ever made: stale ones are settled and released, too.
-    claims: Vec<Claim>,
-    settled: Vec<Settlement>,
-    joined: BTreeSet<Holder>,
-}
-
-/// Which kinds of operation had an effect at least once.
-#[derive(Default)]
-pub(super) struct Done(BTreeMap<&'static str, u32>);
-
-/// Every kind of effect that must have been seen.
-const KINDS: &[&str] = &[
-    "insert",
-    "insert again",
-    "insert conflict",
-    "claim",
-    "claim a part",
-    "settle",
-    "settle already",
-    "settle lost",
-    "release",
-    "release lost",
-    "reclaim expired",
-    "reclaim gone",
-    "reclaim to death",
-    "join",
-    "vanish",
-    "forget",
-    "absent",
-    "next due",
-];
-
-impl Done {
-    pub(super) fn note(&mut self, kinds: Vec<&'static str>) {
-        for kind in kinds {
-            *self.0.entry(kind).or_default() += 1;
-        }
-    }
-
-    pub(super) fn missing(&self) -> Vec<&'static str> {
-        let missing = KINDS.iter().filter(|kind| !self.0.contains_key(*kind));
-        missing.copied().collect()
-    }
-}
-
 type Driven = Result<Vec<&'static str>, String>;
-
-fn same<T: PartialEq + Debug>(what: &str, model: &T, postgres: &T) -> Result<(), String> {
-    if model == postgres {
-        return Ok(());
-    }
-    Err(format!(
-        "{what}: the model says {model:?}, Postgres {postgres:?}"
-    ))
-}
 
 fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
@@ -117,63 +39,6 @@ fn reclaim(cause: Cause, jitters: &[u8]) -> Reclaim {
 }
 
 impl Both {
-    /// Over a fresh database whose `now()` is ours.
-    pub(super) async fn open() -> Both {
-        let bench = Bench::new().await;
-        for statement in VIRTUAL_TIME {
-            sqlx::query(*statement).execute(&bench.pool).await.unwrap();
-        }
-        let path = "options=-csearch_path%3Dvirtual,public,pg_catalog";
-        let join = if bench.url.contains('?') { '&' } else { '?' };
-        let url = format!("{}{join}{path}", bench.url);
-        let mut options = StoreOptions::of(&app::config(&url, &[]));
-        options.presence = false;
-        Both {
-            model: Model::default(),
-            store: PgStore::open(&options),
-            sessions: bench.pool.acquire().await.unwrap(),
-            pool: bench.pool,
-            now_us: BEGIN_US,
-            events: 0,
-            claims: Vec::new(),
-            settled: Vec::new(),
-            joined: BTreeSet::new(),
-        }
-    }
-
-    /// Empties both.
-    pub(super) async fn begin_again(&mut self) {
-        let empty = "truncate webhook_events, delivery_attempts, workers";
-        sqlx::query(empty).execute(&self.pool).await.unwrap();
-        let unlock = "select pg_advisory_unlock_all()";
-        sqlx::query(unlock)
-            .execute(&mut *self.sessions)
-            .await
-            .unwrap();
-        self.model = Model::default();
-        self.claims.clear();
-        self.settled.clear();
-        self.joined.clear();
-        self.set_time(BEGIN_US).await;
-    }
-
-    async fn set_time(&mut self, us: i64) {
-        self.now_us = us;
-        let set = "update virtual.time set us = $1";
-        sqlx::query(set).bind(us).execute(&self.pool).await.unwrap();
-    }
-
-    /// Every row and every view of both.
-    pub(super) async fn compare(&mut self) -> Result<(), String> {
-        let postgres = rows::read(&self.pool).await;
-        same("rows", &self.model.rows, &postgres)?;
-        for id in postgres.keys() {
-            let view = self.store.find(*id).await.map_err(|e| e.to_string())?;
-            same("view", &self.model.find(*id), &view)?;
-        }
-        Ok(())
-    }
-
     pub(super) async fn drive(&mut self, operation: &Operation) -> Driven {
         match *operation {
             Operation::Insert {
@@ -219,47 +84,40 @@ impl Both {
             }
             Operation::Join { worker } => self.join(holder(worker)).await,
             Operation::Vanish { worker } => self.vanish(holder(worker)).await,
-            Operation::Forget { worker } => {
-                self.store
-                    .forget(holder(worker))
-                    .await
-                    .map_err(|e| e.to_string())?;
-                self.model.forget(holder(worker));
-                Ok(vec!["forget"])
-            }
-            Operation::Absent => {
-                let absent = self
-                    .store
-                    .absent_holders()
-                    .await
-                    .map_err(|e| e.to_string())?;
-                same("absent", &self.model.absent_holders(), &absent)?;
-                Ok(if absent.is_empty() {
-                    vec![]
-                } else {
-                    vec!["absent"]
-                })
-            }
-            Operation::NextDue { after_ms } => {
-                let after_us = self.now_us + after_ms * 1_000;
-                let next = self.store.next_due(time(after_us)).await;
-                let next = next.map_err(|e| e.to_string())?;
-                same(
-                    "next due",
-                    &self.model.next_due(self.now_us, after_us),
-                    &next,
-                )?;
-                Ok(if next.is_some() {
-                    vec!["next due"]
-                } else {
-                    vec![]
-                })
-            }
+            Operation::Forget { worker } => self.forget(holder(worker)).await,
+            Operation::Absent => self.absent().await,
+            Operation::NextDue { after_ms } => self.next_due(after_ms).await,
             Operation::Jump { by_ms } => {
                 self.set_time(self.now_us + by_ms * 1_000).await;
                 Ok(vec![])
             }
         }
+    }
+
+    async fn forget(&mut self, holder: Holder) -> Driven {
+        let forgotten = self.store.forget(holder).await;
+        forgotten.map_err(|e| e.to_string())?;
+        self.model.forget(holder);
+        Ok(vec!["forget"])
+    }
+
+    async fn absent(&mut self) -> Driven {
+        let absent = self.store.absent_holders().await;
+        let absent = absent.map_err(|e| e.to_string())?;
+        same("absent", &self.model.absent_holders(), &absent)?;
+        Ok(vec!["absent"; absent.len().min(1)])
+    }
+
+    async fn next_due(&mut self, after_ms: i64) -> Driven {
+        let after_us = self.now_us + after_ms * 1_000;
+        let next = self.store.next_due(time(after_us)).await;
+        let next = next.map_err(|e| e.to_string())?;
+        same(
+            "next due",
+            &self.model.next_due(self.now_us, after_us),
+            &next,
+        )?;
+        Ok(vec!["next due"; usize::from(next.is_some())])
     }
 
     async fn insert(&mut self, key: Option<u8>, payload: u8, given: bool) -> Driven {
