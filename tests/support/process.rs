@@ -33,11 +33,6 @@ impl Processes {
         ready.unwrap_or_else(|error| panic!("{error}"));
     }
 
-    /// What it wrote.
-    pub(crate) fn log(&self, name: &str) -> String {
-        std::fs::read_to_string(self.logs.path().join(name)).unwrap_or_default()
-    }
-
     fn environment(&self, database: &str, own: &[(&str, &str)]) -> BTreeMap<String, String> {
         app::settings(database, own)
     }
