@@ -45,9 +45,10 @@ pub(super) enum Done {
 pub(super) struct Held {
     pub(super) claim: Claim,
     host: HostKey,
-    /// The database's clock when the claim was made, and ours just before.
+    /// The database's clock when the claim was made; ours before it was sent, and when it had come.
     claimed_at: DateTime<Utc>,
     sent_at: Instant,
+    received_at: Instant,
     lease: Duration,
 }
 
@@ -71,6 +72,7 @@ impl Held {
             host,
             claimed_at: now,
             sent_at,
+            received_at: Instant::now(),
             lease,
         }
     }
@@ -131,7 +133,9 @@ pub(super) fn attempt(transport: impl Transport, signer: Signer, held: Held) -> 
     let span = tracing::info_span!("attempt", event.id = %key.id, attempt = key.number);
     let attempt = async move {
         let started = Instant::now();
-        let started_at = held.claimed_at + (started - held.sent_at);
+        // Counted from the reply, not from the request: a claim that waited for its connection would put the attempt into
+        // the future, behind its own settle. So it may be early, by no more than the reply's way.
+        let started_at = held.claimed_at + (started - held.received_at);
         let id = key.id.to_string();
         let signature = signer.sign(&id, started_at.timestamp(), &held.claim.payload);
         let request = Request {
