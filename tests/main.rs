@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod claim;
+mod delivery;
 mod environment;
 mod guard;
 mod ingest;

@@ -9,3 +9,4 @@ pub(crate) mod names;
 pub(crate) mod own;
 pub(crate) mod process;
 pub(crate) mod raw;
+pub(crate) mod story;

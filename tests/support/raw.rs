@@ -78,7 +78,17 @@ impl Connection {
 
 /// What a [`Canned`] receiver got.
 #[derive(Clone, Debug)]
-pub(crate) struct Captured;
+pub(crate) struct Captured {
+    pub(crate) head: String,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Captured {
+    /// A header's value.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        header(&self.head, name)
+    }
+}
 
 /// A receiver that reads whole requests, answers each with bytes from a can, and closes.
 pub(crate) struct Canned {
@@ -88,6 +98,11 @@ pub(crate) struct Canned {
 }
 
 impl Canned {
+    /// The can may differ by the number of the request, from 1.
+    pub(crate) async fn start(can: impl Fn(usize) -> Vec<u8> + Send + Sync + 'static) -> Self {
+        Self::start_at(Ipv4Addr::LOCALHOST, can).await
+    }
+
     /// The same at another address of this machine.
     pub(crate) async fn start_at(
         address: Ipv4Addr,
@@ -99,12 +114,12 @@ impl Canned {
         let seen = Arc::clone(&requests);
         let serving = tokio::spawn(async move {
             while let Ok((mut stream, _)) = listener.accept().await {
-                if read_one(&mut stream).await.is_none() {
+                let Some((head, body)) = read_one(&mut stream).await else {
                     continue;
-                }
+                };
                 let number = {
                     let mut seen = seen.lock().expect("nothing panics while it is held");
-                    seen.push(Captured);
+                    seen.push(Captured { head, body });
                     seen.len()
                 };
                 // A peer that has had enough may be gone already.
@@ -123,6 +138,16 @@ impl Canned {
         }
     }
 
+    /// The same bytes for every request.
+    pub(crate) async fn answering(can: impl Into<Vec<u8>>) -> Self {
+        let can = can.into();
+        Self::start(move |_| can.clone()).await
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}/hook", self.address)
+    }
+
     pub(crate) fn requests(&self) -> Vec<Captured> {
         let requests = self.requests.lock();
         requests.expect("nothing panics while it is held").clone()
@@ -136,7 +161,7 @@ impl Drop for Canned {
 }
 
 /// A head and as much body as it announces; nothing if the peer closes first.
-async fn read_one(stream: &mut (impl AsyncRead + Unpin)) -> Option<(String, Vec<u8>)> {
+pub(crate) async fn read_one(stream: &mut (impl AsyncRead + Unpin)) -> Option<(String, Vec<u8>)> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         assert!(head.len() < BYTES_MAX, "a head without end");

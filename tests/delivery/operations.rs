@@ -1,0 +1,145 @@
+//! What an operator sees from outside: health, readiness, and the numbers.
+
+use std::collections::BTreeMap;
+
+use dispatcher::Role;
+use mock_receiver::Behavior;
+
+use super::sent;
+use crate::support::app::{App, until};
+use crate::support::db;
+use crate::support::fixture::Endpoint;
+use crate::support::story::attempts;
+
+/// The samples of `/metrics` by name and labels.
+async fn samples(app: &App) -> BTreeMap<String, f64> {
+    let answer = app.get("/metrics").await;
+    assert_eq!(answer.status(), 200);
+    let kind = answer.headers()["content-type"]
+        .to_str()
+        .unwrap()
+        .to_owned();
+    assert!(kind.starts_with("application/openmetrics-text"), "{kind}");
+    let text = answer.text().await.unwrap();
+    assert!(text.ends_with("# EOF\n"), "{text}");
+    let lines = text.lines().filter(|line| !line.starts_with('#'));
+    let samples = lines.map(|line| {
+        let (name, value) = line.rsplit_once(' ').expect("a sample");
+        (name.to_owned(), value.parse().expect("a number"))
+    });
+    samples.collect()
+}
+
+fn value(samples: &BTreeMap<String, f64>, name: &str) -> f64 {
+    samples.get(name).copied().unwrap_or_default()
+}
+
+#[tokio::test]
+async fn attempts_are_counted_by_outcome_and_the_dead_by_reason() {
+    let app = App::start(&[("MAX_ATTEMPTS", "2")]).await;
+    let endpoint = Endpoint::start(|seen| match seen.ordinal {
+        Some(1) => Behavior::answer(200),
+        Some(2) => Behavior::answer(410),
+        Some(3) => Behavior::CloseBeforeAnswer { after_ms: 0 },
+        _ => Behavior::answer(500),
+    })
+    .await;
+    for ordinal in 1..=4 {
+        sent(&app, &endpoint.url(ordinal)).await;
+    }
+    app.post("no JSON").await;
+    let expected = [
+        ("webhook_attempts_total{outcome=\"delivered\"}", 1),
+        ("webhook_attempts_total{outcome=\"rejected\"}", 3),
+        ("webhook_attempts_total{outcome=\"reset\"}", 2),
+        ("webhook_dead_events_total{reason=\"gone\"}", 1),
+        ("webhook_dead_events_total{reason=\"exhausted\"}", 2),
+        ("webhook_accepts_total{status=\"202\"}", 4),
+        ("webhook_accepts_total{status=\"400\"}", 1),
+        ("webhook_attempt_duration_seconds_count", 6),
+        ("webhook_accept_duration_seconds_count", 5),
+        ("webhook_claims_total", 6),
+        ("webhook_lost_leases_total", 0),
+        ("webhook_attempts_in_flight", 0),
+        ("webhook_due_events", 0),
+    ];
+    // The view may be ahead of a counter by the time that the answer to a settle takes.
+    until("everything is counted", || async {
+        let samples = samples(&app).await;
+        expected
+            .iter()
+            .all(|(name, count)| value(&samples, name) == f64::from(*count))
+    })
+    .await;
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn the_backlog_is_read_off_the_database_and_what_is_in_flight_off_the_worker() {
+    let database = db::database().await;
+    let endpoint = Endpoint::start(|_| Behavior::Hang { hold_ms: 60_000 }).await;
+    let api = App::over(&database, Role::Api, &[]).await;
+    for ordinal in 0..5 {
+        api.accept("1", &endpoint.url(ordinal)).await;
+    }
+    let before = samples(&api).await;
+    assert_eq!(before["webhook_due_events"], 5.0);
+    assert!(before["webhook_oldest_due_age_seconds"] > 0.0);
+    let worker = App::over(&database, Role::Worker, &[("HTTP_TIMEOUT", "3")]).await;
+    until("all are in flight", || async {
+        let samples = samples(&worker).await;
+        samples["webhook_attempts_in_flight"] == 5.0 && samples["webhook_due_events"] == 0.0
+    })
+    .await;
+    assert_eq!(
+        samples(&api).await["webhook_due_events"],
+        0.0,
+        "another process sees the same"
+    );
+    worker.stop().await;
+    api.stop().await;
+}
+
+#[tokio::test]
+async fn ready_means_that_the_schema_is_current() {
+    let app = App::start(&[]).await;
+    assert_eq!(app.get("/livez").await.status(), 200);
+    assert_eq!(app.get("/readyz").await.status(), 200);
+    let forget = "delete from _sqlx_migrations
+        where version = (select max(version) from _sqlx_migrations)";
+    sqlx::query(forget).execute(&app.pool).await.unwrap();
+    assert_eq!(app.get("/readyz").await.status(), 503);
+    assert_eq!(app.get("/livez").await.status(), 200);
+    app.stop().await;
+}
+
+// The rows are there for an operator's own queries, too: tables and keys are named in the contract.
+#[tokio::test]
+async fn the_tables_tell_the_same_story_as_the_view() {
+    let app = App::start(&[("MAX_ATTEMPTS", "3")]).await;
+    let endpoint = Endpoint::answering(500).await;
+    let event = sent(&app, &endpoint.url(1)).await;
+    let id: uuid::Uuid = event["id"].as_str().unwrap().parse().unwrap();
+    let (status, reason, count): (String, String, i32) =
+        sqlx::query_as("select status, reason, attempt_count from webhook_events where id = $1")
+            .bind(id)
+            .fetch_one(&app.pool)
+            .await
+            .unwrap();
+    assert_eq!(
+        (status.as_str(), reason.as_str(), count),
+        ("dead", "exhausted", 3)
+    );
+    let rows = "select number, outcome from delivery_attempts where event_id = $1 order by number";
+    let rows: Vec<(i32, String)> = sqlx::query_as(rows)
+        .bind(id)
+        .fetch_all(&app.pool)
+        .await
+        .unwrap();
+    let seen = attempts(&event)
+        .iter()
+        .zip(1..)
+        .map(|(attempt, number)| (number, attempt["outcome"].as_str().unwrap().to_owned()));
+    assert_eq!(rows, seen.collect::<Vec<_>>());
+    app.stop().await;
+}
