@@ -32,6 +32,9 @@ pub struct EndToEnd {
     pub postgres: Duration,
 }
 
+/// Fewer pairs than this make no middle, e.g. when criterion only tests.
+const PAIRS_WORTH_COUNTING: usize = 3;
+
 /// All of a run.
 #[derive(Debug, Default)]
 pub struct Figures {
@@ -72,6 +75,9 @@ impl Figures {
 /// The middle pair by its ratio, as rows a second of each side and their ratio. Warm-up pairs, which are much smaller than
 /// the largest, do not count.
 fn middle(pairs: &[Pair]) -> Option<(f64, f64, f64)> {
+    if pairs.len() < PAIRS_WORTH_COUNTING {
+        return None;
+    }
     let most = pairs.iter().map(|pair| pair.rows).max()?;
     let counted = pairs.iter().filter(|pair| pair.rows >= most / 4);
     let mut rates: Vec<_> = counted

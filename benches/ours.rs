@@ -63,12 +63,12 @@ impl Ours {
 }
 
 impl Side for Ours {
-    async fn provide(&self, rows: usize) {
+    async fn provide(&self, rows: usize, spare: usize) {
         let mut due = self.due.lock().await;
         let run = |sql| sqlx::query(sql).execute(&self.pool);
         run(UNLEASE).await.expect("the server answers");
-        if *due < rows {
-            let more = rows.max(FILL_ROWS);
+        if *due < rows + spare {
+            let more = (rows + spare).max(FILL_ROWS);
             let filled = backlog::fill(&self.pool, TARGET, 0..more).await;
             filled.expect("the backlog is stored");
             run("vacuum analyze webhook_events")
@@ -82,9 +82,12 @@ impl Side for Ours {
     }
 
     async fn take(&self, batch: usize, settle: bool) -> usize {
-        let claims = patiently(|| self.store.claim(HOLDER, LEASE, batch))
-            .await
-            .claims;
+        let (claimed, lost) = patiently(|| self.store.claim(HOLDER, LEASE, batch)).await;
+        // Without a reply nobody knows, but the rows may be gone.
+        let mut due = self.due.lock().await;
+        *due = due.saturating_sub(lost * batch);
+        drop(due);
+        let claims = claimed.claims;
         let taken = claims.len();
         if settle {
             let settlements: Vec<_> = claims.iter().map(delivered).collect();
@@ -97,13 +100,17 @@ impl Side for Ours {
     }
 }
 
-/// Again, as the worker would: a disk that stalls for seconds spoils a figure, not the run.
-async fn patiently<V, F: Future<Output = Result<V, StoreError>>>(call: impl Fn() -> F) -> V {
+/// Again, as the worker would: a disk that stalls for seconds spoils a figure, not the run. Tells how many calls were lost.
+async fn patiently<V, F: Future<Output = Result<V, StoreError>>>(
+    call: impl Fn() -> F,
+) -> (V, usize) {
+    let mut lost = 0;
     loop {
         match call().await {
-            Ok(value) => return value,
+            Ok(value) => return (value, lost),
             Err(error) => eprintln!("{error}; trying again"),
         }
+        lost += 1;
     }
 }
 

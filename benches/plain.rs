@@ -60,12 +60,12 @@ impl Plain {
 }
 
 impl Side for Plain {
-    async fn provide(&self, rows: usize) {
+    async fn provide(&self, rows: usize, spare: usize) {
         let mut due = self.due.lock().await;
         let run = |sql| sqlx::query(sql).execute(&self.pool);
         run(UNLEASE).await.expect("the server answers");
-        if *due < rows {
-            let more = rows.max(FILL_ROWS);
+        if *due < rows + spare {
+            let more = (rows + spare).max(FILL_ROWS);
             let count = i64::try_from(more).expect("a backlog of thousands");
             let filled = sqlx::query(FILL).bind(count).execute(&self.pool).await;
             filled.expect("the backlog is stored");

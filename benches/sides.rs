@@ -12,8 +12,8 @@ const LEASED_ROWS_MAX: usize = 5_000;
 
 /// One of the two. Both sides commit synchronously.
 pub trait Side {
-    /// Makes sure, unmeasured, that so many rows are due and that none of them is leased.
-    fn provide(&self, rows: usize) -> impl Future<Output = ()>;
+    /// Makes sure, unmeasured, that so many rows are due, and some to spare, and that none of them is leased.
+    fn provide(&self, rows: usize, spare: usize) -> impl Future<Output = ()>;
 
     /// Takes a batch of due rows, and ends them too if `settle` says so. Tells how many there were.
     fn take(&self, batch: usize, settle: bool) -> impl Future<Output = usize>;
@@ -39,7 +39,7 @@ pub async fn timed(side: &impl Side, shape: Shape, batches: u64) -> Duration {
         let round = left.min(a_round);
         // Rows that one claim has locked are skipped by the others, and a lost reply takes its rows along: there must be
         // some to spare.
-        side.provide((round + 4 * shape.workers) * shape.batch)
+        side.provide(round * shape.batch, 4 * shape.workers * shape.batch)
             .await;
         let began = Instant::now();
         let workers = (0..shape.workers).map(|worker| async move {
