@@ -129,11 +129,16 @@ async fn work(
     };
     // The worker is one task: what it has under way is its own and ends with it.
     let worked = tokio::spawn(Worker::new(config.worker, parts).run(shutdown)).await;
-    leave.cancel();
     if let Some(present) = present {
-        present.await?;
+        if matches!(worked, Ok(true)) {
+            leave.cancel();
+            present.await?;
+        } else {
+            // Leases are left: the lock goes and the row stays, so that others see at once that their holder is gone.
+            present.abort();
+        }
     }
-    worked.map_err(ServeError::from)
+    worked.map(drop).map_err(ServeError::from)
 }
 
 /// Applies the migrations as soon as Postgres is there; says whether it had to wait, or nothing if it was told to stop.

@@ -95,8 +95,9 @@ impl<S: Store, T: Transport, R: Rng + Send> Worker<S, T, R> {
         }
     }
 
-    /// Works until it is told to stop; then finishes what is under way, within `SHUTDOWN_SECONDS`.
-    pub async fn run(mut self, shutdown: CancellationToken) {
+    /// Works until it is told to stop; then finishes what is under way, within `SHUTDOWN_SECONDS`. Says whether it could:
+    /// what is left otherwise is under leases that somebody else has to end.
+    pub async fn run(mut self, shutdown: CancellationToken) -> bool {
         let wake = Arc::clone(&self.parts.wake);
         loop {
             self.on_time();
@@ -111,11 +112,11 @@ impl<S: Store, T: Transport, R: Rng + Send> Worker<S, T, R> {
                 () = sleep_until(timer) => {}
             }
         }
-        self.drain().await;
+        self.drain().await
     }
 
     /// Stops claiming, hands back what was not sent, and sees the rest to its settle.
-    async fn drain(&mut self) {
+    async fn drain(&mut self) -> bool {
         let deadline = Instant::now() + self.config.shutdown;
         self.stop.cancel();
         let unsent = self.hosts.empty_lines();
@@ -133,14 +134,15 @@ impl<S: Store, T: Transport, R: Rng + Send> Worker<S, T, R> {
                 biased;
                 () = sleep_until(deadline) => {
                     tracing::warn!(attempts = self.attempting, unsettled = self.settling.len(),
-                        "SHUTDOWN_SECONDS are over: what is left ends with its lease");
-                    return;
+                        "SHUTDOWN_SECONDS are over: what is left is for others to take up");
+                    return false;
                 }
                 Some(done) = self.work.next(), if !self.work.is_empty() => self.on_done(done),
                 () = sleep_until(timer) => {}
             }
         }
         tracing::info!("stopped: nothing is left under way");
+        true
     }
 
     fn is_drained(&self) -> bool {

@@ -98,7 +98,8 @@ fn start(world: &Arc<World>, index: usize, waited: bool) -> impl Future<Output =
     if let Some(mutant) = world.mutant {
         mutant.config(&mut config);
     }
-    Worker::new(config, parts).run(stop)
+    let run = Worker::new(config, parts).run(stop);
+    async move { drop(run.await) }
 }
 
 /// Ends a life; gives the faults that end with the restart, and how long until then.
