@@ -8,14 +8,22 @@ use clap::Parser;
 use dispatcher::config::Config;
 use dispatcher::{Role, check, serve, transport};
 use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
 
 use crate::cli::{Cli, Command};
 
-#[tokio::main]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
     dispatcher::install_tls_provider();
     let command = Cli::parse().command.unwrap_or(Command::Serve);
-    match run(command).await {
+    let ended = Runtime::new()
+        .map_err(|error| format!("the async runtime cannot be started: {error}"))
+        .and_then(|runtime| {
+            let ended = runtime.block_on(run(command));
+            // A name resolution under way is a thread that nobody can stop, and a silent name server holds it for long.
+            runtime.shutdown_background();
+            ended
+        });
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             cli::complain(&error);
