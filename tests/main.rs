@@ -13,6 +13,7 @@ mod no_loss;
 mod oracle;
 mod outage;
 mod reclaim;
+mod recovery;
 mod roles;
 mod sabotage;
 mod schema;

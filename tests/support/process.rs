@@ -1,7 +1,9 @@
 //! The binary as child processes, over a database that a test names.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
+use chaos::binary::dispatcher_binary;
 use chaos::system::{ProcessSystem, System, WorkerSpec, free_port};
 use tempfile::TempDir;
 
@@ -14,14 +16,26 @@ pub(crate) struct Processes {
 }
 
 impl Processes {
+    /// Of the binary as it is.
+    pub(crate) fn plain() -> Self {
+        Self::new(ProcessSystem::new(
+            dispatcher_binary().expect("the binary can be built"),
+        ))
+    }
+
     pub(crate) fn new(system: ProcessSystem) -> Self {
         let logs = tempfile::tempdir().expect("a directory for logs");
         Self { system, logs }
     }
 
-    /// Starts one with the settings of [`app::settings`] and waits until it is ready.
-    pub(crate) async fn start(&mut self, name: &str, database: &str, own: &[(&str, &str)]) {
-        let bind = ([127, 0, 0, 1], free_port()).into();
+    /// Starts one with the settings of [`app::settings`] and waits until it is ready; where it listens.
+    pub(crate) async fn start(
+        &mut self,
+        name: &str,
+        database: &str,
+        own: &[(&str, &str)],
+    ) -> SocketAddr {
+        let bind: SocketAddr = ([127, 0, 0, 1], free_port()).into();
         let spec = WorkerSpec {
             name: name.to_owned(),
             env: self.environment(database, own),
@@ -31,6 +45,7 @@ impl Processes {
         self.system.start(&spec).await.expect("it starts");
         let ready = self.system.wait_ready(name, PATIENCE).await;
         ready.unwrap_or_else(|error| panic!("{error}"));
+        bind
     }
 
     fn environment(&self, database: &str, own: &[(&str, &str)]) -> BTreeMap<String, String> {
