@@ -99,7 +99,9 @@ fn start(world: &Arc<World>, index: usize, waited: bool) -> impl Future<Output =
         mutant.config(&mut config);
     }
     let run = Worker::new(config, parts).run(stop);
-    async move { drop(run.await) }
+    async move {
+        let _drained = run.await;
+    }
 }
 
 /// Ends a life; gives the faults that end with the restart, and how long until then.
