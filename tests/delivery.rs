@@ -4,6 +4,7 @@
 
 mod answers;
 mod backoff;
+mod framing;
 mod network;
 mod operations;
 mod request;

@@ -1,5 +1,7 @@
 //! A stop in order: what was sent is settled, what was not is handed back, and the next process goes on where it ended.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use chaos::system::System;
@@ -113,27 +115,39 @@ async fn the_next_process_goes_on_with_the_same_ids_and_higher_numbers() {
     api.stop().await;
 }
 
-// What still hangs when SHUTDOWN_SECONDS are over is left behind. Others must learn at once that its holder is gone.
+// What still hangs when SHUTDOWN_SECONDS are over is left behind, and others must learn at once that its holder is gone. What
+// waited in line was never sent: it is handed back, and nothing of it is abandoned.
 #[tokio::test]
 async fn what_a_stop_leaves_behind_is_taken_up_long_before_its_lease_is_over() {
-    let endpoint = Endpoint::start(|seen| match seen.arrival {
-        1 => Behavior::Hang { hold_ms: 600_000 },
-        _ => Behavior::answer(200),
+    let well = Arc::new(AtomicBool::new(false));
+    let is_well = Arc::clone(&well);
+    let endpoint = Endpoint::start(move |_| match is_well.load(Ordering::SeqCst) {
+        false => Behavior::Hang { hold_ms: 600_000 },
+        true => Behavior::answer(200),
     })
     .await;
     let database = db::database().await;
     let api = api(&database).await;
-    let own = [ENDLESS, &[("SHUTDOWN_SECONDS", "0.2")]].concat();
-    let first = App::over(&database, Role::Worker, &own).await;
-    let ids = accept(&api, &endpoint, 5).await;
-    open(&endpoint, 5).await;
+    let ids = accept(&api, &endpoint, 8).await;
+    let own = [("SHUTDOWN_SECONDS", "0.2"), ("MAX_IN_FLIGHT_PER_HOST", "3")];
+    let first = App::over(&database, Role::Worker, &[ENDLESS, &own].concat()).await;
+    open(&endpoint, 3).await;
     first.stop().await;
+    assert_eq!(leases(&api.pool).await, 3, "what was sent and nothing else");
+
+    well.store(true, Ordering::SeqCst);
     let second = App::over(&database, Role::Worker, ENDLESS).await;
+    let mut abandoned = 0;
     for id in &ids {
         let event = told(&api, id, "delivered").await;
-        assert_eq!(outcomes(&event), ["abandoned", "delivered"]);
+        abandoned += outcomes(&event)
+            .iter()
+            .filter(|outcome| **outcome == "abandoned")
+            .count();
+        assert_eq!(outcomes(&event).last(), Some(&"delivered"));
     }
-    assert_eq!(failures(&api.pool).await, 0);
+    assert_eq!((abandoned, failures(&api.pool).await), (3, 0));
+    assert_eq!(endpoint.journal.receipts().len(), 8 + 3);
     second.stop().await;
     api.stop().await;
 }
