@@ -2,14 +2,17 @@
 
 use std::collections::BTreeMap;
 
+use chaos::system::System;
 use dispatcher::Role;
 use mock_receiver::Behavior;
+use serde_json::Value;
 
 use super::sent;
-use crate::support::app::{App, until};
+use crate::support::app::{App, PATIENCE, until};
 use crate::support::db;
 use crate::support::fixture::Endpoint;
-use crate::support::story::attempts;
+use crate::support::process::Processes;
+use crate::support::story::{attempts, outcomes};
 
 /// The samples of `/metrics` by name and labels.
 async fn samples(app: &App) -> BTreeMap<String, f64> {
@@ -142,4 +145,53 @@ async fn the_tables_tell_the_same_story_as_the_view() {
         .map(|(attempt, number)| (number, attempt["outcome"].as_str().unwrap().to_owned()));
     assert_eq!(rows, seen.collect::<Vec<_>>());
     app.stop().await;
+}
+
+// At its most talkative, and with proxies set that nothing may go through.
+#[tokio::test]
+async fn a_log_of_json_tells_of_every_attempt_and_no_secret() {
+    let database = db::database().await;
+    let endpoint =
+        Endpoint::start(|seen| Behavior::answer(if seen.arrival == 1 { 500 } else { 200 })).await;
+    let api = App::over(&database, Role::Api, &[]).await;
+    let mut processes = Processes::plain();
+    let nowhere = "http://127.0.0.1:9";
+    let own = [
+        ("LOG", "debug,dispatcher=trace"),
+        ("LOG_FORMAT", "json"),
+        ("HTTP_PROXY", nowhere),
+        ("http_proxy", nowhere),
+        ("ALL_PROXY", nowhere),
+    ];
+    processes.start("talkative", &database, &own).await;
+    let payload = "\"a-word-of-the-payload\"";
+    let id = api.accept(payload, &endpoint.url(1)).await;
+    let event = super::ended(&api, &id).await;
+    assert_eq!(outcomes(&event), ["rejected", "delivered"], "{event:#}");
+    processes
+        .system
+        .terminate("talkative", PATIENCE)
+        .await
+        .unwrap();
+
+    let log = processes.log("talkative");
+    let lines: Vec<Value> = log
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("no JSON: {line}")))
+        .collect();
+    for outcome in ["rejected", "delivered"] {
+        let told = |line: &&Value| {
+            let line = line.to_string();
+            line.contains(&id) && line.contains(&format!("\"outcome\":\"{outcome}\""))
+        };
+        assert_eq!(lines.iter().filter(told).count(), 1, "{outcome}: {log}");
+    }
+    for secret in [
+        "a-word-of-the-payload",
+        "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+        "v1,",
+    ] {
+        assert!(!log.contains(secret), "{secret} is in the log");
+    }
+    api.stop().await;
 }

@@ -48,6 +48,11 @@ impl Processes {
         bind
     }
 
+    /// What one of them wrote so far.
+    pub(crate) fn log(&self, name: &str) -> String {
+        std::fs::read_to_string(self.logs.path().join(name)).expect("it was started")
+    }
+
     fn environment(&self, database: &str, own: &[(&str, &str)]) -> BTreeMap<String, String> {
         app::settings(database, own)
     }
