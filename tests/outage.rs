@@ -9,6 +9,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use reqwest::StatusCode;
 use serde_json::Value;
+use sqlx::PgPool;
 
 use crate::support::app::{App, id_of, until};
 use crate::support::db;
@@ -262,4 +263,69 @@ async fn a_session_that_was_terminated_is_taken_up_again_and_reclaims_nothing() 
     }
     app.stop().await;
     second.stop().await;
+}
+
+/// The session that holds a lock by which others see that a worker lives, and the port that it comes from.
+async fn presence_session(pool: &PgPool) -> Option<(i32, i32)> {
+    let session = "select l.pid, a.client_port from pg_locks l join pg_stat_activity a using (pid)
+                   join workers w on l.objid = (w.holder & 4294967295)::oid
+                   where l.locktype = 'advisory' and l.objsubid = 1 and l.granted
+                       and a.datname = current_database()";
+    sqlx::query_as(session).fetch_optional(pool).await.unwrap()
+}
+
+// The server has ended the session and the client never hears of it, as behind a gateway that forgets connections. To
+// others the worker is gone: it must find out by itself and take its lock again, or all that it claims is taken from it.
+#[tokio::test]
+async fn a_worker_whose_presence_is_half_open_finds_out_and_takes_it_again() {
+    let endpoint = Endpoint::answering(200).await;
+    let database = db::database().await;
+    let (link, url) = Link::to(&database).await;
+    let app = App::over(&url, Role::Serve, SLOW).await;
+    let direct = db::pool(&database).await;
+    until("its presence is held", || async {
+        presence_session(&direct).await.is_some()
+    })
+    .await;
+    let (pid, port) = presence_session(&direct).await.unwrap();
+    link.set(Mode::HalfOpen(u16::try_from(port).unwrap()));
+    let ended: bool = sqlx::query_scalar("select pg_terminate_backend($1)")
+        .bind(pid)
+        .fetch_one(&direct)
+        .await
+        .unwrap();
+    assert!(ended);
+    until("another session holds the lock", || async {
+        presence_session(&direct)
+            .await
+            .is_some_and(|(now, _)| now != pid)
+    })
+    .await;
+    let second = App::over(&database, Role::Worker, SLOW).await;
+    for id in accept(&app, &endpoint, 5).await {
+        let event = app.event_when(&id, "delivered").await;
+        assert_eq!(outcomes(&event), ["delivered"], "{event:#}");
+    }
+    app.stop().await;
+    second.stop().await;
+}
+
+// A row that is missing, say because another worker forgot this one while it was cut off, would keep its death unseen.
+#[tokio::test]
+async fn a_worker_whose_row_is_missing_registers_again() {
+    let app = App::start(SLOW).await;
+    let rows = || async {
+        let count = "select count(*) from workers";
+        sqlx::query_scalar::<_, i64>(count)
+            .fetch_one(&app.pool)
+            .await
+            .unwrap()
+    };
+    until("it is registered", || async { rows().await == 1 }).await;
+    sqlx::query("delete from workers")
+        .execute(&app.pool)
+        .await
+        .unwrap();
+    until("it is registered again", || async { rows().await == 1 }).await;
+    app.stop().await;
 }

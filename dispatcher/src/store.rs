@@ -93,8 +93,15 @@ pub trait Store: Clone + Send + Sync + 'static {
         releases: Vec<Release>,
     ) -> impl Future<Output = Result<usize, StoreError>> + Send;
 
-    /// The holders that registered at this start of the server and whose lock is absent just now.
-    fn absent_holders(&self) -> impl Future<Output = Result<Vec<Holder>, StoreError>> + Send;
+    /// Has this holder's presence given up and taken anew, where it is believed to be held.
+    fn renew_presence(&self);
+
+    /// The holders that registered at this start of the server and whose lock is absent just now; `own` is among them also
+    /// when it is not registered.
+    fn absent_holders(
+        &self,
+        own: Holder,
+    ) -> impl Future<Output = Result<Vec<Holder>, StoreError>> + Send;
 
     /// reclaim: ends leases whose holder is gone or late.
     fn reclaim(
@@ -127,7 +134,7 @@ impl Store for PgStore {
     }
 
     async fn present(&self) {
-        self.presence_is_held().await;
+        self.presence_becomes(true).await;
     }
 
     async fn claim(
@@ -163,9 +170,15 @@ impl Store for PgStore {
         lent.conclude(done)
     }
 
-    async fn absent_holders(&self) -> Result<Vec<Holder>, StoreError> {
+    fn renew_presence(&self) {
+        self.drop_presence();
+    }
+
+    async fn absent_holders(&self, own: Holder) -> Result<Vec<Holder>, StoreError> {
         let mut lent = self.work.lend("looking for gone workers").await?;
-        let done = timeout_at(lent.deadline, presence::absent_holders(lent.connection())).await;
+        let deadline = lent.deadline;
+        let look = presence::absent_holders(lent.connection(), own);
+        let done = timeout_at(deadline, look).await;
         lent.conclude(done)
     }
 

@@ -174,8 +174,8 @@ impl<S: Store, T: Transport, R: Rng + Send> Worker<S, T, R> {
                 .push(work::next_due(self.parts.store.clone(), after));
         }
         if self.sweeper.look(now) {
-            self.work
-                .push(work::absent_holders(self.parts.store.clone()));
+            let (store, own) = (self.parts.store.clone(), self.parts.holder);
+            self.work.push(work::absent_holders(store, own));
         }
         if let Some(cause) = self.sweeper.reclaim(now, self.database.is_steady(now)) {
             let reclaim = self.reclaim(cause);

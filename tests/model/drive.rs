@@ -102,9 +102,9 @@ impl Both {
     }
 
     async fn absent(&mut self) -> Driven {
-        let absent = self.store.absent_holders().await;
+        let absent = self.store.absent_holders(holder(0)).await;
         let absent = absent.map_err(|e| e.to_string())?;
-        same("absent", &self.model.absent_holders(), &absent)?;
+        same("absent", &self.model.absent_holders(holder(0)), &absent)?;
         Ok(vec!["absent"; absent.len().min(1)])
     }
 

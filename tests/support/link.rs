@@ -22,6 +22,9 @@ pub(crate) enum Mode {
     Stall,
     /// Passes everything but the reply to a committed insert: there the connection is cut.
     LoseCommits,
+    /// Swallows what the server says on one connection, known by the port from which the server sees it come, and even
+    /// that it has ended: its client goes on believing in it.
+    HalfOpen(u16),
 }
 
 /// A link on loopback; dropping it cuts everything.
@@ -85,21 +88,25 @@ async fn carry(client: TcpStream, mut seen: watch::Receiver<(Mode, SocketAddr)>)
     let Ok(server) = TcpStream::connect(upstream).await else {
         return;
     };
+    let half_open = server
+        .local_addr()
+        .ok()
+        .map(|address| Mode::HalfOpen(address.port()));
     let ((from_client, to_client), (from_server, to_server)) =
         (client.into_split(), server.into_split());
     tokio::select! {
-        () = pump(from_client, to_server, seen.clone(), false) => {}
-        () = pump(from_server, to_client, seen.clone(), true) => {}
+        () = pump(from_client, to_server, seen.clone(), None) => {}
+        () = pump(from_server, to_client, seen.clone(), half_open) => {}
         _ = seen.wait_for(|(mode, _)| *mode == Mode::Cut) => {}
     }
 }
 
-/// Carries one direction until it ends.
+/// Carries one direction until it ends; what swallows it is given for what the server says.
 async fn pump(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
     mut seen: watch::Receiver<(Mode, SocketAddr)>,
-    replies: bool,
+    half_open: Option<Mode>,
 ) {
     let mut buffer = vec![0; 16 * 1024];
     while let Ok(bytes @ 1..) = from.read(&mut buffer).await {
@@ -107,14 +114,21 @@ async fn pump(
         let Ok(mode) = passing.map(|state| state.0) else {
             return;
         };
+        if half_open == Some(mode) {
+            continue;
+        }
         let confirms = buffer[..bytes]
             .windows(INSERTED.len())
             .any(|window| window == INSERTED);
-        if replies && confirms && mode == Mode::LoseCommits {
+        if half_open.is_some() && confirms && mode == Mode::LoseCommits {
             return;
         }
         if to.write_all(&buffer[..bytes]).await.is_err() {
             return;
         }
+    }
+    // The end is swallowed as well.
+    if let Some(half_open) = half_open {
+        let _ = seen.wait_for(|(mode, _)| *mode != half_open).await;
     }
 }

@@ -62,8 +62,8 @@ pub trait Mutant: Sync {
     fn released(&self, model: &mut Model, releases: &[Release]) {}
 
     /// Which holders are said to be absent.
-    fn absent(&self, model: &Model) -> Vec<Holder> {
-        model.absent_holders()
+    fn absent(&self, model: &Model, own: Holder) -> Vec<Holder> {
+        model.absent_holders(own)
     }
 
     /// Before a reclaim, with the time that it goes by; false when none is made.

@@ -298,11 +298,20 @@ impl Store for SimStore {
         .await
     }
 
-    async fn absent_holders(&self) -> Result<Vec<Holder>, StoreError> {
+    fn renew_presence(&self) {
+        let mut core = self.world.core();
+        let host = &core.hosts[self.host];
+        if host.life == self.life && host.present {
+            core.lose_presence(self.host);
+            core.take_presence(self.host);
+        }
+    }
+
+    async fn absent_holders(&self, own: Holder) -> Result<Vec<Holder>, StoreError> {
         let mutant = self.mutant();
         self.call(Call::Absent, move |core, _| match mutant {
-            Some(mutant) => mutant.absent(&core.model),
-            None => core.model.absent_holders(),
+            Some(mutant) => mutant.absent(&core.model, own),
+            None => core.model.absent_holders(own),
         })
         .await
     }

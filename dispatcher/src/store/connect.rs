@@ -129,10 +129,10 @@ impl PgStore {
         }
     }
 
-    /// Waits until the presence lock is held.
-    pub(super) async fn presence_is_held(&self) {
+    /// Waits until the presence lock is held, or is not.
+    pub(super) async fn presence_becomes(&self, wanted: bool) {
         let mut held = self.presence.subscribe();
-        held.wait_for(|held| *held)
+        held.wait_for(|held| *held == wanted)
             .await
             .expect("the store itself keeps the sender");
     }

@@ -1,8 +1,10 @@
 //! Presence: a session advisory lock that is held exactly as long as this process lives and is connected.
 //!
 //! The lock comes first, the row in `workers` second, the first claim last; so a row without a lock means that its process
-//! is gone. If the connection ends while the process lives, nothing is claimed until the same lock is held again. A pooler
-//! in transaction mode cannot carry a session's lock: there `PRESENCE=false` leaves it all to the leases.
+//! is gone. If the connection ends while the process lives, nothing is claimed until the same lock is held again. It may
+//! end without our being told (a gateway forgot it, the server gave us up): then the worker, whose looks miss its own lock
+//! or row, has it renewed. A pooler in transaction mode cannot carry a session's lock: there `PRESENCE=false` leaves it all
+//! to the leases.
 
 use std::time::Duration;
 
@@ -36,11 +38,21 @@ where w.server_started_at = pg_postmaster_start_time()
             and l.database = (select oid from pg_database where datname = current_database())
             and l.classid = (w.holder >> 32)::oid and l.objid = (w.holder & 4294967295)::oid
     )
-order by w.holder";
+union
+select $1 where not exists (
+    select from workers where holder = $1 and server_started_at = pg_postmaster_start_time()
+)
+order by holder";
 
 const FORGET: &str = "delete from workers where holder = $1";
 
 impl PgStore {
+    /// Whoever holds the lock for us is to take it again; nothing is claimed meanwhile. Nothing to do where it is not held.
+    pub(super) fn drop_presence(&self) {
+        self.presence
+            .send_if_modified(|held| std::mem::replace(held, false));
+    }
+
     /// Holds the lock of `holder`, again and again, until it is told to stop; then takes the row away.
     pub async fn hold_presence(&self, holder: Holder, stop: CancellationToken) {
         let mut told = false;
@@ -50,9 +62,12 @@ impl PgStore {
                 () = stop.cancelled() => break,
                 ended = self.hold_once(holder) => ended,
             };
-            let was_held = self.presence.send_replace(false);
+            let was_held = self.presence.send_replace(false) || ended.is_none();
+            let error = ended.unwrap_or_else(|| {
+                sqlx::Error::Protocol("its lock or its row is absent from the server".into())
+            });
             if was_held || !told {
-                tracing::warn!(worker.holder = %holder, error = %ended,
+                tracing::warn!(worker.holder = %holder, %error,
                     "presence is not held: nothing is claimed until it is");
                 told = true;
             }
@@ -70,22 +85,19 @@ impl PgStore {
         }
     }
 
-    /// Takes the lock, registers, and returns when the connection has ended and why.
-    async fn hold_once(&self, holder: Holder) -> sqlx::Error {
-        let mut listener = match timeout(TAKING_SECONDS_MAX, self.take(holder)).await {
+    /// Takes the lock, registers, and returns when the connection has ended and why; or nothing if it was given up.
+    async fn hold_once(&self, holder: Holder) -> Option<sqlx::Error> {
+        let listener = match timeout(TAKING_SECONDS_MAX, self.take(holder)).await {
             Ok(Ok(listener)) => listener,
-            Ok(Err(error)) => return error,
-            Err(_) => return sqlx::Error::PoolTimedOut,
+            Ok(Err(error)) => return Some(error),
+            Err(_) => return Some(sqlx::Error::PoolTimedOut),
         };
         self.presence.send_replace(true);
         tracing::info!(worker.holder = %holder, "presence held");
-        // Reading is what notices the end of the connection at once.
-        loop {
-            match listener.try_recv().await {
-                Ok(Some(_)) => {}
-                Ok(None) => return sqlx::Error::PoolClosed,
-                Err(error) => return error,
-            }
+        tokio::select! {
+            biased;
+            ended = end_of(listener) => Some(ended),
+            () = self.presence_becomes(false) => None,
         }
     }
 
@@ -113,10 +125,25 @@ impl PgStore {
     }
 }
 
+/// Why the connection has ended: reading is what notices it at once.
+async fn end_of(mut listener: PgListener) -> sqlx::Error {
+    loop {
+        match listener.try_recv().await {
+            Ok(Some(_)) => {}
+            Ok(None) => return sqlx::Error::PoolClosed,
+            Err(error) => return error,
+        }
+    }
+}
+
 pub(super) async fn absent_holders(
     connection: &mut PgConnection,
+    own: Holder,
 ) -> Result<Vec<Holder>, sqlx::Error> {
-    let rows = sqlx::query(ABSENT).fetch_all(connection).await?;
+    let rows = sqlx::query(ABSENT)
+        .bind(own.0)
+        .fetch_all(connection)
+        .await?;
     rows.iter()
         .map(|row| row.try_get("holder").map(Holder))
         .collect()

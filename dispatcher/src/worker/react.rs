@@ -55,6 +55,9 @@ impl<S: Store, T: Transport, R: Rng + Send> Worker<S, T, R> {
             Done::Absent(absent) => {
                 let absent = self.observe(absent);
                 self.sweeper.seen(absent, Instant::now());
+                if self.sweeper.is_own_gone() && self.config.presence {
+                    self.parts.store.renew_presence();
+                }
             }
             Done::Reclaimed(cause, reclaimed) => self.on_reclaimed(cause, reclaimed),
             Done::Forgotten(holder, result) => {

@@ -1,4 +1,5 @@
-//! Whose leases are to be ended: those of holders seen absent twice, and those that ran out.
+//! Whose leases are to be ended: those of holders seen absent twice, and those that ran out. A worker that sees itself so
+//! is not gone, but others take it for gone.
 //!
 //! Pure: what was seen and when comes in; what to do comes out, one call of each kind at a time.
 
@@ -24,8 +25,11 @@ const EXPIRED_LOOK: Duration = Duration::from_secs(5);
 
 #[derive(Debug)]
 pub(super) struct Sweeper {
-    /// Whose sweeper this is: it never takes itself for gone.
+    /// Whose sweeper this is: it never ends its own leases.
     own: Holder,
+    /// Since when it misses itself.
+    own_absent_since: Option<Instant>,
+    own_is_gone: bool,
     lease: Duration,
     absent: BTreeMap<Holder, Absence>,
     look_at: Instant,
@@ -47,6 +51,8 @@ impl Sweeper {
     pub(super) fn new(own: Holder, lease: Duration, now: Instant) -> Self {
         Self {
             own,
+            own_absent_since: None,
+            own_is_gone: false,
             lease,
             absent: BTreeMap::new(),
             look_at: now,
@@ -76,11 +82,9 @@ impl Sweeper {
     /// A look's answer; without one, nobody is known to be absent any more.
     pub(super) fn seen(&mut self, absent: Option<Vec<Holder>>, now: Instant) {
         self.looking = false;
-        let seen: BTreeSet<_> = absent
-            .into_iter()
-            .flatten()
-            .filter(|h| *h != self.own)
-            .collect();
+        let mut seen: BTreeSet<_> = absent.into_iter().flatten().collect();
+        let own_is_absent = seen.remove(&self.own);
+        self.own_seen(own_is_absent, now);
         self.absent.retain(|holder, _| seen.contains(holder));
         for holder in seen {
             let absence = self.absent.entry(holder).or_insert_with(|| {
@@ -101,6 +105,18 @@ impl Sweeper {
                 self.to_forget.insert(holder);
             }
         }
+    }
+
+    /// Whether the last look found that others must take this worker for gone.
+    pub(super) fn is_own_gone(&self) -> bool {
+        self.own_is_gone
+    }
+
+    /// Two looks decide, as they do for others: one may fall between a cut and the next hold. Then it begins anew.
+    fn own_seen(&mut self, is_absent: bool, now: Instant) {
+        let since = self.own_absent_since.filter(|_| is_absent);
+        self.own_is_gone = since.is_some_and(|since| now - since >= GONE_AFTER);
+        self.own_absent_since = (is_absent && !self.own_is_gone).then(|| since.unwrap_or(now));
     }
 
     /// Whose leases to end now. `steady` says that the database was not away lately.
@@ -216,13 +232,37 @@ mod tests {
     }
 
     #[test]
-    fn nobody_takes_itself_for_gone() {
+    fn nobody_ends_its_own_leases() {
         let start = Instant::now();
         let mut sweeper = Sweeper::new(Holder(1), LEASE, start);
         assert_eq!(
             watch(&mut sweeper, start, ms(2_000), |_| vec![Holder(1)]),
             []
         );
+    }
+
+    // Others would take all that it claims from it; but one look may fall between a cut and the next hold.
+    #[test]
+    fn a_worker_that_misses_itself_in_two_looks_is_gone_to_others_and_begins_anew() {
+        let start = Instant::now();
+        let mut sweeper = Sweeper::new(Holder(1), LEASE, start);
+        let looks = [
+            (0, true, false),
+            (250, false, false),
+            (500, true, false),
+            (750, true, false),
+            (1_000, true, true),
+            (1_250, true, false),
+            (1_500, true, false),
+            (1_750, true, true),
+        ];
+        for (at, is_absent, is_gone) in looks {
+            sweeper.seen(
+                Some(vec![Holder(1); usize::from(is_absent)]),
+                start + ms(at),
+            );
+            assert_eq!(sweeper.is_own_gone(), is_gone, "at {at} ms");
+        }
     }
 
     #[test]

@@ -180,8 +180,8 @@ pub(super) fn release(store: impl Store, releases: Vec<Release>) -> Work {
     })
 }
 
-pub(super) fn absent_holders(store: impl Store) -> Work {
-    Box::pin(async move { Done::Absent(store.absent_holders().await) })
+pub(super) fn absent_holders(store: impl Store, own: Holder) -> Work {
+    Box::pin(async move { Done::Absent(store.absent_holders(own).await) })
 }
 
 pub(super) fn reclaim(store: impl Store, reclaim: Reclaim) -> Work {

@@ -1,5 +1,7 @@
 //! Who is there: locks that live as long as a session, and rows that outlive it.
 
+use std::collections::BTreeSet;
+
 use dispatcher::event::Holder;
 
 use super::Model;
@@ -16,10 +18,15 @@ impl Model {
         self.locks.remove(&holder);
     }
 
-    /// Holders that registered and whose lock is absent, in order.
+    /// Holders that registered and whose lock is absent, and `own` also when it is not registered, in order.
     #[must_use]
-    pub fn absent_holders(&self) -> Vec<Holder> {
-        self.registered.difference(&self.locks).copied().collect()
+    pub fn absent_holders(&self, own: Holder) -> Vec<Holder> {
+        let mut absent: BTreeSet<Holder> =
+            self.registered.difference(&self.locks).copied().collect();
+        if !self.registered.contains(&own) {
+            absent.insert(own);
+        }
+        absent.into_iter().collect()
     }
 
     /// Every holder that registered and was not forgotten.

@@ -29,7 +29,7 @@ impl Mutant for ReclaimsEarly {
 pub(super) struct TakesTheLivingForGone;
 
 impl Mutant for TakesTheLivingForGone {
-    fn absent(&self, model: &Model) -> Vec<Holder> {
+    fn absent(&self, model: &Model, _: Holder) -> Vec<Holder> {
         model.registered()
     }
 
