@@ -246,8 +246,9 @@ impl<S: Store, T: Transport, R: Rng + Send> Worker<S, T, R> {
             let now = Instant::now();
             // The lease is measured from before the claim was sent: what is left must cover a whole attempt.
             if held.lease_left(now) < self.config.http_timeout {
-                self.hosts.finished(&held.host(), now, None);
-                self.releases.push(held.release(Duration::ZERO));
+                self.hosts.not_sent(&held.host());
+                // Not at once: whatever made the claim so slow would make the next as slow, round and round.
+                self.releases.push(held.release(self.config.poll_interval));
                 next = self.hosts.next(&held.host(), now);
                 continue;
             }

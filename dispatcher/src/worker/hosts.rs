@@ -29,7 +29,8 @@ const LINE_LOOK: Duration = Duration::from_millis(50);
 /// Hosts that nothing was sent to for this long are forgotten.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(120);
 
-/// As many hosts are known at once before the idle ones are forgotten.
+/// As many hosts are known at once before the idle ones are forgotten; and twice as many as are left then, before it happens
+/// again: a look at all of them may not come with every event.
 const HOSTS_KNOWN: usize = 1_024;
 
 /// A host and its port, as the URL names them.
@@ -39,6 +40,8 @@ pub(super) type HostKey = Arc<str>;
 pub(super) struct Hosts<E> {
     cap: usize,
     known: BTreeMap<HostKey, Host<E>>,
+    /// So many make it worth looking for idle ones.
+    forget_at: usize,
     waiting: usize,
     /// The first beat.
     zero: Option<Instant>,
@@ -74,6 +77,7 @@ impl<E> Hosts<E> {
         Self {
             cap,
             known: BTreeMap::new(),
+            forget_at: HOSTS_KNOWN,
             waiting: 0,
             zero: None,
         }
@@ -91,10 +95,7 @@ impl<E> Hosts<E> {
         now: Instant,
         rng: &mut impl Rng,
     ) -> Verdict<E> {
-        if self.known.len() >= HOSTS_KNOWN {
-            self.known
-                .retain(|_, host| host.is_busy() || now - host.last_used < FORGOTTEN_AFTER);
-        }
+        self.forget_idle(now);
         let zero = *self.zero.get_or_insert(now);
         let host = self.known.entry(key).or_insert_with(|| Host::new(now));
         host.last_used = now;
@@ -111,16 +112,31 @@ impl<E> Hosts<E> {
         Verdict::Defer(event, on_beat(delay, now - zero))
     }
 
-    /// An attempt ended; `began` says when it was sent, or nothing if it was not.
-    pub(super) fn finished(&mut self, key: &HostKey, now: Instant, began: Option<Instant>) {
-        let Some(host) = self.known.get_mut(key) else {
+    fn forget_idle(&mut self, now: Instant) {
+        if self.known.len() < self.forget_at {
             return;
-        };
-        host.in_flight -= 1;
-        // Attempts of one host are alike: the oldest entry stands for whichever ended.
-        host.began.pop_first();
-        if let Some(began) = began {
+        }
+        self.known
+            .retain(|_, host| host.is_busy() || now - host.last_used < FORGOTTEN_AFTER);
+        self.forget_at = HOSTS_KNOWN.max(2 * self.known.len());
+    }
+
+    /// An attempt ended; `began` says when it was sent.
+    pub(super) fn finished(&mut self, key: &HostKey, now: Instant, began: Instant) {
+        if let Some(host) = self.known.get_mut(key) {
+            host.in_flight -= 1;
+            // Attempts of one host are alike: the oldest entry stands for whichever ended.
+            host.began.pop_first();
             host.usual = host.usual * 7 / 8 + (now - began) / 8;
+        }
+    }
+
+    /// The attempt that was just to begin is not made after all.
+    pub(super) fn not_sent(&mut self, key: &HostKey) {
+        if let Some(host) = self.known.get_mut(key) {
+            host.in_flight -= 1;
+            // The newest entry: the oldest tells how slow the host is with what was sent to it.
+            host.began.pop_last();
         }
     }
 
@@ -279,9 +295,7 @@ mod tests {
         assert_eq!(fixture.admit("b:80", 5), Verdict::Start(5));
         let began = fixture.now;
         fixture.now += Duration::from_millis(1);
-        fixture
-            .hosts
-            .finished(&"a:80".into(), fixture.now, Some(began));
+        fixture.hosts.finished(&"a:80".into(), fixture.now, began);
         assert_eq!(fixture.hosts.next(&"a:80".into(), fixture.now), Some(4));
         assert_eq!(fixture.hosts.waiting(), 0);
     }
@@ -350,6 +364,44 @@ mod tests {
         }
         let most = (DEFERRAL_MAX.as_millis() + 7_770) / BEAT.as_millis();
         assert!(beats.len() as u128 <= most, "{} beats", beats.len());
+    }
+
+    // Every admission of another host used to walk all of them, once there were so many: a thousand walks for each thousand.
+    #[test]
+    fn a_crowd_of_hosts_is_looked_through_a_few_times_and_idle_ones_are_forgotten() {
+        let mut fixture = Fixture::new();
+        let mut looks = BTreeSet::new();
+        for host in 0..20_000 {
+            fixture.admit(&format!("{host}:80"), host);
+            looks.insert(fixture.hosts.forget_at);
+        }
+        let walked: usize = looks.iter().sum();
+        assert!(walked <= 4 * 20_000, "{looks:?}");
+        for host in 0..20_000 {
+            let began = fixture.now;
+            let key = HostKey::from(format!("{host}:80"));
+            fixture.hosts.finished(&key, began, began);
+        }
+        fixture.now += FORGOTTEN_AFTER;
+        for host in 20_000..60_000 {
+            fixture.admit(&format!("{host}:80"), host);
+        }
+        assert_eq!(fixture.hosts.known.len(), 40_000, "the busy ones");
+    }
+
+    // Had the oldest been taken out, a host that hangs would have looked like one that answers.
+    #[test]
+    fn an_attempt_that_is_not_sent_leaves_the_pace_of_those_that_were() {
+        let mut fixture = Fixture::new();
+        fixture.fill(1);
+        fixture.now += Duration::from_secs(9);
+        fixture.fill(1);
+        fixture.hosts.not_sent(&"a:80".into());
+        let host = &fixture.hosts.known["a:80"];
+        assert_eq!(
+            (host.in_flight, host.pace(fixture.now)),
+            (1, Duration::from_secs(9))
+        );
     }
 
     #[test]

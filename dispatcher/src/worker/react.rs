@@ -95,8 +95,7 @@ impl<S: Store, T: Transport, R: Rng + Send> Worker<S, T, R> {
         let now = Instant::now();
         self.attempting -= 1;
         self.parts.metrics.in_flight(self.attempting);
-        self.hosts
-            .finished(&attempted.host, now, Some(attempted.started));
+        self.hosts.finished(&attempted.host, now, attempted.started);
         if let Some(next) = self.hosts.next(&attempted.host, now) {
             self.start(next);
         }
