@@ -19,6 +19,14 @@ const ACCEPT_TIMEOUT: Duration = Duration::from_millis(1_500);
 /// The worker waits this long for one statement; then the connection is closed and the statement tried again.
 const WORK_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// The server's own limits for a statement, below our patience: what was given up here must not go on there. It counts from
+/// when the statement arrives, so one that waited long for its connection may still outlive its caller.
+const ACCEPT_STATEMENT_MS_MAX: u64 = 1_400;
+const WORK_STATEMENT_MS_MAX: u64 = 4_500;
+
+const _: () = assert!((ACCEPT_STATEMENT_MS_MAX as u128) < ACCEPT_TIMEOUT.as_millis());
+const _: () = assert!((WORK_STATEMENT_MS_MAX as u128) < WORK_TIMEOUT.as_millis());
+
 /// A connection that was idle for longer is asked whether it still lives before a request depends on it.
 const TRUSTED_IDLE: Duration = Duration::from_millis(500);
 
@@ -107,10 +115,11 @@ impl PgStore {
                 ("tcp_keepalives_interval", "5"),
                 ("tcp_keepalives_count", "3"),
             ]);
-        let accept = base.clone().options([("statement_timeout", "5s")]);
+        let limit = |ms: u64| ("statement_timeout", ms.to_string());
+        let accept = base.clone().options([limit(ACCEPT_STATEMENT_MS_MAX)]);
         // One plan shape whatever the statistics say: every statement of the worker goes by an index.
-        let work = base.clone().options([
-            ("statement_timeout", "10s"),
+        let work = base.clone().options([limit(WORK_STATEMENT_MS_MAX)]);
+        let work = work.options([
             ("enable_seqscan", "off"),
             ("enable_bitmapscan", "off"),
             // A deep backlog makes estimates large, and compiling a plan takes longer than any of them runs.
