@@ -1,7 +1,7 @@
 //! The schema: migrated by whoever comes first, read by the plans that it was made for.
 
 use dispatcher::event::EventId;
-use dispatcher::store::{CLAIM, PgStore, StoreOptions};
+use dispatcher::store::{CLAIM, PgStore, SchemaError, StoreOptions};
 use futures_util::future::join_all;
 use sqlx::Connection;
 

@@ -56,6 +56,14 @@ impl StoreError {
         }
     }
 
+    /// Whether a SQLSTATE tells of a state of the server that passes, so that trying again helps.
+    pub(super) fn is_passing(sqlstate: &str) -> bool {
+        // 08: the connection; 40: rolled back; 53: resources are short; 55: not in a state to; 57P: starting or stopping;
+        // 25006: read-only for now.
+        let passing = ["08", "40", "53", "55", "57P", "25006"];
+        passing.iter().any(|class| sqlstate.starts_with(class))
+    }
+
     /// Whether the data of the statement itself was refused, so that a smaller batch may pass.
     pub fn is_about_the_data(&self) -> bool {
         // Class 22: data exception; 23: integrity constraint; 54: program limit exceeded.

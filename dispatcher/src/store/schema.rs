@@ -1,5 +1,7 @@
 //! The schema: embedded migrations, applied at start by whoever comes first, and whether they are current.
 
+use std::time::Duration;
+
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::postgres::PgPoolOptions;
 use sqlx::{PgConnection, Row};
@@ -11,6 +13,9 @@ static MIGRATIONS: Migrator = sqlx::migrate!("../migrations");
 
 const NEWEST: &str =
     "select coalesce(max(version), 0) as newest from _sqlx_migrations where success";
+
+/// How long to wait for the connection that migrates.
+const MIGRATION_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Why the schema could not be brought up to date.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +43,7 @@ impl PgStore {
         // A connection of its own: a migration may take longer than any statement of the pools.
         let own = PgPoolOptions::new()
             .max_connections(1)
+            .acquire_timeout(MIGRATION_CONNECT_TIMEOUT)
             .connect_with(self.presence_options.clone())
             .await
             .map_err(SchemaError::Unavailable)?;
@@ -45,7 +51,7 @@ impl PgStore {
         own.close().await;
         migrated.map_err(|error| match error {
             MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _)
-                if error.as_database_error().is_none() =>
+                if will_pass(&error) =>
             {
                 SchemaError::Unavailable(error)
             }
@@ -64,6 +70,16 @@ impl PgStore {
         let ours = MIGRATIONS.iter().map(|migration| migration.version).max();
         Ok(ours.is_none_or(|ours| newest >= ours))
     }
+}
+
+/// An answer about the schema is final; no answer, and an answer about the server's state, are not.
+fn will_pass(error: &sqlx::Error) -> bool {
+    let answer = error.as_database_error();
+    answer.is_none_or(|answer| {
+        answer
+            .code()
+            .is_some_and(|code| StoreError::is_passing(&code))
+    })
 }
 
 const AGE: &str = "select now() - pg_postmaster_start_time() < interval '5 s' as young";
