@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::Utc;
 use dispatcher::config::Config;
 use dispatcher::event::{Answer, Claim, Disposition, Holder, Outcome, Settlement};
-use dispatcher::store::{PgStore, SETTLE_BATCH_MAX, Store, StoreError, StoreOptions};
+use dispatcher::store::{ClaimLimit, PgStore, SETTLE_BATCH_MAX, Store, StoreError, StoreOptions};
 use sqlx::PgPool;
 use tokio::sync::Mutex;
 
@@ -82,7 +82,8 @@ impl Side for Ours {
     }
 
     async fn take(&self, batch: usize, settle: bool) -> usize {
-        let (claimed, lost) = patiently(|| self.store.claim(HOLDER, LEASE, batch)).await;
+        let (claimed, lost) =
+            patiently(|| self.store.claim(HOLDER, LEASE, ClaimLimit::of(batch))).await;
         // Without a reply nobody knows, but the rows may be gone.
         let mut due = self.due.lock().await;
         *due = due.saturating_sub(lost * batch);

@@ -329,3 +329,36 @@ async fn a_worker_whose_row_is_missing_registers_again() {
     until("it is registered again", || async { rows().await == 1 }).await;
     app.stop().await;
 }
+
+// 30 events of a megabyte over four megabytes a second: all of them in one claim would never be through in time, and the
+// next claim would be as large.
+#[tokio::test]
+async fn large_events_come_through_a_slow_link() {
+    let endpoint = Endpoint::answering(200).await;
+    let database = db::database().await;
+    let api = App::over(&database, Role::Api, SLOW).await;
+    let insert = "
+        insert into webhook_events (id, target_url, target_given, payload, status, round,
+            attempt_count, failure_count, abandon_count, next_retry_at, created_at)
+        select gen_random_uuid(), $1, true, convert_to('\"' || repeat('x', 1000000) || '\"', 'UTF8'),
+            'pending', 0, 0, 0, 0, now(), now() from generate_series(1, 30)";
+    sqlx::query(insert)
+        .bind(endpoint.url(1))
+        .execute(&api.pool)
+        .await
+        .unwrap();
+    let (link, url) = Link::to(&database).await;
+    link.set(Mode::Slow(4_000));
+    let worker = App::over(&url, Role::Worker, SLOW).await;
+    until("all are delivered", || async {
+        let left = "select count(*) from webhook_events where status <> 'delivered'";
+        sqlx::query_scalar::<_, i64>(left)
+            .fetch_one(&api.pool)
+            .await
+            .unwrap()
+            == 0
+    })
+    .await;
+    worker.stop().await;
+    api.stop().await;
+}

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use dispatcher::event::Holder;
-use dispatcher::store::{Cause, Reclaim, Reclaimed, Store};
+use dispatcher::store::{Cause, ClaimLimit, Reclaim, Reclaimed, Store};
 use sqlx::Connection;
 
 use crate::support::accounting::{COUNTS, expire, reclaim, text};
@@ -93,7 +93,11 @@ async fn a_holder_is_absent_only_while_its_lock_is() {
         .execute(&bench.pool)
         .await
         .unwrap();
-    bench.store.claim(holder, LEASE, 1).await.unwrap();
+    bench
+        .store
+        .claim(holder, LEASE, ClaimLimit::of(1))
+        .await
+        .unwrap();
     assert_eq!(bench.store.absent_holders(holder).await.unwrap(), []);
     assert_eq!(
         bench

@@ -25,15 +25,19 @@ async fn the_claim_goes_by_the_due_index_under_a_generic_plan() {
     ] {
         sqlx::query(setting).execute(&mut session).await.unwrap();
     }
-    let prepare = format!("prepare claiming (bigint, bigint, bigint) as {}", CLAIM);
+    let prepare = format!(
+        "prepare claiming (bigint, bigint, bigint, bigint) as {}",
+        CLAIM
+    );
     sqlx::raw_sql(sqlx::AssertSqlSafe(prepare))
         .execute(&mut session)
         .await
         .unwrap();
-    let plan: Vec<(String,)> = sqlx::query_as("explain execute claiming (100, 30000000, 7)")
-        .fetch_all(&mut session)
-        .await
-        .unwrap();
+    let plan: Vec<(String,)> =
+        sqlx::query_as("explain execute claiming (100, 30000000, 7, 1000000)")
+            .fetch_all(&mut session)
+            .await
+            .unwrap();
     let plan: String = plan.into_iter().map(|(line,)| line + "\n").collect();
     assert!(plan.contains("webhook_events_due"), "{plan}");
     assert!(!plan.contains("Seq Scan on webhook_events"), "{plan}");
@@ -57,6 +61,32 @@ async fn several_processes_may_migrate_at_once_and_a_newer_schema_is_left_alone(
         .await
         .expect("an older binary boots on a newer schema");
     assert!(stores[0].is_current().await.unwrap());
+}
+
+// A replica that is about to be promoted, or a server that was set so by hand: it will pass, and ends no process.
+#[tokio::test]
+async fn a_database_that_takes_no_writes_for_now_is_unavailable_and_not_foreign() {
+    let url = db::database().await;
+    let pool = db::pool(&url).await;
+    let read_only = |to: &'static str| {
+        let set = format!(
+            "do $$ begin execute format('alter database %I {to}', current_database()); end $$"
+        );
+        sqlx::raw_sql(sqlx::AssertSqlSafe(set)).execute(&pool)
+    };
+    read_only("set default_transaction_read_only = on")
+        .await
+        .unwrap();
+    let store = PgStore::open(&StoreOptions::of(&app::config(&url, &[])));
+    let refused = store.migrate().await;
+    assert!(
+        matches!(refused, Err(SchemaError::Unavailable(_))),
+        "{refused:?}"
+    );
+    read_only("reset default_transaction_read_only")
+        .await
+        .unwrap();
+    store.migrate().await.expect("it takes writes again");
 }
 
 /// What a token looks like is nobody's business, but that ids are v7 is: they are ordered by time.

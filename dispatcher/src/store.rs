@@ -38,11 +38,33 @@ use crate::event::{Claim, EventId, Holder, NewEvent, Release, Settled, Settlemen
 /// Most events that one claim takes.
 pub const CLAIM_BATCH_MAX: usize = 500;
 
+/// A claim takes no further event once it has so many bytes of payload.
+pub const CLAIM_BYTES_MAX: usize = 8 * 1024 * 1024;
+
 /// Most attempts that one settle writes.
 pub const SETTLE_BATCH_MAX: usize = 256;
 
 /// Most leases that one reclaim ends.
 pub const RECLAIM_BATCH_MAX: usize = 1_000;
+
+/// How much a claim may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClaimLimit {
+    /// So many events at most.
+    pub events: usize,
+    /// After the event whose payload reaches so many bytes in all, no other is taken.
+    pub bytes: usize,
+}
+
+impl ClaimLimit {
+    /// So many events of any usual size.
+    pub const fn of(events: usize) -> Self {
+        Self {
+            events,
+            bytes: CLAIM_BYTES_MAX,
+        }
+    }
+}
 
 /// What a claim took, and when, on the database's clock.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,12 +89,12 @@ pub trait Store: Clone + Send + Sync + 'static {
     /// Waits until other workers can see that this holder lives; nothing may be claimed before.
     fn present(&self) -> impl Future<Output = ()> + Send;
 
-    /// claim: leases up to `limit` due events that hold no lease.
+    /// claim: leases due events that hold no lease, up to a limit.
     fn claim(
         &self,
         holder: Holder,
         lease: Duration,
-        limit: usize,
+        limit: ClaimLimit,
     ) -> impl Future<Output = Result<Claimed, StoreError>> + Send;
 
     /// How long until an event that was not yet due at `after` is due; `None` if there is none.
@@ -141,9 +163,8 @@ impl Store for PgStore {
         &self,
         holder: Holder,
         lease: Duration,
-        limit: usize,
+        limit: ClaimLimit,
     ) -> Result<Claimed, StoreError> {
-        let limit = limit.min(CLAIM_BATCH_MAX);
         let mut lent = self.work.lend("claiming due events").await?;
         let deadline = lent.deadline;
         let claim = claim::claim(lent.connection(), holder, lease, limit);

@@ -8,7 +8,7 @@ use dispatcher::event::{
     Answer, Claim, Disposition, EventId, Holder, NewEvent, Outcome, Reason, Release, Settled,
     Settlement, Target,
 };
-use dispatcher::store::{Cause, Claimed, Inserted, Reclaim, Store};
+use dispatcher::store::{Cause, ClaimLimit, Claimed, Inserted, Reclaim, Store};
 use uuid::Uuid;
 
 use super::Operation;
@@ -150,7 +150,7 @@ impl Both {
     /// checked, and the model follows it.
     async fn claim(&mut self, holder: Holder, lease: Duration, limit: usize) -> Driven {
         let due = self.model.claimable(self.now_us);
-        let claimed = self.store.claim(holder, lease, limit).await;
+        let claimed = self.store.claim(holder, lease, ClaimLimit::of(limit)).await;
         let Claimed { now, mut claims } = claimed.map_err(|e| e.to_string())?;
         same("count", &due.len().min(limit), &claims.len())?;
         let due_of = |id: &EventId| self.model.rows[id].due_us;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use dispatcher::event::{
     Answer, Claim, Disposition, EventId, Holder, NewEvent, Outcome, Settlement, Target,
 };
-use dispatcher::store::{PgStore, Store, StoreOptions};
+use dispatcher::store::{ClaimLimit, PgStore, Store, StoreOptions};
 use mock_receiver::{Behavior, Journal, Receiver, Script, Secrets, Seen};
 use sqlx::{PgPool, Row};
 use tokio::net::TcpListener;
@@ -87,7 +87,7 @@ impl Bench {
 
     pub(crate) async fn claim(&self, limit: usize) -> Vec<Claim> {
         self.store
-            .claim(HOLDER, LEASE, limit)
+            .claim(HOLDER, LEASE, ClaimLimit::of(limit))
             .await
             .expect("a claim")
             .claims

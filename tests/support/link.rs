@@ -1,6 +1,7 @@
 //! A link between the dispatcher and its database that a test can cut, stall, or rob of a reply.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -25,6 +26,8 @@ pub(crate) enum Mode {
     /// Swallows what the server says on one connection, known by the port from which the server sees it come, and even
     /// that it has ended: its client goes on believing in it.
     HalfOpen(u16),
+    /// Passes so many bytes a millisecond of what the server says on a connection.
+    Slow(u32),
 }
 
 /// A link on loopback; dropping it cuts everything.
@@ -125,6 +128,10 @@ async fn pump(
         }
         if to.write_all(&buffer[..bytes]).await.is_err() {
             return;
+        }
+        if let (Some(_), Mode::Slow(rate)) = (half_open, mode) {
+            let millisecond = Duration::from_millis(1);
+            tokio::time::sleep(millisecond * u32::try_from(bytes).unwrap_or(u32::MAX) / rate).await;
         }
     }
     // The end is swallowed as well.

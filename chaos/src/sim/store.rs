@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use dispatcher::event::{EventId, Holder, NewEvent, Release, Settled, Settlement};
-use dispatcher::store::{Claimed, EventView, Inserted, Reclaim, Reclaimed, Store, StoreError};
+use dispatcher::store::{
+    ClaimLimit, Claimed, EventView, Inserted, Reclaim, Reclaimed, Store, StoreError,
+};
 use rand::RngExt;
 use tokio::sync::oneshot;
 use tokio::time::sleep;
@@ -242,7 +244,7 @@ impl Store for SimStore {
         &self,
         holder: Holder,
         lease: Duration,
-        limit: usize,
+        limit: ClaimLimit,
     ) -> Result<Claimed, StoreError> {
         let mutant = self.mutant();
         let percent = self.world.plan.partial_claims_percent;
@@ -344,13 +346,19 @@ impl Store for SimStore {
 fn choose(
     core: &mut Core,
     now_us: i64,
-    limit: usize,
+    limit: ClaimLimit,
     percent: u32,
 ) -> Vec<(EventId, dispatcher::event::LeaseToken)> {
     let mut due = core.model.claimable(now_us);
     if percent > 0 && core.draws.random_range(0..100) < percent {
         due.retain(|_| core.draws.random_range(0..2) == 0);
     }
-    due.truncate(limit);
+    due.truncate(limit.events);
+    let mut bytes = 0;
+    due.retain(|id| {
+        let fits = bytes < limit.bytes;
+        bytes += core.model.rows[id].payload.len();
+        fits
+    });
     due.into_iter().map(|id| (id, core.token())).collect()
 }

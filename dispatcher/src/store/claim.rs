@@ -9,24 +9,27 @@ use chrono::{DateTime, Utc};
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row};
 
-use super::Claimed;
+use super::{CLAIM_BATCH_MAX, ClaimLimit, Claimed};
 use crate::event::{Claim, ClaimKey, EventId, Holder, LeaseToken};
 
 /// The statement itself, public so that a proof can look at its plan.
 // Materialized: the planner may not run the locking scan more than once. The scan is of one table, by one index, without
-// any further filter; `now()` comes back even when nothing was due. The update finds the rows by where they lie, which their
-// locks hold still, and not by a join: a join's plan for a large guess reads the whole table. Should a row have moved just
+// any further filter; `now()` comes back even when nothing was due. What would be too many bytes for one reply is locked with
+// the rest and left alone; sizes are in the rows' heads, and are summed in the order of the scan, without a sort. The update
+// finds the rows by where they lie, which their locks hold still, and not by a join: a join's plan for a large guess reads the whole table. Should a row have moved just
 // before it was locked, it is passed over, and stays due.
 pub const CLAIM: &str = "
 with due as materialized (
-    select ctid as place from webhook_events
+    select ctid as place, octet_length(payload) as bytes from webhook_events
     where status = 'pending' and next_retry_at <= now() and lease_token is null
     order by next_retry_at limit $1 for update skip locked
+), summed as (
+    select place, sum(bytes) over (rows unbounded preceding) - bytes as before from due
 ), claimed as (
     update webhook_events e
     set lease_token = gen_random_uuid(), lease_until = now() + $2 * interval '1 microsecond',
         claimed_at = now(), holder = $3, attempt_count = e.attempt_count + 1
-    where e.ctid = any (array(select place from due))
+    where e.ctid = any (array(select place from summed where before < $4))
     returning e.id, e.lease_token, e.attempt_count, e.failure_count, e.target_url, e.payload
 )
 select now() as claimed_at, claimed.* from (values (1)) always left join claimed on true";
@@ -35,12 +38,13 @@ pub(super) async fn claim(
     connection: &mut PgConnection,
     holder: Holder,
     lease: Duration,
-    limit: usize,
+    limit: ClaimLimit,
 ) -> Result<Claimed, sqlx::Error> {
     let rows = sqlx::query(CLAIM)
-        .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+        .bind(i64::try_from(limit.events.min(CLAIM_BATCH_MAX)).unwrap_or(i64::MAX))
         .bind(micros(lease))
         .bind(holder.0)
+        .bind(i64::try_from(limit.bytes).unwrap_or(i64::MAX))
         .fetch_all(connection)
         .await?;
     let now: DateTime<Utc> = rows[0].try_get("claimed_at")?;

@@ -71,6 +71,16 @@ impl StoreError {
         matches!(self, Self::Refused { sqlstate, .. } if classes.contains(&&sqlstate[..2.min(sqlstate.len())]))
     }
 
+    /// Whether less at once may get through: it took too long, or nobody knows.
+    pub fn asks_for_less(&self) -> bool {
+        match self {
+            Self::Unavailable { .. } => false,
+            Self::Unknown { .. } => true,
+            // 57014: the server's own limit of time.
+            Self::Refused { sqlstate, .. } => sqlstate == "57014",
+        }
+    }
+
     /// Whether the tables are not there yet.
     pub fn is_missing_schema(&self) -> bool {
         matches!(self, Self::Refused { sqlstate, .. } if sqlstate == "42P01")

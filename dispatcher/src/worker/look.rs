@@ -1,4 +1,5 @@
-//! When to claim and how many: the earliest due time, wake-ups, free permits, and batches that are worth their commit.
+//! When to claim and how many: the earliest due time, wake-ups, free permits, and batches that are worth their commit and
+//! come through in time.
 //!
 //! Pure: times come in, decisions go out.
 
@@ -7,13 +8,19 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use tokio::time::Instant;
 
-use crate::store::CLAIM_BATCH_MAX;
+use crate::store::{CLAIM_BATCH_MAX, CLAIM_BYTES_MAX, ClaimLimit, Claimed};
 
 /// Under a backlog, a claim waits for this many free permits, so that it is worth its commit …
 const WORTH_CLAIMING: usize = 64;
 
 /// … but no longer than this.
 const WORTH_WAITING: Duration = Duration::from_millis(5);
+
+/// Claims are halved so often at most: by then it is one event.
+const HALVINGS_MAX: u32 = 9;
+
+/// A claim that was full and took no longer may be followed by one of twice the size, which will come through in time too.
+const QUICK: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(super) struct Look {
@@ -25,6 +32,8 @@ pub(super) struct Look {
     claiming: bool,
     /// The last claim took all that it asked for: there is a backlog.
     full: bool,
+    /// How often claims were halved because one did not come through.
+    halvings: u32,
     /// Since when a claim under a backlog waits for more permits.
     waiting_since: Option<Instant>,
     /// The claim after which the next due time is to be asked for.
@@ -41,6 +50,7 @@ impl Look {
             wanted: true,
             claiming: false,
             full: false,
+            halvings: 0,
             waiting_since: None,
             ask_after: None,
             at: now + poll_interval,
@@ -80,8 +90,8 @@ impl Look {
         }
     }
 
-    /// How many to claim now, if it is time to.
-    pub(super) fn claim(&mut self, free: usize, held: usize, now: Instant) -> Option<usize> {
+    /// How much to claim now, if it is time to.
+    pub(super) fn claim(&mut self, free: usize, held: usize, now: Instant) -> Option<ClaimLimit> {
         if !self.wanted || self.claiming || free == 0 {
             self.waiting_since = None;
             return None;
@@ -95,17 +105,24 @@ impl Look {
         self.waiting_since = None;
         self.wanted = false;
         self.claiming = true;
-        Some(free.min(CLAIM_BATCH_MAX))
+        Some(ClaimLimit {
+            events: free.min((CLAIM_BATCH_MAX >> self.halvings).max(1)),
+            bytes: CLAIM_BYTES_MAX >> self.halvings,
+        })
     }
 
-    /// A claim took `count` of the `asked` at `now` of the database.
-    pub(super) fn claimed(&mut self, count: usize, asked: usize, now: DateTime<Utc>) {
+    /// A claim of so much came through in so long.
+    pub(super) fn claimed(&mut self, claimed: &Claimed, asked: ClaimLimit, took: Duration) {
         self.claiming = false;
-        self.full = count >= asked;
+        let bytes: usize = claimed.claims.iter().map(|claim| claim.payload.len()).sum();
+        self.full = claimed.claims.len() >= asked.events || bytes >= asked.bytes;
         if self.full {
             self.wanted = true;
+            if took <= QUICK {
+                self.halvings = self.halvings.saturating_sub(1);
+            }
         } else {
-            self.ask_after = Some(now);
+            self.ask_after = Some(claimed.now);
         }
     }
 
@@ -114,10 +131,13 @@ impl Look {
         self.claiming = false;
     }
 
-    /// A claim failed, or its outcome is unknown: try again when the database answers.
-    pub(super) fn claim_failed(&mut self) {
+    /// A claim failed, or its outcome is unknown: try again when the database answers, perhaps with less.
+    pub(super) fn claim_failed(&mut self, asks_for_less: bool) {
         self.claiming = false;
         self.wanted = true;
+        if asks_for_less {
+            self.halvings = (self.halvings + 1).min(HALVINGS_MAX);
+        }
     }
 
     /// After which claim to ask for the next due time, once.
@@ -139,19 +159,48 @@ impl Look {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::{Claim, ClaimKey, EventId, LeaseToken};
 
     fn look(now: Instant) -> Look {
         Look::new(Duration::from_millis(1_500), 512, now)
+    }
+
+    /// A claim that came back with so many events of so many bytes each.
+    fn taken(count: usize, bytes_each: usize) -> Claimed {
+        let claim = Claim {
+            key: ClaimKey {
+                id: EventId::fresh(),
+                token: LeaseToken(uuid::Uuid::nil()),
+                number: 1,
+            },
+            failure_count: 0,
+            target_url: String::new(),
+            payload: vec![0; bytes_each],
+        };
+        Claimed {
+            now: DateTime::UNIX_EPOCH,
+            claims: vec![claim; count],
+        }
+    }
+
+    /// How many events the next claim asks for, and back it comes with all of them after so long.
+    fn next_full(look: &mut Look, took: Duration) -> usize {
+        let asked = look
+            .claim(512, 0, Instant::now())
+            .expect("a backlog is wanted");
+        look.claimed(&taken(asked.events, 1), asked, took);
+        asked.events
     }
 
     #[test]
     fn a_wake_during_a_claim_is_not_lost() {
         let now = Instant::now();
         let mut look = look(now);
-        assert_eq!(look.claim(512, 0, now), Some(500));
+        let asked = Some(ClaimLimit::of(500));
+        assert_eq!(look.claim(512, 0, now), asked);
         look.want();
-        look.claimed(3, 500, DateTime::UNIX_EPOCH);
-        assert_eq!(look.claim(509, 3, now), Some(500));
+        look.claimed(&taken(3, 1), ClaimLimit::of(500), Duration::ZERO);
+        assert_eq!(look.claim(509, 3, now), asked);
     }
 
     #[test]
@@ -159,16 +208,55 @@ mod tests {
         let now = Instant::now();
         let mut look = look(now);
         look.claim(512, 0, now);
-        look.claimed(500, 500, DateTime::UNIX_EPOCH);
+        look.claimed(&taken(500, 1), ClaimLimit::of(500), Duration::ZERO);
         assert_eq!(look.claim(12, 500, now), None);
         assert_eq!(look.at(now), now + WORTH_WAITING);
-        assert_eq!(look.claim(64, 448, now), Some(64));
-        look.claimed(64, 64, DateTime::UNIX_EPOCH);
+        assert_eq!(look.claim(64, 448, now), Some(ClaimLimit::of(64)));
+        look.claimed(&taken(64, 1), ClaimLimit::of(64), Duration::ZERO);
         assert_eq!(look.claim(1, 511, now), None);
         assert_eq!(
             look.claim(1, 511, now + WORTH_WAITING),
-            Some(1),
+            Some(ClaimLimit::of(1)),
             "but no wait is for ever"
+        );
+    }
+
+    // It was cut by its bytes: there is more, and nothing but another claim would tell when.
+    #[test]
+    fn a_claim_that_is_full_by_its_bytes_is_followed_by_another_at_once() {
+        let now = Instant::now();
+        let mut look = look(now);
+        let asked = look.claim(512, 0, now).expect("at the start");
+        look.claimed(&taken(3, asked.bytes / 2), asked, Duration::ZERO);
+        assert!(look.claim(509, 3, now).is_some());
+    }
+
+    // What one claim cannot bring in time, a smaller one can; and a slow one that just came through is not made larger, or it
+    // would fail again.
+    #[test]
+    fn claims_that_do_not_come_through_are_halved_and_grow_again_while_they_are_quick() {
+        let now = Instant::now();
+        let mut look = look(now);
+        let mut asked = Vec::new();
+        for _ in 0..11 {
+            let limit = look.claim(512, 0, now).expect("it is wanted");
+            asked.push((limit.events, limit.bytes));
+            look.claim_failed(true);
+        }
+        assert_eq!(asked[..3], [(500, 8 << 20), (250, 4 << 20), (125, 2 << 20)]);
+        assert_eq!(asked[9..], [(1, 16 << 10), (1, 16 << 10)]);
+        assert_eq!(next_full(&mut look, QUICK), 1);
+        assert_eq!(next_full(&mut look, QUICK), 1);
+        assert_eq!(next_full(&mut look, QUICK), 3);
+        assert_eq!(next_full(&mut look, QUICK * 2), 7);
+        assert_eq!(next_full(&mut look, QUICK), 7, "it was slow");
+        assert_eq!(next_full(&mut look, QUICK), 15);
+        look.claim(512, 0, now);
+        look.claim_failed(false);
+        assert_eq!(
+            next_full(&mut look, QUICK),
+            31,
+            "out of reach says nothing of its size"
         );
     }
 
@@ -177,7 +265,7 @@ mod tests {
         let now = Instant::now();
         let mut look = look(now);
         look.claim(512, 0, now);
-        look.claimed(0, 500, DateTime::UNIX_EPOCH);
+        look.claimed(&taken(0, 1), ClaimLimit::of(500), Duration::ZERO);
         assert_eq!(look.next_due(), Some(DateTime::UNIX_EPOCH));
         assert_eq!(look.next_due(), None, "asked once");
         look.next_due_is(Some(Duration::from_millis(200)), now);

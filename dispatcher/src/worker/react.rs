@@ -10,7 +10,7 @@ use super::hosts::Verdict;
 use super::work::{self, Attempted, Done, Held};
 use crate::backoff::note_cut;
 use crate::event::Settlement;
-use crate::store::{Cause, Claimed, Reclaimed, Store, StoreError};
+use crate::store::{Cause, ClaimLimit, Claimed, Reclaimed, Store, StoreError};
 use crate::transport::Transport;
 
 impl<S: Store, T: Transport, R: Rng + Send> Worker<S, T, R> {
@@ -67,11 +67,18 @@ impl<S: Store, T: Transport, R: Rng + Send> Worker<S, T, R> {
         }
     }
 
-    fn on_claimed(&mut self, asked: usize, sent_at: Instant, claimed: Result<Claimed, StoreError>) {
-        let Some(Claimed { now, claims }) = self.observe(claimed) else {
-            return self.look.claim_failed();
+    fn on_claimed(
+        &mut self,
+        asked: ClaimLimit,
+        sent_at: Instant,
+        claimed: Result<Claimed, StoreError>,
+    ) {
+        let asks_for_less = claimed.as_ref().is_err_and(StoreError::asks_for_less);
+        let Some(claimed) = self.observe(claimed) else {
+            return self.look.claim_failed(asks_for_less);
         };
-        self.look.claimed(claims.len(), asked, now);
+        self.look.claimed(&claimed, asked, sent_at.elapsed());
+        let Claimed { now, claims } = claimed;
         self.parts.metrics.claimed(claims.len());
         let draining = self.stop.is_cancelled();
         for claim in claims {

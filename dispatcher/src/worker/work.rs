@@ -16,7 +16,7 @@ use url::Url;
 use super::hosts::HostKey;
 use crate::event::{Answer, Claim, ClaimKey, Disposition, Holder, Release, Settled, Settlement};
 use crate::signature::Signer;
-use crate::store::{Cause, Claimed, Reclaim, Reclaimed, Store, StoreError};
+use crate::store::{Cause, ClaimLimit, Claimed, Reclaim, Reclaimed, Store, StoreError};
 use crate::transport::{Request, Transport};
 
 /// Something under way.
@@ -26,7 +26,7 @@ pub(super) type Work = Pin<Box<dyn Future<Output = Done> + Send>>;
 pub(super) enum Done {
     Attempted(Attempted),
     Claimed {
-        asked: usize,
+        asked: ClaimLimit,
         sent_at: Instant,
         claimed: Result<Claimed, StoreError>,
     },
@@ -109,7 +109,7 @@ pub(super) fn claim(
     store: impl Store,
     holder: Holder,
     lease: Duration,
-    limit: usize,
+    limit: ClaimLimit,
     stop: CancellationToken,
 ) -> Work {
     Box::pin(async move {
