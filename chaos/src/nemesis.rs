@@ -1,22 +1,35 @@
 //! The nemesis: what is done to the system, and the register of its faults.
 //!
-//! Each fault is one file with `draw` (plain data out of the seed), `apply` and `heal`. A fault whose
-//! effect was not observed does not count as coverage. Only the runner decides when the storm ends.
+//! Each fault is one file with `draw` (plain data out of the seed), `apply` (its whole life: request,
+//! effect, hold, heal, end) and `heal`. A fault whose effect was not observed does not count as
+//! coverage. Faults are applied one after the other. Only the runner decides when the storm ends.
 
-pub mod kill_worker;
+mod crash_loop;
+mod draw;
+mod kill_worker;
+mod pause_worker;
+mod scale;
+mod terminate_worker;
+mod trigger;
+mod world;
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep_until};
 
-use crate::history::op::{FaultSkip, Op};
+use crate::history::op::{FaultEnd, FaultSkip, Op};
 use crate::profile::Profile;
-use crate::recorder::Recorder;
 use crate::seed::Seed;
-use crate::system::{System, SystemError, WorkerSpec};
-use crate::workload::Apis;
+use crate::system::{System, SystemError};
+use crash_loop::CrashLoop;
 use kill_worker::KillWorker;
+use pause_worker::PauseWorker;
+use scale::Scale;
+use terminate_worker::TerminateWorker;
+
+pub use trigger::{Sight, Trigger};
+pub use world::World;
 
 /// One fault of the plan.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,17 +40,6 @@ pub struct PlannedFault {
     pub fault: Fault,
 }
 
-/// When a fault begins: not before a time, and then as soon as enough requests are open.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Trigger {
-    /// Milliseconds after the storm began.
-    pub at_ms: u64,
-    /// Requests that must be open at the receivers.
-    pub open_requests: u32,
-    /// How long that is waited for, in milliseconds; then the fault is skipped.
-    pub within_ms: u64,
-}
-
 /// Every kind of fault.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "f")]
@@ -45,34 +47,48 @@ pub enum Fault {
     /// SIGKILL of a worker, and its restart.
     #[serde(rename = "worker.kill")]
     KillWorker(KillWorker),
+    /// SIGSTOP of a worker past its lease, then SIGCONT.
+    #[serde(rename = "worker.pause")]
+    PauseWorker(PauseWorker),
+    /// SIGTERM of each worker in turn, and its restart.
+    #[serde(rename = "worker.terminate")]
+    TerminateWorker(TerminateWorker),
+    /// SIGKILL of a worker again and again.
+    #[serde(rename = "worker.crash_loop")]
+    CrashLoop(CrashLoop),
+    /// Fewer workers, more, none, and back.
+    #[serde(rename = "worker.scale")]
+    Scale(Scale),
 }
 
-/// Every kind of fault by name, with what it does.
-pub const FAULTS: &[(&str, &str)] = &[(kill_worker::NAME, kill_worker::WHAT)];
+/// A kind of fault, as the register lists it.
+#[derive(Clone, Copy, Debug)]
+pub struct FaultKind {
+    /// Its name in plans, profiles and histories.
+    pub name: &'static str,
+    /// What it does, for `chaos list`.
+    pub what: &'static str,
+    draw: fn(Seed, &Profile) -> Vec<PlannedFault>,
+}
+
+/// Every kind of fault.
+pub const FAULTS: &[FaultKind] = &[
+    kill_worker::KIND,
+    pause_worker::KIND,
+    terminate_worker::KIND,
+    crash_loop::KIND,
+    scale::KIND,
+];
 
 impl PlannedFault {
     /// Draws every fault of a run, in order of time.
     #[must_use]
     pub fn draw_all(seed: Seed, profile: &Profile) -> Vec<PlannedFault> {
-        let mut faults = kill_worker::draw(seed, profile);
+        let drawn = FAULTS.iter().map(|kind| (kind.draw)(seed, profile));
+        let mut faults: Vec<PlannedFault> = drawn.flatten().collect();
         faults.sort_by_key(|fault| fault.trigger.at_ms);
         faults
     }
-}
-
-/// What faults are applied to.
-#[derive(Debug)]
-pub struct World<'a, S> {
-    /// The workers' driver.
-    pub system: &'a mut S,
-    /// The workers of the main section.
-    pub workers: &'a [WorkerSpec],
-    /// Their APIs.
-    pub apis: &'a Apis,
-    /// The history.
-    pub recorder: &'a Recorder,
-    /// Deadline of an attempt, in milliseconds.
-    pub http_timeout_ms: u64,
 }
 
 impl Fault {
@@ -80,33 +96,43 @@ impl Fault {
     #[must_use]
     pub const fn name(&self) -> &'static str {
         match self {
-            Fault::KillWorker(_) => kill_worker::NAME,
+            Fault::KillWorker(_) => kill_worker::KIND.name,
+            Fault::PauseWorker(_) => pause_worker::KIND.name,
+            Fault::TerminateWorker(_) => terminate_worker::KIND.name,
+            Fault::CrashLoop(_) => crash_loop::KIND.name,
+            Fault::Scale(_) => scale::KIND.name,
         }
     }
 
     async fn apply<S: System>(&self, world: &mut World<'_, S>, fault: u64) -> Applied {
         match self {
             Fault::KillWorker(kill) => kill.apply(world, fault).await,
+            Fault::PauseWorker(pause) => pause.apply(world, fault).await,
+            Fault::TerminateWorker(terminate) => terminate.apply(world, fault).await,
+            Fault::CrashLoop(crash_loop) => crash_loop.apply(world, fault).await,
+            Fault::Scale(scale) => scale.apply(world, fault).await,
         }
     }
 
     /// Undoes the fault. Harmless when there is nothing to undo.
-    ///
-    /// # Errors
-    /// When the system does not come back.
-    pub async fn heal<S: System>(&self, world: &mut World<'_, S>) -> Applied {
+    async fn heal<S: System>(&self, world: &mut World<'_, S>) -> Applied {
         match self {
             Fault::KillWorker(kill) => kill.heal(world).await,
+            Fault::PauseWorker(pause) => pause.heal(world).await,
+            Fault::TerminateWorker(_) => terminate_worker::heal(world).await,
+            Fault::CrashLoop(crash_loop) => crash_loop.heal(world).await,
+            Fault::Scale(_) => scale::heal(world).await,
         }
     }
 }
 
 type Applied = Result<(), SystemError>;
 
-/// Applies every fault of the plan in turn, each when its trigger says.
+/// Applies every fault of the plan in turn, each when its trigger says. A fault whose trigger never
+/// came true, or that the system cannot do, is skipped by name with the reason.
 ///
 /// # Errors
-/// When the system cannot be killed or does not come back: the harness can say nothing then.
+/// When the system does not do what it can, or does not come back: the harness can say nothing then.
 pub async fn run<S: System>(
     faults: &[PlannedFault],
     world: &mut World<'_, S>,
@@ -114,16 +140,19 @@ pub async fn run<S: System>(
 ) -> Applied {
     for (planned, fault) in faults.iter().zip(1_u64..) {
         sleep_until(begin + Duration::from_millis(planned.trigger.at_ms)).await;
-        let name = planned.fault.name();
-        if !planned.trigger.wait(world.recorder).await {
-            let why = format!("{} requests were never open", planned.trigger.open_requests);
-            world.recorder.record(Op::FaultSkip(FaultSkip {
-                f: name.into(),
-                why,
-            }));
+        if let Err(why) = planned.trigger.wait(world.recorder).await {
+            world.skip(planned.fault.name(), why);
             continue;
         }
-        planned.fault.apply(world, fault).await?;
+        match planned.fault.apply(world, fault).await {
+            Err(SystemError::Unavailable { driver, why }) => {
+                world.skip(planned.fault.name(), format!("{driver}: {why}"));
+                // Whatever was begun is over.
+                planned.fault.heal(world).await?;
+                world.recorder.record(Op::FaultEnd(FaultEnd { fault }));
+            }
+            applied => applied?,
+        }
     }
     Ok(())
 }
@@ -139,15 +168,9 @@ pub async fn heal_all<S: System>(faults: &[PlannedFault], world: &mut World<'_, 
     Ok(())
 }
 
-impl Trigger {
-    async fn wait(&self, recorder: &Recorder) -> bool {
-        let until = Instant::now() + Duration::from_millis(self.within_ms);
-        let mut changed = recorder.changed();
-        while recorder.open_requests().len() < self.open_requests as usize {
-            if timeout_at(until, changed.changed()).await.is_err() {
-                return false;
-            }
-        }
-        true
+impl<S> World<'_, S> {
+    fn skip(&self, name: &str, why: String) {
+        let f = name.to_owned();
+        self.recorder.record(Op::FaultSkip(FaultSkip { f, why }));
     }
 }

@@ -5,7 +5,11 @@
 
 use std::collections::BTreeMap;
 
+use rand::RngExt;
 use serde::{Deserialize, Serialize};
+
+use crate::history::facts::WORKER_KILL;
+use crate::seed::Seed;
 
 /// Events in a run unless `--events` says otherwise.
 pub const EVENTS_DEFAULT: u32 = 300;
@@ -86,6 +90,12 @@ impl Settings {
         self.delay_ms(failures).saturating_mul(5).div_ceil(4)
     }
 
+    /// How long a stop may take, in milliseconds: the dispatcher's own default.
+    #[must_use]
+    pub const fn shutdown_ms(&self) -> u64 {
+        self.http_timeout_ms + 5_000
+    }
+
     /// The environment that states these settings to a worker.
     #[must_use]
     pub fn env(&self) -> BTreeMap<String, String> {
@@ -128,6 +138,12 @@ pub struct Profile {
     pub answer_delay_ms_max: u64,
     /// Kills that are drawn.
     pub kills: u32,
+    /// How many faults of each further kind are drawn, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub faults: BTreeMap<String, u32>,
+    /// True when the seed draws each kind of fault in or out: a swarm of runs tests more than one mix.
+    #[serde(default)]
+    pub swarm: bool,
     /// Kills that must have hit an open request for the run to have tested anything.
     pub kills_required: u32,
     /// Largest payload that is drawn, in bytes.
@@ -178,6 +194,8 @@ impl Profile {
             failures_max: 8,
             answer_delay_ms_max: 800,
             kills: 10,
+            faults: BTreeMap::new(),
+            swarm: false,
             kills_required: 5,
             payload_bytes_max: 64 * 1024,
             default_events: 4,
@@ -230,6 +248,18 @@ impl Profile {
             kills_required,
             ..self
         }
+    }
+
+    /// How many faults of a kind this seed draws.
+    #[must_use]
+    pub fn count_of(&self, seed: Seed, name: &str) -> u32 {
+        let asked = if name == WORKER_KILL {
+            self.kills
+        } else {
+            self.faults.get(name).copied().unwrap_or(0)
+        };
+        let left_out = || seed.stream(&format!("swarm/{name}")).random_range(0..2) == 0;
+        if self.swarm && left_out() { 0 } else { asked }
     }
 
     /// The settings of the main section, with a budget of abandonments above the kills drawn.

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use crate::history::op::{Op, Section};
 use crate::history::{Chain, History};
@@ -103,6 +103,36 @@ impl Recorder {
     #[must_use]
     pub fn open_requests(&self) -> BTreeMap<String, u64> {
         self.state().open.clone()
+    }
+
+    /// The requests of one attempt number that have begun and not ended.
+    #[must_use]
+    pub fn open_of_attempt(&self, attempt: u32) -> BTreeSet<String> {
+        let state = self.state();
+        let of_attempt = |op: &Op| match op {
+            Op::RecvBegin(begin) if begin.attempt == Some(attempt) => Some(begin.req.clone()),
+            _ => None,
+        };
+        let begun = state.ops.iter().filter_map(|(_, op)| of_attempt(op));
+        begun.filter(|req| state.open.contains_key(req)).collect()
+    }
+
+    /// Waits until something is recorded from now on that `wanted` says yes to; false at `until`.
+    pub async fn sees(&self, until: Instant, mut wanted: impl FnMut(&Op) -> bool) -> bool {
+        let mut changed = self.changed();
+        let mut next = self.state().ops.len();
+        while timeout_at(until, changed.changed()).await.is_ok() {
+            // Out of the lock: what is wanted may look at the recorder itself.
+            let new: Vec<Op> = self.state().ops[next..]
+                .iter()
+                .map(|(_, op)| op.clone())
+                .collect();
+            next += new.len();
+            if new.iter().any(&mut wanted) {
+                return true;
+            }
+        }
+        false
     }
 
     /// The acknowledged events of a section, by ordinal, with their ids.

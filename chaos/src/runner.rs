@@ -174,12 +174,13 @@ impl<'a, S: System> Run<'a, S> {
             async move { workload.run(&events, schedule.profile.clients, begin).await }
         });
         let posts = futures_util::future::join_all(posts);
+        let settings = schedule.profile.main_settings();
         let mut world = World {
             system: &mut *self.system,
             workers: self.workers.main(),
             apis: &self.workers.apis(Section::Main),
             recorder,
-            http_timeout_ms: schedule.profile.settings.http_timeout_ms,
+            settings: &settings,
         };
         let both = async {
             let (_, faults) =
@@ -202,7 +203,7 @@ impl<'a, S: System> Run<'a, S> {
             workers: self.workers.main(),
             apis: &self.workers.apis(Section::Main),
             recorder: self.recorder,
-            http_timeout_ms: self.schedule.profile.settings.http_timeout_ms,
+            settings: &self.schedule.profile.main_settings(),
         };
         nemesis::heal_all(&self.schedule.faults, &mut world)
             .await
@@ -282,7 +283,8 @@ fn run_start(schedule: &Schedule) -> RunStart {
         profile: schedule.profile.name.clone(),
         schedule_sha256: sha256_hex(schedule.to_text().as_bytes()),
         sections,
-        kills_required: schedule.profile.kills_required,
+        kills_required: schedule.kills_required(),
+        faults_planned: schedule.faults_planned(),
         failures_planned: schedule
             .section(Section::Main)
             .any(|event| event.script.len() > 1),

@@ -6,11 +6,14 @@
 mod payload;
 mod script;
 
+use std::collections::BTreeMap;
+
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
 
 use mock_receiver::Behavior;
 
+use crate::history::facts::WORKER_KILL;
 use crate::history::op::Section;
 use crate::nemesis::PlannedFault;
 use crate::profile::Profile;
@@ -90,6 +93,43 @@ impl Schedule {
     /// When the text is no schedule.
     pub fn from_text(text: &str) -> Result<Schedule, ScheduleError> {
         Ok(serde_json::from_str(text)?)
+    }
+
+    /// How many faults of each kind are planned, by name.
+    #[must_use]
+    pub fn faults_planned(&self) -> BTreeMap<String, u32> {
+        let mut planned = BTreeMap::new();
+        for planned_fault in &self.faults {
+            *planned
+                .entry(planned_fault.fault.name().to_owned())
+                .or_default() += 1;
+        }
+        planned
+    }
+
+    /// Kills that must have hit an open request: no more than the profile asks for and the plan has.
+    #[must_use]
+    pub fn kills_required(&self) -> u32 {
+        let planned = self.faults_planned();
+        let kills = planned.get(WORKER_KILL).copied().unwrap_or(0);
+        self.profile.kills_required.min(kills)
+    }
+
+    /// True when a fault of the plan is done to the links between the parts.
+    #[must_use]
+    pub fn needs_links(&self) -> bool {
+        self.has_fault("net.")
+    }
+
+    /// True when a fault of the plan takes down the whole Postgres, which must be the run's own then.
+    #[must_use]
+    pub fn needs_own_postgres(&self) -> bool {
+        self.has_fault("postgres.")
+    }
+
+    fn has_fault(&self, family: &str) -> bool {
+        let mut faults = self.faults.iter();
+        faults.any(|planned| planned.fault.name().starts_with(family))
     }
 
     /// The events of one section, in order of time.

@@ -2,8 +2,9 @@
 //!
 //! The header at the receiver and the rows of the view are held against each other. An abandoned row
 //! needs a killed worker, or another fault that may cost a lease: one of them abandons one event at most
-//! once, a clock twice (it jumps, and jumps back). Only a living worker whose lease was ended may
-//! send an attempt after a later one was received.
+//! once, a clock twice (it jumps, and jumps back), a crash loop as often as it kills. Only a living
+//! worker whose lease was ended may send an attempt after a later one was received, or the network
+//! between workers and receivers may keep it for that long.
 
 use super::{Checker, Examination, Kind, Verdict};
 use crate::history::facts::{EventFacts, Facts, FaultFacts};
@@ -18,13 +19,7 @@ pub const CHECKER: Checker = Checker {
 
 fn check(facts: &Facts<'_>) -> Verdict {
     let mut examination = Examination::default();
-    let costs = |fault: &&FaultFacts<'_>| fault.may_abandon();
-    let excuses = facts
-        .faults
-        .iter()
-        .filter(costs)
-        .map(|fault| 1 + usize::from(fault.moves_a_clock()))
-        .sum();
+    let excuses = facts.faults.iter().map(FaultFacts::abandons_max).sum();
     let mut attempts = 0_usize;
     for (ordinal, event) in facts.accepted() {
         examination.saw_one();
@@ -55,8 +50,12 @@ fn sent_twice(event: &EventFacts<'_>, faults: &[FaultFacts<'_>]) -> Found {
             && event.is_called_abandoned(receipt)
             && faults
                 .iter()
-                .any(|fault| fault.may_abandon() && !fault.is_kill() && fault.start.t <= t);
-        if number <= newest.0 && !lost_its_lease {
+                .any(|fault| fault.may_abandon() && !fault.may_kill() && fault.start.t <= t);
+        let was_kept = number < newest.0
+            && faults
+                .iter()
+                .any(|fault| fault.may_lose_answers() && fault.start.t <= t);
+        if number <= newest.0 && !lost_its_lease && !was_kept {
             let what = format!("attempt {number} was received after attempt {}", newest.0);
             found.push((what, vec![newest.1, seq]));
         }

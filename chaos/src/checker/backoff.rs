@@ -2,7 +2,7 @@
 //!
 //! Lower bound: always, except where a fault may have kept the failure from being settled and the view
 //! does not list it as settled; then the next attempt is due at once. A clock that a fault moves excuses
-//! it, too, since the gap is one of the database's clock. Upper bound: only outside fault windows and where
+//! it, too, since the gap is one of the database's clock, and so does one that may keep a request on its way. Upper bound: only outside fault windows and where
 //! the event was not handed back because of its host, with a slack for the queue. A request that comes after one of a later attempt is a paused worker's; it ends
 //! no gap (`attempts` judges it).
 //! A gap is measured from begin to begin, because the receiver's stamp of an end may be late.
@@ -105,6 +105,10 @@ impl Gap {
 /// Every gap of one event with its bounds.
 #[must_use]
 pub fn gaps(event: &EventFacts<'_>, settings: &Settings, faults: &[FaultFacts<'_>]) -> Vec<Gap> {
+    // Attempts that never arrived may have failed, too.
+    let failed_at_most = |before: &ReceiptFacts<'_>, received: u32| {
+        before.begin.op.attempt.unwrap_or(0).max(received)
+    };
     let mut settled_surely = 0;
     let mut newest = None;
     let in_order = |receipt: &&ReceiptFacts<'_>| {
@@ -115,8 +119,9 @@ pub fn gaps(event: &EventFacts<'_>, settings: &Settings, faults: &[FaultFacts<'_
     let receipts: Vec<_> = event.receipts.iter().filter(in_order).collect();
     let pairs = receipts.windows(2).zip(1_u32..);
     pairs
-        .map(|(pair, settled_at_most)| {
+        .map(|(pair, received)| {
             let [before, next] = [pair[0], pair[1]];
+            let failed_at_most = failed_at_most(before, received);
             let unsettled = !event.is_called_settled(before)
                 && faults
                     .iter()
@@ -132,13 +137,14 @@ pub fn gaps(event: &EventFacts<'_>, settings: &Settings, faults: &[FaultFacts<'_
                     .filter(move |fault| fault.overlaps(from, to, RECOVERY_SLACK_US))
             };
             let calm = overlapping().next().is_none();
-            let excused = unsettled || overlapping().any(FaultFacts::moves_a_clock);
+            let delays = |fault: &FaultFacts<'_>| fault.moves_a_clock() || fault.may_lose_answers();
+            let excused = unsettled || overlapping().any(delays);
             Gap {
-                after: before.begin.op.attempt.unwrap_or(settled_at_most),
+                after: before.begin.op.attempt.unwrap_or(received),
                 gap_us,
                 rest_us: next.begin.t.saturating_sub(before.end_us()),
                 lower_us: (!excused).then(|| lower_us(before, settings, settled_surely)),
-                upper_us: calm.then(|| upper_us(before, settings, settled_at_most)),
+                upper_us: calm.then(|| upper_us(before, settings, failed_at_most)),
                 seqs: [before.begin.seq, next.begin.seq],
             }
         })
@@ -182,7 +188,12 @@ pub fn may_have_kept_unsettled(fault: &FaultFacts<'_>, attempt: &ReceiptFacts<'_
         return fault.effective_us() + WIRE_SLACK_US >= attempt.begin.t
             && fault.start.t <= until_us;
     }
-    fault.may_abandon() && fault.overlaps(attempt.begin.t, until_us, SETTLE_SLACK_US)
+    let after_us = if fault.may_lose_settles() {
+        RECOVERY_SLACK_US
+    } else {
+        SETTLE_SLACK_US
+    };
+    fault.may_abandon() && fault.overlaps(attempt.begin.t, until_us, after_us)
 }
 
 #[cfg(test)]

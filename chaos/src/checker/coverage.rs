@@ -49,6 +49,13 @@ fn check(facts: &Facts<'_>) -> Verdict {
             "{kills} kills hit an open request, {required} are required"
         ));
     }
+    for (kind, planned) in &start.faults_planned {
+        if is_uncovered(facts, kind, *planned) {
+            examination.doubt(format!(
+                "{kind} is planned and none was seen to take effect"
+            ));
+        }
+    }
     if start.failures_planned && failures == 0 {
         examination.doubt("failures are planned and none was seen".into());
     }
@@ -65,11 +72,20 @@ fn check(facts: &Facts<'_>) -> Verdict {
     examination.verdict("no request was received", note)
 }
 
+/// True when no fault of a kind was effective, unless all of them were skipped, which the proof lists.
+fn is_uncovered(facts: &Facts<'_>, kind: &str, planned: u32) -> bool {
+    let of_kind = |name: &str| name == kind;
+    let skipped = facts.skipped.iter().filter(|(name, _)| of_kind(name));
+    let mut faults = facts.faults.iter();
+    let effective = faults.any(|fault| of_kind(fault.name()) && fault.is_effective());
+    !effective && skipped.count() < planned as usize
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::checker::sample::Sample;
-    use crate::history::op::Op;
+    use crate::history::op::{FaultSkip, Op, Phase, PhaseBegin};
 
     fn without(drop: impl Fn(&Op) -> bool) -> &'static str {
         check(&Facts::of(&Sample::default().without(drop).history())).word()
@@ -78,6 +94,24 @@ mod tests {
     #[test]
     fn a_kill_that_hit_nothing_does_not_count() {
         assert_eq!(without(|op| matches!(op, Op::FaultEffect(_))), "unknown");
+    }
+
+    #[test]
+    fn a_kind_of_fault_that_took_no_effect_is_unknown_and_one_that_was_skipped_is_not() {
+        let planned = |skipped: bool| {
+            let sample = Sample::default().edit(|_, op| match op {
+                Op::RunStart(start) => {
+                    start.faults_planned.insert("worker.pause".into(), 1);
+                }
+                Op::Phase(PhaseBegin { phase, .. }) if skipped && *phase == Phase::Drain => {
+                    let (f, why) = ("worker.pause".into(), "as a test".into());
+                    *op = Op::FaultSkip(FaultSkip { f, why });
+                }
+                _ => {}
+            });
+            check(&Facts::of(&sample.history())).word()
+        };
+        assert_eq!((planned(false), planned(true)), ("unknown", "valid"));
     }
 
     #[test]

@@ -6,11 +6,9 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::backoff::may_have_kept_unsettled;
+use super::backoff::{WIRE_SLACK_US, may_have_kept_unsettled};
 use super::{Checker, Examination, Kind, Verdict};
-use crate::history::facts::{
-    EventFacts, Facts, FaultFacts, ReceiptFacts, WORKER_PANIC, WORKER_PAUSE,
-};
+use crate::history::facts::{EventFacts, Facts, FaultFacts, ReceiptFacts};
 use crate::history::op::ANSWERED_THEN_RESET;
 use crate::profile::Settings;
 
@@ -25,7 +23,7 @@ pub const CHECKER: Checker = Checker {
 /// Why an event was received again although a receiver had taken it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Cause {
-    /// The answer was reset on its way.
+    /// The answer was reset on its way, or the network kept it.
     ResponseLost,
     /// The worker was killed before it had settled the answer.
     WorkerKilled,
@@ -77,33 +75,32 @@ pub fn causes(
         .collect()
 }
 
-fn cause(receipt: &ReceiptFacts<'_>, settings: &Settings, faults: &[FaultFacts<'_>]) -> Cause {
+fn cause<'f>(receipt: &ReceiptFacts<'_>, settings: &Settings, faults: &[FaultFacts<'f>]) -> Cause {
     let how = receipt.end.map_or("", |end| end.op.how.as_str());
     let lasted_us = receipt.end_us().saturating_sub(receipt.begin.t);
     // Nine tenths: the deadline began before the request arrived.
     let deadline_us = settings.http_timeout_ms * 900;
-    let by = |kinds: &[&str]| {
-        faults
-            .iter()
-            .filter(|fault| kinds.iter().any(|kind| fault.name().starts_with(kind)))
-            .any(|fault| may_have_kept_unsettled(fault, receipt))
+    let by = |may: fn(&FaultFacts<'f>) -> bool| {
+        let mut faults = faults.iter().filter(|fault| may(fault));
+        faults.any(|fault| may_have_kept_unsettled(fault, receipt))
+    };
+    let on_its_way = || {
+        let mut faults = faults.iter().filter(|fault| fault.may_lose_answers());
+        faults.any(|fault| fault.overlaps(receipt.begin.t, receipt.end_us(), WIRE_SLACK_US))
     };
     if how == ANSWERED_THEN_RESET {
         Cause::ResponseLost
-    } else if faults
-        .iter()
-        .filter(|fault| fault.is_kill())
-        .any(|fault| may_have_kept_unsettled(fault, receipt))
-        || by(&[WORKER_PANIC])
-    {
+    } else if by(FaultFacts::may_kill) {
         Cause::WorkerKilled
     } else if lasted_us >= deadline_us {
         Cause::DispatcherTimeout
-    } else if by(&["store."]) {
+    } else if on_its_way() {
+        Cause::ResponseLost
+    } else if by(FaultFacts::may_lose_settles) {
         Cause::SettleUnknown
-    } else if by(&[WORKER_PAUSE, "clock."]) {
+    } else if by(FaultFacts::may_expire_leases) {
         Cause::LeaseExpired
-    } else if by(&["presence."]) {
+    } else if by(FaultFacts::may_lose_presence) {
         Cause::HolderPresumedGone
     } else {
         Cause::Unexplained
@@ -146,11 +143,12 @@ fn check(facts: &Facts<'_>) -> Verdict {
     }
     let counts = by_cause(facts);
     let killed = counts.get(&Cause::WorkerKilled).copied().unwrap_or(0);
-    let kills = facts
+    let kills: u64 = facts
         .faults
         .iter()
-        .filter(|fault| fault.is_kill() || fault.name() == WORKER_PANIC)
-        .count() as u64;
+        .filter(|fault| fault.may_kill())
+        .map(|fault| fault.abandons_max() as u64)
+        .sum();
     if killed > kills * in_flight_max {
         let what = format!("{killed} duplicates by {kills} kills with {in_flight_max} in flight");
         examination.broken(what, []);

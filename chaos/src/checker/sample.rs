@@ -134,6 +134,7 @@ impl Sample {
             fault: 1,
             effective_us: KILL + 5,
             hit,
+            observed: None,
         };
         self.ops.push((KILL + 20, Op::FaultEffect(effect)));
         self.ops
@@ -151,6 +152,7 @@ fn start() -> Op {
             (Section::Defaults, Settings::defaults()),
         ]),
         kills_required: 1,
+        faults_planned: BTreeMap::from([("worker.kill".into(), 1)]),
         failures_planned: true,
         hangs_planned: true,
     })

@@ -99,6 +99,7 @@ impl Story {
             schedule_sha256: String::new(),
             sections: BTreeMap::from([(Section::Main, Settings::scaled())]),
             kills_required: 0,
+            faults_planned: BTreeMap::new(),
             failures_planned: false,
             hangs_planned: false,
         };

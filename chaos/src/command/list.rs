@@ -16,8 +16,8 @@ pub async fn list() -> u8 {
         item(name, what);
     }
     heading("faults");
-    for (name, what) in FAULTS {
-        item(name, what);
+    for fault in FAULTS {
+        item(fault.name, fault.what);
     }
     heading("checkers");
     checkers(CHECKERS);

@@ -9,13 +9,16 @@ use std::collections::BTreeMap;
 
 use super::op::{
     Acknowledged, Invoke, NotAcknowledged, Op, Phase, RecvBegin, RecvEnd, RunStart, SIG_VALID,
-    Section, State,
+    Section, State, WorkerExit,
 };
 use super::transition::Step;
 use super::{Entry, History};
 use crate::profile::Settings;
 
-pub use faults::{FaultFacts, WORKER_KILL, WORKER_PANIC, WORKER_PAUSE};
+pub use faults::{
+    CRASHES_MAX, FaultFacts, WORKER_CRASH_LOOP, WORKER_KILL, WORKER_PANIC, WORKER_PAUSE,
+    WORKER_SCALE, WORKER_TERMINATE,
+};
 pub use rows::{ClaimFacts, RowFacts, StepAt, StoreFacts};
 
 /// An op with its place and time.
@@ -153,6 +156,8 @@ pub struct Facts<'h> {
     pub faults: Vec<FaultFacts<'h>>,
     /// Faults of the plan that were not applied, with the reason.
     pub skipped: Vec<(&'h str, &'h str)>,
+    /// Workers that were asked to stop and ended.
+    pub exits: Vec<At<'h, WorkerExit>>,
     /// What the store committed of each event, by id.
     pub rows: BTreeMap<&'h str, RowFacts<'h>>,
     /// What else the store told.
@@ -238,6 +243,7 @@ impl<'h> Facts<'h> {
                     start: at(entry, op),
                     effect: None,
                     end_us: None,
+                    forced: false,
                 });
             }
             Op::FaultEffect(op) => {
@@ -251,6 +257,12 @@ impl<'h> Facts<'h> {
                 }
             }
             Op::FaultSkip(op) => self.skipped.push((&op.f, &op.why)),
+            Op::WorkerExit(op) => {
+                self.exits.push(at(entry, op));
+                if let Some(fault) = self.fault(op.fault) {
+                    fault.forced |= op.forced;
+                }
+            }
             Op::Worker(_) => {}
             op => match Step::of(op) {
                 Some((step, transition)) => {

@@ -24,6 +24,9 @@ pub enum Op {
     /// A worker was started, or answered that it is ready.
     #[serde(rename = "worker")]
     Worker(WorkerSeen),
+    /// A worker that was asked to stop has ended.
+    #[serde(rename = "worker.exit")]
+    WorkerExit(WorkerExit),
     /// A client sends an event.
     #[serde(rename = "ingest.invoke")]
     IngestInvoke(Invoke),
@@ -97,7 +100,7 @@ impl Op {
     pub const fn source(&self) -> &'static str {
         match self {
             Op::RunStart(_) | Op::Phase(_) => "run",
-            Op::Worker(_) => "worker",
+            Op::Worker(_) | Op::WorkerExit(_) => "worker",
             Op::IngestInvoke(_)
             | Op::IngestOk(_)
             | Op::IngestFail(_)
@@ -141,6 +144,9 @@ pub struct RunStart {
     pub sections: BTreeMap<Section, Settings>,
     /// Kills that must have hit an open request.
     pub kills_required: u32,
+    /// How many faults of each kind the plan has.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub faults_planned: BTreeMap<String, u32>,
     /// True when the plan has failing answers.
     pub failures_planned: bool,
     /// True when the plan has hangs.
@@ -182,6 +188,23 @@ pub struct WorkerSeen {
     pub section: Section,
     /// True once it answered that it is ready.
     pub ready: bool,
+}
+
+/// A worker that was asked to stop has ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WorkerExit {
+    /// Its name.
+    pub worker: String,
+    /// Number of the fault that asked it to.
+    pub fault: u64,
+    /// When it was asked, in microseconds of the harness's clock.
+    pub asked_us: u64,
+    /// Its exit code, if it ended by itself.
+    pub code: Option<i32>,
+    /// The signal that ended it.
+    pub signal: Option<i32>,
+    /// True when it was killed because its grace was over.
+    pub forced: bool,
 }
 
 /// A client sends an event.
@@ -327,6 +350,9 @@ pub struct FaultEffect {
     pub effective_us: u64,
     /// The open requests that ended by it.
     pub hit: Vec<String>,
+    /// What else was seen of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed: Option<String>,
 }
 
 /// A fault was healed.

@@ -137,7 +137,7 @@ fn config(plan: &SimSchedule) -> WorkerConfig {
         http_timeout: ms(s.http_timeout_ms),
         in_flight_max: s.max_in_flight as usize,
         in_flight_per_host_max: plan.per_host.min(s.max_in_flight) as usize,
-        shutdown: ms(s.http_timeout_ms + 5_000),
+        shutdown: ms(s.shutdown_ms()),
         presence: true,
     }
 }

@@ -152,6 +152,7 @@ fn start(plan: &SimSchedule) -> Op {
         schedule_sha256: sha256_hex(plan.to_text().as_bytes()),
         sections: BTreeMap::from([(Section::Main, plan.settings.clone())]),
         kills_required: 0,
+        faults_planned: BTreeMap::new(),
         failures_planned: false,
         hangs_planned: false,
     })

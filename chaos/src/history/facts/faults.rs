@@ -8,18 +8,21 @@ pub const WORKER_KILL: &str = "worker.kill";
 /// The name of the fault that makes a worker stand still.
 pub const WORKER_PAUSE: &str = "worker.pause";
 
+/// The name of the fault that stops workers in turn.
+pub const WORKER_TERMINATE: &str = "worker.terminate";
+/// The name of the fault that kills a worker again and again.
+pub const WORKER_CRASH_LOOP: &str = "worker.crash_loop";
+/// The name of the fault that runs another number of workers.
+pub const WORKER_SCALE: &str = "worker.scale";
+
 /// The name of the fault that makes one attempt panic inside its worker.
 pub const WORKER_PANIC: &str = "worker.panic";
 
-/// What the names of faults begin with that may keep an attempt from being settled under its lease.
-const MAY_ABANDON: &[&str] = &[
-    WORKER_KILL,
-    WORKER_PAUSE,
-    WORKER_PANIC,
-    "presence.",
-    "store.",
-    "clock.",
-];
+/// Kills of one crash loop at most.
+pub const CRASHES_MAX: u32 = 5;
+/// Leases of one event that a fault of the database, or of the way to it, ends at most: it lasts for
+/// little longer than one lease, and an event that was taken up may be hit once more.
+const OUTAGE_ABANDONS_MAX: usize = 3;
 
 /// A fault, from its request to its heal.
 #[derive(Clone, Copy, Debug)]
@@ -30,6 +33,8 @@ pub struct FaultFacts<'h> {
     pub effect: Option<At<'h, FaultEffect>>,
     /// When it was healed, in microseconds.
     pub end_us: Option<u64>,
+    /// True when a worker did not end within its grace and was killed.
+    pub forced: bool,
 }
 
 impl FaultFacts<'_> {
@@ -51,10 +56,68 @@ impl FaultFacts<'_> {
         self.is_kill() && self.effect.is_some_and(|at| !at.op.hit.is_empty())
     }
 
+    /// True when it may end a worker without a word.
+    #[must_use]
+    pub fn may_kill(&self) -> bool {
+        self.forced || matches!(self.name(), WORKER_KILL | WORKER_CRASH_LOOP | WORKER_PANIC)
+    }
+
+    /// True when it may make a worker outlive its leases.
+    #[must_use]
+    pub fn may_expire_leases(&self) -> bool {
+        self.name() == WORKER_PAUSE || self.moves_a_clock()
+    }
+
+    /// True when it may keep a worker from telling the database, or from learning whether it did.
+    #[must_use]
+    pub fn may_lose_settles(&self) -> bool {
+        let family = |family| self.name().starts_with(family);
+        family("store.") || family("postgres.") || (family("net.") && self.is_on("->pg"))
+    }
+
+    /// True when it may cost a living worker its presence alone.
+    #[must_use]
+    pub fn may_lose_presence(&self) -> bool {
+        self.name().starts_with("presence.")
+    }
+
+    /// True when it may keep a request, or its answer, on its way between workers and receivers.
+    #[must_use]
+    pub fn may_lose_answers(&self) -> bool {
+        self.name().starts_with("net.") && self.is_on("->r")
+    }
+
     /// True when it may keep an attempt from being settled under its lease.
     #[must_use]
     pub fn may_abandon(&self) -> bool {
-        MAY_ABANDON.iter().any(|kind| self.name().starts_with(kind))
+        self.may_kill()
+            || self.may_expire_leases()
+            || self.may_lose_settles()
+            || self.may_lose_presence()
+    }
+
+    /// How many attempts of one event it may leave abandoned, at most.
+    #[must_use]
+    pub fn abandons_max(&self) -> usize {
+        match self.name() {
+            WORKER_CRASH_LOOP => CRASHES_MAX as usize,
+            // It jumps, and jumps back.
+            _ if self.moves_a_clock() => 2,
+            name if name.starts_with("store.") => 1,
+            _ if self.may_lose_settles() => OUTAGE_ABANDONS_MAX,
+            _ => usize::from(self.may_abandon()),
+        }
+    }
+
+    /// True when something was seen of it.
+    #[must_use]
+    pub fn is_effective(&self) -> bool {
+        let seen = |op: &FaultEffect| op.observed.is_some() || !op.hit.is_empty();
+        self.effect.is_some_and(|at| seen(at.op))
+    }
+
+    fn is_on(&self, link: &str) -> bool {
+        self.start.op.target.contains(link)
     }
 
     /// True when it moves a clock.

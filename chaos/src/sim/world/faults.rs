@@ -134,6 +134,7 @@ impl World {
             fault: number,
             effective_us: t,
             hit,
+            observed: None,
         };
         core.push(t, Op::FaultEffect(effect));
         drop(core);
