@@ -6,60 +6,27 @@
 
 mod api;
 mod delivery;
-pub mod forgets_after_202;
-pub mod says_delivered_unsent;
-pub mod signs_wrongly;
+pub mod lie;
+mod register;
 pub mod stand_in;
+pub mod table;
 
-use std::sync::Arc;
+pub mod acknowledges_before_commit;
+pub mod calls_500_success;
+pub mod calls_timeout_success;
+pub mod counts_a_retry_as_the_first;
+pub mod forgets_after_202;
+pub mod forgets_keys;
+pub mod gives_up_early;
+pub mod ignores_retry_after;
+pub mod ignores_the_lease;
+pub mod never_reclaims;
+pub mod reserializes;
+pub mod retries_without_backoff;
+pub mod says_delivered_unsent;
+pub mod sends_elsewhere;
+pub mod signs_wrongly;
 
+pub use lie::{Honest, Lie, Outcome};
+pub use register::{Budget, SABOTEURS, Saboteur};
 pub use stand_in::StandIn;
-
-/// Where a stand-in may differ from an honest dispatcher. Every method has the honest answer.
-pub trait Lie: Send + Sync + std::fmt::Debug {
-    /// Whether the `number`-th event is kept after its 202; counted from 1.
-    fn keeps(&self, number: u64) -> bool {
-        let _ = number;
-        true
-    }
-
-    /// Whether the `number`-th event is sent before it is called delivered.
-    fn sends(&self, number: u64) -> bool {
-        let _ = number;
-        true
-    }
-
-    /// The bytes that are signed for a body.
-    fn signed_bytes(&self, body: &[u8]) -> Vec<u8> {
-        body.to_vec()
-    }
-}
-
-/// The stand-in that tells no lie.
-#[derive(Debug)]
-pub struct Honest;
-
-impl Lie for Honest {}
-
-/// A broken dispatcher and who must catch it.
-#[derive(Clone, Debug)]
-pub struct Saboteur {
-    /// Its name.
-    pub name: &'static str,
-    /// What it does wrong, in a sentence.
-    pub what: &'static str,
-    /// The checker that must say invalid.
-    pub caught_by: &'static str,
-    /// Where it differs.
-    pub lie: Arc<dyn Lie>,
-}
-
-/// Every saboteur.
-#[must_use]
-pub fn all() -> Vec<Saboteur> {
-    vec![
-        forgets_after_202::saboteur(),
-        says_delivered_unsent::saboteur(),
-        signs_wrongly::saboteur(),
-    ]
-}

@@ -7,7 +7,7 @@ use crate::checker::{AUDIT_CHECKERS, CHECKERS, Checker};
 use crate::nemesis::FAULTS;
 use crate::postgres::Postgres;
 use crate::profile::PROFILES;
-use crate::saboteur;
+use crate::saboteur::SABOTEURS;
 
 /// Prints the catalogue.
 pub async fn list() -> u8 {
@@ -24,7 +24,7 @@ pub async fn list() -> u8 {
     heading("checkers of what the store committed (where it was written down)");
     checkers(AUDIT_CHECKERS);
     heading("saboteurs");
-    for saboteur in saboteur::all() {
+    for saboteur in SABOTEURS {
         let told = format!("{} (caught by {})", saboteur.what, saboteur.caught_by);
         item(saboteur.name, &told);
     }

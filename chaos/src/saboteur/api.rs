@@ -11,7 +11,7 @@ use axum::routing::{get, post};
 use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use super::stand_in::{Event, Worker};
 
@@ -43,37 +43,57 @@ async fn post_event(State(worker): State<Worker>, headers: HeaderMap, body: Byte
     let key = headers
         .get("idempotency-key")
         .and_then(|key| key.to_str().ok());
-    let mut held = worker.held();
-    let known = key.and_then(|key| held.keys.get(key).cloned());
-    let id = known.unwrap_or_else(|| uuid::Uuid::now_v7().to_string());
-    if let Some(key) = key {
-        held.keys.insert(key.to_owned(), id.clone());
-    }
-    if !held.events.contains_key(&id) {
-        held.accepted += 1;
-        let event = Event {
-            number: held.accepted,
-            payload: posted.payload.get().to_owned(),
-            target: posted.target_url,
-            status: "pending",
-            failures: 0,
-            attempt_count: 0,
-            due: Instant::now(),
-            holder: None,
-            attempts: Vec::new(),
-        };
-        if worker.lie.keeps(event.number) {
-            held.events.insert(id.clone(), event);
-        }
-    }
+    let id = take(&worker, key, &posted);
     let answer = json!({"id": id, "status": "accepted"}).to_string();
     (StatusCode::ACCEPTED, answer).into_response()
 }
 
+/// Stores the event, unless its key is known, and gives its id.
+fn take(worker: &Worker, key: Option<&str>, posted: &Posted<'_>) -> String {
+    let mut held = worker.held();
+    let key = key.filter(|_| worker.lie.remembers_keys());
+    if let Some(known) = key.and_then(|key| held.keys.get(key)) {
+        return known.clone();
+    }
+    let id = uuid::Uuid::now_v7().to_string();
+    if let Some(key) = key {
+        held.keys.insert(key.to_owned(), id.clone());
+    }
+    held.accepted += 1;
+    let event = Event {
+        number: held.accepted,
+        payload: posted.payload.get().to_owned(),
+        target: posted.target_url.clone(),
+        status: "pending",
+        failures: 0,
+        attempt_count: 0,
+        due: Instant::now(),
+        holders: Vec::new(),
+        attempts: Vec::new(),
+    };
+    if !worker.lie.keeps(event.number) {
+        return id;
+    }
+    match worker.lie.commits_after() {
+        None => {
+            held.events.insert(id.clone(), event);
+        }
+        Some(after) => {
+            let (worker, id) = (worker.clone(), id.clone());
+            tokio::spawn(async move {
+                sleep(after).await;
+                worker.held().events.insert(id, event);
+            });
+        }
+    }
+    id
+}
+
 async fn find_event(State(worker): State<Worker>, Path(id): Path<String>) -> Response {
-    let Some(event) = worker.held().events.get(&id).cloned() else {
+    let Some(mut event) = worker.held().events.get(&id).cloned() else {
         return StatusCode::NOT_FOUND.into_response();
     };
+    event.attempts.sort_by_key(|attempt| attempt.number);
     let view = json!({
         "id": id,
         "status": event.status,

@@ -8,6 +8,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use tokio::time::{Instant, sleep};
 
+use super::Outcome;
 use super::stand_in::{Attempt, Event, Worker};
 
 /// Wait between two looks for due events.
@@ -31,13 +32,21 @@ fn claim(worker: &Worker) -> Vec<(String, Event)> {
     let due = held
         .events
         .iter_mut()
-        .filter(|(_, e)| e.status == "pending" && e.holder.is_none() && e.due <= now);
+        .filter(|(_, e)| e.status == "pending" && is_free(worker, e) && e.due <= now);
     due.map(|(id, event)| {
-        event.holder = Some(worker.spec.name.clone());
-        event.attempt_count += 1;
+        event.holders.push(worker.spec.name.clone());
+        event.attempt_count += u32::from(worker.lie.counts_attempt(event.failures));
         (id.clone(), event.clone())
     })
     .collect()
+}
+
+fn is_free(worker: &Worker, event: &Event) -> bool {
+    if worker.lie.respects_claims() {
+        event.holders.is_empty()
+    } else {
+        !event.is_held_by(&worker.spec.name)
+    }
 }
 
 async fn attempt(worker: Worker, http: reqwest::Client, id: String, event: Event) {
@@ -46,30 +55,34 @@ async fn attempt(worker: Worker, http: reqwest::Client, id: String, event: Event
     } else {
         Ok(200)
     };
-    settle(&worker, &id, outcome);
+    settle(&worker, &id, event.attempt_count, outcome);
 }
 
-async fn send(
-    worker: &Worker,
-    http: &reqwest::Client,
-    id: &str,
-    event: &Event,
-) -> Result<u16, &'static str> {
+async fn send(worker: &Worker, http: &reqwest::Client, id: &str, event: &Event) -> Outcome {
     let timestamp = chrono::Utc::now().timestamp();
-    let signed = worker.lie.signed_bytes(event.payload.as_bytes());
+    let body = worker.lie.body(&event.payload);
+    let signed = worker.lie.signed_bytes(body.as_bytes());
     let signature = sign(worker, id, timestamp, &signed);
     let request = http
-        .post(&event.target)
+        .post(worker.lie.target(&event.target))
         .header("content-type", "application/json")
         .header("webhook-id", id)
         .header("webhook-timestamp", timestamp)
         .header("webhook-signature", signature)
         .header("webhook-attempt", event.attempt_count)
-        .body(event.payload.clone());
-    let response = request.send().await.map_err(|_| "reset")?;
+        .body(body);
+    let response = request.send().await.map_err(|error| class(&error))?;
     let status = response.status().as_u16();
-    response.bytes().await.map_err(|_| "body")?;
+    response.bytes().await.map_err(|error| class(&error))?;
     Ok(status)
+}
+
+fn class(error: &reqwest::Error) -> &'static str {
+    if error.is_timeout() {
+        "timeout"
+    } else {
+        "reset"
+    }
 }
 
 fn sign(worker: &Worker, id: &str, timestamp: i64, body: &[u8]) -> String {
@@ -87,50 +100,50 @@ fn sign(worker: &Worker, id: &str, timestamp: i64, body: &[u8]) -> String {
     format!("v1,{}", BASE64.encode(mac.finalize().into_bytes()))
 }
 
-fn settle(worker: &Worker, id: &str, outcome: Result<u16, &'static str>) {
-    let base = worker.setting_ms("BACKOFF_BASE_SECONDS", 2_000);
-    let cap = worker.setting_ms("BACKOFF_CAP_SECONDS", 3_600_000);
+fn settle(worker: &Worker, id: &str, number: u32, outcome: Outcome) {
     let mut held = worker.held();
     let Some(event) = held.events.get_mut(id) else {
         return;
     };
-    if event.holder.as_deref() != Some(worker.spec.name.as_str()) {
+    if !event.is_held_by(&worker.spec.name) {
         return;
     }
-    event.holder = None;
-    let number = event.attempt_count;
-    let (outcome, status_code) = match outcome {
-        Ok(status) if (200..300).contains(&status) => ("delivered", Some(status)),
-        Ok(status) => ("rejected", Some(status)),
-        Err(class) => (class, None),
-    };
+    event.let_go(&worker.spec.name);
+    let success = worker.lie.is_success(outcome);
     event.attempts.push(Attempt {
         number,
-        outcome,
-        status_code,
+        outcome: match outcome {
+            _ if success => "delivered",
+            Ok(_) => "rejected",
+            Err(class) => class,
+        },
+        status_code: outcome.ok(),
     });
-    if outcome == "delivered" {
+    if success {
         event.status = "delivered";
         return;
     }
     event.failures += 1;
-    let budget = worker
-        .spec
-        .env
-        .get("MAX_ATTEMPTS")
-        .and_then(|text| text.parse().ok());
-    if event.failures >= budget.unwrap_or(20) {
+    let max = worker.spec.env.get("MAX_ATTEMPTS");
+    let max = max.and_then(|text| text.parse().ok()).unwrap_or(20);
+    if event.failures >= worker.lie.budget(max) {
         event.status = "dead";
         return;
     }
-    let delay = base
-        .saturating_mul(1 << (event.failures - 1).min(40))
-        .min(cap);
+    event.due = Instant::now() + delay(worker, event.failures, outcome);
+}
+
+fn delay(worker: &Worker, failures: u32, outcome: Outcome) -> Duration {
+    let base_ms = worker.setting_ms("BACKOFF_BASE_SECONDS", 2_000);
+    let cap_ms = worker.setting_ms("BACKOFF_CAP_SECONDS", 3_600_000);
     // Rounded up, and late enough for every Retry-After of the scripts.
-    let asked = if matches!(status_code, Some(429 | 503)) {
-        1_000
-    } else {
-        0
+    let ruled_ms = base_ms
+        .saturating_mul(1 << (failures - 1).min(40))
+        .min(cap_ms)
+        + 1;
+    let asked_ms = match outcome {
+        Ok(429 | 503) => 1_001,
+        _ => 0,
     };
-    event.due = Instant::now() + Duration::from_millis(delay.max(asked) + 1);
+    Duration::from_millis(worker.lie.delay_ms(ruled_ms, asked_ms))
 }

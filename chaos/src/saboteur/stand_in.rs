@@ -43,7 +43,8 @@ pub(super) struct Event {
     pub(super) failures: u32,
     pub(super) attempt_count: u32,
     pub(super) due: Instant,
-    pub(super) holder: Option<String>,
+    /// The workers that hold it; an honest one holds it alone.
+    pub(super) holders: Vec<String>,
     pub(super) attempts: Vec<Attempt>,
 }
 
@@ -97,14 +98,21 @@ impl StandIn {
         worker
             .ok_or_else(|| SystemError::Unknown(name.to_owned()))?
             .shutdown_background();
+        if self.lie.reclaims() {
+            self.reclaim(name);
+        }
+        Ok(Exit {
+            code: None,
+            signal: Some(9),
+            forced: false,
+        })
+    }
+
+    /// Gives up the attempts that died with a worker: abandoned, and due at once.
+    fn reclaim(&self, name: &str) {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        // The attempts that died with the worker: abandoned, and due at once.
-        for event in held
-            .events
-            .values_mut()
-            .filter(|e| e.holder.as_deref() == Some(name))
-        {
-            event.holder = None;
+        for event in held.events.values_mut().filter(|e| e.is_held_by(name)) {
+            event.let_go(name);
             event.due = Instant::now();
             let number = event.attempt_count;
             event.attempts.push(Attempt {
@@ -113,11 +121,16 @@ impl StandIn {
                 status_code: None,
             });
         }
-        Ok(Exit {
-            code: None,
-            signal: Some(9),
-            forced: false,
-        })
+    }
+}
+
+impl Event {
+    pub(super) fn is_held_by(&self, worker: &str) -> bool {
+        self.holders.iter().any(|holder| holder == worker)
+    }
+
+    pub(super) fn let_go(&mut self, worker: &str) {
+        self.holders.retain(|holder| holder != worker);
     }
 }
 

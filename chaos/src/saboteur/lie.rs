@@ -1,0 +1,85 @@
+//! Where a stand-in may differ from an honest dispatcher.
+
+use std::time::Duration;
+
+/// What the wire said of one attempt: a status with a whole body, or the class of its failure.
+pub type Outcome = Result<u16, &'static str>;
+
+/// One way to be dishonest. Every method has the honest answer.
+#[expect(
+    unused_variables,
+    reason = "the honest answer often needs no circumstances"
+)]
+pub trait Lie: Send + Sync + std::fmt::Debug {
+    /// Whether the `number`-th event is kept after its 202; counted from 1.
+    fn keeps(&self, number: u64) -> bool {
+        true
+    }
+
+    /// How long after its 202 an event is stored; none when it is stored before.
+    fn commits_after(&self) -> Option<Duration> {
+        None
+    }
+
+    /// Whether a post under a known idempotency key is known again.
+    fn remembers_keys(&self) -> bool {
+        true
+    }
+
+    /// Whether the claim of another worker is left alone.
+    fn respects_claims(&self) -> bool {
+        true
+    }
+
+    /// Whether what a killed worker held is given up.
+    fn reclaims(&self) -> bool {
+        true
+    }
+
+    /// Whether an attempt after so many failures gets a number of its own.
+    fn counts_attempt(&self, failures: u32) -> bool {
+        true
+    }
+
+    /// Whether the `number`-th event is sent before it is called delivered.
+    fn sends(&self, number: u64) -> bool {
+        true
+    }
+
+    /// Where an event for `target` is sent.
+    fn target(&self, target: &str) -> String {
+        target.to_owned()
+    }
+
+    /// The body that is sent for a payload.
+    fn body(&self, payload: &str) -> String {
+        payload.to_owned()
+    }
+
+    /// The bytes that are signed for a body.
+    fn signed_bytes(&self, body: &[u8]) -> Vec<u8> {
+        body.to_vec()
+    }
+
+    /// Whether an outcome is a success.
+    fn is_success(&self, outcome: Outcome) -> bool {
+        outcome.is_ok_and(|status| (200..300).contains(&status))
+    }
+
+    /// The delay after a failure, in milliseconds, where the rule says `ruled_ms` and the receiver
+    /// asked for `asked_ms`.
+    fn delay_ms(&self, ruled_ms: u64, asked_ms: u64) -> u64 {
+        ruled_ms.max(asked_ms)
+    }
+
+    /// The failures that end an event where the setting says `max`.
+    fn budget(&self, max: u32) -> u32 {
+        max
+    }
+}
+
+/// The stand-in that tells no lie.
+#[derive(Debug)]
+pub struct Honest;
+
+impl Lie for Honest {}
