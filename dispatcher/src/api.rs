@@ -4,6 +4,7 @@
 
 mod auth;
 mod body;
+mod crowd;
 mod get_event;
 mod health;
 mod idempotency_key;

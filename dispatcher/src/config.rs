@@ -46,6 +46,8 @@ pub struct Config {
 pub struct ApiConfig {
     /// `TARGET_URL`, for events that name no target.
     pub default_target: Option<TargetUrl>,
+    /// `MAX_API_CONNECTIONS`: clients connected at once.
+    pub connections_max: u32,
     /// `MAX_BODY_BYTES`.
     pub body_bytes_max: usize,
     /// `API_KEYS`; empty leaves the API open.
@@ -155,6 +157,7 @@ fn read_all(read: &mut Reader<'_>) -> Option<Config> {
         shutdown,
         presence: read.flag("PRESENCE"),
     };
+    let connections_max = read.small_count("MAX_API_CONNECTIONS");
     let body_bytes_max = read.count("MAX_BODY_BYTES");
     let response_bytes_max = read.count("MAX_RESPONSE_BYTES");
     let snippet_bytes_max = read.count("RESPONSE_SNIPPET_BYTES");
@@ -170,6 +173,7 @@ fn read_all(read: &mut Reader<'_>) -> Option<Config> {
         work_connections,
         api: ApiConfig {
             default_target,
+            connections_max,
             body_bytes_max,
             keys,
             allowed: allowed.clone(),

@@ -9,6 +9,7 @@ pub mod api;
 pub mod backoff;
 pub mod check;
 pub mod config;
+pub mod descriptors;
 pub mod event;
 pub mod metrics;
 pub mod signature;
@@ -72,13 +73,15 @@ pub async fn serve(
     let store = PgStore::open(&StoreOptions::of(&config));
     let shared = Shared::default();
     let api = Api::new(store.clone(), config.api.clone(), shared.clone());
+    let connections_max = config.api.connections_max;
     let router = if role == Role::Worker {
         api::operations_router(api)
     } else {
         api::router(api)
     };
     // The API answers at once, with 503 as long as there is no database.
-    let serving = tokio::spawn(api::server::serve(listener, router, shutdown.clone()));
+    let serving = api::server::serve(listener, router, connections_max, shutdown.clone());
+    let serving = tokio::spawn(serving);
     let worked = work(
         config,
         role,

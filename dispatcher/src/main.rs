@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use dispatcher::config::Config;
-use dispatcher::{Role, check, serve, transport};
+use dispatcher::{Role, check, descriptors, serve, transport};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 
@@ -33,7 +33,10 @@ fn main() -> ExitCode {
 }
 
 async fn run(command: Command) -> Result<(), String> {
-    let config = Config::from_env().map_err(|error| error.to_string())?;
+    let mut config = Config::from_env().map_err(|error| error.to_string())?;
+    let limit = descriptors::raise_limit()
+        .map_err(|error| format!("the limit of file descriptors cannot be raised: {error}"))?;
+    descriptors::share_out(&mut config, limit);
     let role = match command {
         Command::Serve => Role::Serve,
         Command::Api => Role::Api,

@@ -1,15 +1,20 @@
-//! Serves a router over a listener with bounds on slow clients, and stops without cutting an answer short.
+//! Serves a router over a listener with bounds on how many and how slow its clients are, and stops without cutting an answer
+//! short.
 
+use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
+
+use super::crowd::{Crowd, Guest};
 
 /// How long a client may take to send the head of a request, idle time on a kept connection included.
 const HEAD_SECONDS_MAX: Duration = Duration::from_secs(30);
@@ -20,20 +25,26 @@ const STOP_SECONDS_MAX: Duration = Duration::from_secs(5);
 /// The pause after an accept that failed, e.g. because no file descriptor was free.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves until it is told to stop; then no connection is taken any more and those under way are finished.
-pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) {
-    let graceful = GracefulShutdown::new();
+/// Serves until it is told to stop; then no connection is taken any more and those under way are finished. When
+/// `connections_max` are open, the idlest is closed for the next.
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    connections_max: u32,
+    stop: CancellationToken,
+) {
+    let crowd = Crowd::new(connections_max);
     let mut failing = false;
     loop {
         let accepted = tokio::select! {
             biased;
             () = stop.cancelled() => break,
-            accepted = listener.accept() => accepted,
+            accepted = accept(&listener, &crowd) => accepted,
         };
         match accepted {
-            Ok((stream, _)) => {
+            Ok((stream, guest)) => {
                 failing = false;
-                serve_connection(stream, router.clone(), &graceful);
+                tokio::spawn(serve_guest(stream, router.clone(), guest, stop.clone()));
             }
             Err(error) => {
                 if !failing {
@@ -45,22 +56,132 @@ pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToke
         }
     }
     drop(listener);
-    if timeout(STOP_SECONDS_MAX, graceful.shutdown())
-        .await
-        .is_err()
-    {
+    if timeout(STOP_SECONDS_MAX, crowd.empty()).await.is_err() {
         tracing::warn!("some requests did not end in time");
     }
 }
 
-fn serve_connection(stream: TcpStream, router: Router, graceful: &GracefulShutdown) {
+/// Nobody is sent away before the next client is there.
+async fn accept(
+    listener: &TcpListener,
+    crowd: &Arc<Crowd>,
+) -> std::io::Result<(TcpStream, Arc<Guest>)> {
+    let (stream, _) = listener.accept().await?;
+    Ok((stream, crowd.admit().await))
+}
+
+async fn serve_guest(
+    stream: TcpStream,
+    router: Router,
+    guest: Arc<Guest>,
+    stop: CancellationToken,
+) {
     // An answer is small: do not let it wait for an acknowledgement.
     let _ = stream.set_nodelay(true);
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_SECONDS_MAX)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    let routed = TowerToHyperService::new(router);
+    let service = service_fn(|request| {
+        let busy = guest.begin();
+        let answer = routed.call(request);
+        async move {
+            let answer = answer.await;
+            drop(busy);
+            answer
+        }
+    });
+    let mut connection = pin!(
+        http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD_SECONDS_MAX)
+            .serve_connection(TokioIo::new(stream), service)
+    );
     // What goes wrong with a connection is the client's affair: it sees it as well as we do.
-    let connection = graceful.watch(connection);
-    tokio::spawn(async move { drop(connection.await) });
+    tokio::select! {
+        biased;
+        _ = connection.as_mut() => return,
+        () = stop.cancelled() => {}
+        () = guest.dismissed() => {
+            if guest.is_idle() {
+                return;
+            }
+        }
+    }
+    connection.as_mut().graceful_shutdown();
+    let _ = connection.await;
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+    use std::net::SocketAddr;
+
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::sync::Notify;
+
+    use super::*;
+
+    const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n";
+
+    /// Two places; a request is answered when it may be.
+    async fn start(may: Arc<Notify>, began: Arc<Notify>) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let answer = || async move {
+            began.notify_one();
+            may.notified().await;
+        };
+        let router = Router::new().route("/", get(answer));
+        tokio::spawn(serve(listener, router, 2, CancellationToken::new()));
+        address
+    }
+
+    async fn ask(address: SocketAddr) -> TcpStream {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(REQUEST).await.unwrap();
+        stream
+    }
+
+    async fn answered(stream: &mut TcpStream) {
+        let mut head = [0; 15];
+        stream.read_exact(&mut head).await.unwrap();
+        assert_eq!(&head, b"HTTP/1.1 200 OK");
+    }
+
+    // There are two places, so the third client is only served because the first is closed, which is the idlest.
+    #[tokio::test]
+    async fn when_all_places_are_taken_the_idlest_makes_room() {
+        let (may, began) = (Arc::<Notify>::default(), Arc::<Notify>::default());
+        let address = start(may.clone(), began.clone()).await;
+        let mut idle = TcpStream::connect(address).await.unwrap();
+        let mut busy = ask(address).await;
+        began.notified().await;
+        let mut third = ask(address).await;
+        assert_eq!(
+            idle.read(&mut [0]).await.unwrap(),
+            0,
+            "the idle one is closed"
+        );
+        began.notified().await;
+        may.notify_waiters();
+        answered(&mut busy).await;
+        answered(&mut third).await;
+    }
+
+    // Both places are busy: the third client waits, and nobody's answer is cut short for it.
+    #[tokio::test]
+    async fn whoever_waits_for_an_answer_gets_it_before_making_room() {
+        let (may, began) = (Arc::<Notify>::default(), Arc::<Notify>::default());
+        let address = start(may.clone(), began.clone()).await;
+        let mut first = ask(address).await;
+        began.notified().await;
+        let mut second = ask(address).await;
+        began.notified().await;
+        let mut third = ask(address).await;
+        may.notify_waiters();
+        answered(&mut first).await;
+        answered(&mut second).await;
+        began.notified().await;
+        may.notify_waiters();
+        answered(&mut third).await;
+    }
 }

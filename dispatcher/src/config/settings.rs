@@ -161,6 +161,13 @@ pub const SETTINGS: &[Setting] = &[
         "Show by an advisory lock that this process lives; false behind a pooler in transaction mode.",
     ),
     count(
+        "MAX_API_CONNECTIONS",
+        "10000",
+        1,
+        1_000_000,
+        "Clients connected at once; the idlest is closed for the next. Lowered to what the file descriptors allow.",
+    ),
+    count(
         "MAX_BODY_BYTES",
         "1048576",
         1,
