@@ -64,17 +64,17 @@ pub(crate) async fn judged<S: System>(
     judged
 }
 
-async fn assert_nothing_is_lost<S: System>(system: &mut S, seed: u64, profile: &Profile) {
+async fn assert_nothing_is_lost<S: System>(system: &mut S, seed: Seed, profile: &Profile) {
     let url = db::cluster()
         .await
         .create_database("no_loss")
         .await
         .unwrap();
     let databases = BTreeMap::from([(Section::Main, url)]);
-    let schedule = Schedule::generate(Seed::new(seed), profile);
+    let schedule = Schedule::generate(seed, profile);
     let judged = judged(system, &schedule, databases, Overall::Pass).await;
     let totals = judged.totals;
-    assert_eq!(judged.overall, Overall::Pass, "seed {seed:#x}: {totals:?}");
+    assert_eq!(judged.overall, Overall::Pass, "seed {seed}: {totals:?}");
     assert_eq!(
         (totals.delivered, totals.dead, totals.lost),
         (totals.accepted, 0, 0)
@@ -95,13 +95,13 @@ fn kills() -> Profile {
 #[tokio::test(flavor = "multi_thread")]
 async fn no_event_is_lost_to_receivers_that_fail_delay_hang_and_reset() {
     let mut system = ProcessSystem::new(dispatcher_binary().unwrap());
-    assert_nothing_is_lost(&mut system, 0xfa11, &small()).await;
+    assert_nothing_is_lost(&mut system, Seed::new(0xfa11), &small()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_event_is_lost_to_sigkill_of_the_worker_process() {
     let mut system = ProcessSystem::new(dispatcher_binary().unwrap());
-    assert_nothing_is_lost(&mut system, 0xdead, &kills()).await;
+    assert_nothing_is_lost(&mut system, Seed::new(0xdead), &kills()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -112,7 +112,36 @@ async fn no_event_is_lost_to_sigkill_of_one_of_two_workers_of_a_database() {
         kills_required: 1,
         ..kills()
     };
-    assert_nothing_is_lost(&mut system, 0x2_dead, &profile).await;
+    assert_nothing_is_lost(&mut system, Seed::new(0x2_dead), &profile).await;
+}
+
+/// Every fault of workers but the kills, under a pinned seed and a fresh one.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_event_is_lost_to_workers_that_stand_still_stop_crash_and_scale() {
+    let fresh = Seed::fresh();
+    eprintln!("fresh seed {fresh}");
+    let profile = Profile {
+        workers: 2,
+        storm_ms: 8_000,
+        ..small()
+    }
+    .with_family("worker.", 1);
+    for seed in [Seed::new(0x570b), fresh] {
+        let mut system = ProcessSystem::new(dispatcher_binary().unwrap());
+        assert_nothing_is_lost(&mut system, seed, &profile).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_die_of_what_the_plan_says_and_no_other_does() {
+    let profile = Profile::dead_letters().with_events(60);
+    let schedule = Schedule::generate(Seed::new(0xdead_1e), &profile);
+    let url = db::cluster().await.create_database("dead_letters").await;
+    let databases = BTreeMap::from([(Section::Main, url.unwrap())]);
+    let mut system = ProcessSystem::new(dispatcher_binary().unwrap());
+    let judged = judged(&mut system, &schedule, databases, Overall::Pass).await;
+    assert_eq!(judged.overall, Overall::Pass, "{}", judged.checks_text());
+    assert_eq!(judged.totals.dead, schedule.deaths().len() as u64);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -128,7 +157,7 @@ async fn no_event_is_lost_to_sigkill_of_the_worker_container() {
     }
     let binary = dispatcher_binary().unwrap();
     let mut system = ContainerSystem::new(binary).await.unwrap();
-    assert_nothing_is_lost(&mut system, 0xc0de, &kills()).await;
+    assert_nothing_is_lost(&mut system, Seed::new(0xc0de), &kills()).await;
 }
 
 /// Past the test runner, which keeps the output of a passing test to itself.

@@ -14,7 +14,9 @@ pub mod dead_letters;
 pub mod dead_when_earned;
 pub mod due_times;
 pub mod duplicates;
+pub mod errors_surfaced;
 pub mod fencing;
+pub mod graceful_stop;
 pub mod idempotency;
 pub mod lease_exclusion;
 pub mod liveness;
@@ -22,6 +24,7 @@ pub mod no_loss;
 pub mod no_phantom;
 pub mod payload;
 pub mod progress;
+pub mod recovery;
 pub mod right_target;
 pub mod settles_agree;
 pub mod signature;
@@ -79,6 +82,17 @@ pub const CHECKERS: &[Checker] = &[
     idempotency::CHECKER,
     liveness::CHECKER,
     coverage::CHECKER,
+];
+
+/// A checker that only some plans exercise, and how to tell.
+pub type Exercised = (Checker, fn(&Facts<'_>) -> bool);
+
+/// The checkers that are asked only where the plan exercises what they judge; the proof lists those
+/// that were not.
+pub const PLANNED_CHECKERS: &[Exercised] = &[
+    (graceful_stop::CHECKER, |facts| !facts.exits.is_empty()),
+    (recovery::CHECKER, |facts| !facts.faults.is_empty()),
+    (errors_surfaced::CHECKER, |facts| !facts.logs.is_empty()),
 ];
 
 /// What one checker said.
@@ -159,10 +173,12 @@ pub fn check_all(history: &History) -> Vec<Finding> {
         .entries()
         .iter()
         .any(|entry| Step::of(&entry.op).is_some());
-    if audited {
-        return check_with(&[CHECKERS, AUDIT_CHECKERS].concat(), history);
-    }
-    check_with(CHECKERS, history)
+    let audit: &[Checker] = if audited { AUDIT_CHECKERS } else { &[] };
+    let facts = Facts::of(history);
+    let planned = PLANNED_CHECKERS.iter();
+    let planned = planned.filter(|(_, is_exercised)| is_exercised(&facts));
+    let planned: Vec<Checker> = planned.map(|(checker, _)| *checker).collect();
+    check_with(&[CHECKERS, &planned, audit].concat(), history)
 }
 
 /// Runs these checkers. One that panics is unknown: it has not said anything.

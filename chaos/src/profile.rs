@@ -3,13 +3,17 @@
 //! A profile says how much is drawn (events, failures, kills) and at which settings the dispatcher
 //! runs. It draws nothing and starts nothing.
 
+mod named;
+
 use std::collections::BTreeMap;
 
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
 
-use crate::history::facts::WORKER_KILL;
+use crate::history::facts::{CRASHES_MAX, WORKER_CRASH_LOOP, WORKER_KILL};
 use crate::seed::Seed;
+
+pub use named::PROFILES;
 
 /// Events in a run unless `--events` says otherwise.
 pub const EVENTS_DEFAULT: u32 = 300;
@@ -134,6 +138,9 @@ pub struct Profile {
     pub hang_percent: u32,
     /// Failures in a row after which a script always answers 200; less than `max_attempts`.
     pub failures_max: u32,
+    /// Chance that a script ends with the death of its event, in percent.
+    #[serde(default)]
+    pub dead_percent: u32,
     /// Longest delay before an answer, in milliseconds; less than the deadline of an attempt.
     pub answer_delay_ms_max: u64,
     /// Kills that are drawn.
@@ -156,71 +163,7 @@ pub struct Profile {
     pub settings: Settings,
 }
 
-/// The profiles by name, each with one line on what it is for.
-pub const PROFILES: &[(&str, &str)] = &[
-    (
-        "calm",
-        "no fault at all: the control run, which may show no duplicate",
-    ),
-    (
-        "chaotic",
-        "70 % failures, delays, 8 % hangs and kills of workers with open requests",
-    ),
-];
-
 impl Profile {
-    /// The profile called `name`.
-    #[must_use]
-    pub fn named(name: &str) -> Option<Profile> {
-        match name {
-            "calm" => Some(Profile::calm()),
-            "chaotic" => Some(Profile::chaotic()),
-            _ => None,
-        }
-    }
-
-    /// The default: failing receivers and killed workers.
-    #[must_use]
-    pub fn chaotic() -> Profile {
-        Profile {
-            name: "chaotic".into(),
-            events: EVENTS_DEFAULT,
-            storm_ms: 25_000,
-            workers: 2,
-            receivers: 3,
-            clients: 4,
-            failure_percent: 70,
-            hang_percent: 8,
-            failures_max: 8,
-            answer_delay_ms_max: 800,
-            kills: 10,
-            faults: BTreeMap::new(),
-            swarm: false,
-            kills_required: 5,
-            payload_bytes_max: 64 * 1024,
-            default_events: 4,
-            drain_slack_ms: 15_000,
-            settings: Settings::scaled(),
-        }
-    }
-
-    /// The control: nothing goes wrong, so nothing may be sent twice.
-    #[must_use]
-    pub fn calm() -> Profile {
-        Profile {
-            name: "calm".into(),
-            storm_ms: 5_000,
-            failure_percent: 0,
-            hang_percent: 0,
-            failures_max: 0,
-            answer_delay_ms_max: 20,
-            kills: 0,
-            kills_required: 0,
-            default_events: 0,
-            ..Profile::chaotic()
-        }
-    }
-
     /// The same with another number of events.
     #[must_use]
     pub fn with_events(self, events: u32) -> Profile {
@@ -262,10 +205,16 @@ impl Profile {
         if self.swarm && left_out() { 0 } else { asked }
     }
 
-    /// The settings of the main section, with a budget of abandonments above the kills drawn.
+    /// The settings of the main section, with a budget of abandonments above the faults drawn.
     #[must_use]
     pub fn main_settings(&self) -> Settings {
-        let max_abandoned = self.settings.max_abandoned.max(self.kills + 5);
+        let crashes = |(name, count): (&String, &u32)| match name.as_str() {
+            WORKER_CRASH_LOOP => count * CRASHES_MAX,
+            // A lease that ends twice within one fault is rare, three times unheard of.
+            _ => count * 3,
+        };
+        let faults: u32 = self.faults.iter().map(crashes).sum();
+        let max_abandoned = self.settings.max_abandoned.max(self.kills + faults + 5);
         Settings {
             max_abandoned,
             ..self.settings.clone()

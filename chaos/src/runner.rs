@@ -5,6 +5,7 @@
 
 mod bound;
 mod drain;
+mod logs;
 mod receivers;
 mod workers;
 
@@ -84,7 +85,8 @@ pub async fn run<S: System>(
             doing: "starting the receivers",
             source,
         })?;
-    let ran = Run::new(system, schedule, site, &recorder, &receivers)
+    let workers = Workers::plan(schedule, site);
+    let ran = Run::new(system, schedule, &workers, &recorder, &receivers)
         .whole()
         .await;
     let stopped = system.stop_all().await;
@@ -92,6 +94,11 @@ pub async fn run<S: System>(
     ran?;
     stopped.map_err(|source| RunError::System {
         doing: "stopping the workers",
+        source,
+    })?;
+    let specs = workers.specs().iter().map(|(_, spec)| spec);
+    logs::read(specs, &recorder).map_err(|source| RunError::Io {
+        doing: "reading the workers' logs",
         source,
     })?;
     recorder.record(phase(Phase::End, None));
@@ -105,7 +112,7 @@ struct Run<'a, S> {
     system: &'a mut S,
     schedule: &'a Schedule,
     recorder: &'a Recorder,
-    workers: Workers,
+    workers: &'a Workers,
     workloads: BTreeMap<Section, Workload>,
 }
 
@@ -113,11 +120,10 @@ impl<'a, S: System> Run<'a, S> {
     fn new(
         system: &'a mut S,
         schedule: &'a Schedule,
-        site: &Site,
+        workers: &'a Workers,
         recorder: &'a Recorder,
         receivers: &Receivers,
     ) -> Run<'a, S> {
-        let workers = Workers::plan(schedule, site);
         let ops = Arc::new(AtomicU64::new(1));
         let workload = |section: &Section| {
             let (apis, targets) = (workers.apis(*section), receivers.targets());
@@ -285,6 +291,7 @@ fn run_start(schedule: &Schedule) -> RunStart {
         sections,
         kills_required: schedule.kills_required(),
         faults_planned: schedule.faults_planned(),
+        deaths: schedule.deaths(),
         failures_planned: schedule
             .section(Section::Main)
             .any(|event| event.script.len() > 1),

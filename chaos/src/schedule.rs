@@ -58,6 +58,9 @@ pub struct PlannedEvent {
     pub payload: String,
     /// What the receiver does with attempt 1, 2, …; every later attempt is answered 200.
     pub script: Vec<Behavior>,
+    /// Why it must die of that script; nothing for an event that must be delivered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dies: Option<String>,
 }
 
 /// Why a text is no schedule.
@@ -107,6 +110,15 @@ impl Schedule {
         planned
     }
 
+    /// The events that must die, by ordinal, and why.
+    #[must_use]
+    pub fn deaths(&self) -> BTreeMap<u64, String> {
+        let deaths = self.events.iter();
+        deaths
+            .filter_map(|event| Some((event.ordinal, event.dies.clone()?)))
+            .collect()
+    }
+
     /// Kills that must have hit an open request: no more than the profile asks for and the plan has.
     #[must_use]
     pub fn kills_required(&self) -> u32 {
@@ -150,9 +162,16 @@ fn main_events(seed: Seed, profile: &Profile) -> Vec<PlannedEvent> {
     let mut targets = seed.stream("workload/targets");
     let mut payloads = seed.stream("workload/payloads");
     let mut scripts = seed.stream("receivers/scripts");
+    let mut deaths = seed.stream("receivers/deaths");
     let plan = |(ordinal, at_ms): (usize, u64)| {
         let ordinal = ordinal as u64;
         let keyed = keys.random_range(0..100) < KEYED_PERCENT;
+        let (script, dies) = if deaths.random_range(0..100) < profile.dead_percent {
+            let (script, reason) = script::deadly(&mut deaths, profile);
+            (script, Some(reason))
+        } else {
+            (script::surviving(&mut scripts, profile), None)
+        };
         PlannedEvent {
             ordinal,
             section: Section::Main,
@@ -161,7 +180,8 @@ fn main_events(seed: Seed, profile: &Profile) -> Vec<PlannedEvent> {
             key: keyed.then(|| format!("key-{seed}-{ordinal}")),
             repeated: keyed && keys.random_range(0..100) < REPEATED_PERCENT,
             payload: payload::draw(&mut payloads, profile.payload_bytes_max),
-            script: script::draw(&mut scripts, profile),
+            script,
+            dies,
         }
     };
     at_ms.into_iter().enumerate().map(plan).collect()
@@ -179,6 +199,7 @@ fn default_events(seed: Seed, profile: &Profile) -> Vec<PlannedEvent> {
         repeated: false,
         payload: payload::draw(&mut payloads, 256),
         script: vec![Behavior::answer(500); 3],
+        dies: None,
     };
     (0..profile.default_events).map(plan).collect()
 }

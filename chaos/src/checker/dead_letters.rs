@@ -1,7 +1,7 @@
-//! No event is given up whose script ends with a success.
+//! Exactly those events are dead that the plan lets die, and of the planned reason.
 //!
-//! Every script of these profiles succeeds before the budget of attempts ends, and the budget of
-//! abandonments is above the kills drawn: an event that is dead was given up too early.
+//! Every other script succeeds before the budget of attempts ends, and the budget of abandonments is
+//! above the faults drawn: an event that is dead for no planned reason was given up too early.
 
 use super::{Checker, Examination, Kind, Verdict};
 use crate::history::facts::Facts;
@@ -9,27 +9,39 @@ use crate::history::facts::Facts;
 /// The register's entry.
 pub const CHECKER: Checker = Checker {
     name: "dead_letters",
-    invariant: "no event is dead, since every script succeeds within the budget",
+    invariant: "an event is dead if, and only if, its script says so, and for that reason",
     kind: Kind::Safety,
     check,
 };
 
 fn check(facts: &Facts<'_>) -> Verdict {
     let mut examination = Examination::default();
+    let mut dead = 0_u64;
     for (ordinal, event) in facts.accepted() {
         let Some(state) = event.state else { continue };
-        if state.op.status.is_none() {
+        let Some(status) = &state.op.status else {
+            continue;
+        };
+        examination.saw_one();
+        let is_dead = status == "dead";
+        dead += u64::from(is_dead);
+        let reason = is_dead.then(|| state.op.reason.as_deref().unwrap_or("no reason"));
+        let planned = facts.start.and_then(|start| start.deaths.get(&ordinal));
+        // One that is pending still is the liveness checker's to judge.
+        if reason == planned.map(String::as_str) || status == "pending" {
             continue;
         }
-        examination.saw_one();
-        if state.op.status.as_deref() == Some("dead") {
-            let reason = state.op.reason.as_deref().unwrap_or("no reason");
-            let count = event.receipts.len();
-            let what = format!("event {ordinal} is dead ({reason}) after {count} requests");
-            examination.broken(what, [state.seq]);
-        }
+        let told = reason.map_or(status.clone(), |reason| format!("dead ({reason})"));
+        let wanted = planned.map_or("delivered", String::as_str);
+        let count = event.receipts.len();
+        let what = format!("event {ordinal} is {told} after {count} requests, not {wanted}");
+        examination.broken(what, [state.seq]);
     }
-    examination.verdict("no final state was read", "none is dead".into())
+    let note = match dead {
+        0 => "none is dead".into(),
+        dead => format!("{dead} are dead, each as planned"),
+    };
+    examination.verdict("no final state was read", note)
 }
 
 #[cfg(test)]
@@ -48,6 +60,26 @@ mod tests {
             }
         });
         assert!(check(&Facts::of(&history.history())).is_invalid());
+    }
+
+    #[test]
+    fn an_event_that_does_not_die_of_the_planned_reason_is_a_violation() {
+        let died = |reason: Option<&str>| {
+            let history = Sample::default().edit(|_, op| match op {
+                Op::RunStart(start) => {
+                    start.deaths.insert(2, "gone".into());
+                }
+                Op::State(state) if state.ordinal == 2 && reason.is_some() => {
+                    state.status = Some("dead".into());
+                    state.reason = reason.map(str::to_owned);
+                }
+                _ => {}
+            });
+            check(&Facts::of(&history.history()))
+        };
+        assert!(died(Some("gone")).is_valid());
+        assert!(died(Some("exhausted")).is_invalid());
+        assert!(died(None).is_invalid());
     }
 
     #[test]

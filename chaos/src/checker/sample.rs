@@ -82,6 +82,12 @@ impl Sample {
         self
     }
 
+    /// Adds an op.
+    pub(crate) fn with(mut self, t: u64, op: Op) -> Sample {
+        self.ops.push((t, op));
+        self
+    }
+
     /// Adds a whole request.
     pub(crate) fn with_receipt(mut self, t: u64, ordinal: u64, attempt: u32) -> Sample {
         self.receive(t, ordinal, attempt, Some(200));
@@ -153,6 +159,7 @@ fn start() -> Op {
         ]),
         kills_required: 1,
         faults_planned: BTreeMap::from([("worker.kill".into(), 1)]),
+        deaths: BTreeMap::new(),
         failures_planned: true,
         hangs_planned: true,
     })

@@ -100,6 +100,7 @@ impl Story {
             sections: BTreeMap::from([(Section::Main, Settings::scaled())]),
             kills_required: 0,
             faults_planned: BTreeMap::new(),
+            deaths: BTreeMap::new(),
             failures_planned: false,
             hangs_planned: false,
         };

@@ -3,7 +3,7 @@
 //! Nothing is started: a way to a Postgres or a driver is only asked whether it could be taken.
 
 use super::run::say;
-use crate::checker::{AUDIT_CHECKERS, CHECKERS, Checker};
+use crate::checker::{AUDIT_CHECKERS, CHECKERS, Checker, PLANNED_CHECKERS};
 use crate::nemesis::FAULTS;
 use crate::postgres::Postgres;
 use crate::profile::PROFILES;
@@ -21,6 +21,10 @@ pub async fn list() -> u8 {
     }
     heading("checkers");
     checkers(CHECKERS);
+    heading("checkers of what only some plans exercise");
+    for (checker, _) in PLANNED_CHECKERS {
+        item(checker.name, checker.invariant);
+    }
     heading("checkers of what the store committed (where it was written down)");
     checkers(AUDIT_CHECKERS);
     heading("saboteurs");

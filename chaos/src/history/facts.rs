@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use super::op::{
     Acknowledged, Invoke, NotAcknowledged, Op, Phase, RecvBegin, RecvEnd, RunStart, SIG_VALID,
-    Section, State, WorkerExit,
+    Section, State, WorkerExit, WorkerLog, WorkerSeen,
 };
 use super::transition::Step;
 use super::{Entry, History};
@@ -156,6 +156,10 @@ pub struct Facts<'h> {
     pub faults: Vec<FaultFacts<'h>>,
     /// Faults of the plan that were not applied, with the reason.
     pub skipped: Vec<(&'h str, &'h str)>,
+    /// Starts of workers, and when they were ready.
+    pub workers: Vec<At<'h, WorkerSeen>>,
+    /// What was found in the workers' logs.
+    pub logs: Vec<At<'h, WorkerLog>>,
     /// Workers that were asked to stop and ended.
     pub exits: Vec<At<'h, WorkerExit>>,
     /// What the store committed of each event, by id.
@@ -263,7 +267,8 @@ impl<'h> Facts<'h> {
                     fault.forced |= op.forced;
                 }
             }
-            Op::Worker(_) => {}
+            Op::Worker(op) => self.workers.push(at(entry, op)),
+            Op::WorkerLog(op) => self.logs.push(at(entry, op)),
             op => match Step::of(op) {
                 Some((step, transition)) => {
                     let row = self.rows.entry(&transition.id).or_default();

@@ -3,6 +3,8 @@
 //! Client ops follow the definite/indefinite rule: `fail` only where the contract makes it certain that
 //! nothing was stored, `ok` only with a whole 202, and everything else is `info`, which stays open.
 
+mod done;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -10,6 +12,8 @@ use serde::{Deserialize, Serialize};
 use super::transition::{Census, Fenced, Transition};
 use crate::profile::Settings;
 use crate::seed::Seed;
+
+pub use done::{FaultEffect, FaultEnd, FaultSkip, FaultStart, WorkerExit, WorkerLog, WorkerSeen};
 
 /// One observation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -27,6 +31,9 @@ pub enum Op {
     /// A worker that was asked to stop has ended.
     #[serde(rename = "worker.exit")]
     WorkerExit(WorkerExit),
+    /// What a worker's log holds that it must not.
+    #[serde(rename = "worker.log")]
+    WorkerLog(WorkerLog),
     /// A client sends an event.
     #[serde(rename = "ingest.invoke")]
     IngestInvoke(Invoke),
@@ -100,7 +107,7 @@ impl Op {
     pub const fn source(&self) -> &'static str {
         match self {
             Op::RunStart(_) | Op::Phase(_) => "run",
-            Op::Worker(_) | Op::WorkerExit(_) => "worker",
+            Op::Worker(_) | Op::WorkerExit(_) | Op::WorkerLog(_) => "worker",
             Op::IngestInvoke(_)
             | Op::IngestOk(_)
             | Op::IngestFail(_)
@@ -147,6 +154,9 @@ pub struct RunStart {
     /// How many faults of each kind the plan has.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub faults_planned: BTreeMap<String, u32>,
+    /// The events that must die, by ordinal, and why.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub deaths: BTreeMap<u64, String>,
     /// True when the plan has failing answers.
     pub failures_planned: bool,
     /// True when the plan has hangs.
@@ -177,34 +187,6 @@ pub struct PhaseBegin {
     /// How long it may take, in microseconds, where it has a bound.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bound_us: Option<u64>,
-}
-
-/// A worker was started, or is ready.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct WorkerSeen {
-    /// Its name.
-    pub worker: String,
-    /// Where it belongs.
-    pub section: Section,
-    /// True once it answered that it is ready.
-    pub ready: bool,
-}
-
-/// A worker that was asked to stop has ended.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct WorkerExit {
-    /// Its name.
-    pub worker: String,
-    /// Number of the fault that asked it to.
-    pub fault: u64,
-    /// When it was asked, in microseconds of the harness's clock.
-    pub asked_us: u64,
-    /// Its exit code, if it ended by itself.
-    pub code: Option<i32>,
-    /// The signal that ended it.
-    pub signal: Option<i32>,
-    /// True when it was killed because its grace was over.
-    pub forced: bool,
 }
 
 /// A client sends an event.
@@ -325,51 +307,6 @@ pub const ANSWERED: &str = "answered";
 pub const ANSWERED_THEN_RESET: &str = "answered_then_reset";
 /// The `how` of a request whose sender went away.
 pub const PEER_CLOSED: &str = "peer_closed";
-
-/// A fault was requested.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct FaultStart {
-    /// Number of the fault: unique in the run.
-    pub fault: u64,
-    /// Its name, such as `worker.kill`.
-    pub f: String,
-    /// What it is applied to.
-    pub target: String,
-    /// Why now.
-    pub why: String,
-    /// The requests that were open when it was requested.
-    pub open: Vec<String>,
-}
-
-/// A fault took effect, or had none.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct FaultEffect {
-    /// Number of the fault.
-    pub fault: u64,
-    /// When it had taken effect, in microseconds of the harness's clock.
-    pub effective_us: u64,
-    /// The open requests that ended by it.
-    pub hit: Vec<String>,
-    /// What else was seen of it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub observed: Option<String>,
-}
-
-/// A fault was healed.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct FaultEnd {
-    /// Number of the fault.
-    pub fault: u64,
-}
-
-/// A fault of the plan that was not applied.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct FaultSkip {
-    /// Its name.
-    pub f: String,
-    /// Why not.
-    pub why: String,
-}
 
 /// What `GET /events/{id}` said.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -7,7 +7,7 @@ use crate::profile::Profile;
 use crate::seed::{Seed, Stream};
 
 /// How long a trigger waits for what it wants to see, in milliseconds.
-const WITHIN_MS: u64 = 10_000;
+const WITHIN_MS: u64 = 4_000;
 
 /// The faults of one kind, one in each equal slice of the middle of the storm. Each kind has a stream
 /// of its own, so that one kind's draws move nothing of another's.

@@ -1,22 +1,20 @@
-//! `delivery-proof.log`: a line an event, the kills with what they hit, the gaps, the verdicts, and
+//! `delivery-proof.log`: a line an event, the faults with what they hit, the gaps, the verdicts, and
 //! what is not proven.
 
-use std::collections::BTreeMap;
+mod faults;
 
 use super::{Context, Judged, TIER, line};
+use crate::checker::PLANNED_CHECKERS;
 use crate::checker::backoff;
 use crate::checker::duplicates;
 use crate::checker::no_loss::{Fate, fate};
-use crate::history::facts::{EventFacts, Facts, FaultFacts};
+use crate::history::facts::{EventFacts, Facts};
 use crate::history::op::{Phase, Section};
-
-/// Requests that are named for one kill at most.
-const HITS_SHOWN_MAX: usize = 6;
 
 /// What no run of this tier can show.
 const NOT_PROVEN: &[&str] = &[
     "loss of power: a kill never empties the page cache, so nothing here proves that fsync works",
-    "faults of network, of Postgres itself, of clocks and of disks: this run has none",
+    "faults of clocks and of disks: this tier has none",
     "order between events: it is not promised",
     "the same interleaving on the next run: the seed repeats the plan, not the machine's timing",
 ];
@@ -26,7 +24,7 @@ pub(super) fn text(judged: &Judged, context: &Context) -> String {
     let mut text = String::new();
     head(&mut text, judged, context);
     events(&mut text, &facts);
-    kills(&mut text, &facts);
+    faults::text(&mut text, &facts);
     default_gaps(&mut text, &facts);
     line(&mut text, "\nchecks");
     text.push_str(&judged.checks_text());
@@ -36,12 +34,20 @@ pub(super) fn text(judged: &Judged, context: &Context) -> String {
     for what in NOT_PROVEN {
         line(&mut text, &format!("  {what}"));
     }
+    for what in faults::not_planned(&facts) {
+        line(&mut text, &format!("  {what}"));
+    }
     line(&mut text, "\nskipped");
     let faults = facts
         .skipped
         .iter()
         .map(|(f, why)| format!("a {f} of the plan: {why}"));
-    let skipped: Vec<String> = context.skipped.iter().cloned().chain(faults).collect();
+    let skipped = context.skipped.iter().cloned().chain(faults);
+    let unasked = PLANNED_CHECKERS.iter();
+    let unasked = unasked.filter(|(_, is_exercised)| !is_exercised(&facts));
+    let unasked =
+        unasked.map(|(checker, _)| format!("checker {}: not exercised by this plan", checker.name));
+    let skipped: Vec<String> = skipped.chain(unasked).collect();
     for what in &skipped {
         line(&mut text, &format!("  {what}"));
     }
@@ -145,58 +151,6 @@ fn event_line(ordinal: u64, event: &EventFacts<'_>, facts: &Facts<'_>) -> String
     let requests = event.receipts.len();
     let causes = causes.concat();
     format!("  {ordinal:>5} {id} {accepted:>9} {requests:>3} {taken} {state} {verdict}{causes}")
-}
-
-fn kills(text: &mut String, facts: &Facts<'_>) {
-    line(
-        text,
-        "\nkills: SIGKILL of a worker, and the open requests that it ended",
-    );
-    let requests: BTreeMap<&str, String> = facts
-        .receipts()
-        .map(|receipt| {
-            let op = receipt.begin.op;
-            let ordinal = op.ordinal.map_or("?".into(), |ordinal| ordinal.to_string());
-            let attempt = op.attempt.map_or("?".into(), |attempt| attempt.to_string());
-            (
-                op.req.as_str(),
-                format!("event {ordinal} attempt {attempt}"),
-            )
-        })
-        .collect();
-    for fault in &facts.faults {
-        line(text, &kill_line(fault, &requests));
-    }
-    if facts.faults.is_empty() {
-        line(text, "  none in this plan");
-    }
-}
-
-fn kill_line(fault: &FaultFacts<'_>, requests: &BTreeMap<&str, String>) -> String {
-    let (start, effect) = (&fault.start, fault.effect);
-    let hit = effect.map_or(&[][..], |at| &at.op.hit[..]);
-    let named = hit
-        .iter()
-        .take(HITS_SHOWN_MAX)
-        .filter_map(|req| requests.get(req.as_str()));
-    let named: Vec<&str> = named.map(String::as_str).collect();
-    let more = if hit.len() > HITS_SHOWN_MAX {
-        ", …"
-    } else {
-        ""
-    };
-    let back = fault.end_us.map_or("never back".to_owned(), |end| {
-        format!("ready again after {}", seconds(end.saturating_sub(start.t)))
-    });
-    format!(
-        "  #{} {} at {}: {} requests open, {} ended by it ({}{more}); {back}",
-        start.op.fault,
-        start.op.target,
-        seconds(start.t),
-        start.op.open.len(),
-        hit.len(),
-        named.join(", "),
-    )
 }
 
 fn default_gaps(text: &mut String, facts: &Facts<'_>) {

@@ -17,9 +17,29 @@ const FAILING: &[u16] = &[
     400, 401, 404, 408, 418, 422, 425, 500, 500, 500, 502, 503, 504, 302, 308,
 ];
 
-/// The behaviors for attempt 1, 2, …: each attempt fails with the profile's chance, at most
+/// Of two deaths, this many come by 410.
+const GONE_OF_2: u32 = 1;
+
+/// Failures until the budget of attempts is spent, or a 410 before that; and the reason of that death.
+pub(super) fn deadly(draws: &mut Stream, profile: &Profile) -> (Vec<Behavior>, String) {
+    let is_gone = draws.random_range(0..2) < GONE_OF_2;
+    let budget = profile.settings.max_attempts;
+    let failures = if is_gone {
+        draws.random_range(0..budget)
+    } else {
+        budget
+    };
+    let mut script: Vec<Behavior> = (0..failures).map(|_| failure(draws, profile)).collect();
+    if is_gone {
+        script.push(Behavior::answer(410));
+    }
+    let reason = if is_gone { "gone" } else { "exhausted" };
+    (script, reason.to_owned())
+}
+
+/// Each attempt fails with the profile's chance, at most
 /// `failures_max` in a row; the last one succeeds.
-pub(super) fn draw(draws: &mut Stream, profile: &Profile) -> Vec<Behavior> {
+pub(super) fn surviving(draws: &mut Stream, profile: &Profile) -> Vec<Behavior> {
     let mut script = Vec::new();
     while script.len() < profile.failures_max as usize {
         let draw = draws.random_range(0..100);

@@ -158,6 +158,7 @@ fn settings() -> Settings {
 
 fn base(faults: Vec<PlannedFault>) -> SimSchedule {
     let event = PlannedEvent {
+        dies: None,
         ordinal: 0,
         section: Section::Main,
         at_ms: 10,

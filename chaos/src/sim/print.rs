@@ -103,6 +103,7 @@ fn said(op: &Op, name: impl Fn(&str) -> String) -> String {
             end.status
                 .map_or(String::new(), |status| format!(" {status}")),
         ),
+        Op::WorkerLog(log) => format!("log of {}: {} lines", log.worker, log.lines),
         Op::WorkerExit(exit) => format!("worker {} has ended", exit.worker),
         Op::FaultStart(start) => format!(
             "FAULT {} {} at {} ({}), open {:?}",

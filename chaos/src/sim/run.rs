@@ -153,6 +153,7 @@ fn start(plan: &SimSchedule) -> Op {
         sections: BTreeMap::from([(Section::Main, plan.settings.clone())]),
         kills_required: 0,
         faults_planned: BTreeMap::new(),
+        deaths: BTreeMap::new(),
         failures_planned: false,
         hangs_planned: false,
     })

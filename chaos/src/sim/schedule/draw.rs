@@ -78,6 +78,7 @@ fn events(
     let plan = |(at_ms, ordinal): (u64, u64)| {
         let keyed = posts.random_range(0..2) == 0;
         PlannedEvent {
+            dies: None,
             ordinal,
             section: Section::Main,
             at_ms,

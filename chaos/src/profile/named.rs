@@ -1,0 +1,153 @@
+//! The profiles that the command line knows by name.
+
+use std::collections::BTreeMap;
+
+use super::{EVENTS_DEFAULT, Profile, Settings};
+use crate::history::facts::WORKER_KILL;
+use crate::nemesis::FAULTS;
+
+/// How often a kind of fault is drawn that the profile of all draws in.
+const EACH_OF_EVERYTHING: u32 = 1;
+
+/// The profiles by name, each with one line on what it is for.
+pub const PROFILES: &[(&str, &str)] = &[
+    (
+        "calm",
+        "no fault at all: the control run, which may show no duplicate",
+    ),
+    (
+        "chaotic",
+        "70 % failures, delays, 8 % hangs and kills of workers with open requests",
+    ),
+    (
+        "storm",
+        "every fault of workers, three of them, under more load",
+    ),
+    (
+        "dead-letters",
+        "events that must die, by a spent budget or by 410, among others that must not",
+    ),
+    (
+        "everything",
+        "a mix that the seed draws from all faults that there are",
+    ),
+];
+
+impl Profile {
+    /// The profile called `name`.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Profile> {
+        match name {
+            "calm" => Some(Profile::calm()),
+            "chaotic" => Some(Profile::chaotic()),
+            "storm" => Some(Profile::storm()),
+            "dead-letters" => Some(Profile::dead_letters()),
+            "everything" => Some(Profile::everything()),
+            _ => None,
+        }
+    }
+
+    /// The default: failing receivers and killed workers.
+    #[must_use]
+    pub fn chaotic() -> Profile {
+        Profile {
+            name: "chaotic".into(),
+            events: EVENTS_DEFAULT,
+            storm_ms: 25_000,
+            workers: 2,
+            receivers: 3,
+            clients: 4,
+            failure_percent: 70,
+            hang_percent: 8,
+            failures_max: 8,
+            dead_percent: 0,
+            answer_delay_ms_max: 800,
+            kills: 10,
+            faults: BTreeMap::new(),
+            swarm: false,
+            kills_required: 5,
+            payload_bytes_max: 64 * 1024,
+            default_events: 4,
+            drain_slack_ms: 15_000,
+            settings: Settings::scaled(),
+        }
+    }
+
+    /// The control: nothing goes wrong, so nothing may be sent twice. A few events at the default
+    /// settings are refused three times, so that there are gaps to judge.
+    #[must_use]
+    pub fn calm() -> Profile {
+        Profile {
+            name: "calm".into(),
+            storm_ms: 5_000,
+            failure_percent: 0,
+            hang_percent: 0,
+            failures_max: 0,
+            answer_delay_ms_max: 20,
+            kills: 0,
+            kills_required: 0,
+            default_events: 2,
+            ..Profile::chaotic()
+        }
+    }
+
+    /// Everything that can be done to workers.
+    #[must_use]
+    pub fn storm() -> Profile {
+        Profile {
+            name: "storm".into(),
+            storm_ms: 40_000,
+            workers: 3,
+            clients: 8,
+            kills: 4,
+            kills_required: 1,
+            ..Profile::chaotic()
+        }
+        .with_family("worker.", 1)
+    }
+
+    /// Events that must die, and no fault that could hide why.
+    #[must_use]
+    pub fn dead_letters() -> Profile {
+        Profile {
+            name: "dead-letters".into(),
+            storm_ms: 5_000,
+            failures_max: 3,
+            dead_percent: 40,
+            kills: 0,
+            kills_required: 0,
+            default_events: 0,
+            settings: Settings {
+                max_attempts: 5,
+                ..Settings::scaled()
+            },
+            ..Profile::chaotic()
+        }
+    }
+
+    /// A swarm: the seed draws each kind of fault in or out.
+    #[must_use]
+    pub fn everything() -> Profile {
+        Profile {
+            name: "everything".into(),
+            storm_ms: 20_000,
+            workers: 3,
+            kills: 4,
+            kills_required: 1,
+            swarm: true,
+            default_events: 2,
+            ..Profile::chaotic()
+        }
+        .with_family("", EACH_OF_EVERYTHING)
+    }
+
+    /// The same with so many faults of each kind whose name begins so; kills have their own number.
+    #[must_use]
+    pub fn with_family(mut self, family: &str, each: u32) -> Profile {
+        let kinds = FAULTS.iter().map(|kind| kind.name);
+        let of_family = kinds.filter(|name| name.starts_with(family) && *name != WORKER_KILL);
+        let counts = of_family.map(|name| (name.to_owned(), each));
+        self.faults.extend(counts);
+        self
+    }
+}

@@ -1,0 +1,110 @@
+//! The part of the proof that tells what was done to the system, and how it came back.
+
+use std::collections::BTreeMap;
+
+use super::{line, seconds};
+use crate::checker::recovery;
+use crate::history::facts::{Facts, FaultFacts};
+
+/// Requests that are named for one fault at most.
+const HITS_SHOWN_MAX: usize = 6;
+/// The families of faults, by what their names begin with.
+const FAMILIES: &[(&str, &str)] = &[
+    ("worker.", "workers"),
+    ("net.", "the network"),
+    ("postgres.", "Postgres itself"),
+];
+
+pub(super) fn text(text: &mut String, facts: &Facts<'_>) {
+    line(
+        text,
+        "\nfaults: what was done, what was seen of it, and the open requests that it ended",
+    );
+    let requests: BTreeMap<&str, String> = facts
+        .receipts()
+        .map(|receipt| {
+            let op = receipt.begin.op;
+            let ordinal = op.ordinal.map_or("?".into(), |ordinal| ordinal.to_string());
+            let attempt = op.attempt.map_or("?".into(), |attempt| attempt.to_string());
+            (
+                op.req.as_str(),
+                format!("event {ordinal} attempt {attempt}"),
+            )
+        })
+        .collect();
+    for fault in &facts.faults {
+        line(text, &fault_line(fault, &requests));
+    }
+    if facts.faults.is_empty() {
+        line(text, "  none in this plan");
+    }
+    recoveries(text, facts);
+}
+
+/// How long it took until the next delivery, by kind of fault.
+fn recoveries(text: &mut String, facts: &Facts<'_>) {
+    let times = recovery::times(facts);
+    if times.is_empty() {
+        return;
+    }
+    line(
+        text,
+        "\nrecovery: from the end of a fault to the next delivery, by kind",
+    );
+    for (kind, mut times) in times {
+        times.sort_unstable();
+        let (median, longest) = (times[times.len() / 2], times[times.len() - 1]);
+        let (median, longest) = (seconds(median), seconds(longest));
+        line(
+            text,
+            &format!(
+                "  {kind:<22}n {:>3}  p50 {median}  max {longest}",
+                times.len()
+            ),
+        );
+    }
+}
+
+/// A line for each family of faults that the plan has none of.
+pub(super) fn not_planned(facts: &Facts<'_>) -> impl Iterator<Item = String> {
+    let planned = facts.start.map(|start| &start.faults_planned);
+    let has = move |family: &str| {
+        planned.is_some_and(|planned| planned.keys().any(|name| name.starts_with(family)))
+    };
+    let missing = FAMILIES.iter().filter(move |(family, _)| !has(family));
+    missing.map(|(_, what)| format!("faults of {what}: this run has none"))
+}
+
+fn fault_line(fault: &FaultFacts<'_>, requests: &BTreeMap<&str, String>) -> String {
+    let (start, effect) = (&fault.start, fault.effect);
+    let hit = effect.map_or(&[][..], |at| &at.op.hit[..]);
+    let named = hit
+        .iter()
+        .take(HITS_SHOWN_MAX)
+        .filter_map(|req| requests.get(req.as_str()));
+    let named: Vec<&str> = named.map(String::as_str).collect();
+    let more = if hit.len() > HITS_SHOWN_MAX {
+        ", …"
+    } else {
+        ""
+    };
+    let back = fault.end_us.map_or("never healed".to_owned(), |end| {
+        format!("healed after {}", seconds(end.saturating_sub(start.t)))
+    });
+    let observed = effect.and_then(|at| at.op.observed.as_deref());
+    let observed = match observed {
+        Some(observed) => format!("; {observed}"),
+        None if fault.is_effective() => String::new(),
+        None => "; no effect was seen".to_owned(),
+    };
+    format!(
+        "  #{} {} {} at {}: {} requests open, {} ended by it ({}{more}){observed}; {back}",
+        start.op.fault,
+        start.op.f,
+        start.op.target,
+        seconds(start.t),
+        start.op.open.len(),
+        hit.len(),
+        named.join(", "),
+    )
+}
