@@ -178,7 +178,7 @@ impl Profile {
     /// The same with another length of the storm, and as many kills as that leaves room for.
     #[must_use]
     pub fn with_storm_ms(self, storm_ms: u64) -> Profile {
-        if self.kills == 0 {
+        if self.kills == 0 || storm_ms == self.storm_ms {
             return Profile { storm_ms, ..self };
         }
         let kills = u32::try_from(storm_ms / STORM_MS_PER_KILL)
