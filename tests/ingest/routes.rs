@@ -68,6 +68,21 @@ async fn a_method_that_a_path_does_not_take_is_a_405_problem_that_says_which_are
     app.stop().await;
 }
 
+// The parser of ids knows three more forms; an id that is given out has one, in which it is found.
+#[tokio::test]
+async fn only_the_form_in_which_an_id_was_given_out_is_an_id() {
+    let app = super::api(&[]).await;
+    let id = app.accept("1", super::TARGET).await;
+    let simple = id.replace('-', "");
+    for other in [format!("urn:uuid:{id}"), format!("%7B{id}%7D"), simple] {
+        let answer = app.get(&format!("/events/{other}")).await;
+        assert_eq!(answer.status(), 404, "{other}");
+        problem(answer).await;
+    }
+    assert_eq!(app.get(&format!("/events/{id}")).await.status(), 200);
+    app.stop().await;
+}
+
 #[tokio::test]
 async fn an_id_of_no_event_is_404_whatever_it_looks_like() {
     let app = App::start(&[]).await;

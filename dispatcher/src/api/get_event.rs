@@ -6,6 +6,7 @@ use axum::extract::{Path, State};
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::Serialize;
 use uuid::Uuid;
+use uuid::fmt::Hyphenated;
 
 use super::Api;
 use super::problem::Problem;
@@ -44,7 +45,7 @@ pub(super) async fn get_event(
     // Not even text, e.g. `%ff`: no event has such an id.
     let Path(id) = id.map_err(|error| Problem::not_found(error.body_text()))?;
     let missing = || Problem::not_found(format!("there is no event {id:?}"));
-    let id = EventId(Uuid::try_parse(&id).map_err(|_| missing())?);
+    let id = event_id(&id).ok_or_else(missing)?;
     if !api.shared.migrated.is_set() {
         return Err(Problem::unavailable(
             "the database is not ready yet; try again",
@@ -55,6 +56,13 @@ pub(super) async fn get_event(
         Problem::unavailable("the database is out of reach; try again")
     })?;
     found.map(|event| Json(event.into())).ok_or_else(missing)
+}
+
+/// The one form in which an id is given out; the parser would take three others.
+fn event_id(text: &str) -> Option<EventId> {
+    let hyphenated = text.len() == Hyphenated::LENGTH;
+    let id = Uuid::try_parse(text).ok().filter(|_| hyphenated)?;
+    Some(EventId(id))
 }
 
 impl From<EventView> for EventBody {
