@@ -44,7 +44,7 @@ pub(super) async fn read(request: Request, bytes_max: usize) -> Result<Bytes, Pr
         Ok(Err(broken)) => Err(Problem::malformed(format!("the body broke off: {broken}"))),
         Ok(Ok(Some(bytes))) => Ok(bytes),
         Ok(Ok(None)) => {
-            let _ = timeout(BODY_SECONDS_MAX, gather(&mut body, DISCARDED_BYTES_MAX)).await;
+            drain(body).await;
             Err(Problem::too_large(bytes_max))
         }
     }
@@ -56,8 +56,12 @@ pub(super) async fn discard(request: Request) {
     if hopeless || request.headers().contains_key(EXPECT) {
         return;
     }
+    drain(request.into_body()).await;
+}
+
+/// Counts what comes and keeps none of it.
+async fn drain(mut body: Body) {
     let mut left = DISCARDED_BYTES_MAX;
-    let mut body = request.into_body();
     let reading = async {
         while let Some(Ok(frame)) = body.frame().await {
             left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
