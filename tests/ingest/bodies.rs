@@ -297,3 +297,26 @@ async fn every_event_without_a_key_is_an_event_of_its_own() {
     assert_eq!((ids.len(), stored(&app).await), (20, 20));
     app.stop().await;
 }
+
+// What is compressed is no JSON to us: the answer says so instead of calling the bytes malformed.
+#[tokio::test]
+async fn an_encoded_body_is_a_415_problem() {
+    let app = super::api(&[]).await;
+    for (encoding, status) in [
+        ("gzip", 415),
+        ("br", 415),
+        ("identity, gzip", 415),
+        ("identity", 202),
+        ("Identity", 202),
+    ] {
+        let answer = app
+            .post_with(&[("content-encoding", encoding)], super::GOOD)
+            .await;
+        assert_eq!(answer.status(), status, "{encoding}");
+        if status == 415 {
+            assert_eq!(super::problem(answer).await["field"], "Content-Encoding");
+        }
+    }
+    assert_eq!(super::stored(&app).await, 2);
+    app.stop().await;
+}

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::{GOOD, api, problem, stored};
-use crate::support::app::{App, id_of};
+use crate::support::app::{App, id_of, until};
 use crate::support::fixture::Endpoint;
 use crate::support::raw::Connection;
 
@@ -247,4 +247,41 @@ async fn what_is_not_http_is_answered_or_closed_and_harms_nobody() {
     assert_eq!(app.post(GOOD).await.status(), 202);
     assert_eq!(stored(&app).await, 1);
     app.stop().await;
+}
+
+// A lock makes the post wait inside Postgres; its client is gone before it ends. The statement ends all the same, in the
+// session that the next post uses.
+#[tokio::test]
+async fn a_client_that_hangs_up_costs_no_database_session() {
+    let app = api(&[("ACCEPT_CONNECTIONS", "1")]).await;
+    assert_eq!(app.post(GOOD).await.status(), 202);
+    let before = inserting_sessions(&app).await;
+    let mut lock = app.pool.begin().await.unwrap();
+    let table = "lock table webhook_events in share mode";
+    sqlx::query(table).execute(&mut *lock).await.unwrap();
+    let mut connection = Connection::open(app.address).await;
+    connection.send(with_length(GOOD)).await;
+    let waiting = "select count(*) from pg_stat_activity
+        where datname = current_database() and wait_event_type = 'Lock'";
+    until("the post waits for the lock", || async {
+        let waiting = sqlx::query_scalar::<_, i64>(waiting).fetch_one(&app.pool);
+        waiting.await.unwrap() == 1
+    })
+    .await;
+    connection.end().await;
+    assert!(
+        connection.answer().await.is_none(),
+        "the dispatcher has noticed"
+    );
+    lock.rollback().await.unwrap();
+    until("the post has ended", || async { stored(&app).await == 2 }).await;
+    assert_eq!(app.post(GOOD).await.status(), 202);
+    assert_eq!(inserting_sessions(&app).await, before);
+    app.stop().await;
+}
+
+async fn inserting_sessions(app: &App) -> Vec<i32> {
+    let pids = "select pid from pg_stat_activity
+        where datname = current_database() and query ~ 'insert into webhook_events' and pid <> pg_backend_pid()";
+    sqlx::query_scalar(pids).fetch_all(&app.pool).await.unwrap()
 }

@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::extract::{Request, State};
-use axum::http::header::CONTENT_TYPE;
+use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
@@ -46,6 +46,10 @@ async fn accept(api: &Api, request: Request) -> Result<EventId, Problem> {
         body::discard(request).await;
         return Err(Problem::content_type());
     }
+    if !is_as_it_is(request.headers()) {
+        body::discard(request).await;
+        return Err(Problem::content_encoding());
+    }
     let key = idempotency_key(request.headers());
     let bytes = body::read(request, api.config.body_bytes_max).await?;
     let event = new_event(api, key?, body::parse(&bytes)?)?;
@@ -54,7 +58,10 @@ async fn accept(api: &Api, request: Request) -> Result<EventId, Problem> {
             "the database is not ready yet; nothing was stored, try again",
         ));
     }
-    match api.store.insert(event).await {
+    // A task of its own: a client that hangs up drops this future, and a statement that is dropped costs its connection.
+    let store = api.store.clone();
+    let inserting = tokio::spawn(async move { store.insert(event).await });
+    match inserting.await.expect("an insert does not panic") {
         Ok(Inserted::Accepted(id)) => {
             api.shared.wake.notify_one();
             tracing::debug!(event.id = %id, "accepted");
@@ -98,4 +105,10 @@ fn is_json(headers: &HeaderMap) -> bool {
         .and_then(|value| value.to_str().ok());
     let essence = value.and_then(|value| value.split(';').next());
     essence.is_some_and(|essence| essence.trim().eq_ignore_ascii_case("application/json"))
+}
+
+/// No `Content-Encoding` but `identity`: nothing is decoded here.
+fn is_as_it_is(headers: &HeaderMap) -> bool {
+    let mut encodings = headers.get_all(CONTENT_ENCODING).iter();
+    encodings.all(|encoding| encoding.as_bytes().eq_ignore_ascii_case(b"identity"))
 }

@@ -110,6 +110,16 @@ impl Problem {
         )
     }
 
+    pub(super) fn content_encoding() -> Self {
+        let detail = "send the body as it is, without a Content-Encoding; nothing is decoded";
+        Self::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "unsupported-content-encoding",
+            detail,
+        )
+        .about("Content-Encoding")
+    }
+
     pub(super) fn bad_target(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, "bad-target", detail).about("target_url")
     }
