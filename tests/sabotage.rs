@@ -1,6 +1,7 @@
 //! Who watches the watchers: running dispatchers that are broken on purpose, and the checker that must
 //! say so. The honest stand-in, under the same plan, must pass every checker.
 
+mod durability;
 mod tables;
 
 use std::collections::BTreeMap;

@@ -1,0 +1,137 @@
+//! The control of the durability claim: the real dispatcher over a database that lies about commits.
+//!
+//! A trigger turns `synchronous_commit` off for every insert, behind the dispatcher's back, and the
+//! server is stopped at once: events that were acknowledged are gone, and `no_loss` must say so. Without
+//! the trigger the same run loses nothing. Nobody works meanwhile, since any other commit would write
+//! the log.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use chaos::checker::{Verdict, check_all};
+use chaos::history::op::{ANSWERED, Op, RecvBegin, RecvEnd, SIG_VALID, Section};
+use chaos::profile::Profile;
+use chaos::recorder::Recorder;
+use chaos::schedule::{PlannedEvent, Schedule};
+use chaos::seed::Seed;
+use chaos::workload::{Apis, Workload};
+use dispatcher::Role;
+use mock_receiver::{Moment, Receipt, SignatureCheck};
+use tokio::time::Instant;
+
+use crate::support::app::{App, until};
+use crate::support::fixture::Endpoint;
+use crate::support::own::OwnServer;
+
+const DATABASE: &str = "durability";
+
+/// The lie: each insert's commit is answered before it is on disk.
+const LIE: &str = "
+    create function answer_early() returns trigger language plpgsql as $$
+    begin
+        perform set_config('synchronous_commit', 'off', true);
+        return new;
+    end $$;
+    create trigger answer_early before insert on webhook_events
+        for each row execute function answer_early()";
+
+fn record_receipts(endpoint: &Endpoint, recorder: &Recorder) {
+    let recorder = recorder.clone();
+    endpoint
+        .journal
+        .observe(Arc::new(move |receipt: &Receipt, moment| {
+            let (req, ordinal) = (format!("r{}", receipt.seq), receipt.ordinal);
+            recorder.record(match moment {
+                Moment::Begin => Op::RecvBegin(RecvBegin {
+                    req,
+                    ordinal,
+                    id: receipt.webhook_id.clone(),
+                    attempt: receipt.attempt,
+                    target: receipt.path.clone(),
+                    sha256: receipt.sha256.clone(),
+                    sig: match &receipt.signature {
+                        SignatureCheck::Valid => SIG_VALID.to_owned(),
+                        other => format!("{other:?}"),
+                    },
+                    scripted: None,
+                }),
+                Moment::End => Op::RecvEnd(RecvEnd {
+                    req,
+                    ordinal,
+                    status: receipt.ending.as_ref().and_then(|end| end.whole_status()),
+                    how: ANSWERED.to_owned(),
+                }),
+            });
+        }));
+}
+
+/// What `no_loss` says when the server is stopped at once after the last 202; nothing without a server.
+async fn judged(lie: Option<&'static str>) -> Option<Verdict> {
+    let mut own = OwnServer::start().await?;
+    let database = own.server().ensure_database(DATABASE).await.unwrap();
+    let endpoint = Endpoint::answering(200).await;
+    let files = tempfile::tempdir().unwrap();
+    let recorder = Recorder::create(&files.path().join("history.jsonl")).unwrap();
+    record_receipts(&endpoint, &recorder);
+    let base = endpoint.url(0).trim_end_matches("/0").to_owned();
+    let profile = Profile {
+        storm_ms: 500,
+        receivers: 1,
+        payload_bytes_max: 256,
+        ..Profile::calm().with_events(60)
+    };
+    let schedule = Schedule::generate(Seed::new(0xd15c), &profile);
+    let (targets, ops) = (Arc::new(vec![base]), Arc::new(AtomicU64::new(1)));
+    let workload = |app: &App| {
+        let apis = Apis::new([(
+            "w0".to_owned(),
+            app.url("").trim_end_matches('/').to_owned(),
+        )]);
+        apis.set_ready("w0", true);
+        Workload::new(recorder.clone(), apis, targets.clone(), ops.clone())
+    };
+
+    let api = App::over(&database, Role::Api, &[]).await;
+    // The log's own writer would make the loss a matter of chance.
+    for setting in [
+        "alter system set wal_writer_delay = '10s'",
+        "select pg_reload_conf()",
+        lie.unwrap_or("select 1"),
+    ] {
+        sqlx::raw_sql(setting).execute(&api.pool).await.unwrap();
+    }
+    let events: Vec<&PlannedEvent> = schedule.section(Section::Main).collect();
+    workload(&api).run(&events, 4, Instant::now()).await;
+    own.crash_and_restart().await;
+    api.stop().await;
+
+    let database = own.server().ensure_database(DATABASE).await.unwrap();
+    let app = App::over(&database, Role::Serve, &[]).await;
+    until("nothing is pending", || async {
+        let pending = "select count(*) from webhook_events where status = 'pending'";
+        let left = sqlx::query_scalar::<_, i64>(pending).fetch_one(&app.pool);
+        left.await.unwrap() == 0
+    })
+    .await;
+    workload(&app).read_all(Section::Main).await;
+    app.stop().await;
+    let findings = check_all(&recorder.history().unwrap());
+    let finding = findings.into_iter().find(|f| f.checker == "no_loss");
+    Some(finding.unwrap().verdict)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_answers_before_its_commit_is_on_disk_is_caught_by_no_loss() {
+    let Some(verdict) = judged(Some(LIE)).await else {
+        return;
+    };
+    assert!(verdict.is_invalid(), "{verdict:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_the_lie_an_immediate_stop_of_the_server_loses_nothing() {
+    let Some(verdict) = judged(None).await else {
+        return;
+    };
+    assert!(verdict.is_valid(), "{verdict:?}");
+}
