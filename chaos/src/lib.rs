@@ -12,6 +12,7 @@ pub mod history;
 pub mod nemesis;
 pub mod postgres;
 pub mod profile;
+pub mod proxy;
 pub mod recorder;
 pub mod report;
 pub mod runner;

@@ -1,0 +1,211 @@
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::*;
+
+/// Far above what loopback needs: it only ends a test that hangs.
+const GUARD: Duration = Duration::from_secs(20);
+
+/// A link to a listener, and the listener.
+async fn link(speech: Speech) -> (Proxy, TcpListener) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+        .await
+        .expect("loopback answers");
+    let proxy = Proxy::start(listener.local_addr().expect("loopback answers"), speech)
+        .expect("loopback answers");
+    (proxy, listener)
+}
+
+/// Both ends of a connection over the link that passed a byte each way.
+async fn connected(proxy: &Proxy, listener: &TcpListener) -> (TcpStream, TcpStream) {
+    let mut client = TcpStream::connect(proxy.address())
+        .await
+        .expect("loopback answers");
+    let (mut server, _) = listener.accept().await.expect("loopback answers");
+    passes(&mut client, &mut server, b"?").await;
+    passes(&mut server, &mut client, b"!").await;
+    (client, server)
+}
+
+async fn passes(from: &mut TcpStream, to: &mut TcpStream, bytes: &[u8]) {
+    from.write_all(bytes).await.expect("loopback answers");
+    let mut got = vec![0; bytes.len()];
+    let read = to.read_exact(&mut got);
+    timeout(GUARD, read)
+        .await
+        .expect("bytes pass")
+        .expect("loopback answers");
+    assert_eq!(got, bytes);
+}
+
+async fn is_reset(mut stream: TcpStream) -> Vec<u8> {
+    let mut got = Vec::new();
+    let read = stream.read_to_end(&mut got);
+    let error = timeout(GUARD, read)
+        .await
+        .expect("it ends")
+        .expect_err("a reset");
+    assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+    got
+}
+
+#[tokio::test]
+async fn what_is_late_arrives_whole_and_is_counted() {
+    let (proxy, listener) = link(Speech::Bytes).await;
+    let (mut client, mut server) = connected(&proxy, &listener).await;
+    proxy.set(Control::Late {
+        delay_ms: 1,
+        jitter_ms: 2,
+    });
+    passes(&mut client, &mut server, b"late").await;
+    let effects = proxy.effects();
+    assert_eq!(effects.connections, BTreeSet::from([1]));
+    assert!(effects.late_pieces >= 1, "{effects:?}");
+}
+
+#[tokio::test]
+async fn an_end_is_passed_on_and_leaves_the_other_direction_open() {
+    let (proxy, listener) = link(Speech::Bytes).await;
+    let (mut client, mut server) = connected(&proxy, &listener).await;
+    client.shutdown().await.expect("loopback answers");
+    let mut rest = Vec::new();
+    server
+        .read_to_end(&mut rest)
+        .await
+        .expect("loopback answers");
+    passes(&mut server, &mut client, b"answer").await;
+}
+
+#[tokio::test]
+async fn a_black_hole_swallows_bytes_and_ends_and_its_connections_never_come_back() {
+    let (proxy, listener) = link(Speech::Bytes).await;
+    let (mut client, server) = connected(&proxy, &listener).await;
+    proxy.set(Control::BlackHole);
+    let mut fresh = TcpStream::connect(proxy.address())
+        .await
+        .expect("loopback answers");
+    client.write_all(b"lost").await.expect("loopback answers");
+    fresh
+        .write_all(b"lost, too")
+        .await
+        .expect("loopback answers");
+    client.shutdown().await.expect("loopback answers");
+    let swallowed = proxy.sees(GUARD, |effects| effects.swallowed_bytes == 13);
+    assert!(swallowed.await, "{:?}", proxy.effects());
+    assert_eq!(proxy.effects().connections, BTreeSet::from([1, 2]));
+    proxy.set(Control::Pass);
+    assert_eq!(is_reset(server).await, b"");
+    assert_eq!(is_reset(fresh).await, b"");
+}
+
+#[tokio::test]
+async fn one_direction_is_swallowed_and_the_other_passes() {
+    let (proxy, listener) = link(Speech::Bytes).await;
+    let (mut client, mut server) = connected(&proxy, &listener).await;
+    proxy.set(Control::Swallow(Direction::Down));
+    passes(&mut client, &mut server, b"request").await;
+    server.write_all(b"answer").await.expect("loopback answers");
+    let swallowed = proxy.sees(GUARD, |effects| effects.swallowed_bytes == 6);
+    assert!(swallowed.await, "{:?}", proxy.effects());
+    passes(&mut client, &mut server, b"still open").await;
+    proxy.set(Control::Pass);
+    assert_eq!(is_reset(client).await, b"");
+}
+
+#[tokio::test]
+async fn a_reset_comes_after_exactly_so_many_bytes() {
+    let (proxy, listener) = link(Speech::Bytes).await;
+    let (mut client, mut server) = connected(&proxy, &listener).await;
+    proxy.set(Control::ResetAt(Direction::Up, 3));
+    passes(&mut server, &mut client, b"the other way passes").await;
+    passes(&mut client, &mut server, b"ab").await;
+    client.write_all(b"cdef").await.expect("loopback answers");
+    // A reset may overtake the last byte in the receiver's own buffer, but never adds one.
+    let got = is_reset(server).await;
+    assert!(b"c".starts_with(&got[..]), "{got:?}");
+    assert_eq!(proxy.effects().resets, 1);
+}
+
+#[tokio::test]
+async fn a_refusing_link_resets_what_lives_refuses_what_comes_and_takes_up_its_port_again() {
+    let (proxy, listener) = link(Speech::Bytes).await;
+    let (client, server) = connected(&proxy, &listener).await;
+    proxy.set(Control::Refuse);
+    is_reset(client).await;
+    is_reset(server).await;
+    let refused = async {
+        loop {
+            match TcpStream::connect(proxy.address()).await {
+                Err(error) => return error.kind(),
+                Ok(stream) => drop(stream),
+            }
+        }
+    };
+    let kind = timeout(GUARD, refused).await.expect("loopback answers");
+    assert_eq!(kind, io::ErrorKind::ConnectionRefused);
+    proxy.set(Control::Pass);
+    let back = async {
+        loop {
+            if let Ok(stream) = TcpStream::connect(proxy.address()).await {
+                return stream;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let mut client = timeout(GUARD, back).await.expect("loopback answers");
+    client.write_all(b"back").await.expect("loopback answers");
+    timeout(GUARD, listener.accept())
+        .await
+        .expect("loopback answers")
+        .expect("loopback answers");
+}
+
+/// What the client of a Postgres link writes, and what the server answers, for one insert.
+const INSERT: &[u8] = b"\0\0\0\x08\0\x03\0\0Q\0\0\0\x1finsert into webhook_events\0";
+const INSERTED: &[u8] = b"C\0\0\0\x0fINSERT 0 1\0";
+const READY: &[u8] = b"Z\0\0\0\x05I";
+
+#[tokio::test]
+async fn a_postgres_link_tells_what_was_sent_and_what_is_committed() {
+    let (proxy, listener) = link(Speech::Postgres).await;
+    let mut passed = proxy.passed();
+    let mut client = TcpStream::connect(proxy.address())
+        .await
+        .expect("loopback answers");
+    let (mut server, _) = listener.accept().await.expect("loopback answers");
+    passes(&mut client, &mut server, INSERT).await;
+    passes(&mut server, &mut client, INSERTED).await;
+    passes(&mut server, &mut client, READY).await;
+    assert_eq!(
+        passed.recv().await.expect("loopback answers"),
+        Passed::Sent(Statement::Insert)
+    );
+    let next = passed.recv().await.expect("loopback answers");
+    assert_eq!(next, Passed::Committed(Statement::Insert));
+}
+
+#[tokio::test]
+async fn a_commit_is_cut_once_after_it_happened_and_before_its_reply() {
+    let (proxy, listener) = link(Speech::Postgres).await;
+    proxy.set(Control::CutCommit(Statement::Insert));
+    for is_cut in [true, false] {
+        let mut client = TcpStream::connect(proxy.address())
+            .await
+            .expect("loopback answers");
+        let (mut server, _) = listener.accept().await.expect("loopback answers");
+        passes(&mut client, &mut server, INSERT).await;
+        server.write_all(INSERTED).await.expect("loopback answers");
+        server.write_all(READY).await.expect("loopback answers");
+        if is_cut {
+            assert_eq!(is_reset(client).await, b"");
+            assert_eq!(proxy.effects().cut, Some(Statement::Insert));
+        } else {
+            let mut got = vec![0; INSERTED.len() + READY.len()];
+            let read = client.read_exact(&mut got);
+            timeout(GUARD, read)
+                .await
+                .expect("loopback answers")
+                .expect("loopback answers");
+        }
+    }
+}
