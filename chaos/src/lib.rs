@@ -5,6 +5,7 @@
 //! [`history`] -> [`checker`] -> [`report`] -> exit code. The real tier sees HTTP, a process and a
 //! database address, never the dispatcher's code, so that it can test another product.
 
+pub mod audit;
 pub mod binary;
 pub mod checker;
 pub mod command;

@@ -8,7 +8,8 @@
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use sqlx::{Connection, PgConnection};
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{ConnectOptions as _, Connection, PgConnection};
 use url::Url;
 
 mod account;
@@ -28,6 +29,8 @@ use way::{durability, given_url, ways};
 /// Environment variable with the URL of a server to use instead of starting one. Its role must be
 /// allowed to create databases.
 pub const DATABASE_URL_VARIABLE: &str = "CHAOS_DATABASE_URL";
+/// The application name of every session of the harness's own: faults on sessions spare them.
+pub const APPLICATION: &str = "chaos";
 /// A database's name is cut to this many characters of its prefix: Postgres allows 63 in all.
 const PREFIX_CHARACTERS_MAX: usize = 24;
 
@@ -261,6 +264,15 @@ impl Postgres {
             server: Server::Started(cluster),
         })
     }
+}
+
+/// A session of the harness's own.
+///
+/// # Errors
+/// When the server does not take it.
+pub async fn connect(url: &str) -> Result<PgConnection, sqlx::Error> {
+    let options: PgConnectOptions = url.parse()?;
+    options.application_name(APPLICATION).connect().await
 }
 
 /// `preferred` if the account that would run Postgres reaches it, else [`fallback_directory`].

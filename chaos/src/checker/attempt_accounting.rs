@@ -65,9 +65,11 @@ fn miscounted(before: &Counts, step: Step, op: &Transition) -> Option<String> {
     (op.attempt != number).then(|| format!("attempt {}, not {number}", op.attempt))
 }
 
-/// `attempt_count` of the final read is claims less releases.
+/// `attempt_count` of the final read is claims less releases; a row that is still pending may have
+/// gone on since it was read.
 fn total(facts: &Facts<'_>, row: &RowFacts<'_>) -> Option<(String, [u64; 2])> {
     let state = facts.events.get(&row.ordinal?)?.state?;
+    let state = Some(state).filter(|at| at.op.is_final())?;
     let (count, (_, last)) = (state.op.attempt_count?, row.last()?);
     let of = |kind| {
         row.steps

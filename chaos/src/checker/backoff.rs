@@ -63,10 +63,11 @@ fn check(facts: &Facts<'_>) -> Verdict {
 /// it was kept away from it on purpose.
 fn was_released(facts: &Facts<'_>, event: &EventFacts<'_>, gap: &Gap) -> bool {
     let row = event.id().and_then(|id| facts.rows.get(id));
-    let [from, to] = gap.seqs;
+    // By the attempts' numbers: a line of the store's may be late.
     row.is_some_and(|row| {
         let mut steps = row.steps.iter();
-        steps.any(|(step, at)| *step == Step::Release && (from..to).contains(&at.seq))
+        let between = gap.after + 1..=gap.next;
+        steps.any(|(step, at)| *step == Step::Release && between.contains(&at.op.attempt))
     })
 }
 
@@ -75,6 +76,8 @@ fn was_released(facts: &Facts<'_>, event: &EventFacts<'_>, gap: &Gap) -> bool {
 pub struct Gap {
     /// The number of the attempt before the gap.
     pub after: u32,
+    /// The number of the attempt that ends it.
+    pub next: u32,
     /// From begin to begin, in microseconds.
     pub gap_us: u64,
     /// From the end of one to the begin of the next, in microseconds.
@@ -141,6 +144,7 @@ pub fn gaps(event: &EventFacts<'_>, settings: &Settings, faults: &[FaultFacts<'_
             let excused = unsettled || overlapping().any(delays);
             Gap {
                 after: before.begin.op.attempt.unwrap_or(received),
+                next: next.begin.op.attempt.unwrap_or(received + 1),
                 gap_us,
                 rest_us: next.begin.t.saturating_sub(before.end_us()),
                 lower_us: (!excused).then(|| lower_us(before, settings, settled_surely)),

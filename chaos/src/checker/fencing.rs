@@ -1,11 +1,12 @@
 //! Fencing: a settle or release changes a row only under the token that the row holds.
 //!
 //! The writer's token is the one that it showed (in Postgres: the one that it logged with its
-//! attempt), the other is the row's own from just before.
+//! attempt), the other is the row's own from just before. A release logs nothing: in Postgres only a
+//! release of a row without a lease shows. A refused one changes no row; only the simulation tells it.
 
 use super::{Checker, Examination, Kind, Verdict};
 use crate::history::facts::Facts;
-use crate::history::transition::Step;
+use crate::history::transition::{Step, Transition};
 
 /// The register's entry.
 pub const CHECKER: Checker = Checker {
@@ -23,7 +24,7 @@ fn check(facts: &Facts<'_>) -> Verdict {
                 continue;
             }
             examination.saw_one();
-            if at.op.token.is_none() || at.op.token != at.op.held {
+            if is_stale(*step, at.op) {
                 let what = format!(
                     "event {id}: a {step:?} under token {:?}, the row held {:?}",
                     at.op.token, at.op.held
@@ -34,6 +35,13 @@ fn check(facts: &Facts<'_>) -> Verdict {
     }
     let note = format!("{} stale ones were refused", facts.store.fenced.len());
     examination.verdict("the store told no settle and no release", note)
+}
+
+fn is_stale(step: Step, op: &Transition) -> bool {
+    match (step, &op.token) {
+        (Step::Release, None) => op.held.is_none(),
+        (_, token) => token.is_none() || *token != op.held,
+    }
 }
 
 #[cfg(test)]

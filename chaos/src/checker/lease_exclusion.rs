@@ -4,7 +4,7 @@
 //! killed the holder or had cut its presence.
 
 use super::{Checker, Examination, Kind, Verdict};
-use crate::history::facts::{At, Facts};
+use crate::history::facts::{At, Facts, WORKER_CRASH_LOOP, WORKER_SCALE, WORKER_TERMINATE};
 use crate::history::transition::{Step, Transition};
 
 /// The register's entry.
@@ -16,7 +16,17 @@ pub const CHECKER: Checker = Checker {
 };
 
 /// What the names of faults begin with that end a holder's presence.
-const END_PRESENCE: &[&str] = &["worker.kill", "worker.stop", "presence.", "store."];
+const END_PRESENCE: &[&str] = &[
+    "worker.kill",
+    "worker.stop",
+    WORKER_TERMINATE,
+    WORKER_CRASH_LOOP,
+    WORKER_SCALE,
+    "presence.",
+    "store.",
+    "postgres.",
+    "net.",
+];
 
 fn check(facts: &Facts<'_>) -> Verdict {
     let mut examination = Examination::default();

@@ -3,8 +3,9 @@
 //! `delivered` needs a whole 2xx that was written before the settle; and a whole 2xx that came back in
 //! time must not be settled as anything else.
 
+use super::backoff::SETTLE_SLACK_US;
 use super::{Checker, Examination, Kind, Verdict};
-use crate::history::facts::{At, Facts, ReceiptFacts};
+use crate::history::facts::{At, Facts, ReceiptFacts, WORKER_PAUSE};
 use crate::history::op::ANSWERED;
 use crate::history::transition::{Step, Transition};
 use crate::profile::Settings;
@@ -27,7 +28,10 @@ fn check(facts: &Facts<'_>) -> Verdict {
         for (_, settle) in settles {
             examination.saw_one();
             let receipt = facts.receipt(row, settle.op.attempt);
-            if let Some(what) = disagreement(*settle, receipt, settings) {
+            if let Some(what) = disagreement(*settle, receipt, settings)
+                && (settle.op.after.status == "delivered"
+                    || !receipt.is_some_and(|receipt| may_be_unheard(facts, receipt)))
+            {
                 let seqs = [settle.seq]
                     .into_iter()
                     .chain(receipt.map(|receipt| receipt.begin.seq));
@@ -37,6 +41,18 @@ fn check(facts: &Facts<'_>) -> Verdict {
         }
     }
     examination.verdict("the store told no settle", "every one agrees".into())
+}
+
+/// True when a worker may not have heard an answer that was written whole: something lay on its way,
+/// or the worker stood still until its deadline had passed.
+fn may_be_unheard(facts: &Facts<'_>, receipt: &ReceiptFacts<'_>) -> bool {
+    let until_us = receipt.end_us().saturating_add(SETTLE_SLACK_US);
+    let mut faults = facts.faults.iter();
+    receipt.is_success()
+        && faults.any(|fault| {
+            (fault.may_lose_answers() || fault.name() == WORKER_PAUSE)
+                && fault.overlaps(receipt.begin.t, until_us, 0)
+        })
 }
 
 fn disagreement(

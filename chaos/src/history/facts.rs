@@ -179,7 +179,20 @@ impl<'h> Facts<'h> {
         for entry in history.entries() {
             facts.take(entry);
         }
+        facts.name_rows();
         facts
+    }
+
+    /// Which planned event a row is, by the id that its client was told: what the row itself calls its
+    /// target counts only where no client knows.
+    fn name_rows(&mut self) {
+        for (ordinal, event) in &self.events {
+            for acknowledged in &event.acknowledged {
+                if let Some(row) = self.rows.get_mut(acknowledged.op.id.as_str()) {
+                    row.ordinal = Some(*ordinal);
+                }
+            }
+        }
     }
 
     /// The events with at least one 202.

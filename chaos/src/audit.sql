@@ -1,0 +1,97 @@
+-- Why: what the store committed of each event, told by the store itself. A row of this table commits with the change that it
+-- tells of, or not at all; no word of the dispatcher's own is in it but the attempt's row that the same transaction wrote.
+--
+-- Put by the harness into the database of a run; the dispatcher, its roles and its migrations know nothing of it. Updates of one
+-- row wait for each other, and each writes here before it lets the next go on: the numbers of one event are in the order of
+-- its commits. Numbers of different events say nothing.
+create schema chaos_audit;
+
+create table chaos_audit.transitions (
+    number         bigint  not null generated always as identity,
+    -- Which transaction: the reader asks for all that its last look could not have seen.
+    transaction    xid8    not null,
+    step           text    not null,
+    event_id       uuid    not null,
+    target         text,
+    attempt        integer not null,
+    token          uuid,
+    held           uuid,
+    holder         bigint,
+    outcome        text,
+    now_us         bigint  not null,
+    lease_until_us bigint,
+    due_us         bigint,
+    status         text    not null,
+    reason         text,
+    attempt_count  integer not null,
+    failure_count  integer not null,
+    abandon_count  integer not null,
+    round          integer not null
+);
+create index on chaos_audit.transitions (transaction);
+
+create function chaos_audit.us(at timestamptz) returns bigint
+    language sql immutable strict
+    return (extract(epoch from at) * 1000000)::bigint;
+
+-- Which transition it is shows in the row before and after, and in the attempt's row that came with it. What fits no other row of
+-- the accounting table, a deletion too, is told as a settle: the checkers then say what is wrong with it.
+create function chaos_audit.tell() returns trigger language plpgsql security definer as $$
+declare
+    step    text;
+    written record;
+    attempt integer := 0;
+    token   uuid;
+    outcome text;
+    held    uuid;
+    holder  bigint;
+    until   timestamptz;
+begin
+    if tg_op = 'INSERT' then
+        step := 'accept';
+    elsif tg_op = 'DELETE' then
+        step := 'settle';
+        attempt := old.attempt_count;
+        held := old.lease_token;
+        new := old;
+        new.status := 'deleted';
+    elsif new.lease_token is not null and new.lease_token is distinct from old.lease_token then
+        step := 'claim';
+        attempt := new.attempt_count;
+        token := new.lease_token;
+        held := old.lease_token;
+        holder := new.holder;
+        until := new.lease_until;
+    else
+        held := old.lease_token;
+        holder := old.holder;
+        until := old.lease_until;
+        -- The insert of the same statement has happened when a trigger after it looks.
+        select a.number, a.token, a.outcome into written from public.delivery_attempts a
+        where a.event_id = new.id and a.xmin = pg_current_xact_id()::xid order by a.number desc limit 1;
+        attempt := coalesce(written.number, old.attempt_count);
+        token := written.token;
+        outcome := written.outcome;
+        step := case
+            when new.round > old.round then 'replay'
+            when new.reason = 'cancelled' and old.status = 'pending' then 'cancel'
+            when written.outcome = 'abandoned' then 'reclaim'
+            when written.number is null and new.attempt_count < old.attempt_count then 'release'
+            else 'settle'
+        end;
+    end if;
+    insert into chaos_audit.transitions
+        (transaction, step, event_id, target, attempt, token, held, holder, outcome, now_us, lease_until_us, due_us,
+         status, reason, attempt_count, failure_count, abandon_count, round)
+    values
+        (pg_current_xact_id(), step, new.id, case when step = 'accept' then new.target_url end, attempt, token, held, holder,
+         outcome, chaos_audit.us(now()), chaos_audit.us(until), chaos_audit.us(new.next_retry_at),
+         new.status, new.reason, new.attempt_count, new.failure_count, new.abandon_count, new.round);
+    return null;
+end $$;
+
+create trigger chaos_audit after insert or delete on public.webhook_events
+    for each row execute function chaos_audit.tell();
+-- An update that changes nothing is no transition.
+create trigger chaos_audit_update after update on public.webhook_events
+    for each row when (old.* is distinct from new.*) execute function chaos_audit.tell();
