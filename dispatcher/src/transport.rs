@@ -4,9 +4,12 @@
 //! attempt is one request. Nothing here knows the database or the retry rule.
 
 mod classify;
+mod dial;
 mod healthcheck;
 mod read_answer;
 mod resolve;
+mod trust;
+mod wire;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -14,22 +17,34 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use reqwest::header::{CONTENT_TYPE, HeaderValue};
-use reqwest::{Certificate, Client};
+use http_body_util::Full;
+use hyper::Uri;
+use hyper::header::{ACCEPT, CONTENT_TYPE, USER_AGENT};
+use hyper::http::Extensions;
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::{CaptureConnection, capture_connection};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::time::{Instant, timeout};
 
+use self::dial::Dialer;
 pub use self::healthcheck::healthcheck;
 use self::read_answer::{AnswerLimits, read_answer};
 use self::resolve::GuardedResolver;
+use self::wire::Heard;
 use crate::config::TransportConfig;
 use crate::event::{Answer, EventId, Outcome};
 use crate::target::{self, AllowList, TargetError};
 
 /// How receivers see us.
-const USER_AGENT: &str = concat!("webhook-dispatcher/", env!("CARGO_PKG_VERSION"));
+const OUR_NAME: &str = concat!("webhook-dispatcher/", env!("CARGO_PKG_VERSION"));
 
-/// How long an idle connection to a receiver is kept.
-const IDLE_CONNECTION_SECONDS_MAX: Duration = Duration::from_secs(30);
+/// How long an idle connection to a receiver is kept: shorter than the 5 s after which common servers close theirs, so that
+/// a request rarely meets a close that is on its way.
+const IDLE_CONNECTION_MAX: Duration = Duration::from_secs(4);
+
+/// The head of an answer may be this long, and have so many headers; the rest is read in pieces of this size.
+const ANSWER_HEAD_BYTES_MAX: usize = 64 << 10;
+const ANSWER_HEADERS_MAX: usize = 100;
 
 /// One signed request, ready to be sent.
 #[derive(Clone, Debug)]
@@ -57,7 +72,7 @@ pub trait Transport: Clone + Send + Sync + 'static {
 /// The transport over real sockets.
 #[derive(Clone, Debug)]
 pub struct HttpTransport {
-    client: Client,
+    client: Client<Dialer, Full<Bytes>>,
     timeout: Duration,
     limits: AnswerLimits,
     allowed: Arc<AllowList>,
@@ -65,8 +80,17 @@ pub struct HttpTransport {
 
 /// Why the transport cannot be set up.
 #[derive(Debug, thiserror::Error)]
-#[error("setting up the HTTP client (is EXTRA_CA_FILE a PEM file, are system roots installed?)")]
-pub struct TransportError(#[from] reqwest::Error);
+pub enum TransportError {
+    /// `EXTRA_CA_FILE` is no PEM.
+    #[error("EXTRA_CA_FILE is no PEM file")]
+    Pem(#[from] rustls::pki_types::pem::Error),
+    /// A certificate in `EXTRA_CA_FILE` is none of an authority.
+    #[error("EXTRA_CA_FILE has a certificate that cannot be used")]
+    Authority(#[from] rustls::Error),
+    /// No target's certificate could ever be checked.
+    #[error("no authority to trust: neither system roots are installed nor is EXTRA_CA_FILE set")]
+    NobodyToTrust,
+}
 
 impl HttpTransport {
     /// A transport with the given limits.
@@ -75,21 +99,19 @@ impl HttpTransport {
     /// Certificates that cannot be used.
     pub fn new(config: &TransportConfig) -> Result<Self, TransportError> {
         let allowed = Arc::new(config.allowed.clone());
-        let mut client = Client::builder()
-            .user_agent(USER_AGENT)
-            .redirect(reqwest::redirect::Policy::none())
-            .retry(reqwest::retry::never())
-            .no_proxy()
-            .referer(false)
-            .tcp_nodelay(true)
-            .pool_idle_timeout(IDLE_CONNECTION_SECONDS_MAX)
+        let tls = trust::client_config(config.extra_ca_pem.as_deref())?;
+        let dialer = Dialer::new(GuardedResolver::new(Arc::clone(&allowed)), Arc::new(tls));
+        // The client repeats a request by itself only if the connection it was meant for had ended before the first byte
+        // was written: nothing was sent, so one attempt remains one request.
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE_CONNECTION_MAX)
             .pool_max_idle_per_host(config.idle_per_host_max)
-            .dns_resolver(GuardedResolver::new(Arc::clone(&allowed)));
-        if let Some(pem) = &config.extra_ca_pem {
-            client = client.tls_certs_merge(Certificate::from_pem_bundle(pem)?);
-        }
+            .http1_max_buf_size(ANSWER_HEAD_BYTES_MAX)
+            .http1_max_headers(ANSWER_HEADERS_MAX)
+            .build(dialer);
         Ok(Self {
-            client: client.build()?,
+            client,
             timeout: config.timeout,
             limits: AnswerLimits {
                 response_bytes_max: config.response_bytes_max,
@@ -101,35 +123,53 @@ impl HttpTransport {
 
     async fn exchange(&self, request: Request) -> Answer {
         let began = Instant::now();
+        let started_at = request.started_at;
         // A literal address never reaches the resolver, so it is looked at here, on each attempt: the allow-list may be
         // narrower than when the event was accepted.
-        let url = match target::parse_url(&request.target_url, &self.allowed) {
-            Ok(url) => url,
+        let target = match target::parse_url(&request.target_url, &self.allowed) {
+            Ok(url) => url.as_str().parse::<Uri>(),
             Err(refused @ TargetError::Refused(..)) => {
                 return Answer::failed(Outcome::TargetRefused, format!("target {refused}"));
             }
             Err(broken) => return Answer::failed(Outcome::Connect, format!("target {broken}")),
         };
-        let over_tls = url.scheme() == "https";
-        let sent = self
-            .client
-            .post(url)
-            .header(CONTENT_TYPE, HeaderValue::from_static("application/json"))
-            .header("webhook-id", request.id.to_string())
-            .header("webhook-timestamp", request.started_at.timestamp())
-            .header("webhook-signature", request.signature)
-            .header("webhook-attempt", request.number)
-            .body(request.payload)
-            .send()
-            .await;
-        match sent {
+        let mut request = match target {
+            Ok(target) => request.for_the_wire(target),
+            Err(broken) => return Answer::failed(Outcome::Connect, format!("target {broken}")),
+        };
+        let connection = capture_connection(&mut request);
+        match self.client.request(request).await {
             Ok(response) => {
-                let now = || request.started_at + began.elapsed();
-                read_answer(response, self.limits, now).await
+                read_answer(response, self.limits, || started_at + began.elapsed()).await
             }
-            Err(error) => classify::before_answer(&error, over_tls),
+            Err(error) => classify::before_answer(&error, heard_anything(&connection)),
         }
     }
+}
+
+impl Request {
+    /// The one POST that it is. No encoding is offered: nothing would be decoded.
+    fn for_the_wire(self, target: Uri) -> hyper::Request<Full<Bytes>> {
+        hyper::Request::post(target)
+            .header(ACCEPT, "*/*")
+            .header(USER_AGENT, OUR_NAME)
+            .header(CONTENT_TYPE, "application/json")
+            .header("webhook-id", self.id.to_string())
+            .header("webhook-timestamp", self.started_at.timestamp())
+            .header("webhook-signature", self.signature)
+            .header("webhook-attempt", self.number)
+            .body(Full::new(self.payload))
+            .expect("ids, numbers and base64 can stand in headers")
+    }
+}
+
+/// Whether the connection that a request went over, if there was one, has brought a byte of an answer.
+fn heard_anything(connection: &CaptureConnection) -> bool {
+    let mut extras = Extensions::new();
+    if let Some(connected) = connection.connection_metadata().as_ref() {
+        connected.get_extras(&mut extras);
+    }
+    extras.get().is_some_and(Heard::anything)
 }
 
 impl Transport for HttpTransport {

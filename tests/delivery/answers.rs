@@ -141,6 +141,7 @@ fn hostile() -> Vec<(Behavior, &'static str, Value)> {
         (
             "body",
             vec![
+                Behavior::PartialHead,
                 Behavior::ResetMidBody { status: 200 },
                 Behavior::ResetMidBody { status: 410 },
                 Behavior::TruncatedBody { status: 200 },

@@ -109,6 +109,14 @@ const BYTES: &[(&str, &str, Option<u16>, Option<&str>)] = &[
     ("<html>200</html>\r\n\r\n", "body", None, None),
     ("{\"status\":200}\r\n\r\n", "body", None, None),
     ("", "reset", None, None),
+    ("H", "body", None, None),
+    (
+        "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n",
+        "body",
+        None,
+        None,
+    ),
+    ("HTTP/1.1 100 Continue\r\n\r\n", "body", None, None),
 ];
 
 #[tokio::test]

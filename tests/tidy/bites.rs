@@ -50,7 +50,7 @@ fn imports_across_a_border_are_found() {
         ),
         (
             "dispatcher/src/lib.rs",
-            "use axum::Router;\nuse reqwest::Client;\nuse sqlx::PgPool;\n",
+            "use axum::Router;\nuse reqwest::Client;\nuse sqlx::PgPool;\nuse hyper_util::client::legacy;\n",
         ),
         ("dispatcher/src/worker.rs", "use crate::api;\n"),
         (
@@ -70,6 +70,7 @@ fn imports_across_a_border_are_found() {
             "dispatcher/src/lib.rs:1",
             "dispatcher/src/lib.rs:2",
             "dispatcher/src/lib.rs:3",
+            "dispatcher/src/lib.rs:4",
             "dispatcher/src/worker.rs:1",
             "mock-receiver/src/verify.rs:1",
         ],

@@ -50,7 +50,7 @@ const RULES: &[Rule] = &[
     Rule {
         within: &["dispatcher/src/"],
         except: &["dispatcher/src/transport"],
-        names: &["reqwest"],
+        names: &["reqwest", "hyper::client", "hyper_util::client"],
         why: "only transport speaks HTTP to targets",
     },
     Rule {
@@ -60,7 +60,7 @@ const RULES: &[Rule] = &[
             "dispatcher/src/backoff",
         ],
         except: &[],
-        names: &["sqlx", "axum", "reqwest", "tokio"],
+        names: &["sqlx", "axum", "reqwest", "hyper", "hyper_util", "tokio"],
         why: "the deciding parts are pure",
     },
     Rule {

@@ -5,22 +5,24 @@
 use std::error::Error;
 use std::io;
 
+use hyper_util::client::legacy;
+
+use super::dial::DialError;
 use super::resolve::ResolveError;
 use crate::event::{Answer, Outcome};
 
-/// The class of an error that came before the head of an answer.
-pub(super) fn before_answer(error: &reqwest::Error, over_tls: bool) -> Answer {
-    let outcome = outcome(error, over_tls);
-    Answer::failed(outcome, describe(error))
+/// The class of an error that came before the whole head of an answer; `heard` says whether a byte of it had come.
+pub(super) fn before_answer(error: &legacy::Error, heard: bool) -> Answer {
+    Answer::failed(outcome(error, heard), describe(error))
 }
 
 /// An error in words: the innermost cause is what an operator needs.
-pub(super) fn describe(error: &reqwest::Error) -> String {
+pub(super) fn describe(error: &(dyn Error + 'static)) -> String {
     let innermost = chain(error).last().map(ToString::to_string);
     innermost.unwrap_or_else(|| error.to_string())
 }
 
-fn outcome(error: &reqwest::Error, over_tls: bool) -> Outcome {
+fn outcome(error: &legacy::Error, heard: bool) -> Outcome {
     for cause in chain(error) {
         if let Some(resolve) = cause.downcast_ref::<ResolveError>() {
             return match resolve {
@@ -28,28 +30,21 @@ fn outcome(error: &reqwest::Error, over_tls: bool) -> Outcome {
                 ResolveError::Refused { .. } => Outcome::TargetRefused,
             };
         }
-        if is_tls(cause) {
-            return Outcome::Tls;
+    }
+    for cause in chain(error) {
+        if let Some(dial) = cause.downcast_ref::<DialError>() {
+            return match dial {
+                DialError::Tcp(_) => Outcome::Connect,
+                DialError::Tls(_) | DialError::Name(_) => Outcome::Tls,
+            };
         }
     }
-    if error.is_connect() {
-        // A handshake that the peer breaks off leaves a plain IO error behind.
-        let refused =
-            chain(error).any(|cause| io_kind(cause) == Some(io::ErrorKind::ConnectionRefused));
-        let broken_off = chain(error).any(|cause| io_kind(cause).is_some_and(breaks_off));
-        return if over_tls && broken_off && !refused {
-            Outcome::Tls
-        } else {
-            Outcome::Connect
-        };
+    if heard {
+        return Outcome::Body;
     }
-    let malformed = chain(error).any(|cause| {
-        cause
-            .downcast_ref::<hyper::Error>()
-            .is_some_and(|e| e.is_parse() || e.is_parse_too_large())
-    });
-    if malformed {
-        Outcome::Body
+    // A server that wants a certificate of ours says so only when the handshake is over on our side.
+    if chain(error).any(<dyn Error>::is::<rustls::Error>) {
+        Outcome::Tls
     } else {
         Outcome::Reset
     }
@@ -68,22 +63,4 @@ fn inner<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'stati
         Some(wrapped) => Some(wrapped),
         None => error.source(),
     }
-}
-
-fn is_tls(cause: &(dyn Error + 'static)) -> bool {
-    cause.is::<rustls::Error>() || cause.is::<rustls::pki_types::InvalidDnsNameError>()
-}
-
-fn io_kind(cause: &(dyn Error + 'static)) -> Option<io::ErrorKind> {
-    cause.downcast_ref::<io::Error>().map(io::Error::kind)
-}
-
-fn breaks_off(kind: io::ErrorKind) -> bool {
-    use io::ErrorKind::{
-        BrokenPipe, ConnectionAborted, ConnectionReset, InvalidData, UnexpectedEof,
-    };
-    matches!(
-        kind,
-        UnexpectedEof | ConnectionReset | ConnectionAborted | BrokenPipe | InvalidData
-    )
 }

@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use reqwest::Response;
-use reqwest::header::{HeaderMap, RETRY_AFTER};
+use http_body_util::BodyExt;
+use hyper::Response;
+use hyper::body::Incoming;
+use hyper::header::{HeaderMap, RETRY_AFTER};
 
 use super::classify;
 use crate::event::{Answer, Outcome};
@@ -20,7 +22,7 @@ pub(super) struct AnswerLimits {
 
 /// The whole answer, or why there is none. `now` is the database's clock when it is called.
 pub(super) async fn read_answer(
-    mut response: Response,
+    mut response: Response<Incoming>,
     limits: AnswerLimits,
     now: impl Fn() -> DateTime<Utc>,
 ) -> Answer {
@@ -28,8 +30,10 @@ pub(super) async fn read_answer(
     let mut snippet = Vec::new();
     let mut bytes = 0_usize;
     loop {
-        match response.chunk().await {
-            Ok(Some(chunk)) => {
+        match response.frame().await {
+            Some(Ok(frame)) => {
+                // Trailers are nobody's concern here.
+                let chunk = frame.into_data().unwrap_or_default();
                 let room = limits.snippet_bytes_max.saturating_sub(snippet.len());
                 snippet.extend_from_slice(&chunk[..room.min(chunk.len())]);
                 bytes += chunk.len();
@@ -43,8 +47,8 @@ pub(super) async fn read_answer(
                     };
                 }
             }
-            Ok(None) => break,
-            Err(error) => {
+            None => break,
+            Some(Err(error)) => {
                 let error = Some(classify::describe(&error));
                 return Answer {
                     outcome: Outcome::Body,

@@ -1,13 +1,18 @@
 //! Names to addresses, refused ones left out: the addresses that are checked are the ones that are dialled.
 
 use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::vec;
 
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use hyper_util::client::legacy::connect::dns::Name;
+use tower::Service;
 
 use crate::target::AllowList;
 
 /// The system's resolver behind the guard.
+#[derive(Clone)]
 pub(super) struct GuardedResolver {
     allowed: Arc<AllowList>,
 }
@@ -41,15 +46,22 @@ impl GuardedResolver {
     }
 }
 
-impl Resolve for GuardedResolver {
-    fn resolve(&self, name: Name) -> Resolving {
+impl Service<Name> for GuardedResolver {
+    type Response = vec::IntoIter<SocketAddr>;
+    type Error = ResolveError;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, ResolveError>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), ResolveError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, name: Name) -> Self::Future {
         let allowed = Arc::clone(&self.allowed);
         Box::pin(async move {
             let name = name.as_str();
             let found = tokio::net::lookup_host((name, 0)).await;
             let found = found.map_err(|error| unknown(name, &error))?;
-            let dialled = permitted(name, found.collect(), &allowed)?;
-            Ok(Box::new(dialled.into_iter()) as Addrs)
+            Ok(permitted(name, found.collect(), &allowed)?.into_iter())
         })
     }
 }
