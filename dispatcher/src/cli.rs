@@ -4,7 +4,7 @@ use std::io::{IsTerminal, Write};
 
 use clap::{Parser, Subcommand};
 use dispatcher::Role;
-use dispatcher::config::{Config, settings};
+use dispatcher::config::{Config, LogConfig, settings};
 use dispatcher::store::{PgStore, StoreOptions};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -56,23 +56,16 @@ pub(crate) async fn migrate(config: &Config) -> Result<(), String> {
 }
 
 /// Logs to stdout, filtered by `LOG`, as text or JSON by `LOG_FORMAT`.
-pub(crate) fn start_logging() -> Result<(), String> {
-    let read = |name: &str| {
-        std::env::var(name).unwrap_or_else(|_| settings::setting(name).default.to_owned())
-    };
-    let filter = EnvFilter::try_new(read("LOG")).map_err(|error| {
-        format!("LOG is no filter ({error}); write one like info or info,dispatcher=debug")
-    })?;
+pub(crate) fn start_logging(config: &LogConfig) {
     let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+        .with_env_filter(EnvFilter::new(&config.filter))
         .with_target(false)
         .with_ansi(std::io::stdout().is_terminal());
-    match read("LOG_FORMAT").as_str() {
-        "text" => log.init(),
-        "json" => log.json().init(),
-        other => return Err(format!("LOG_FORMAT is {other:?}; write text or json")),
+    if config.json {
+        log.json().init();
+    } else {
+        log.init();
     }
-    Ok(())
 }
 
 /// What an operator wants to know of a start.

@@ -7,11 +7,19 @@ pub mod settings;
 #[cfg(test)]
 mod tests;
 
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use rustls::RootCertStore;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
+
 use self::reader::Reader;
 pub use self::reader::{ConfigError, Problem};
+use self::settings::SETTINGS;
 use crate::backoff::Policy;
 use crate::signature::Signer;
 use crate::store::DatabaseUrl;
@@ -37,8 +45,19 @@ pub struct Config {
     pub worker: WorkerConfig,
     /// How a request leaves.
     pub transport: TransportConfig,
+    /// What is logged and how.
+    pub log: LogConfig,
     /// Things that are allowed and that an operator should know.
     pub warnings: Vec<String>,
+}
+
+/// What is logged and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogConfig {
+    /// `LOG`, which is known to be a filter.
+    pub filter: String,
+    /// `LOG_FORMAT` is `json`, not `text`.
+    pub json: bool,
 }
 
 /// The limits and defaults of the API.
@@ -102,7 +121,7 @@ impl Config {
     /// # Errors
     /// Every setting that cannot be used, by name, each with what to write instead.
     pub fn from_env() -> Result<Self, ConfigError> {
-        Self::from_lookup(|name| std::env::var(name).ok())
+        Self::from_os_lookup(|name| std::env::var_os(name))
     }
 
     /// Reads the settings through a closure.
@@ -110,7 +129,18 @@ impl Config {
     /// # Errors
     /// As [`Config::from_env`].
     pub fn from_lookup(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
-        let mut read = Reader::new(&lookup);
+        Self::from_os_lookup(|name| lookup(name).map(OsString::from))
+    }
+
+    /// A value that is no text is a problem, not an absent one: the default in its place would be a surprise.
+    fn from_os_lookup(lookup: impl Fn(&str) -> Option<OsString>) -> Result<Self, ConfigError> {
+        let text = |name: &str| lookup(name).map(|value| value.to_string_lossy().into_owned());
+        let mut read = Reader::new(&text);
+        for setting in SETTINGS {
+            if lookup(setting.name).is_some_and(|value| value.to_str().is_none()) {
+                read.problem(setting.name, "is not UTF-8; write it in UTF-8".into());
+            }
+        }
         let config = read_all(&mut read);
         read.finish(config)
     }
@@ -132,9 +162,8 @@ fn read_all(read: &mut Reader<'_>) -> Option<Config> {
     let signer = read.parsed("WEBHOOK_SECRET", |text| {
         Signer::parse(text).map_err(|e| e.to_string())
     });
-    let extra_ca_pem = read.optional("EXTRA_CA_FILE", |path| {
-        std::fs::read(path).map_err(|e| format!("{path:?} cannot be read ({e}); name a PEM file"))
-    });
+    let extra_ca_pem = read.optional("EXTRA_CA_FILE", authorities);
+    let log = log(read);
     let policy = policy(read);
     let http_timeout = read.seconds("HTTP_TIMEOUT");
     let lease = read.seconds_or("LEASE_SECONDS", http_timeout * 2);
@@ -165,6 +194,7 @@ fn read_all(read: &mut Reader<'_>) -> Option<Config> {
     let work_connections = read.small_count("WORK_CONNECTIONS");
     let allow_default_secret = read.flag("ALLOW_DEFAULT_SECRET");
     let (bind, database, allowed, keys, signer) = (bind?, database?, allowed?, keys?, signer?);
+    let log = log?;
     let warnings = exposure(read, bind, &keys, allow_default_secret);
     Some(Config {
         bind,
@@ -188,8 +218,55 @@ fn read_all(read: &mut Reader<'_>) -> Option<Config> {
             extra_ca_pem,
             idle_per_host_max: in_flight_per_host_max,
         },
+        log,
         warnings,
     })
+}
+
+/// The file's bytes, once it is known to hold nothing but certificates that can be trusted, at least one.
+fn authorities(path: &str) -> Result<Vec<u8>, String> {
+    let pem = std::fs::read(path)
+        .map_err(|e| format!("{path:?} cannot be read ({e}); name a PEM file"))?;
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(&pem) {
+        let certificate = certificate
+            .map_err(|e| format!("{path:?} is no PEM ({e}); name a file of certificates"))?;
+        roots
+            .add(certificate)
+            .map_err(|e| format!("{path:?} has a certificate that cannot be trusted ({e})"))?;
+    }
+    if roots.is_empty() {
+        return Err(format!(
+            "{path:?} has no certificate in it; name a PEM file that has"
+        ));
+    }
+    Ok(pem)
+}
+
+fn log(read: &mut Reader<'_>) -> Option<LogConfig> {
+    let filter = read.parsed("LOG", log_filter);
+    let json = read.parsed("LOG_FORMAT", |text| match text {
+        "text" => Ok(false),
+        "json" => Ok(true),
+        other => Err(format!("is {other:?}; write text or json")),
+    });
+    Some(LogConfig {
+        filter: filter?,
+        json: json?,
+    })
+}
+
+/// A word alone must be a level: taken as a module's name, a mistyped level would silence everything.
+fn log_filter(text: &str) -> Result<String, String> {
+    let form = "write one like info or info,dispatcher=debug";
+    EnvFilter::try_new(text).map_err(|e| format!("is no filter ({e}); {form}"))?;
+    for part in text.split(',').map(str::trim) {
+        let alone = !part.is_empty() && !part.contains(['=', '[']);
+        if alone && part.parse::<LevelFilter>().is_err() {
+            return Err(format!("has {part:?}, which is no level; {form}"));
+        }
+    }
+    Ok(text.to_owned())
 }
 
 fn policy(read: &mut Reader<'_>) -> Policy {

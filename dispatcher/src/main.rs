@@ -45,7 +45,7 @@ async fn run(command: Command) -> Result<(), String> {
         Command::Check => return check::check(&config).await.map(|told| cli::tell(&told)),
         Command::Healthcheck => return transport::healthcheck(config.bind).await,
     };
-    cli::start_logging()?;
+    cli::start_logging(&config.log);
     let listener = TcpListener::bind(config.bind)
         .await
         .map_err(|error| format!("BIND {} cannot be listened on: {error}", config.bind))?;

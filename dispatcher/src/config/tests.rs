@@ -1,5 +1,8 @@
 //! The settings' defaults, limits and refusals.
 #![expect(clippy::unwrap_used, reason = "tests")]
+use std::collections::BTreeSet;
+use std::os::unix::ffi::OsStringExt;
+
 use super::*;
 
 fn read(pairs: &[(&str, &str)]) -> Result<Config, ConfigError> {
@@ -135,4 +138,41 @@ fn what_is_allowed_but_open_is_said() {
     let closed = read(&closed).unwrap();
     assert!(closed.warnings.is_empty());
     assert_eq!(closed.api.keys, ["k1", "k2"]);
+}
+
+#[test]
+fn a_file_without_certificates_adds_no_authority() {
+    let no_pem = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
+    assert_eq!(problems(&[("EXTRA_CA_FILE", no_pem)]), ["EXTRA_CA_FILE"]);
+    assert_eq!(
+        problems(&[("EXTRA_CA_FILE", "/nowhere")]),
+        ["EXTRA_CA_FILE"]
+    );
+    assert!(read(&[("EXTRA_CA_FILE", "")]).is_ok());
+}
+
+#[test]
+fn a_log_that_means_nothing_is_refused() {
+    for filter in ["inof", "info,dispatcher=loud", "[", "dispatcher"] {
+        assert_eq!(problems(&[("LOG", filter)]), ["LOG"], "{filter}");
+    }
+    for filter in ["info", "WARN", "info, dispatcher=debug", "off", ""] {
+        assert!(read(&[("LOG", filter)]).is_ok(), "{filter}");
+    }
+    let both = [("LOG", "inof"), ("LOG_FORMAT", "xml")];
+    assert_eq!(problems(&both), ["LOG", "LOG_FORMAT"]);
+}
+
+#[test]
+fn what_is_not_utf_8_is_named_instead_of_passed_over() {
+    let bytes = || OsString::from_vec(vec![b'1', 0xff]);
+    let strange = ["TARGET_URL", "API_KEYS", "LOG"];
+    let read = Config::from_os_lookup(|name| strange.contains(&name).then(bytes));
+    let named = read.unwrap_err();
+    let named: BTreeSet<_> = named
+        .problems()
+        .iter()
+        .map(|problem| problem.name)
+        .collect();
+    assert_eq!(named, strange.into());
 }
