@@ -164,28 +164,7 @@ fn read_all(read: &mut Reader<'_>) -> Option<Config> {
     });
     let extra_ca_pem = read.optional("EXTRA_CA_FILE", authorities);
     let log = log(read);
-    let policy = policy(read);
-    let http_timeout = read.seconds("HTTP_TIMEOUT");
-    let lease = read.seconds_or("LEASE_SECONDS", http_timeout * 2);
-    let shutdown = read.seconds_or("SHUTDOWN_SECONDS", http_timeout + Duration::from_secs(5));
-    if lease * 2 < http_timeout * 3 {
-        let least = (http_timeout * 3 / 2).as_secs_f64();
-        read.problem("LEASE_SECONDS", format!(
-            "is under 1.5 times HTTP_TIMEOUT, so an attempt could outlive its lease; set it to {least} or more"
-        ));
-    }
-    let in_flight_max = read.count("MAX_IN_FLIGHT");
-    let in_flight_per_host_max = read.count("MAX_IN_FLIGHT_PER_HOST").min(in_flight_max);
-    let worker = WorkerConfig {
-        policy,
-        poll_interval: read.seconds("WORKER_POLL_INTERVAL"),
-        lease,
-        http_timeout,
-        in_flight_max,
-        in_flight_per_host_max,
-        shutdown,
-        presence: read.flag("PRESENCE"),
-    };
+    let worker = worker(read);
     let connections_max = read.small_count("MAX_API_CONNECTIONS");
     let body_bytes_max = read.count("MAX_BODY_BYTES");
     let response_bytes_max = read.count("MAX_RESPONSE_BYTES");
@@ -208,19 +187,44 @@ fn read_all(read: &mut Reader<'_>) -> Option<Config> {
             keys,
             allowed: allowed.clone(),
         },
-        worker,
         transport: TransportConfig {
             signer,
-            timeout: http_timeout,
+            timeout: worker.http_timeout,
             response_bytes_max,
             snippet_bytes_max,
             allowed,
             extra_ca_pem,
-            idle_per_host_max: in_flight_per_host_max,
+            idle_per_host_max: worker.in_flight_per_host_max,
         },
+        worker,
         log,
         warnings,
     })
+}
+
+fn worker(read: &mut Reader<'_>) -> WorkerConfig {
+    let policy = policy(read);
+    let http_timeout = read.seconds("HTTP_TIMEOUT");
+    let lease = read.seconds_or("LEASE_SECONDS", http_timeout * 2);
+    let shutdown = read.seconds_or("SHUTDOWN_SECONDS", http_timeout + Duration::from_secs(5));
+    if lease * 2 < http_timeout * 3 {
+        let least = (http_timeout * 3 / 2).as_secs_f64();
+        read.problem("LEASE_SECONDS", format!(
+            "is under 1.5 times HTTP_TIMEOUT, so an attempt could outlive its lease; set it to {least} or more"
+        ));
+    }
+    let in_flight_max = read.count("MAX_IN_FLIGHT");
+    let in_flight_per_host_max = read.count("MAX_IN_FLIGHT_PER_HOST").min(in_flight_max);
+    WorkerConfig {
+        policy,
+        poll_interval: read.seconds("WORKER_POLL_INTERVAL"),
+        lease,
+        http_timeout,
+        in_flight_max,
+        in_flight_per_host_max,
+        shutdown,
+        presence: read.flag("PRESENCE"),
+    }
 }
 
 /// The file's bytes, once it is known to hold nothing but certificates that can be trusted, at least one.
@@ -259,14 +263,17 @@ fn log(read: &mut Reader<'_>) -> Option<LogConfig> {
 /// A word alone must be a level: taken as a module's name, a mistyped level would silence everything.
 fn log_filter(text: &str) -> Result<String, String> {
     let form = "write one like info or info,dispatcher=debug";
-    EnvFilter::try_new(text).map_err(|e| format!("is no filter ({e}); {form}"))?;
-    for part in text.split(',').map(str::trim) {
+    // Blanks round commas are trimmed, as in every other list.
+    let parts: Vec<&str> = text.split(',').map(str::trim).collect();
+    let text = parts.join(",");
+    EnvFilter::try_new(&text).map_err(|e| format!("is no filter ({e}); {form}"))?;
+    for part in parts {
         let alone = !part.is_empty() && !part.contains(['=', '[']);
         if alone && part.parse::<LevelFilter>().is_err() {
             return Err(format!("has {part:?}, which is no level; {form}"));
         }
     }
-    Ok(text.to_owned())
+    Ok(text)
 }
 
 fn policy(read: &mut Reader<'_>) -> Policy {
