@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, interval};
 
+use crate::audit::{AuditError, Audits};
 use crate::history::History;
 use crate::history::op::{Op, Phase, PhaseBegin, RunStart, Section, WorkerSeen};
 use crate::history::sha256_hex;
@@ -55,6 +56,14 @@ pub enum RunError {
         /// Its answer.
         source: SystemError,
     },
+    /// What the store committed could not be read.
+    #[error("{doing}")]
+    Audit {
+        /// What was being done.
+        doing: &'static str,
+        /// Its answer.
+        source: AuditError,
+    },
     /// The machine did not.
     #[error("{doing}")]
     Io {
@@ -87,7 +96,7 @@ pub async fn run<S: System>(
         })?;
     let workers = Workers::plan(schedule, site);
     let ran = Run::new(system, schedule, &workers, &recorder, &receivers)
-        .whole()
+        .whole(site)
         .await;
     let stopped = system.stop_all().await;
     receivers.stop().await;
@@ -142,13 +151,27 @@ impl<'a, S: System> Run<'a, S> {
         }
     }
 
-    async fn whole(mut self) -> Result<(), RunError> {
+    async fn whole(mut self, site: &Site) -> Result<(), RunError> {
         self.start().await?;
+        let audits = self.begin_audits(site).await?;
         self.storm().await?;
         self.heal().await?;
         self.drain().await;
         self.final_reads().await;
-        Ok(())
+        self.end_audits(audits).await
+    }
+
+    /// After the workers are ready: one of them has made the schema.
+    async fn begin_audits(&self, site: &Site) -> Result<Audits, RunError> {
+        let doing = "installing the audit trigger";
+        let audits = Audits::begin(site.databases.values(), self.recorder).await;
+        audits.map_err(|source| RunError::Audit { doing, source })
+    }
+
+    async fn end_audits(&self, audits: Audits) -> Result<(), RunError> {
+        let doing = "reading what the store committed";
+        let ended = audits.finish(self.recorder).await;
+        ended.map_err(|source| RunError::Audit { doing, source })
     }
 
     async fn start(&mut self) -> Result<(), RunError> {
