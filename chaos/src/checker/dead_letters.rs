@@ -75,7 +75,10 @@ mod tests {
                 }
                 _ => {}
             });
-            check(&Facts::of(&history.history()))
+            let history = history.history();
+            let stored = crate::history::History::from_jsonl(&history.to_jsonl());
+            assert_eq!(stored.as_ref(), Ok(&history), "the plan's deaths read back");
+            check(&Facts::of(&history))
         };
         assert!(died(Some("gone")).is_valid());
         assert!(died(Some("exhausted")).is_invalid());

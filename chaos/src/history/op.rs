@@ -155,12 +155,32 @@ pub struct RunStart {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub faults_planned: BTreeMap<String, u32>,
     /// The events that must die, by ordinal, and why.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty", with = "pairs")]
     pub deaths: BTreeMap<u64, String>,
     /// True when the plan has failing answers.
     pub failures_planned: bool,
     /// True when the plan has hangs.
     pub hangs_planned: bool,
+}
+
+/// A map with numbers for keys as a list of pairs: in a tagged op, serde reads such keys as texts only.
+mod pairs {
+    use std::collections::BTreeMap;
+
+    use serde::{Deserialize as _, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(
+        map: &BTreeMap<u64, String>,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        to.collect_seq(map)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<BTreeMap<u64, String>, D::Error> {
+        Vec::deserialize(from).map(|pairs| pairs.into_iter().collect())
+    }
 }
 
 /// The phases of a run, in their order.
