@@ -156,7 +156,7 @@ fn finding_text(finding: &Finding) -> String {
     let mut text = String::new();
     let (word, name) = (finding.verdict.word(), &finding.checker);
     let head = format!(
-        "{word:<8}{name:<14}examined {:>6}  ",
+        "{word:<8}{name:<20}examined {:>6}  ",
         finding.verdict.examined()
     );
     match &finding.verdict {

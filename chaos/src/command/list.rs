@@ -72,5 +72,5 @@ fn heading(text: &str) {
 }
 
 fn item(name: &str, text: &str) {
-    say(&format!("  {name:<22}{text}"));
+    say(&format!("  {name:<28}{text}"));
 }
