@@ -96,9 +96,10 @@ fn waits<'a>(row: &'a RowFacts<'_>, end: u64, zero_us: i64) -> impl Iterator<Ite
                 at.op.due_us
             };
             let from = u64::try_from(begins? - zero_us).unwrap_or(0).max(at.t);
-            (!at.op.after.is_final() && from < to).then_some(Wait {
+            // What was taken up before its line was read has waited for no time at all: that is examined, too.
+            (!at.op.after.is_final()).then_some(Wait {
                 from,
-                to,
+                to: to.max(from),
                 seq: at.seq,
                 leased,
             })
