@@ -1,7 +1,5 @@
 //! `GET /events/{id}` while an event is under way, between its attempts, and after its end.
 
-use std::time::Duration;
-
 use dispatcher::Role;
 use insta::assert_json_snapshot;
 use mock_receiver::Behavior;
@@ -89,8 +87,8 @@ async fn a_claim_that_was_slow_to_reach_the_database_puts_no_attempt_into_the_fu
     for ordinal in 0..3 {
         link.set(Mode::Stall);
         let id = api.accept("1", &endpoint.url(ordinal)).await;
-        // Longer than a poll interval, so that a look is on its way; shorter than any patience with the database.
-        tokio::time::sleep(Duration::from_millis(700)).await;
+        // One connection asks who is absent, which takes one at a time; so what another asks is a look for due events.
+        link.holds(2).await;
         link.set(Mode::Pass);
         assert_eq!(outcomes(&ended(&api, &id).await), ["rejected", "delivered"]);
     }

@@ -8,6 +8,9 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use super::app::PATIENCE;
 
 /// What Postgres says, after the commit, of an insert of one row.
 const INSERTED: &[u8] = b"INSERT 0 1\0";
@@ -33,6 +36,7 @@ pub(crate) enum Mode {
 /// A link on loopback; dropping it cuts everything.
 pub(crate) struct Link {
     state: watch::Sender<(Mode, SocketAddr)>,
+    held: watch::Sender<usize>,
     accepting: JoinHandle<()>,
 }
 
@@ -43,13 +47,27 @@ impl Link {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("it is bound");
         let (state, seen) = watch::channel((Mode::Pass, upstream));
-        let accepting = tokio::spawn(accept(listener, seen));
+        let held = watch::Sender::new(0);
+        let accepting = tokio::spawn(accept(listener, seen, held.clone()));
         let url = database.replacen(&upstream.to_string(), &address.to_string(), 1);
-        (Self { state, accepting }, url)
+        let link = Self {
+            state,
+            held,
+            accepting,
+        };
+        (link, url)
     }
 
     pub(crate) fn set(&self, mode: Mode) {
+        self.held.send_replace(0);
         self.state.send_modify(|state| state.0 = mode);
+    }
+
+    /// Waits until what clients say is held back on so many connections.
+    pub(crate) async fn holds(&self, connections: usize) {
+        let mut held = self.held.subscribe();
+        let waited = timeout(PATIENCE, held.wait_for(|held| *held >= connections)).await;
+        assert!(waited.is_ok(), "never were so many connections held back");
     }
 
     /// Leads to another server from the next connection on.
@@ -74,16 +92,24 @@ fn server_of(database: &str) -> SocketAddr {
         .expect("harness URLs name an address and a port")
 }
 
-async fn accept(listener: TcpListener, seen: watch::Receiver<(Mode, SocketAddr)>) {
+async fn accept(
+    listener: TcpListener,
+    seen: watch::Receiver<(Mode, SocketAddr)>,
+    held: watch::Sender<usize>,
+) {
     loop {
         let Ok((client, _)) = listener.accept().await else {
             return;
         };
-        tokio::spawn(carry(client, seen.clone()));
+        tokio::spawn(carry(client, seen.clone(), held.clone()));
     }
 }
 
-async fn carry(client: TcpStream, mut seen: watch::Receiver<(Mode, SocketAddr)>) {
+async fn carry(
+    client: TcpStream,
+    mut seen: watch::Receiver<(Mode, SocketAddr)>,
+    held: watch::Sender<usize>,
+) {
     let (mode, upstream) = *seen.borrow_and_update();
     if mode == Mode::Cut {
         return;
@@ -98,21 +124,26 @@ async fn carry(client: TcpStream, mut seen: watch::Receiver<(Mode, SocketAddr)>)
     let ((from_client, to_client), (from_server, to_server)) =
         (client.into_split(), server.into_split());
     tokio::select! {
-        () = pump(from_client, to_server, seen.clone(), None) => {}
-        () = pump(from_server, to_client, seen.clone(), half_open) => {}
+        () = pump(from_client, to_server, seen.clone(), None, Some(held)) => {}
+        () = pump(from_server, to_client, seen.clone(), half_open, None) => {}
         _ = seen.wait_for(|(mode, _)| *mode == Mode::Cut) => {}
     }
 }
 
-/// Carries one direction until it ends; what swallows it is given for what the server says.
+/// Carries one direction until it ends; what swallows it is given for what the server says, where it is told that it is
+/// held for what a client says.
 async fn pump(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
     mut seen: watch::Receiver<(Mode, SocketAddr)>,
     half_open: Option<Mode>,
+    held: Option<watch::Sender<usize>>,
 ) {
     let mut buffer = vec![0; 16 * 1024];
     while let Ok(bytes @ 1..) = from.read(&mut buffer).await {
+        if let Some(held) = held.as_ref().filter(|_| seen.borrow().0 == Mode::Stall) {
+            held.send_modify(|held| *held += 1);
+        }
         let passing = seen.wait_for(|(mode, _)| *mode != Mode::Stall).await;
         let Ok(mode) = passing.map(|state| state.0) else {
             return;

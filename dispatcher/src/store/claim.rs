@@ -16,8 +16,8 @@ use crate::event::{Claim, ClaimKey, EventId, Holder, LeaseToken};
 // Materialized: the planner may not run the locking scan more than once. The scan is of one table, by one index, without
 // any further filter; `now()` comes back even when nothing was due. What would be too many bytes for one reply is locked with
 // the rest and left alone; sizes are in the rows' heads, and are summed in the order of the scan, without a sort. The update
-// finds the rows by where they lie, which their locks hold still, and not by a join: a join's plan for a large guess reads the whole table. Should a row have moved just
-// before it was locked, it is passed over, and stays due.
+// finds the rows by where they lie, which their locks hold still, and not by a join: a join's plan for a large guess reads
+// the whole table. Should a row have moved just before it was locked, it is passed over, and stays due.
 pub const CLAIM: &str = "
 with due as materialized (
     select ctid as place, octet_length(payload) as bytes from webhook_events
