@@ -79,10 +79,11 @@ impl<S: Store, T: Transport, R: Rng + Send> Worker<S, T, R> {
     /// A worker with nothing under way.
     pub fn new(config: WorkerConfig, parts: Parts<S, T, R>) -> Self {
         let now = Instant::now();
+        let in_time = config.lease.saturating_sub(config.http_timeout);
         Self {
             work: FuturesUnordered::new(),
             stop: CancellationToken::new(),
-            look: Look::new(config.poll_interval, config.in_flight_max, now),
+            look: Look::new(config.poll_interval, config.in_flight_max, in_time, now),
             hosts: Hosts::new(config.in_flight_per_host_max),
             attempting: 0,
             settling: Settling::default(),

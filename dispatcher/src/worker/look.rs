@@ -19,13 +19,16 @@ const WORTH_WAITING: Duration = Duration::from_millis(5);
 /// Claims are halved so often at most: by then it is one event.
 const HALVINGS_MAX: u32 = 9;
 
-/// A claim that was full and took no longer may be followed by one of twice the size, which will come through in time too.
+/// A claim that was full and took no longer, nor a quarter of the time that it may take, may be followed by one of twice the
+/// size, which will come through in time too.
 const QUICK: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(super) struct Look {
     poll_interval: Duration,
     worth_claiming: usize,
+    /// A claim that takes longer leaves too little of its leases for an attempt.
+    in_time: Duration,
     /// Something may be due.
     wanted: bool,
     /// A claim is under way.
@@ -43,9 +46,15 @@ pub(super) struct Look {
 }
 
 impl Look {
-    pub(super) fn new(poll_interval: Duration, in_flight_max: usize, now: Instant) -> Self {
+    pub(super) fn new(
+        poll_interval: Duration,
+        in_flight_max: usize,
+        in_time: Duration,
+        now: Instant,
+    ) -> Self {
         Self {
             poll_interval,
+            in_time,
             worth_claiming: WORTH_CLAIMING.min(in_flight_max.div_ceil(4)),
             wanted: true,
             claiming: false,
@@ -116,9 +125,13 @@ impl Look {
         self.claiming = false;
         let bytes: usize = claimed.claims.iter().map(|claim| claim.payload.len()).sum();
         self.full = claimed.claims.len() >= asked.events || bytes >= asked.bytes;
+        if took > self.in_time && !claimed.claims.is_empty() {
+            // It goes back unsent, and would do so for ever.
+            self.halve();
+        }
         if self.full {
             self.wanted = true;
-            if took <= QUICK {
+            if took <= QUICK.min(self.in_time / 4) {
                 self.halvings = self.halvings.saturating_sub(1);
             }
         } else {
@@ -136,8 +149,12 @@ impl Look {
         self.claiming = false;
         self.wanted = true;
         if asks_for_less {
-            self.halvings = (self.halvings + 1).min(HALVINGS_MAX);
+            self.halve();
         }
+    }
+
+    fn halve(&mut self) {
+        self.halvings = (self.halvings + 1).min(HALVINGS_MAX);
     }
 
     /// After which claim to ask for the next due time, once.
@@ -161,8 +178,10 @@ mod tests {
     use super::*;
     use crate::event::{Claim, ClaimKey, EventId, LeaseToken};
 
+    const IN_TIME: Duration = Duration::from_secs(15);
+
     fn look(now: Instant) -> Look {
-        Look::new(Duration::from_millis(1_500), 512, now)
+        Look::new(Duration::from_millis(1_500), 512, IN_TIME, now)
     }
 
     /// A claim that came back with so many events of so many bytes each.
@@ -258,6 +277,25 @@ mod tests {
             31,
             "out of reach says nothing of its size"
         );
+    }
+
+    // Its events go back unsent, because their leases are too short for an attempt by then.
+    #[test]
+    fn a_claim_that_comes_too_late_for_its_leases_is_halved_as_well() {
+        let mut look = look(Instant::now());
+        assert_eq!(next_full(&mut look, IN_TIME * 2), 500);
+        assert_eq!(next_full(&mut look, IN_TIME), 250);
+        assert_eq!(next_full(&mut look, QUICK), 250);
+        assert_eq!(next_full(&mut look, QUICK), 500);
+        let mut narrow = Look::new(QUICK, 512, QUICK, Instant::now());
+        narrow.claim_failed(true);
+        assert_eq!(next_full(&mut narrow, QUICK), 250);
+        assert_eq!(
+            next_full(&mut narrow, QUICK / 4),
+            250,
+            "a second was slow here"
+        );
+        assert_eq!(next_full(&mut narrow, QUICK), 500);
     }
 
     #[test]
