@@ -141,3 +141,43 @@ impl Drop for Guest {
         self.rise();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    // Nothing here waits for a client that ends by itself: it is told to.
+    #[tokio::test]
+    async fn the_longest_idle_is_told_to_leave_when_the_next_one_comes() {
+        let crowd = Crowd::new(2);
+        let [first, second] = [crowd.admit().await, crowd.admit().await];
+        drop(first.begin());
+        assert!(
+            crowd.admit().now_or_never().is_none(),
+            "nobody has left yet"
+        );
+        assert!(second.dismissed.is_cancelled() && !first.dismissed.is_cancelled());
+        drop(second);
+        assert!(crowd.admit().now_or_never().is_some());
+    }
+
+    #[tokio::test]
+    async fn whoever_has_a_request_under_way_is_told_only_after_its_answer() {
+        let crowd = Crowd::new(2);
+        let [first, second] = [crowd.admit().await, crowd.admit().await];
+        let [busy, busy_too] = [first.begin(), second.begin()];
+        let mut next = pin!(crowd.admit());
+        assert!(next.as_mut().now_or_never().is_none());
+        assert!(!first.dismissed.is_cancelled() && !second.dismissed.is_cancelled());
+        drop(busy_too);
+        assert!(
+            next.as_mut().now_or_never().is_none(),
+            "it has a last answer to write"
+        );
+        assert!(second.dismissed.is_cancelled() && !first.dismissed.is_cancelled());
+        drop((second, busy));
+        assert!(next.now_or_never().is_some());
+    }
+}

@@ -121,6 +121,11 @@ fn a_crowd_of_hosts_is_looked_through_a_few_times_and_idle_ones_are_forgotten() 
     for host in 0..20_000 {
         fixture.admit(&format!("{host}:80"), host);
         looks.insert(fixture.hosts.forget_at);
+        let known = fixture.hosts.known.len();
+        assert!(
+            known <= fixture.hosts.forget_at,
+            "each look puts off the next"
+        );
     }
     let walked: usize = looks.iter().sum();
     assert!(walked <= 4 * 20_000, "{looks:?}");
