@@ -109,8 +109,8 @@ pub struct TransportConfig {
     pub snippet_bytes_max: usize,
     /// `ALLOWED_TARGET_CIDRS`.
     pub allowed: AllowList,
-    /// `EXTRA_CA_FILE`, read: PEM certificates that are trusted beside the system's.
-    pub extra_ca_pem: Option<Vec<u8>>,
+    /// `EXTRA_CA_FILE`, read: whom targets may be vouched for by, beside the system's authorities.
+    pub extra_authorities: RootCertStore,
     /// `MAX_IN_FLIGHT_PER_HOST` again: idle connections worth keeping.
     pub idle_per_host_max: usize,
 }
@@ -162,7 +162,7 @@ fn read_all(read: &mut Reader<'_>) -> Option<Config> {
     let signer = read.parsed("WEBHOOK_SECRET", |text| {
         Signer::parse(text).map_err(|e| e.to_string())
     });
-    let extra_ca_pem = read.optional("EXTRA_CA_FILE", authorities);
+    let extra_authorities = read.optional("EXTRA_CA_FILE", authorities);
     let log = log(read);
     let worker = worker(read);
     let connections_max = read.small_count("MAX_API_CONNECTIONS");
@@ -193,7 +193,7 @@ fn read_all(read: &mut Reader<'_>) -> Option<Config> {
             response_bytes_max,
             snippet_bytes_max,
             allowed,
-            extra_ca_pem,
+            extra_authorities: extra_authorities.unwrap_or_else(RootCertStore::empty),
             idle_per_host_max: worker.in_flight_per_host_max,
         },
         worker,
@@ -227,8 +227,8 @@ fn worker(read: &mut Reader<'_>) -> WorkerConfig {
     }
 }
 
-/// The file's bytes, once it is known to hold nothing but certificates that can be trusted, at least one.
-fn authorities(path: &str) -> Result<Vec<u8>, String> {
+/// The certificates of a file that holds nothing but certificates that can be trusted, at least one.
+fn authorities(path: &str) -> Result<RootCertStore, String> {
     let pem = std::fs::read(path)
         .map_err(|e| format!("{path:?} cannot be read ({e}); name a PEM file"))?;
     let mut roots = RootCertStore::empty();
@@ -244,7 +244,7 @@ fn authorities(path: &str) -> Result<Vec<u8>, String> {
             "{path:?} has no certificate in it; name a PEM file that has"
         ));
     }
-    Ok(pem)
+    Ok(roots)
 }
 
 fn log(read: &mut Reader<'_>) -> Option<LogConfig> {

@@ -78,28 +78,19 @@ pub struct HttpTransport {
     allowed: Arc<AllowList>,
 }
 
-/// Why the transport cannot be set up.
+/// Why the transport cannot be set up: no target's certificate could ever be checked.
 #[derive(Debug, thiserror::Error)]
-pub enum TransportError {
-    /// `EXTRA_CA_FILE` is no PEM.
-    #[error("EXTRA_CA_FILE is no PEM file")]
-    Pem(#[from] rustls::pki_types::pem::Error),
-    /// A certificate in `EXTRA_CA_FILE` is none of an authority.
-    #[error("EXTRA_CA_FILE has a certificate that cannot be used")]
-    Authority(#[from] rustls::Error),
-    /// No target's certificate could ever be checked.
-    #[error("no authority to trust: neither system roots are installed nor is EXTRA_CA_FILE set")]
-    NobodyToTrust,
-}
+#[error("no authority to trust: neither system roots are installed nor is EXTRA_CA_FILE set")]
+pub struct TransportError;
 
 impl HttpTransport {
     /// A transport with the given limits.
     ///
     /// # Errors
-    /// Certificates that cannot be used.
+    /// Nobody is trusted.
     pub fn new(config: &TransportConfig) -> Result<Self, TransportError> {
         let allowed = Arc::new(config.allowed.clone());
-        let tls = trust::client_config(config.extra_ca_pem.as_deref())?;
+        let tls = trust::client_config(&config.extra_authorities)?;
         let dialer = Dialer::new(GuardedResolver::new(Arc::clone(&allowed)), Arc::new(tls));
         // The client repeats a request by itself only if the connection it was meant for had ended before the first byte
         // was written: nothing was sent, so one attempt remains one request.

@@ -1,17 +1,12 @@
 //! Whom TLS trusts: the authorities of the system, and those of `EXTRA_CA_FILE`.
 
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 
 use super::TransportError;
 
 /// The settings of every handshake.
-pub(super) fn client_config(extra_pem: Option<&[u8]>) -> Result<ClientConfig, TransportError> {
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(extra_pem.unwrap_or_default()) {
-        roots.add(certificate?)?;
-    }
+pub(super) fn client_config(extra: &RootCertStore) -> Result<ClientConfig, TransportError> {
+    let mut roots = extra.clone();
     let system = rustls_native_certs::load_native_certs();
     // One that cannot be read is no reason to distrust the others.
     let (_, unread) = roots.add_parsable_certificates(system.certs);
@@ -24,7 +19,7 @@ pub(super) fn client_config(extra_pem: Option<&[u8]>) -> Result<ClientConfig, Tr
         );
     }
     if roots.is_empty() {
-        return Err(TransportError::NobodyToTrust);
+        return Err(TransportError);
     }
     let mut config = ClientConfig::builder()
         .with_root_certificates(roots)
