@@ -82,12 +82,14 @@ async fn assert_nothing_is_lost<S: System>(system: &mut S, seed: Seed, profile: 
     assert!(totals.kills >= u64::from(profile.kills_required));
 }
 
+/// More kills than must hit: whether one hits an open request is up to the moment, and one at the end
+/// of an answer may find none.
 fn kills() -> Profile {
     Profile {
         events: 80,
         storm_ms: 6_000,
-        kills: 3,
-        kills_required: 3,
+        kills: 5,
+        kills_required: 2,
         ..small()
     }
 }

@@ -15,7 +15,7 @@ use crate::system::{Exit, System, SystemError, WorkerSpec};
 use crate::workload::Apis;
 
 /// How long the receivers may take to notice that a sender is gone.
-const NOTICE: Duration = Duration::from_millis(500);
+const NOTICE: Duration = Duration::from_secs(1);
 /// How long a restarted worker may take until it is ready.
 const READY: Duration = Duration::from_secs(60);
 
