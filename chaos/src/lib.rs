@@ -10,6 +10,7 @@ pub mod binary;
 pub mod checker;
 pub mod command;
 pub mod history;
+pub mod links;
 pub mod nemesis;
 pub mod postgres;
 pub mod profile;

@@ -22,6 +22,7 @@ use crate::audit::{AuditError, Audits};
 use crate::history::History;
 use crate::history::op::{Op, Phase, PhaseBegin, RunStart, Section, WorkerSeen};
 use crate::history::sha256_hex;
+use crate::links::Links;
 use crate::nemesis::{self, World};
 use crate::profile::Settings;
 use crate::recorder::Recorder;
@@ -88,13 +89,17 @@ pub async fn run<S: System>(
             doing: "creating the history",
             source,
         })?;
-    let receivers = Receivers::start(schedule, &recorder)
+    let mut links = Links::new(schedule.needs_links());
+    let receivers = Receivers::start(schedule, &recorder, &mut links)
         .await
         .map_err(|source| RunError::Io {
             doing: "starting the receivers",
             source,
         })?;
-    let workers = Workers::plan(schedule, site);
+    let workers = Workers::plan(schedule, site, links).map_err(|source| RunError::Io {
+        doing: "laying the links",
+        source,
+    })?;
     let ran = Run::new(system, schedule, &workers, &recorder, &receivers)
         .whole(site)
         .await;
@@ -208,6 +213,7 @@ impl<'a, S: System> Run<'a, S> {
             system: &mut *self.system,
             workers: self.workers.main(),
             apis: &self.workers.apis(Section::Main),
+            links: self.workers.links(),
             recorder,
             settings: &settings,
         };
@@ -231,6 +237,7 @@ impl<'a, S: System> Run<'a, S> {
             system: &mut *self.system,
             workers: self.workers.main(),
             apis: &self.workers.apis(Section::Main),
+            links: self.workers.links(),
             recorder: self.recorder,
             settings: &self.schedule.profile.main_settings(),
         };

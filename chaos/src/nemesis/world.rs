@@ -9,6 +9,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::history::op::{
     FaultEffect, FaultEnd, FaultStart, Op, PEER_CLOSED, Section, WorkerExit, WorkerSeen,
 };
+use crate::links::Links;
 use crate::profile::Settings;
 use crate::recorder::Recorder;
 use crate::system::{Exit, System, SystemError, WorkerSpec};
@@ -28,6 +29,8 @@ pub struct World<'a, S> {
     pub workers: &'a [WorkerSpec],
     /// Their APIs.
     pub apis: &'a Apis,
+    /// The ways between the parts.
+    pub links: &'a Links,
     /// The history.
     pub recorder: &'a Recorder,
     /// What the workers run with.

@@ -15,6 +15,7 @@ use crate::history::op::{
     ANSWERED, ANSWERED_THEN_RESET, Op, PEER_CLOSED, RecvBegin, RecvEnd, SIG_UNCHECKED, SIG_VALID,
     Scripted,
 };
+use crate::links::{self, Links};
 use crate::recorder::Recorder;
 use crate::schedule::Schedule;
 
@@ -25,8 +26,12 @@ pub(super) struct Receivers {
 }
 
 impl Receivers {
-    /// Starts one receiver for each that the plan names.
-    pub(super) async fn start(schedule: &Schedule, recorder: &Recorder) -> io::Result<Receivers> {
+    /// Starts one receiver for each that the plan names; those of the main section over their links.
+    pub(super) async fn start(
+        schedule: &Schedule,
+        recorder: &Recorder,
+        links: &mut Links,
+    ) -> io::Result<Receivers> {
         let count = schedule
             .events
             .iter()
@@ -42,7 +47,11 @@ impl Receivers {
         let mut targets = Vec::new();
         for number in 0..count {
             let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-            let address = listener.local_addr()?;
+            let mut address = listener.local_addr()?;
+            // Those beyond belong to the section at default settings.
+            if number < schedule.profile.receivers {
+                address = links.lead(links::to_receiver(number), address)?;
+            }
             let journal = Journal::with_zero(recorder.zero());
             observe(&journal, recorder.clone(), number, address);
             targets.push(format!("http://{address}/webhook"));

@@ -1,0 +1,171 @@
+//! The links of a run: one proxy on each way between the parts, by its name, when the plan does
+//! something to links.
+//!
+//! `w0->pg` leads a worker to its database, `client->w0` the clients to its API, `workers->r0` the
+//! workers to a receiver. The harness's own ways (readiness, audit, final counts) and those of the
+//! section at default settings stay direct. A way that no proxy can carry says why.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs as _};
+
+use url::Url;
+
+use crate::proxy::{Control, Proxy, Speech};
+
+/// What the name of a link to the database ends with.
+const TO_POSTGRES: &str = "->pg";
+/// The port of a database whose URL names none.
+const POSTGRES_PORT: u16 = 5432;
+
+/// The link of a worker, from 0, to its database.
+#[must_use]
+pub fn to_postgres(worker: u32) -> String {
+    format!("w{worker}{TO_POSTGRES}")
+}
+
+/// The link of the clients to the API of a worker, from 0.
+#[must_use]
+pub fn to_api(worker: u32) -> String {
+    format!("client->w{worker}")
+}
+
+/// The link of the workers to a receiver, from 0.
+#[must_use]
+pub fn to_receiver(receiver: u32) -> String {
+    format!("workers->r{receiver}")
+}
+
+/// The links of a run, by name.
+#[derive(Debug, Default)]
+pub struct Links {
+    wanted: bool,
+    links: BTreeMap<String, Result<Proxy, String>>,
+}
+
+impl Links {
+    /// Proxies are put in between only where they are wanted.
+    #[must_use]
+    pub fn new(wanted: bool) -> Links {
+        let links = BTreeMap::new();
+        Links { wanted, links }
+    }
+
+    /// Leads to an address over a link of this name: gives the address to use instead.
+    ///
+    /// # Errors
+    /// When no port can be had.
+    pub fn lead(&mut self, name: String, upstream: SocketAddr) -> io::Result<SocketAddr> {
+        if !self.wanted {
+            return Ok(upstream);
+        }
+        self.start(name, upstream, Speech::Bytes)
+    }
+
+    /// Leads to the database of a URL: gives the URL to use instead. A database that is not on TCP has
+    /// no link.
+    ///
+    /// # Errors
+    /// When no port can be had.
+    pub fn lead_to_database(&mut self, name: String, url: &str) -> io::Result<String> {
+        if !self.wanted {
+            return Ok(url.to_owned());
+        }
+        match server_of(url) {
+            Ok((mut over, upstream)) => {
+                let address = self.start(name, upstream, Speech::Postgres)?;
+                let moved = over.set_ip_host(address.ip());
+                moved
+                    .and_then(|()| over.set_port(Some(address.port())))
+                    .expect("a URL with a host takes another one");
+                Ok(over.into())
+            }
+            Err(why) => {
+                self.links.insert(name, Err(why));
+                Ok(url.to_owned())
+            }
+        }
+    }
+
+    fn start(
+        &mut self,
+        name: String,
+        upstream: SocketAddr,
+        speech: Speech,
+    ) -> io::Result<SocketAddr> {
+        let proxy = Proxy::start(upstream, speech)?;
+        let address = proxy.address();
+        self.links.insert(name, Ok(proxy));
+        Ok(address)
+    }
+
+    /// The link of a name.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub fn link(&self, name: &str) -> Result<&Proxy, String> {
+        match self.links.get(name) {
+            Some(Ok(proxy)) => Ok(proxy),
+            Some(Err(why)) => Err(format!("there is no link {name}: {why}")),
+            None => Err(format!("there is no link {name} in this run")),
+        }
+    }
+
+    /// Lets a link pass again. Harmless where there is none.
+    pub fn heal(&self, name: &str) {
+        if let Ok(proxy) = self.link(name) {
+            proxy.set(Control::Pass);
+        }
+    }
+}
+
+/// The URL taken apart, and the address of its server.
+fn server_of(url: &str) -> Result<(Url, SocketAddr), String> {
+    let parsed = Url::parse(url).map_err(|error| format!("its URL cannot be read ({error})"))?;
+    // The parameter wins over the authority, and may name a directory.
+    let elsewhere = parsed
+        .query_pairs()
+        .any(|(name, _)| name.starts_with("host"));
+    let host = parsed.host_str().filter(|_| !elsewhere);
+    let host = host.ok_or("its URL names no host to connect to by TCP")?;
+    let host = host.trim_matches(['[', ']']);
+    let port = parsed.port().unwrap_or(POSTGRES_PORT);
+    let resolved = (host, port).to_socket_addrs();
+    let mut addresses = resolved.map_err(|error| format!("{host} is not found ({error})"))?;
+    let upstream = addresses.next().ok_or(format!("{host} has no address"))?;
+    Ok((parsed, upstream))
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_database_is_led_to_by_another_host_and_port_and_the_rest_of_its_url_stays() {
+        let mut links = Links::new(true);
+        let url = "postgresql://me:s%40crit@localhost:6543/events?application_name=x";
+        let over = links.lead_to_database(to_postgres(0), url).unwrap();
+        let address = links.link("w0->pg").unwrap().address();
+        let wanted = format!("postgresql://me:s%40crit@{address}/events?application_name=x");
+        assert_eq!(over, wanted);
+    }
+
+    #[tokio::test]
+    async fn a_database_on_a_socket_has_no_link_and_says_why() {
+        let mut links = Links::new(true);
+        let url = "postgresql:///events?host=/var/run/postgresql";
+        assert_eq!(links.lead_to_database(to_postgres(0), url).unwrap(), url);
+        let why = links.link("w0->pg").unwrap_err();
+        assert!(why.contains("no host to connect to by TCP"), "{why}");
+    }
+
+    #[test]
+    fn a_plan_without_faults_of_links_has_none() {
+        let mut links = Links::new(false);
+        let address = "127.0.0.1:9".parse().unwrap();
+        assert_eq!(links.lead(to_api(0), address).unwrap(), address);
+        assert!(links.link("client->w0").is_err());
+    }
+}
