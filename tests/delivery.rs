@@ -9,6 +9,7 @@ mod network;
 mod operations;
 mod request;
 mod retry_after;
+mod shortage;
 mod tls;
 mod view;
 

@@ -46,6 +46,7 @@ pub struct Metrics {
     attempt_seconds: Histogram,
     claimed: Counter,
     deferred: Counter,
+    not_sent: Counter,
     in_flight: Gauge,
     lost_leases: Counter,
     dead: Family<ByReason, Counter>,
@@ -69,6 +70,7 @@ impl Default for Metrics {
             attempt_seconds: seconds_histogram(),
             claimed: Counter::default(),
             deferred: Counter::default(),
+            not_sent: Counter::default(),
             in_flight: Gauge::default(),
             lost_leases: Counter::default(),
             dead: Family::default(),
@@ -111,6 +113,11 @@ impl Metrics {
             "deferrals",
             "Claims handed back unsent, their host at its cap",
             self.deferred.clone(),
+        );
+        r.register(
+            "shortages",
+            "Claims handed back unsent, this machine short of sockets or ports",
+            self.not_sent.clone(),
         );
         r.register(
             "attempts_in_flight",
@@ -175,6 +182,10 @@ impl Metrics {
 
     pub(crate) fn deferred(&self) {
         self.deferred.inc();
+    }
+
+    pub(crate) fn not_sent(&self) {
+        self.not_sent.inc();
     }
 
     pub(crate) fn in_flight(&self, count: usize) {

@@ -1,6 +1,6 @@
 //! One attempt: one signed POST under one total deadline, and what the wire said about it.
 //!
-//! A receiver's fault is an [`Outcome`], never an error. The client's own retries, redirects and proxies are off: one
+//! A receiver's fault is an [`Outcome`], never an error; a shortage of this machine's is [`NotSent`]. The client's own retries, redirects and proxies are off: one
 //! attempt is one request. Nothing here knows the database or the retry rule.
 
 mod classify;
@@ -8,6 +8,7 @@ mod dial;
 mod healthcheck;
 mod read_answer;
 mod resolve;
+mod shortage;
 mod trust;
 mod wire;
 
@@ -30,6 +31,7 @@ use self::dial::Dialer;
 pub use self::healthcheck::healthcheck;
 use self::read_answer::{AnswerLimits, read_answer};
 use self::resolve::GuardedResolver;
+pub use self::shortage::NotSent;
 use self::wire::Heard;
 use crate::config::TransportConfig;
 use crate::event::{Answer, EventId, Outcome};
@@ -65,8 +67,8 @@ pub struct Request {
 
 /// What can make an attempt: the network, or a simulation of it.
 pub trait Transport: Clone + Send + Sync + 'static {
-    /// Makes one attempt and tells what the wire said, within the deadline.
-    fn attempt(&self, request: Request) -> impl Future<Output = Answer> + Send;
+    /// Makes one attempt and tells what the wire said, within the deadline; or that nothing could be sent from here.
+    fn attempt(&self, request: Request) -> impl Future<Output = Result<Answer, NotSent>> + Send;
 }
 
 /// The transport over real sockets.
@@ -112,7 +114,7 @@ impl HttpTransport {
         })
     }
 
-    async fn exchange(&self, request: Request) -> Answer {
+    async fn exchange(&self, request: Request) -> Result<Answer, NotSent> {
         let began = Instant::now();
         let started_at = request.started_at;
         // A literal address never reaches the resolver, so it is looked at here, on each attempt: the allow-list may be
@@ -120,18 +122,21 @@ impl HttpTransport {
         let target = match target::parse_url(&request.target_url, &self.allowed) {
             Ok(url) => url.as_str().parse::<Uri>(),
             Err(refused @ TargetError::Refused(..)) => {
-                return Answer::failed(Outcome::TargetRefused, format!("target {refused}"));
+                return Ok(Answer::failed(
+                    Outcome::TargetRefused,
+                    format!("target {refused}"),
+                ));
             }
-            Err(broken) => return Answer::failed(Outcome::Connect, format!("target {broken}")),
+            Err(broken) => return Ok(Answer::failed(Outcome::Connect, format!("target {broken}"))),
         };
         let mut request = match target {
             Ok(target) => request.for_the_wire(target),
-            Err(broken) => return Answer::failed(Outcome::Connect, format!("target {broken}")),
+            Err(broken) => return Ok(Answer::failed(Outcome::Connect, format!("target {broken}"))),
         };
         let connection = capture_connection(&mut request);
         match self.client.request(request).await {
             Ok(response) => {
-                read_answer(response, self.limits, || started_at + began.elapsed()).await
+                Ok(read_answer(response, self.limits, || started_at + began.elapsed()).await)
             }
             Err(error) => classify::before_answer(&error, heard_anything(&connection)),
         }
@@ -164,13 +169,13 @@ fn heard_anything(connection: &CaptureConnection) -> bool {
 }
 
 impl Transport for HttpTransport {
-    async fn attempt(&self, request: Request) -> Answer {
+    async fn attempt(&self, request: Request) -> Result<Answer, NotSent> {
         match timeout(self.timeout, self.exchange(request)).await {
             Ok(answer) => answer,
-            Err(_) => Answer::failed(
+            Err(_) => Ok(Answer::failed(
                 Outcome::Timeout,
                 format!("no whole answer within {} s", self.timeout.as_secs_f64()),
-            ),
+            )),
         }
     }
 }

@@ -9,6 +9,7 @@ mod hosts;
 mod look;
 mod react;
 mod settling;
+mod shortage;
 mod sweeper;
 mod work;
 
@@ -26,6 +27,7 @@ use self::database::Database;
 use self::hosts::Hosts;
 use self::look::Look;
 use self::settling::Settling;
+use self::shortage::Shortage;
 use self::sweeper::Sweeper;
 use self::work::{Held, Work};
 use crate::backoff::jitter;
@@ -73,6 +75,7 @@ pub struct Worker<S, T, R> {
     releasing: bool,
     sweeper: Sweeper,
     database: Database,
+    shortage: Shortage,
 }
 
 impl<S: Store, T: Transport, R: Rng + Send> Worker<S, T, R> {
@@ -91,6 +94,7 @@ impl<S: Store, T: Transport, R: Rng + Send> Worker<S, T, R> {
             releasing: false,
             sweeper: Sweeper::new(parts.holder, config.lease, now),
             database: Database::new(parts.database_was_away.then_some(now)),
+            shortage: Shortage::default(),
             config,
             parts,
         }

@@ -48,6 +48,15 @@ impl Processes {
         bind
     }
 
+    /// Changes how many descriptors one of them may have; what it has open stays open.
+    pub(crate) fn limit_descriptors(&self, name: &str, most: u32) {
+        let pid = self.system.pid(name).expect("it runs");
+        let set = std::process::Command::new("prlimit")
+            .args(["--pid", &pid.to_string(), &format!("--nofile={most}:")])
+            .status();
+        assert!(set.expect("prlimit, of util-linux, is there").success());
+    }
+
     /// What one of them wrote so far.
     pub(crate) fn log(&self, name: &str) -> String {
         std::fs::read_to_string(self.logs.path().join(name)).expect("it was started")

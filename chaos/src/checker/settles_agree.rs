@@ -1,11 +1,11 @@
 //! What is settled agrees with what the wire said of that very attempt.
 //!
 //! `delivered` needs a whole 2xx that was written before the settle; and a whole 2xx that came back in
-//! time must not be settled as anything else.
+//! time must not be settled as anything else. What never left the worker's machine is not settled at all.
 
 use super::backoff::SETTLE_SLACK_US;
 use super::{Checker, Examination, Kind, Verdict};
-use crate::history::facts::{At, Facts, ReceiptFacts, WORKER_PAUSE};
+use crate::history::facts::{At, Facts, ReceiptFacts, WORKER_PAUSE, WORKER_SHORT};
 use crate::history::op::ANSWERED;
 use crate::history::transition::{Step, Transition};
 use crate::profile::Settings;
@@ -18,15 +18,31 @@ pub const CHECKER: Checker = Checker {
     check,
 };
 
+/// The outcome of an attempt for which no connection was made.
+const CONNECT: &str = "connect";
+
 fn check(facts: &Facts<'_>) -> Verdict {
     let mut examination = Examination::default();
     for (id, row) in &facts.rows {
         let Some(settings) = facts.settings_of(row) else {
             continue;
         };
-        let settles = row.steps.iter().filter(|(step, _)| *step == Step::Settle);
-        for (_, settle) in settles {
+        let mut claimed_us = 0;
+        for (step, at) in &row.steps {
+            if *step == Step::Claim {
+                claimed_us = at.t;
+            }
+            if *step != Step::Settle {
+                continue;
+            }
+            let settle = at;
             examination.saw_one();
+            if is_our_own_shortage(facts, *settle, claimed_us) {
+                let attempt = settle.op.attempt;
+                let what =
+                    format!("event {id}, attempt {attempt} failed of its own machine's shortage");
+                examination.broken(what, [settle.seq]);
+            }
             let receipt = facts.receipt(row, settle.op.attempt);
             if let Some(what) = disagreement(*settle, receipt, settings)
                 && (settle.op.after.status == "delivered"
@@ -41,6 +57,17 @@ fn check(facts: &Facts<'_>) -> Verdict {
         }
     }
     examination.verdict("the store told no settle", "every one agrees".into())
+}
+
+/// True when no connection was made while the worker's machine had none to give, and nothing else was in its way.
+fn is_our_own_shortage(facts: &Facts<'_>, settle: At<'_, Transition>, claimed_us: u64) -> bool {
+    let under_way = |wanted: fn(&str) -> bool| {
+        let mut faults = facts.faults.iter();
+        faults.any(|fault| wanted(fault.name()) && fault.overlaps(claimed_us, settle.t, 0))
+    };
+    settle.op.outcome.as_deref() == Some(CONNECT)
+        && under_way(|name| name == WORKER_SHORT)
+        && !under_way(|name| name.starts_with("receiver.") || name.starts_with("net."))
 }
 
 /// True when a worker may not have heard an answer that was written whole: something lay on its way,
@@ -122,5 +149,23 @@ mod tests {
         };
         assert!(taken(ANSWERED).is_invalid());
         assert!(taken(ANSWERED_THEN_RESET).is_valid());
+    }
+
+    #[test]
+    fn a_shortage_of_the_workers_own_that_is_settled_as_a_failure_is_a_violation() {
+        let failed = |outcome: &'static str, fault: &'static str| {
+            let story = Story::default()
+                .without(|op| matches!(op, Op::FaultEnd(_)))
+                .edit(|t, op| {
+                    if let Op::FaultStart(start) = op {
+                        (*t, start.f) = (1, fault.into());
+                    }
+                })
+                .edit_steps(Step::Settle, |op| op.outcome = Some(outcome.into()));
+            check(&Facts::of(&story.history()))
+        };
+        assert!(failed(CONNECT, WORKER_SHORT).is_invalid());
+        assert!(failed("rejected", WORKER_SHORT).is_valid());
+        assert!(failed(CONNECT, "receiver.refuse").is_valid());
     }
 }

@@ -17,7 +17,7 @@ use crate::profile::Settings;
 
 pub use faults::{
     CRASHES_MAX, FaultFacts, WORKER_CRASH_LOOP, WORKER_KILL, WORKER_PANIC, WORKER_PAUSE,
-    WORKER_SCALE, WORKER_TERMINATE,
+    WORKER_SCALE, WORKER_SHORT, WORKER_TERMINATE,
 };
 pub use rows::{ClaimFacts, RowFacts, StepAt, StoreFacts};
 

@@ -8,6 +8,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::history::facts::WORKER_SHORT;
+
 /// What a worker asks of the world.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Call {
@@ -130,6 +132,15 @@ pub enum Fault {
     /// An attempt panics inside the worker.
     #[serde(rename = "worker.panic")]
     Panic,
+    /// The worker's machine has no socket to give, or no port for this one receiver: attempts are not made.
+    #[serde(rename = "worker.short")]
+    Short {
+        /// Which receiver; all without one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        receiver: Option<u32>,
+        /// Milliseconds.
+        for_ms: u64,
+    },
     /// The worker's presence connection is cut: others see its lock absent although it lives.
     #[serde(rename = "presence.cut")]
     PresenceCut {
@@ -195,6 +206,7 @@ impl Fault {
             Fault::Pause { .. } => "worker.pause",
             Fault::Stop { .. } => "worker.stop",
             Fault::Panic => "worker.panic",
+            Fault::Short { .. } => WORKER_SHORT,
             Fault::PresenceCut { .. } => "presence.cut",
             Fault::StoreError => "store.error",
             Fault::StoreSlow { .. } => "store.slow",
@@ -215,6 +227,7 @@ impl Fault {
             Fault::Panic | Fault::StoreError | Fault::ResponseLost => Some(0),
             Fault::StoreSlow { by_ms } => Some(*by_ms),
             Fault::Pause { for_ms }
+            | Fault::Short { for_ms, .. }
             | Fault::PresenceCut { for_ms }
             | Fault::StoreCut { for_ms }
             | Fault::StoreDown { for_ms }

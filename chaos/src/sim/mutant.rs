@@ -6,7 +6,7 @@
 use dispatcher::config::WorkerConfig;
 use dispatcher::event::{Answer, EventId, Holder, NewEvent, Release, Settlement};
 use dispatcher::store::{Claimed, Inserted, Reclaim, Reclaimed, StoreError};
-use dispatcher::transport::Request;
+use dispatcher::transport::{NotSent, Request};
 
 use super::model::Model;
 
@@ -77,6 +77,14 @@ pub trait Mutant: Sync {
     /// Answers an attempt without sending it.
     fn instead_of_sending(&self, request: &Request) -> Option<Answer> {
         None
+    }
+
+    /// What becomes of an attempt that could not leave its machine.
+    ///
+    /// # Errors
+    /// As told, unless it lies.
+    fn not_sent(&self, why: NotSent) -> Result<Answer, NotSent> {
+        Err(why)
     }
 
     /// Changes a request before it is sent.

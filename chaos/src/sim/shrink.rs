@@ -233,6 +233,7 @@ fn shorter(fault: &mut Fault) {
             *for_ms /= 2;
         }
         Fault::Pause { for_ms }
+        | Fault::Short { for_ms, .. }
         | Fault::PresenceCut { for_ms }
         | Fault::StoreCut { for_ms }
         | Fault::StoreDown { for_ms }

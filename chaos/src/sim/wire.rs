@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dispatcher::event::{Answer, Outcome};
-use dispatcher::transport::{Request, Transport};
+use dispatcher::transport::{NotSent, Request, Transport};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
@@ -28,7 +28,7 @@ pub(super) struct SimTransport {
 }
 
 impl Transport for SimTransport {
-    async fn attempt(&self, mut request: Request) -> Answer {
+    async fn attempt(&self, mut request: Request) -> Result<Answer, NotSent> {
         let sent = Call::Attempt.at(Stage::Sent);
         let effect = self.world.pass(self.host, self.life, sent);
         if effect.dies {
@@ -44,9 +44,15 @@ impl Transport for SimTransport {
         let mutant = self.world.mutant;
         if let Some(mutant) = mutant {
             if let Some(lie) = mutant.instead_of_sending(&request) {
-                return lie;
+                return Ok(lie);
             }
             mutant.request(&mut request);
+        }
+        if let Some(why) = self.shortage(&request) {
+            return match mutant {
+                Some(mutant) => mutant.not_sent(why),
+                None => Err(why),
+            };
         }
         let deadline = Duration::from_millis(self.world.plan.settings.http_timeout_ms);
         let (tell, answer) = oneshot::channel();
@@ -57,9 +63,24 @@ impl Transport for SimTransport {
             Ok(Err(_)) => Answer::failed(Outcome::Reset, "the connection ended"),
             Err(_) => Answer::failed(Outcome::Timeout, "no whole answer in time"),
         };
-        match mutant {
+        Ok(match mutant {
             Some(mutant) => mutant.answer(&request, answer),
             None => answer,
+        })
+    }
+}
+
+impl SimTransport {
+    /// Why nothing can leave this worker's machine just now, for this target or at all.
+    fn shortage(&self, request: &Request) -> Option<NotSent> {
+        let receiver = request.target_url.strip_prefix("http://r");
+        let receiver = receiver.and_then(|rest| rest.split('.').next()?.parse().ok());
+        let core = self.world.core();
+        let host = &core.hosts[self.host];
+        if host.short > 0 {
+            return Some(NotSent::Machine("too many open files".into()));
         }
+        let spent = receiver.is_some_and(|receiver: u32| host.ports_spent.contains(&receiver));
+        spent.then(|| NotSent::Target("no local port is free".into()))
     }
 }

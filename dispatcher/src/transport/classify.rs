@@ -1,6 +1,6 @@
 //! What the client library's error means in the words of an [`Outcome`].
 //!
-//! The library nests errors several deep; the class is decided by the innermost ones that are recognised.
+//! The library nests errors several deep; the class is decided by those of ours among them, if there is one.
 
 use std::error::Error;
 use std::io;
@@ -9,11 +9,24 @@ use hyper_util::client::legacy;
 
 use super::dial::DialError;
 use super::resolve::ResolveError;
+use super::shortage::NotSent;
 use crate::event::{Answer, Outcome};
 
 /// The class of an error that came before the whole head of an answer; `heard` says whether a byte of it had come.
-pub(super) fn before_answer(error: &legacy::Error, heard: bool) -> Answer {
-    Answer::failed(outcome(error, heard), describe(error))
+pub(super) fn before_answer(error: &legacy::Error, heard: bool) -> Result<Answer, NotSent> {
+    let dial = chain(error).find_map(<dyn Error>::downcast_ref::<DialError>);
+    let outcome = match dial {
+        Some(DialError::NotSent(why)) => return Err(why.clone()),
+        Some(DialError::Resolve(ResolveError::Unknown { .. })) => Outcome::Dns,
+        Some(DialError::Resolve(ResolveError::Refused { .. })) => Outcome::TargetRefused,
+        Some(DialError::Tcp(_)) => Outcome::Connect,
+        Some(DialError::Tls(_) | DialError::Name(_)) => Outcome::Tls,
+        None if heard => Outcome::Body,
+        // A server that wants a certificate of ours says so only when the handshake is over on our side.
+        None if chain(error).any(<dyn Error>::is::<rustls::Error>) => Outcome::Tls,
+        None => Outcome::Reset,
+    };
+    Ok(Answer::failed(outcome, describe(error)))
 }
 
 /// An error in words: the innermost cause is what an operator needs.
@@ -22,35 +35,10 @@ pub(super) fn describe(error: &(dyn Error + 'static)) -> String {
     innermost.unwrap_or_else(|| error.to_string())
 }
 
-fn outcome(error: &legacy::Error, heard: bool) -> Outcome {
-    for cause in chain(error) {
-        if let Some(resolve) = cause.downcast_ref::<ResolveError>() {
-            return match resolve {
-                ResolveError::Unknown { .. } => Outcome::Dns,
-                ResolveError::Refused { .. } => Outcome::TargetRefused,
-            };
-        }
-    }
-    for cause in chain(error) {
-        if let Some(dial) = cause.downcast_ref::<DialError>() {
-            return match dial {
-                DialError::Tcp(_) => Outcome::Connect,
-                DialError::Tls(_) | DialError::Name(_) => Outcome::Tls,
-            };
-        }
-    }
-    if heard {
-        return Outcome::Body;
-    }
-    // A server that wants a certificate of ours says so only when the handshake is over on our side.
-    if chain(error).any(<dyn Error>::is::<rustls::Error>) {
-        Outcome::Tls
-    } else {
-        Outcome::Reset
-    }
-}
-
-fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+/// An error and its causes, outermost first.
+pub(super) fn chain<'a>(
+    error: &'a (dyn Error + 'static),
+) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     std::iter::successors(Some(error), |error| inner(*error))
 }
 

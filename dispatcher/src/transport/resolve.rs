@@ -1,14 +1,10 @@
 //! Names to addresses, refused ones left out: the addresses that are checked are the ones that are dialled.
 
 use std::net::{IpAddr, SocketAddr};
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
-use std::vec;
 
-use hyper_util::client::legacy::connect::dns::Name;
-use tower::Service;
-
+use super::dial::DialError;
+use super::shortage;
 use crate::target::AllowList;
 
 /// The system's resolver behind the guard.
@@ -44,25 +40,16 @@ impl GuardedResolver {
     pub(super) fn new(allowed: Arc<AllowList>) -> Self {
         Self { allowed }
     }
-}
 
-impl Service<Name> for GuardedResolver {
-    type Response = vec::IntoIter<SocketAddr>;
-    type Error = ResolveError;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, ResolveError>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), ResolveError>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, name: Name) -> Self::Future {
-        let allowed = Arc::clone(&self.allowed);
-        Box::pin(async move {
-            let name = name.as_str();
-            let found = tokio::net::lookup_host((name, 0)).await;
-            let found = found.map_err(|error| unknown(name, &error))?;
-            Ok(permitted(name, found.collect(), &allowed)?.into_iter())
-        })
+    /// The addresses of a name that may be dialled, port 0 each.
+    pub(super) async fn resolve(&self, name: &str) -> Result<Vec<SocketAddr>, DialError> {
+        match tokio::net::lookup_host((name, 0)).await {
+            Ok(found) => Ok(permitted(name, found.collect(), &self.allowed)?),
+            Err(error) => Err(match shortage::of_resolving() {
+                Some(shortage) => shortage.into(),
+                None => unknown(name, &error).into(),
+            }),
+        }
     }
 }
 

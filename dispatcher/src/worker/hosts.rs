@@ -58,6 +58,8 @@ struct Host<E> {
     usual: Duration,
     /// When the host will have taken all that was deferred so far.
     taken_by: Instant,
+    /// Nothing is sent to it before.
+    resting_until: Instant,
     last_used: Instant,
 }
 
@@ -99,7 +101,7 @@ impl<E> Hosts<E> {
         let zero = *self.zero.get_or_insert(now);
         let host = self.known.entry(key).or_insert_with(|| Host::new(now));
         host.last_used = now;
-        if host.in_flight < self.cap {
+        if host.takes_more(self.cap, now) {
             host.begin(now);
             return Verdict::Start(event);
         }
@@ -140,10 +142,17 @@ impl<E> Hosts<E> {
         }
     }
 
+    /// No further connection to this host can be made for now; its line is given back.
+    pub(super) fn rest_until(&mut self, key: &HostKey, until: Instant) {
+        if let Some(host) = self.known.get_mut(key) {
+            host.resting_until = until;
+        }
+    }
+
     /// The next event in line, if the host has room: its attempt begins.
     pub(super) fn next(&mut self, key: &HostKey, now: Instant) -> Option<E> {
         let host = self.known.get_mut(key)?;
-        if host.in_flight >= self.cap {
+        if !host.takes_more(self.cap, now) {
             return None;
         }
         let next = host.line.pop_front()?;
@@ -202,12 +211,17 @@ impl<E> Host<E> {
             line: VecDeque::new(),
             usual: FIRST_GUESS,
             taken_by: now,
+            resting_until: now,
             last_used: now,
         }
     }
 
     fn is_busy(&self) -> bool {
         self.in_flight > 0 || !self.line.is_empty()
+    }
+
+    fn takes_more(&self, cap: usize, now: Instant) -> bool {
+        self.in_flight < cap && now >= self.resting_until
     }
 
     fn begin(&mut self, now: Instant) {
@@ -228,6 +242,9 @@ impl<E> Host<E> {
 
     /// How many can wait without waiting longer than `LINE_WAIT_MAX`.
     fn line_max(&self, cap: usize, now: Instant) -> usize {
+        if now < self.resting_until {
+            return 0;
+        }
         let turns = LINE_WAIT_MAX.as_secs_f64() / self.pace(now).as_secs_f64();
         #[expect(
             clippy::cast_possible_truncation,
@@ -242,7 +259,10 @@ impl<E> Host<E> {
     /// How long an event stays away: until the host has taken those that were deferred before it.
     fn deferral(&mut self, cap: usize, now: Instant, rng: &mut impl Rng) -> Duration {
         let each = self.pace(now) / u32::try_from(cap).unwrap_or(u32::MAX);
-        let begin = self.taken_by.max(now + LINE_WAIT_MAX);
+        let begin = self
+            .taken_by
+            .max(now + LINE_WAIT_MAX)
+            .max(self.resting_until);
         self.taken_by = (begin + each).min(now + DEFERRAL_MAX);
         // Spread out, or all that were cut at the bound would come back in one burst.
         (self.taken_by - now).mul_f64(rng.random_range(0.5..=1.0))

@@ -37,6 +37,8 @@ pub(super) struct Look {
     full: bool,
     /// How often claims were halved because one did not come through.
     halvings: u32,
+    /// Nothing is claimed before.
+    resting_until: Option<Instant>,
     /// Since when a claim under a backlog waits for more permits.
     waiting_since: Option<Instant>,
     /// The claim after which the next due time is to be asked for.
@@ -60,6 +62,7 @@ impl Look {
             claiming: false,
             full: false,
             halvings: 0,
+            resting_until: None,
             waiting_since: None,
             ask_after: None,
             at: now + poll_interval,
@@ -77,10 +80,12 @@ impl Look {
 
     /// When the worker must wake for the sake of the next look.
     pub(super) fn at(&self, now: Instant) -> Instant {
-        match self.waiting_since {
-            Some(since) if self.wanted && !self.claiming => {
-                self.at.min(since + WORTH_WAITING).max(now)
-            }
+        let rest = self.resting_until.filter(|until| *until > now);
+        let wait = self
+            .waiting_since
+            .map(|since| (since + WORTH_WAITING).max(now));
+        match rest.or(wait) {
+            Some(until) if self.wanted && !self.claiming => self.at.min(until),
             _ => self.at,
         }
     }
@@ -92,6 +97,11 @@ impl Look {
         }
     }
 
+    /// What would be claimed now could not be sent.
+    pub(super) fn rest_until(&mut self, until: Instant) {
+        self.resting_until = Some(until);
+    }
+
     /// Something will be due after a delay.
     pub(super) fn due_in(&mut self, delay: Option<Duration>, now: Instant) {
         if let Some(delay) = delay {
@@ -101,7 +111,8 @@ impl Look {
 
     /// How much to claim now, if it is time to.
     pub(super) fn claim(&mut self, free: usize, held: usize, now: Instant) -> Option<ClaimLimit> {
-        if !self.wanted || self.claiming || free == 0 {
+        let rests = self.resting_until.is_some_and(|until| now < until);
+        if !self.wanted || self.claiming || free == 0 || rests {
             self.waiting_since = None;
             return None;
         }
@@ -238,6 +249,18 @@ mod tests {
             Some(ClaimLimit::of(1)),
             "but no wait is for ever"
         );
+    }
+
+    #[test]
+    fn a_rest_ends_by_itself_and_what_was_wanted_meanwhile_is_claimed_then() {
+        let now = Instant::now();
+        let until = now + Duration::from_secs(1);
+        let mut look = look(now);
+        look.rest_until(until);
+        assert_eq!(look.claim(512, 0, now), None);
+        assert_eq!(look.at(now), until);
+        assert_eq!(look.at(until), now + Duration::from_millis(1_500));
+        assert!(look.claim(512, 0, until).is_some());
     }
 
     // It was cut by its bytes: there is more, and nothing but another claim would tell when.

@@ -7,11 +7,12 @@ use tokio::time::Instant;
 
 use super::Worker;
 use super::hosts::Verdict;
+use super::shortage::SHORTAGE_REST;
 use super::work::{self, Attempted, Done, Held};
 use crate::backoff::note_cut;
-use crate::event::Settlement;
+use crate::event::{Answer, Release, Settlement};
 use crate::store::{Cause, ClaimLimit, Claimed, Reclaimed, Store, StoreError};
-use crate::transport::Transport;
+use crate::transport::{NotSent, Transport};
 
 impl<S: Store, T: Transport, R: Rng + Send> Worker<S, T, R> {
     pub(super) fn on_done(&mut self, done: Done) {
@@ -98,19 +99,43 @@ impl<S: Store, T: Transport, R: Rng + Send> Worker<S, T, R> {
         }
     }
 
-    fn on_attempted(&mut self, attempted: Attempted) {
-        let now = Instant::now();
+    fn on_attempted(&mut self, mut attempted: Attempted) {
+        let (answer, now) = (attempted.answer.take(), Instant::now());
         self.attempting -= 1;
         self.parts.metrics.in_flight(self.attempting);
-        self.hosts.finished(&attempted.host, now, attempted.started);
+        match &answer {
+            Some(Err(why)) => self.on_not_sent(&attempted, why, now),
+            _ => self.hosts.finished(&attempted.host, now, attempted.started),
+        }
         if let Some(next) = self.hosts.next(&attempted.host, now) {
             self.start(next);
         }
-        // A panic inside an attempt is ours, not the receiver's: its lease ends it, as if the worker had died of it.
-        let Some(mut answer) = attempted.answer else {
-            tracing::error!(event.id = %attempted.key.id, attempt = attempted.key.number, "an attempt panicked");
-            return;
-        };
+        match answer {
+            Some(Ok(answer)) => self.settle(answer, &attempted, now),
+            Some(Err(_)) => {}
+            // A panic inside an attempt is ours, not the receiver's: its lease ends it, as if the worker had died of it.
+            None => {
+                tracing::error!(event.id = %attempted.key.id, attempt = attempted.key.number, "an attempt panicked");
+            }
+        }
+    }
+
+    /// Nothing left this machine, so nothing is known of the receiver: the event goes back as if it had not been claimed.
+    fn on_not_sent(&mut self, attempted: &Attempted, why: &NotSent, now: Instant) {
+        self.shortage.met(why, now);
+        self.parts.metrics.not_sent();
+        self.hosts.not_sent(&attempted.host);
+        match why {
+            NotSent::Machine(_) => self.look.rest_until(now + SHORTAGE_REST),
+            NotSent::Target(_) => self.hosts.rest_until(&attempted.host, now + SHORTAGE_REST),
+        }
+        self.releases.push(Release {
+            key: attempted.key,
+            delay: SHORTAGE_REST,
+        });
+    }
+
+    fn settle(&mut self, mut answer: Answer, attempted: &Attempted, now: Instant) {
         self.parts
             .metrics
             .attempted(&answer.outcome, attempted.duration);

@@ -17,7 +17,7 @@ use super::hosts::HostKey;
 use crate::event::{Answer, Claim, ClaimKey, Disposition, Holder, Release, Settled, Settlement};
 use crate::signature::Signer;
 use crate::store::{Cause, ClaimLimit, Claimed, Reclaim, Reclaimed, Store, StoreError};
-use crate::transport::{Request, Transport};
+use crate::transport::{NotSent, Request, Transport};
 
 /// Something under way.
 pub(super) type Work = Pin<Box<dyn Future<Output = Done> + Send>>;
@@ -61,7 +61,7 @@ pub(super) struct Attempted {
     pub(super) started_at: DateTime<Utc>,
     pub(super) duration: Duration,
     /// None if the attempt panicked.
-    pub(super) answer: Option<Answer>,
+    pub(super) answer: Option<Result<Answer, NotSent>>,
 }
 
 impl Held {

@@ -18,6 +18,9 @@ pub const WORKER_SCALE: &str = "worker.scale";
 /// The name of the fault that makes one attempt panic inside its worker.
 pub const WORKER_PANIC: &str = "worker.panic";
 
+/// The name of the fault that leaves a worker's machine without sockets.
+pub const WORKER_SHORT: &str = "worker.short";
+
 /// Kills of one crash loop at most.
 pub const CRASHES_MAX: u32 = 5;
 /// Leases of one event that a fault of the database, or of the way to it, ends at most: it lasts for

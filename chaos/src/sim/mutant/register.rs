@@ -188,6 +188,12 @@ pub const MUTANTS: &[Specimen] = &[
         COMMON,
         &TakesSuccessForFailure,
     ),
+    specimen(
+        "burns an attempt on its own shortage",
+        "settles_agree",
+        RARE,
+        &BlamesTheReceiver,
+    ),
     specimen("signs wrongly", "signature", COMMON, &SIGNS_WRONGLY),
     specimen(
         "says another time than it signed",

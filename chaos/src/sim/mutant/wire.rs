@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use dispatcher::event::{Answer, Outcome};
-use dispatcher::transport::Request;
+use dispatcher::transport::{NotSent, Request};
 
 use super::Mutant;
 
@@ -44,6 +44,15 @@ impl Mutant for TakesSuccessForFailure {
             return Answer::failed(Outcome::Body, "no body");
         }
         answer
+    }
+}
+
+/// Blames the receiver for what its own machine is short of.
+pub(super) struct BlamesTheReceiver;
+
+impl Mutant for BlamesTheReceiver {
+    fn not_sent(&self, why: NotSent) -> Result<Answer, NotSent> {
+        Ok(Answer::failed(Outcome::Connect, why.to_string()))
     }
 }
 

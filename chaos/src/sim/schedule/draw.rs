@@ -173,6 +173,7 @@ const FAMILIES: &[Family] = &[
     ("panic", |draws, _| {
         pass(draws, &[Call::Attempt], &[Stage::Sent], Fault::Panic)
     }),
+    ("short", |draws, plan| strike(draws, plan, short)),
     ("presence", |draws, plan| strike(draws, plan, presence)),
     ("error", |draws, _| {
         pass(
@@ -307,6 +308,14 @@ fn pause(draws: &mut Stream, plan: &SimSchedule) -> Fault {
         draws.random_range(10..=plan.settings.lease_ms)
     };
     Fault::Pause { for_ms }
+}
+
+fn short(draws: &mut Stream, plan: &SimSchedule) -> Fault {
+    let of_one = draws.random_range(0..2) == 0;
+    Fault::Short {
+        receiver: of_one.then(|| draws.random_range(0..plan.receivers)),
+        for_ms: draws.random_range(50..=2_500),
+    }
 }
 
 fn presence(draws: &mut Stream, _: &SimSchedule) -> Fault {

@@ -207,6 +207,11 @@ impl Core {
                 host.cut.notify_waiters();
                 self.lose_presence(at);
             }
+            Fault::Short { receiver: None, .. } => host.short += 1,
+            Fault::Short {
+                receiver: Some(receiver),
+                ..
+            } => host.ports_spent.push(receiver),
             Fault::StoreDown { .. } => {
                 self.database_down += 1;
                 self.database_life += 1;
@@ -252,6 +257,12 @@ impl Core {
             Fault::StoreCut { .. } => {
                 host.store_cut -= 1;
                 self.take_presence(at);
+            }
+            Fault::Short { receiver: None, .. } => host.short -= 1,
+            Fault::Short { receiver, .. } => {
+                let spent = host.ports_spent.iter().position(|r| Some(*r) == *receiver);
+                host.ports_spent
+                    .swap_remove(spent.expect("it was pushed when it struck"));
             }
             Fault::StoreDown { .. } => {
                 self.database_down -= 1;

@@ -31,6 +31,10 @@ pub(in crate::sim) struct Host {
     pub(in crate::sim) presence_cut: u32,
     /// Cuts of all its connections to the database that last.
     pub(in crate::sim) store_cut: u32,
+    /// Shortages of sockets on its machine that last.
+    pub(in crate::sim) short: u32,
+    /// Receivers for which its machine has no port left, one entry a shortage that lasts.
+    pub(in crate::sim) ports_spent: Vec<u32>,
     /// Told when its presence is held again.
     pub(in crate::sim) presence: Arc<Notify>,
     /// Told when its connections are cut.
@@ -57,6 +61,8 @@ impl Host {
             paused: 0,
             presence_cut: 0,
             store_cut: 0,
+            short: 0,
+            ports_spent: Vec::new(),
             presence: Arc::default(),
             cut: Arc::default(),
             accepted: Arc::default(),

@@ -163,3 +163,21 @@ fn what_waits_can_be_taken_out_whole() {
     assert_eq!(fixture.hosts.empty_lines(), [4, 5]);
     assert_eq!(fixture.hosts.waiting(), 0);
 }
+
+// Its ports are spent: what waits for it would meet the same, and the others are not concerned.
+#[test]
+fn a_host_that_rests_gives_its_line_back_and_takes_nothing_until_it_has_rested() {
+    let mut fixture = Fixture::new();
+    fixture.fill(6);
+    let rest = Duration::from_secs(1);
+    fixture.hosts.not_sent(&"a:80".into());
+    fixture.hosts.rest_until(&"a:80".into(), fixture.now + rest);
+    assert_eq!(fixture.hosts.next(&"a:80".into(), fixture.now), None);
+    assert!(matches!(fixture.admit("a:80", 6), Verdict::Defer(6, _)));
+    let overdue = fixture.hosts.overdue(fixture.now, &mut fixture.rng);
+    assert_eq!(overdue.len(), 2);
+    assert!(overdue.iter().all(|(_, delay)| *delay >= rest / 2));
+    assert_eq!(fixture.admit("b:80", 7), Verdict::Start(7));
+    fixture.now += rest;
+    assert_eq!(fixture.admit("a:80", 8), Verdict::Start(8));
+}

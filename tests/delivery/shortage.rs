@@ -1,0 +1,56 @@
+//! This machine has no socket to give: that says nothing of a receiver, so it burns no attempt.
+
+use dispatcher::Role;
+use serde_json::json;
+
+use super::{ONCE, ended};
+use crate::support::app::{App, until};
+use crate::support::db;
+use crate::support::fixture::Endpoint;
+use crate::support::process::Processes;
+use crate::support::story::outcomes;
+
+// One failure would be the end of each event. A name needs a socket before its target does: both must come back.
+#[tokio::test]
+async fn without_descriptors_events_go_back_unburnt_and_are_delivered_when_there_are_some() {
+    let endpoint = Endpoint::answering(200).await;
+    let database = db::database().await;
+    let app = App::over(&database, Role::Api, &[]).await;
+    let mut processes = Processes::plain();
+    let address = processes.start("short", &database, &[ONCE]).await;
+    processes.limit_descriptors("short", 1);
+    let literal = endpoint.url(1);
+    let named = endpoint.url(2).replace("127.0.0.1", "localhost");
+    let ids = [
+        app.accept("1", &literal).await,
+        app.accept("2", &named).await,
+    ];
+    until(
+        "both went back unsent, and later than they were due",
+        || async {
+            let back = "select count(*) from webhook_events
+            where lease_token is null and attempt_count = 0 and next_retry_at > created_at";
+            sqlx::query_scalar::<_, i64>(back)
+                .fetch_one(&app.pool)
+                .await
+                .unwrap()
+                == 2
+        },
+    )
+    .await;
+    processes.limit_descriptors("short", 1_024);
+    for id in &ids {
+        let event = ended(&app, id).await;
+        assert_eq!(outcomes(&event), ["delivered"], "{event:#}");
+        assert_eq!(event["attempt_count"], json!(1));
+    }
+    let log = processes.log("short");
+    assert_eq!(log.matches("events go back unsent").count(), 1, "{log}");
+    let metrics = app.client.get(format!("http://{address}/metrics")).send();
+    let metrics = metrics.await.unwrap().text().await.unwrap();
+    let count = metrics
+        .lines()
+        .find_map(|line| line.strip_prefix("webhook_shortages_total "));
+    assert!(count.unwrap().parse::<u32>().unwrap() >= 2, "{metrics}");
+    app.stop().await;
+}
