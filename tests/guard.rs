@@ -139,7 +139,12 @@ async fn the_list_opens_what_it_names_and_nothing_beside_it() {
         ("[fd12:3456::1]", "allowed"),
         ("[fd12:3457::1]", "refused"),
         ("[fe80::1]", "refused"),
+        ("[::10.1.0.1]", "refused"),
+        ("[::ffff:10.1.0.1]", "refused"),
         ("[::ffff:10.2.0.1]", "refused"),
+        ("[64:ff9b::10.1.0.1]", "refused"),
+        ("[2002:a01:1::]", "refused"),
+        ("[2001:0:4136:e378:8000:63bf:f5fe:fffe]", "refused"),
         ("[64:ff9b::192.168.0.1]", "refused"),
         ("8.8.8.8", "allowed"),
     ];

@@ -123,11 +123,10 @@ impl AllowList {
         ranges.collect::<Result<_, _>>().map(Self)
     }
 
-    /// Why nothing may be sent to this address; `None` if it may.
+    /// Why nothing may be sent to this address; `None` if it may. A range opens the addresses that it names, and no other
+    /// spelling of them: through a gateway, `64:ff9b::10.0.0.1` need not be our own 10.0.0.1.
     pub fn refusal(&self, address: IpAddr) -> Option<&'static str> {
-        let named = |address: &IpAddr| self.0.iter().any(|range| range.contains(address));
-        if named(&address) || embedded_ipv4(address).is_some_and(|inner| named(&IpAddr::V4(inner)))
-        {
+        if self.0.iter().any(|range| range.contains(&address)) {
             return None;
         }
         match address {
@@ -254,26 +253,5 @@ fn refused_ipv6(address: Ipv6Addr) -> Option<&'static str> {
         Some((_, _, why)) => Some(why),
         None if holds(GLOBAL_IPV6.0, GLOBAL_IPV6.1) => None,
         None => Some("outside global unicast (2000::/3)"),
-    }
-}
-
-/// The IPv4 address that an IPv6 address stands for, where a range of such addresses says so.
-fn embedded_ipv4(address: IpAddr) -> Option<Ipv4Addr> {
-    let IpAddr::V6(address) = address else {
-        return None;
-    };
-    let pair = |high: u16, low: u16| {
-        let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
-        Ipv4Addr::new(a, b, c, d)
-    };
-    match address.segments() {
-        // `::` and `::1` are addresses of their own.
-        [0, 0, 0, 0, 0, 0, 0, 0 | 1] => None,
-        [0, 0, 0, 0, 0, 0 | 0xffff, high, low] => Some(pair(high, low)),
-        [0x64, 0xff9b, 0, 0, 0, 0, high, low] => Some(pair(high, low)),
-        [0x2002, high, low, ..] => Some(pair(high, low)),
-        // Teredo keeps the client's address inverted in the last 32 bits (RFC 4380, section 4).
-        [0x2001, 0, .., high, low] => Some(pair(!high, !low)),
-        _ => None,
     }
 }
