@@ -23,6 +23,7 @@ pub(crate) fn small() -> Profile {
     Profile {
         name: "small".into(),
         events: 60,
+        baseline_ms: 1_000,
         storm_ms: 4_000,
         workers: 1,
         failures_max: 5,

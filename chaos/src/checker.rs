@@ -91,7 +91,7 @@ pub type Exercised = (Checker, fn(&Facts<'_>) -> bool);
 /// that were not.
 pub const PLANNED_CHECKERS: &[Exercised] = &[
     (graceful_stop::CHECKER, |facts| !facts.exits.is_empty()),
-    (recovery::CHECKER, |facts| !facts.faults.is_empty()),
+    (recovery::CHECKER, recovery::is_exercised),
     (errors_surfaced::CHECKER, |facts| !facts.logs.is_empty()),
 ];
 

@@ -124,6 +124,9 @@ pub struct Profile {
     pub name: String,
     /// Events of the run, those at the default settings included.
     pub events: u32,
+    /// How long events are posted in peace before the storm, in milliseconds; 0 for no baseline.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub baseline_ms: u64,
     /// How long events are posted and faults applied, in milliseconds.
     pub storm_ms: u64,
     /// Dispatcher processes that share one database.
@@ -193,6 +196,14 @@ impl Profile {
         }
     }
 
+    /// Events of the main section that are posted before the storm: as many a second as in it.
+    #[must_use]
+    pub fn baseline_events(&self) -> u32 {
+        let main = u64::from(self.events - self.default_events);
+        let all_ms = self.baseline_ms + self.storm_ms;
+        u32::try_from(main * self.baseline_ms / all_ms.max(1)).unwrap_or(u32::MAX)
+    }
+
     /// How many faults of a kind this seed draws.
     #[must_use]
     pub fn count_of(&self, seed: Seed, name: &str) -> u32 {
@@ -220,6 +231,14 @@ impl Profile {
             ..self.settings.clone()
         }
     }
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde hands over a reference"
+)]
+fn is_zero(ms: &u64) -> bool {
+    *ms == 0
 }
 
 #[cfg(test)]

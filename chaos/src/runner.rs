@@ -1,4 +1,4 @@
-//! The runner: the one control flow of a run. Start, storm, heal, drain, final reads, history.
+//! The runner: the one control flow of a run. Start, baseline, storm, heal, drain, final reads, history.
 //!
 //! It alone orders the phases. It knows nothing of how a worker is run (that is the system's), and it
 //! judges nothing (that is the checkers').
@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use tokio::time::{Instant, interval};
+use tokio::time::{Instant, interval, sleep_until};
 
 use crate::audit::{AuditError, Audits};
 use crate::history::History;
@@ -159,7 +159,7 @@ impl<'a, S: System> Run<'a, S> {
     async fn whole(mut self, site: &Site) -> Result<(), RunError> {
         self.start().await?;
         let audits = self.begin_audits(site).await?;
-        self.storm().await?;
+        self.baseline_and_storm().await?;
         self.heal().await?;
         self.drain().await;
         self.final_reads().await;
@@ -198,9 +198,13 @@ impl<'a, S: System> Run<'a, S> {
         Ok(())
     }
 
-    async fn storm(&mut self) -> Result<(), RunError> {
-        let storm_us = self.schedule.profile.storm_ms * 1_000;
-        self.recorder.record(phase(Phase::Storm, Some(storm_us)));
+    /// One workload over both: the storm begins while events are being posted.
+    async fn baseline_and_storm(&mut self) -> Result<(), RunError> {
+        let baseline_ms = self.schedule.profile.baseline_ms;
+        if baseline_ms > 0 {
+            let bound_us = Some(baseline_ms * 1_000);
+            self.recorder.record(phase(Phase::Baseline, bound_us));
+        }
         let (schedule, recorder, begin) = (self.schedule, self.recorder, Instant::now());
         let events = |section| schedule.section(section).collect::<Vec<&PlannedEvent>>();
         let posts = self.workloads.iter().map(|(section, workload)| {
@@ -217,11 +221,14 @@ impl<'a, S: System> Run<'a, S> {
             recorder,
             settings: &settings,
         };
-        let both = async {
-            let (_, faults) =
-                tokio::join!(posts, nemesis::run(&schedule.faults, &mut world, begin));
-            faults
+        let storm = async {
+            let begin = begin + Duration::from_millis(baseline_ms);
+            sleep_until(begin).await;
+            let storm_us = schedule.profile.storm_ms * 1_000;
+            recorder.record(phase(Phase::Storm, Some(storm_us)));
+            nemesis::run(&schedule.faults, &mut world, begin).await
         };
+        let both = async { tokio::join!(posts, storm).1 };
         tokio::select! {
             biased;
             faults = both => {

@@ -1,52 +1,146 @@
-//! After each fault, deliveries come again, or there is nothing left to deliver.
+//! After each fault, deliveries come again, and as fast as they came in peace.
 //!
-//! The time is from the fault's end to the next whole 2xx of an acknowledged event. The bound is generous:
-//! a lease, the look for expired ones, the deadline and the longest backoff; the figures are in the proof.
+//! Two times are taken from the end of a fault: to the next whole 2xx of an acknowledged event, and to
+//! the moment from which on deliveries come at nine tenths of the rate of the quiet baseline. The rate
+//! can be told only while events are posted and no further fault has begun, and only where the baseline
+//! had enough of them. Both have one generous bound: a lease, the look for expired ones, the deadline and
+//! the longest backoff; the figures are in the proof.
 
 use std::collections::BTreeMap;
 
 use super::backoff::{QUEUE_SLACK_US, RECOVERY_SLACK_US};
 use super::{Checker, Examination, Kind, Verdict};
-use crate::history::facts::Facts;
-use crate::history::op::Section;
+use crate::history::facts::{Facts, FaultFacts};
+use crate::history::op::{Phase, Section};
 use crate::profile::Settings;
 
 /// The register's entry.
 pub const CHECKER: Checker = Checker {
     name: "recovery",
-    invariant: "after each fault, deliveries come again soon",
+    invariant: "after each fault, deliveries come again soon, and soon at nine tenths of the rate before",
     kind: Kind::Liveness,
     check,
 };
 
-/// Times from the end of each fault of a kind to the next delivery, in microseconds; none for a fault
-/// after which nothing was delivered any more, nor had to be.
-#[must_use]
-pub fn times<'f>(facts: &'f Facts<'_>) -> BTreeMap<&'f str, Vec<u64>> {
-    let mut times: BTreeMap<&str, Vec<u64>> = BTreeMap::new();
-    for (kind, _, took_us) in recoveries(facts) {
-        times.entry(kind).or_default().push(took_us);
-    }
-    times
+/// Deliveries of a baseline from which a rate can be told, at least.
+const BASELINE_DELIVERIES_MIN: usize = 10;
+/// For how long deliveries must come at the rate, in microseconds: single ones come by chance.
+const RATE_WINDOW_US: u64 = 1_000_000;
+/// What part of the baseline's rate counts as recovered, in percent.
+const RECOVERED_PERCENT: u64 = 90;
+
+/// How deliveries came again after one fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Recovery<'f> {
+    /// The kind of the fault.
+    pub kind: &'f str,
+    /// The line of its request.
+    pub seq: u64,
+    /// From its end to the next delivery, in microseconds; none when there was none, nor had to be.
+    pub next_us: Option<u64>,
+    /// What its rate of deliveries came to; none without a baseline.
+    pub rate: Option<Rate>,
 }
 
-fn recoveries<'f>(facts: &'f Facts<'_>) -> Vec<(&'f str, u64, u64)> {
+/// What the rate of deliveries came to after a fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rate {
+    /// Back after so many microseconds.
+    Back(u64),
+    /// Not back for so many microseconds; then the posting was over, or the next fault began.
+    Away(u64),
+}
+
+/// The recovery from each fault that was healed, by kind.
+#[must_use]
+pub fn recoveries<'f>(facts: &'f Facts<'_>) -> BTreeMap<&'f str, Vec<Recovery<'f>>> {
+    let delivered = deliveries(facts);
+    let wanted = wanted(facts, &delivered);
+    let mut found: BTreeMap<&str, Vec<Recovery<'_>>> = BTreeMap::new();
+    for fault in &facts.faults {
+        if let Some(end_us) = fault.end_us {
+            let after = &delivered[delivered.partition_point(|t| *t < end_us)..];
+            let until_us = watched_until(facts, fault, end_us);
+            found.entry(fault.name()).or_default().push(Recovery {
+                kind: fault.name(),
+                seq: fault.start.seq,
+                next_us: after.first().map(|t| t - end_us),
+                rate: wanted.map(|wanted| rate(after, wanted, end_us, until_us)),
+            });
+        }
+    }
+    found
+}
+
+/// True when something was left to deliver after a fault. On a slow machine a fault may outlast all that
+/// there was, and then there is nothing to recover.
+#[must_use]
+pub fn is_exercised(facts: &Facts<'_>) -> bool {
+    let healed = facts.faults.iter().filter_map(|fault| fault.end_us).min();
+    healed.is_some_and(|end_us| {
+        let mut events = facts
+            .accepted()
+            .filter(|(_, event)| event.section() == Section::Main);
+        events.any(|(_, event)| {
+            let first = event.successes().map(|receipt| receipt.end_us()).min();
+            first.is_none_or(|t| t >= end_us)
+        })
+    })
+}
+
+/// The ends of all whole 2xx of the main section, in order.
+fn deliveries(facts: &Facts<'_>) -> Vec<u64> {
     let of_main = facts
         .accepted()
         .filter(|(_, event)| event.section() == Section::Main);
     let successes = of_main.flat_map(|(_, event)| event.successes());
     let mut delivered: Vec<u64> = successes.map(|receipt| receipt.end_us()).collect();
     delivered.sort_unstable();
-    let mut found = Vec::new();
-    for fault in &facts.faults {
-        let Some(end_us) = fault.end_us else { continue };
-        let next = delivered.partition_point(|t| *t < end_us);
-        // The last delivery before the end of the run is never missing while one is due: that is liveness.
-        if let Some(t) = delivered.get(next) {
-            found.push((fault.name(), fault.start.seq, t - end_us));
-        }
+    delivered
+}
+
+/// Deliveries of one window at nine tenths of the baseline's rate.
+fn wanted(facts: &Facts<'_>, delivered: &[u64]) -> Option<usize> {
+    let (begin_us, _) = facts.phases.get(&Phase::Baseline)?;
+    let (end_us, _) = facts.phases.get(&Phase::Storm)?;
+    let quiet = within(delivered, *begin_us, *end_us);
+    let enough = quiet >= BASELINE_DELIVERIES_MIN;
+    let share = quiet as u64 * RATE_WINDOW_US * RECOVERED_PERCENT;
+    let wanted = share.div_ceil(end_us.saturating_sub(*begin_us).max(1) * 100);
+    enough.then(|| usize::try_from(wanted).unwrap_or(usize::MAX))
+}
+
+/// How many of the ordered times lie in `from..to`.
+fn within(times: &[u64], from: u64, to: u64) -> usize {
+    times.partition_point(|t| *t < to) - times.partition_point(|t| *t < from)
+}
+
+/// Until when deliveries must come after a fault: the last post, or the next fault.
+fn watched_until(facts: &Facts<'_>, fault: &FaultFacts<'_>, end_us: u64) -> u64 {
+    let of_main = facts
+        .accepted()
+        .filter(|(_, event)| event.section() == Section::Main);
+    let posts = of_main.flat_map(|(_, event)| &event.invokes);
+    let last_post = posts.map(|at| at.t).max().unwrap_or(0);
+    let later = facts.faults.iter().filter(|other| {
+        let is_another = other.start.seq != fault.start.seq;
+        is_another && other.end_us.is_none_or(|end| end > end_us)
+    });
+    let next_fault = later.map(|other| other.start.t.max(end_us)).min();
+    last_post.min(next_fault.unwrap_or(u64::MAX))
+}
+
+/// From which delivery on there are as many as wanted in one window.
+fn rate(after: &[u64], wanted: usize, end_us: u64, until_us: u64) -> Rate {
+    let watched = after.iter().take_while(|t| **t <= until_us);
+    let enough = watched.enumerate().find(|(at, from)| {
+        let last = after.get(at + wanted.saturating_sub(1));
+        last.is_some_and(|t| t - **from < RATE_WINDOW_US)
+    });
+    match enough {
+        Some((_, from)) => Rate::Back(from - end_us),
+        None => Rate::Away(until_us.saturating_sub(end_us)),
     }
-    found
 }
 
 fn check(facts: &Facts<'_>) -> Verdict {
@@ -55,19 +149,35 @@ fn check(facts: &Facts<'_>) -> Verdict {
         .start
         .and_then(|start| start.sections.get(&Section::Main));
     let bound_us = settings.map_or(u64::MAX, bound_us);
-    let mut longest_us = 0;
-    for (kind, seq, took_us) in recoveries(facts) {
+    let (mut longest_us, mut rates) = (0, 0);
+    for recovery in recoveries(facts).values().flatten() {
+        let (kind, seq) = (recovery.kind, recovery.seq);
+        // The last delivery before the end of the run is never missing while one is due: that is liveness.
+        let Some(took_us) = recovery.next_us else {
+            continue;
+        };
         examination.saw_one();
         longest_us = longest_us.max(took_us);
+        rates += u64::from(matches!(recovery.rate, Some(Rate::Back(_))));
         if took_us > bound_us {
-            let what = format!(
-                "{} ms passed between a {kind} and the next delivery",
-                took_us / 1_000
-            );
+            let ms = took_us / 1_000;
+            let what = format!("{ms} ms passed between a {kind} and the next delivery");
+            examination.broken(what, [seq]);
+        }
+        let (Some(Rate::Back(away_us)) | Some(Rate::Away(away_us))) = recovery.rate else {
+            continue;
+        };
+        if away_us > bound_us {
+            let ms = away_us / 1_000;
+            let what =
+                format!("{ms} ms after a {kind}, deliveries were slower than in the baseline");
             examination.broken(what, [seq]);
         }
     }
-    let note = format!("at most {} ms to the next delivery", longest_us / 1_000);
+    let note = format!(
+        "at most {} ms to the next delivery; back at the baseline's rate after {rates}",
+        longest_us / 1_000
+    );
     examination.verdict("nothing was delivered after a fault", note)
 }
 
@@ -80,25 +190,148 @@ fn bound_us(settings: &Settings) -> u64 {
 mod tests {
     use super::*;
     use crate::checker::sample::{KILL, SECOND, Sample};
-    use crate::history::op::Op;
+    use crate::history::op::{FaultEnd, FaultStart, Op, PhaseBegin};
+
+    /// When the fault of the sample is over.
+    const HEALED: u64 = KILL + SECOND / 2;
+    /// The lease, the deadline, the longest backoff and the slacks at the sample's settings.
+    const BOUND: u64 = 21_500_000;
+
+    fn only(facts: &Facts<'_>) -> (Option<u64>, Option<Rate>) {
+        let recovery = recoveries(facts)["worker.kill"][0];
+        (recovery.next_us, recovery.rate)
+    }
+
+    /// A baseline of two seconds with so many deliveries of event 0, and a last post at that time.
+    fn with_baseline(deliveries: u64, last_post: u64) -> Sample {
+        let begins = |phase| {
+            let bound_us = None;
+            Op::Phase(PhaseBegin { phase, bound_us })
+        };
+        let late = |op: &Op| matches!(op, Op::Phase(at) if at.phase == Phase::Storm);
+        let sample = Sample::default()
+            .without(late)
+            .with(0, begins(Phase::Baseline))
+            .with(2 * SECOND, begins(Phase::Storm))
+            .edit(|t, op| match op {
+                Op::IngestInvoke(invoke) if invoke.op == 902 => *t = last_post,
+                // Nothing but what the tests put there is delivered.
+                Op::RecvEnd(end) => end.status = None,
+                _ => {}
+            });
+        let quiet = |sample: Sample, n| sample.with_receipt(1_000 + n * 90_000, 0, 9);
+        (0..deliveries).fold(sample, quiet)
+    }
+
+    /// So many deliveries, one every 200 ms, from that time on.
+    fn delivered_from(sample: Sample, t: u64, deliveries: u64) -> Sample {
+        let one = |sample: Sample, n| sample.with_receipt(t + n * 200_000, 0, 9);
+        (0..deliveries).fold(sample, one)
+    }
+
+    fn rate_of(sample: Sample) -> Option<Rate> {
+        only(&Facts::of(&sample.history())).1
+    }
 
     #[test]
     fn a_delivery_soon_after_the_fault_is_a_recovery() {
         let history = Sample::default().history();
         let facts = Facts::of(&history);
         assert!(check(&facts).is_valid());
-        let took = times(&facts)["worker.kill"][0];
-        assert_eq!(took, 2 * SECOND + 1_000 - SECOND / 2);
+        let took = 2 * SECOND + 1_000 - SECOND / 2;
+        assert_eq!(only(&facts), (Some(took), None));
     }
 
     #[test]
     fn a_long_silence_after_a_fault_is_a_violation() {
-        let late = KILL + 60 * SECOND;
-        let history = Sample::default().edit(|t, op| match op {
-            Op::RecvBegin(_) | Op::RecvEnd(_) if *t > KILL + SECOND => *t += late,
-            _ => {}
-        });
-        assert!(check(&Facts::of(&history.history())).is_invalid());
+        let silent = |gap: u64| {
+            let sample = Sample::default().edit(|t, op| match op {
+                Op::RecvBegin(_) | Op::RecvEnd(_) if *t > KILL + SECOND => {
+                    *t = HEALED + gap + *t % 2;
+                }
+                _ => {}
+            });
+            check(&Facts::of(&sample.history()))
+        };
+        assert!(silent(BOUND).is_valid());
+        assert!(silent(BOUND + 2).is_invalid());
+    }
+
+    // Ten deliveries in two seconds are five a second; nine tenths of that, rounded up, are five.
+    #[test]
+    fn the_rate_is_back_at_the_delivery_from_which_on_a_second_has_enough() {
+        let alone = with_baseline(10, 15 * SECOND).with_receipt(HEALED + SECOND, 0, 9);
+        let sample = delivered_from(alone, HEALED + 3 * SECOND, 5);
+        assert_eq!(rate_of(sample), Some(Rate::Back(3 * SECOND + 1_000)));
+    }
+
+    #[test]
+    fn four_deliveries_in_a_second_are_less_than_nine_tenths_of_five() {
+        let sample = delivered_from(with_baseline(10, 15 * SECOND), HEALED + SECOND, 4);
+        let watched = 15 * SECOND - HEALED;
+        assert_eq!(rate_of(sample), Some(Rate::Away(watched)));
+    }
+
+    #[test]
+    fn a_baseline_of_nine_deliveries_tells_no_rate() {
+        let sample = delivered_from(with_baseline(9, 15 * SECOND), HEALED, 5);
+        assert_eq!(rate_of(sample), None);
+    }
+
+    #[test]
+    fn nobody_is_watched_past_the_last_post_or_into_the_next_fault() {
+        let late = |last_post| delivered_from(with_baseline(10, last_post), HEALED + SECOND, 5);
+        let (after, before) = (HEALED + 2 * SECOND, HEALED + SECOND);
+        assert_eq!(rate_of(late(before)), Some(Rate::Away(SECOND)));
+        assert_eq!(rate_of(late(after)), Some(Rate::Back(SECOND + 1_000)));
+        let next = late(after).with(before, Op::FaultStart(fault(2)));
+        assert_eq!(rate_of(next), Some(Rate::Away(SECOND)));
+    }
+
+    #[test]
+    fn a_fault_that_was_over_before_hides_nothing() {
+        let sample = delivered_from(with_baseline(10, 15 * SECOND), HEALED, 5)
+            .with(SECOND, Op::FaultStart(fault(2)))
+            .with(2 * SECOND, Op::FaultEnd(FaultEnd { fault: 2 }));
+        assert_eq!(rate_of(sample), Some(Rate::Back(1_000)));
+    }
+
+    #[test]
+    fn a_rate_that_stays_away_for_longer_than_the_bound_is_a_violation() {
+        let slow = |watched| {
+            let sample = with_baseline(10, HEALED + watched).with_receipt(HEALED, 0, 9);
+            check(&Facts::of(&sample.history()))
+        };
+        assert!(slow(BOUND).is_valid());
+        assert!(slow(BOUND + 1).is_invalid());
+    }
+
+    #[test]
+    fn a_fault_that_outlasted_every_delivery_exercises_nothing() {
+        let exercised = |sample: Sample| is_exercised(&Facts::of(&sample.history()));
+        let ends = |at: u64| {
+            Sample::default().edit(move |t, op| {
+                if matches!(op, Op::FaultEnd(_)) {
+                    *t = at;
+                }
+            })
+        };
+        // Event 1 is taken last of its section.
+        let taken = KILL + 2 * SECOND + 1_000;
+        assert!(exercised(ends(taken)));
+        assert!(!exercised(ends(taken + 1)));
+        let lost = |op: &Op| matches!(op, Op::RecvBegin(begin) if begin.ordinal == Some(2));
+        assert!(exercised(ends(taken + 1).without(lost)));
+        assert!(!exercised(
+            Sample::default().without(|op| op.source() == "fault")
+        ));
+    }
+
+    #[test]
+    fn what_happens_at_the_default_settings_is_no_delivery_of_the_storm() {
+        let sample = Sample::default()
+            .without(|op| matches!(op, Op::RecvBegin(begin) if begin.ordinal != Some(3)));
+        assert_eq!(check(&Facts::of(&sample.history())).word(), "unknown");
     }
 
     #[test]
@@ -107,5 +340,15 @@ mod tests {
             .without(|op| op.source() == "fault")
             .history();
         assert_eq!(check(&Facts::of(&history)).word(), "unknown");
+    }
+
+    fn fault(number: u64) -> FaultStart {
+        FaultStart {
+            fault: number,
+            f: "worker.pause".into(),
+            target: "w0".into(),
+            why: "as a test".into(),
+            open: vec![],
+        }
     }
 }

@@ -187,6 +187,8 @@ mod pairs {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
+    /// Events are posted and nothing is done to anybody: what the system does in peace.
+    Baseline,
     /// Events are posted and faults applied.
     Storm,
     /// Everything is healed and no fault starts any more.

@@ -53,6 +53,7 @@ impl Profile {
         Profile {
             name: "chaotic".into(),
             events: EVENTS_DEFAULT,
+            baseline_ms: 2_000,
             storm_ms: 25_000,
             workers: 2,
             receivers: 3,
@@ -79,6 +80,8 @@ impl Profile {
     pub fn calm() -> Profile {
         Profile {
             name: "calm".into(),
+            // All of it is peace.
+            baseline_ms: 0,
             storm_ms: 5_000,
             failure_percent: 0,
             hang_percent: 0,
@@ -111,6 +114,8 @@ impl Profile {
     pub fn dead_letters() -> Profile {
         Profile {
             name: "dead-letters".into(),
+            // No fault: there is nothing to recover from.
+            baseline_ms: 0,
             storm_ms: 5_000,
             failures_max: 3,
             dead_percent: 40,

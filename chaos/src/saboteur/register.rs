@@ -60,6 +60,7 @@ impl Budget {
         Profile {
             name: "sabotage".into(),
             events: self.events,
+            baseline_ms: 0,
             storm_ms: self.storm_ms,
             workers: self.workers,
             failures_max: 3,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{line, seconds};
-use crate::checker::recovery;
+use crate::checker::recovery::{self, Rate};
 use crate::history::facts::{Facts, FaultFacts};
 
 /// Requests that are named for one fault at most.
@@ -41,28 +41,44 @@ pub(super) fn text(text: &mut String, facts: &Facts<'_>) {
     recoveries(text, facts);
 }
 
-/// How long it took until the next delivery, by kind of fault.
+/// How long it took until deliveries came again, and until as many came as in the baseline, by kind.
 fn recoveries(text: &mut String, facts: &Facts<'_>) {
-    let times = recovery::times(facts);
-    if times.is_empty() {
+    let by_kind = recovery::recoveries(facts);
+    if by_kind.is_empty() {
         return;
     }
     line(
         text,
-        "\nrecovery: from the end of a fault to the next delivery, by kind",
+        "\nrecovery: from the end of a fault to the next delivery, and to nine tenths of the baseline's rate",
     );
-    for (kind, mut times) in times {
-        times.sort_unstable();
-        let (median, longest) = (times[times.len() / 2], times[times.len() - 1]);
-        let (median, longest) = (seconds(median), seconds(longest));
+    for (kind, recoveries) in by_kind {
+        let next = recoveries.iter().filter_map(|recovery| recovery.next_us);
+        let back = recoveries
+            .iter()
+            .filter_map(|recovery| match recovery.rate {
+                Some(Rate::Back(took_us)) => Some(took_us),
+                _ => None,
+            });
+        let (next, back) = (spread(next.collect()), spread(back.collect()));
+        let faults = recoveries.len();
         line(
             text,
-            &format!(
-                "  {kind:<22}n {:>3}  p50 {median}  max {longest}",
-                times.len()
-            ),
+            &format!("  {kind:<22}{faults} healed; next delivery {next}; rate {back}"),
         );
     }
+    line(
+        text,
+        "  a rate is told only where the posting went on and no further fault began before it was back",
+    );
+}
+
+fn spread(mut times: Vec<u64>) -> String {
+    times.sort_unstable();
+    let Some(longest) = times.last() else {
+        return "not told".to_owned();
+    };
+    let (median, longest) = (seconds(times[times.len() / 2]), seconds(*longest));
+    format!("n {} p50 {median} max {longest}", times.len())
 }
 
 /// A line for each family of faults that the plan has none of.
