@@ -4,7 +4,6 @@ pub(crate) mod accounting;
 pub(crate) mod app;
 pub(crate) mod db;
 pub(crate) mod fixture;
-pub(crate) mod link;
 pub(crate) mod names;
 pub(crate) mod own;
 pub(crate) mod process;

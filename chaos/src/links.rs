@@ -36,6 +36,58 @@ pub fn to_receiver(receiver: u32) -> String {
     format!("workers->r{receiver}")
 }
 
+/// Why a way has no link.
+#[derive(Debug, thiserror::Error)]
+pub enum LinkError {
+    /// Where it leads cannot be told from the URL.
+    #[error("{0}")]
+    Url(String),
+    /// No port can be had.
+    #[error("no port can be had")]
+    Port(#[from] io::Error),
+}
+
+/// A link to the database of a URL, and the URL that leads over it.
+///
+/// # Errors
+/// When the database is not on TCP, or no port can be had.
+pub fn to_database(url: &str) -> Result<(Proxy, String), LinkError> {
+    let upstream = server_of(url)?;
+    let proxy = Proxy::start(upstream, Speech::Postgres)?;
+    let mut over = parsed(url)?;
+    let address = proxy.address();
+    let moved = over.set_ip_host(address.ip());
+    moved
+        .and_then(|()| over.set_port(Some(address.port())))
+        .expect("a URL with a host takes another one");
+    Ok((proxy, over.into()))
+}
+
+/// The address of the server of a URL.
+///
+/// # Errors
+/// When it is not on TCP.
+pub fn server_of(url: &str) -> Result<SocketAddr, LinkError> {
+    let parsed = parsed(url)?;
+    // The parameter wins over the authority, and may name a directory.
+    let elsewhere = parsed
+        .query_pairs()
+        .any(|(name, _)| name.starts_with("host"));
+    let host = parsed.host_str().filter(|_| !elsewhere);
+    let no_host = || LinkError::Url("its URL names no host to connect to by TCP".into());
+    let host = host.ok_or_else(no_host)?.trim_matches(['[', ']']);
+    let not_found = |why: String| LinkError::Url(format!("{host} is not found: {why}"));
+    let addresses = (host, parsed.port().unwrap_or(POSTGRES_PORT)).to_socket_addrs();
+    let mut addresses = addresses.map_err(|error| not_found(error.to_string()))?;
+    addresses
+        .next()
+        .ok_or_else(|| not_found("it has no address".into()))
+}
+
+fn parsed(url: &str) -> Result<Url, LinkError> {
+    Url::parse(url).map_err(|error| LinkError::Url(format!("its URL cannot be read: {error}")))
+}
+
 /// The links of a run, by name.
 #[derive(Debug, Default)]
 pub struct Links {
@@ -59,7 +111,10 @@ impl Links {
         if !self.wanted {
             return Ok(upstream);
         }
-        self.start(name, upstream, Speech::Bytes)
+        let proxy = Proxy::start(upstream, Speech::Bytes)?;
+        let address = proxy.address();
+        self.links.insert(name, Ok(proxy));
+        Ok(address)
     }
 
     /// Leads to the database of a URL: gives the URL to use instead. A database that is not on TCP has
@@ -71,32 +126,13 @@ impl Links {
         if !self.wanted {
             return Ok(url.to_owned());
         }
-        match server_of(url) {
-            Ok((mut over, upstream)) => {
-                let address = self.start(name, upstream, Speech::Postgres)?;
-                let moved = over.set_ip_host(address.ip());
-                moved
-                    .and_then(|()| over.set_port(Some(address.port())))
-                    .expect("a URL with a host takes another one");
-                Ok(over.into())
-            }
-            Err(why) => {
-                self.links.insert(name, Err(why));
-                Ok(url.to_owned())
-            }
-        }
-    }
-
-    fn start(
-        &mut self,
-        name: String,
-        upstream: SocketAddr,
-        speech: Speech,
-    ) -> io::Result<SocketAddr> {
-        let proxy = Proxy::start(upstream, speech)?;
-        let address = proxy.address();
-        self.links.insert(name, Ok(proxy));
-        Ok(address)
+        let (link, url) = match to_database(url) {
+            Ok((proxy, over)) => (Ok(proxy), over),
+            Err(LinkError::Port(error)) => return Err(error),
+            Err(error @ LinkError::Url(_)) => (Err(error.to_string()), url.to_owned()),
+        };
+        self.links.insert(name, link);
+        Ok(url)
     }
 
     /// The link of a name.
@@ -117,23 +153,6 @@ impl Links {
             proxy.set(Control::Pass);
         }
     }
-}
-
-/// The URL taken apart, and the address of its server.
-fn server_of(url: &str) -> Result<(Url, SocketAddr), String> {
-    let parsed = Url::parse(url).map_err(|error| format!("its URL cannot be read ({error})"))?;
-    // The parameter wins over the authority, and may name a directory.
-    let elsewhere = parsed
-        .query_pairs()
-        .any(|(name, _)| name.starts_with("host"));
-    let host = parsed.host_str().filter(|_| !elsewhere);
-    let host = host.ok_or("its URL names no host to connect to by TCP")?;
-    let host = host.trim_matches(['[', ']']);
-    let port = parsed.port().unwrap_or(POSTGRES_PORT);
-    let resolved = (host, port).to_socket_addrs();
-    let mut addresses = resolved.map_err(|error| format!("{host} is not found ({error})"))?;
-    let upstream = addresses.next().ok_or(format!("{host} has no address"))?;
-    Ok((parsed, upstream))
 }
 
 #[cfg(test)]

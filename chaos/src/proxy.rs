@@ -13,6 +13,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::{broadcast, watch};
 use tokio::task::JoinHandle;
@@ -26,7 +27,8 @@ const BACKLOG_CONNECTIONS: u32 = 1_024;
 const PASSED_STATEMENTS_MAX: usize = 1_024;
 
 /// Which way bytes go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Direction {
     /// From the side that connects.
     Up,
@@ -46,8 +48,18 @@ pub enum Control {
         /// What is added at most, in milliseconds.
         jitter_ms: u64,
     },
+    /// Passes so many bytes a millisecond, of each direction of each connection.
+    Slow {
+        /// That many, at least one.
+        bytes_per_ms: u32,
+    },
+    /// Keeps back what comes, and passes it when the control is another: nothing is lost.
+    Stall,
     /// Accepts, swallows both directions and never says that an end was reached.
     BlackHole,
+    /// A black hole of which the accepting side is told: it sees its connections reset, and whoever
+    /// connected goes on believing in them.
+    HalfOpen,
     /// Swallows one direction.
     Swallow(Direction),
     /// Resets each connection after so many more bytes of a direction; those before are passed.
@@ -62,11 +74,24 @@ impl Control {
     /// True when a connection cannot go on after this has taken bytes from it.
     const fn swallows(self, direction: Direction) -> bool {
         match self {
-            Control::BlackHole => true,
+            Control::BlackHole | Control::HalfOpen => true,
             Control::Swallow(Direction::Up) => matches!(direction, Direction::Up),
             Control::Swallow(Direction::Down) => matches!(direction, Direction::Down),
             _ => false,
         }
+    }
+
+    /// True when what passes in a direction is never answered.
+    const fn swallows_answers_to(self, direction: Direction) -> bool {
+        match direction {
+            Direction::Up => self.swallows(Direction::Down),
+            Direction::Down => self.swallows(Direction::Up),
+        }
+    }
+
+    /// True when new connections lead nowhere.
+    const fn leads_nowhere(self) -> bool {
+        matches!(self, Control::BlackHole | Control::HalfOpen)
     }
 }
 
@@ -81,6 +106,8 @@ pub struct Effects {
     pub late_pieces: u64,
     /// Connections that it reset.
     pub resets: u64,
+    /// Connections on which it keeps back what the connecting side says.
+    pub stalled: BTreeSet<u64>,
     /// The committed statement whose reply was cut.
     pub cut: Option<Statement>,
 }
@@ -107,13 +134,26 @@ pub enum Speech {
 #[derive(Clone, Copy, Debug)]
 struct Setting {
     control: Control,
+    /// The one connection that it is for, by the port from which the accepting side sees it come.
+    only: Option<u16>,
     number: u64,
+}
+
+impl Setting {
+    /// What it means for the connection that comes from a port.
+    fn control_of(self, port: Option<u16>) -> Control {
+        if self.only.is_none() || self.only == port {
+            self.control
+        } else {
+            Control::Pass
+        }
+    }
 }
 
 /// What the connections of a link share.
 #[derive(Debug)]
 struct Link {
-    upstream: SocketAddr,
+    upstream: watch::Receiver<SocketAddr>,
     speech: Speech,
     setting: watch::Receiver<Setting>,
     effects: watch::Sender<(u64, Effects)>,
@@ -137,6 +177,7 @@ impl Link {
 #[derive(Debug)]
 pub struct Proxy {
     address: SocketAddr,
+    upstream: watch::Sender<SocketAddr>,
     setting: watch::Sender<Setting>,
     effects: watch::Sender<(u64, Effects)>,
     passed: broadcast::Sender<Passed>,
@@ -156,13 +197,15 @@ impl Proxy {
         let listener = bound(address)?.listen(BACKLOG_CONNECTIONS)?;
         let first = Setting {
             control: Control::Pass,
+            only: None,
             number: 0,
         };
+        let (upstream, leads_to) = watch::channel(upstream);
         let (setting, seen) = watch::channel(first);
         let (effects, _) = watch::channel((0, Effects::default()));
         let (passed, _) = broadcast::channel(PASSED_STATEMENTS_MAX);
         let link = Arc::new(Link {
-            upstream,
+            upstream: leads_to,
             speech,
             setting: seen,
             effects: effects.clone(),
@@ -170,6 +213,7 @@ impl Proxy {
         });
         Ok(Proxy {
             address,
+            upstream,
             setting,
             effects,
             passed,
@@ -187,9 +231,28 @@ impl Proxy {
     /// Sets what it does from now on, on connections that live and on new ones; effects are counted anew.
     /// A connection that lost bytes cannot go on: it is reset.
     pub fn set(&self, control: Control) {
+        self.replace(control, None);
+    }
+
+    /// The same for one connection alone, by the port from which the accepting side sees it come; all
+    /// others pass.
+    pub fn set_on(&self, port: u16, control: Control) {
+        self.replace(control, Some(port));
+    }
+
+    fn replace(&self, control: Control, only: Option<u16>) {
         let number = self.setting.borrow().number + 1;
         self.effects.send_replace((number, Effects::default()));
-        self.setting.send_replace(Setting { control, number });
+        self.setting.send_replace(Setting {
+            control,
+            only,
+            number,
+        });
+    }
+
+    /// Leads to another address, from the next connection on.
+    pub fn lead_to(&self, upstream: SocketAddr) {
+        self.upstream.send_replace(upstream);
     }
 
     /// What the control did since it was set.
@@ -230,7 +293,7 @@ fn bound(address: SocketAddr) -> io::Result<TcpSocket> {
 async fn accept(first: TcpListener, address: SocketAddr, link: Arc<Link>) {
     let (mut listener, mut setting, mut number) = (Some(first), link.setting.clone(), 0_u64);
     loop {
-        let refuses = setting.borrow_and_update().control == Control::Refuse;
+        let refuses = setting.borrow_and_update().control_of(None) == Control::Refuse;
         if refuses {
             listener = None;
         } else if listener.is_none() {

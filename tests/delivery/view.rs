@@ -1,15 +1,16 @@
 //! `GET /events/{id}` while an event is under way, between its attempts, and after its end.
 
+use chaos::links::to_database;
+use chaos::proxy::Control;
 use dispatcher::Role;
 use insta::assert_json_snapshot;
 use mock_receiver::Behavior;
 use serde_json::{Value, json};
 
 use super::{ended, sent};
-use crate::support::app::{App, until};
+use crate::support::app::{App, PATIENCE, until};
 use crate::support::db;
 use crate::support::fixture::Endpoint;
-use crate::support::link::{Link, Mode};
 use crate::support::story::{assert_is_consistent, attempts, outcomes, time};
 
 #[tokio::test]
@@ -81,15 +82,16 @@ async fn a_claim_that_was_slow_to_reach_the_database_puts_no_attempt_into_the_fu
     let endpoint =
         Endpoint::start(|seen| Behavior::answer(if seen.arrival == 1 { 500 } else { 200 })).await;
     let database = db::database().await;
-    let (link, url) = Link::to(&database).await;
+    let (link, url) = to_database(&database).unwrap();
     let api = App::over(&database, Role::Api, &[]).await;
     let worker = App::over(&url, Role::Worker, &[]).await;
     for ordinal in 0..3 {
-        link.set(Mode::Stall);
+        link.set(Control::Stall);
         let id = api.accept("1", &endpoint.url(ordinal)).await;
         // One connection asks who is absent, which takes one at a time; so what another asks is a look for due events.
-        link.holds(2).await;
-        link.set(Mode::Pass);
+        let two_ask = link.sees(PATIENCE, |effects| effects.stalled.len() >= 2);
+        assert!(two_ask.await, "{:?}", link.effects());
+        link.set(Control::Pass);
         assert_eq!(outcomes(&ended(&api, &id).await), ["rejected", "delivered"]);
     }
     worker.stop().await;

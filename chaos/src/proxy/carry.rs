@@ -22,12 +22,14 @@ enum Ended {
     Whole,
     /// Both sides are to be reset.
     Reset,
+    /// The accepting side is to be reset, and the other is not told.
+    HalfOpen,
 }
 
 /// Carries a connection to the link's upstream.
 pub(super) async fn connection(mut client: TcpStream, link: Arc<Link>, number: u64) {
     let upstream = {
-        let mut life = Life::new(&link, number);
+        let mut life = Life::new(&link, number, None);
         let (mut from, _to) = client.split();
         // A black hole does not lead anywhere; whoever connected to it finds out by a reset.
         tokio::select! {
@@ -36,36 +38,52 @@ pub(super) async fn connection(mut client: TcpStream, link: Arc<Link>, number: u
             connected = connect(&link) => connected.ok(),
         }
     };
-    if let Some(mut server) = upstream {
-        if let Ended::Reset = both(&mut client, &mut server, &link, number).await {
-            // One that is closed already cannot be reset, which is as good.
-            let _ = (client.set_zero_linger(), server.set_zero_linger());
-        }
-    } else {
+    let ended = match upstream {
+        Some(server) => over(&mut client, server, &link, number).await,
+        None => Ended::Reset,
+    };
+    if let Ended::HalfOpen = ended {
+        let mut life = Life::new(&link, number, None);
+        life.swallow_while_nowhere(&mut client.split().0).await;
+    }
+    if !matches!(ended, Ended::Whole) {
+        // One that is closed already cannot be reset, which is as good.
         let _ = client.set_zero_linger();
     }
 }
 
+/// Carries it over a connection to the accepting side, which is over afterwards.
+async fn over(client: &mut TcpStream, mut server: TcpStream, link: &Link, number: u64) -> Ended {
+    let ended = both(client, &mut server, link, number).await;
+    if !matches!(ended, Ended::Whole) {
+        let _ = server.set_zero_linger();
+    }
+    ended
+}
+
 async fn connect(link: &Link) -> io::Result<TcpStream> {
-    // While the link is a black hole nobody connects; the other branch ends this one's wait.
+    // While the link leads nowhere nobody connects; the other branch ends this one's wait.
     let mut setting = link.setting.clone();
-    let passes = setting.wait_for(|setting| setting.control != Control::BlackHole);
-    passes.await.map_err(io::Error::other)?;
-    let server = TcpStream::connect(link.upstream).await?;
+    let leads = setting.wait_for(|setting| !setting.control_of(None).leads_nowhere());
+    leads.await.map_err(io::Error::other)?;
+    let upstream = *link.upstream.borrow();
+    let server = TcpStream::connect(upstream).await?;
     server.set_nodelay(true)?;
     Ok(server)
 }
 
 async fn both(client: &mut TcpStream, server: &mut TcpStream, link: &Link, number: u64) -> Ended {
     let _ = client.set_nodelay(true);
+    let port = server.local_addr().ok().map(|address| address.port());
     let (from_client, to_client) = client.split();
     let (from_server, to_server) = server.split();
     let talk = Mutex::new(Conversation::default());
     let direction = |way| Carrier {
         way,
-        life: Life::new(link, number),
+        life: Life::new(link, number, port),
         talk: &talk,
         held: Vec::new(),
+        gone: false,
     };
     let up = direction(Direction::Up).carry(from_client, to_server);
     let down = direction(Direction::Down).carry(from_server, to_client);
@@ -74,11 +92,11 @@ async fn both(client: &mut TcpStream, server: &mut TcpStream, link: &Link, numbe
     tokio::select! {
         ended = &mut up => match ended {
             Ended::Whole => down.await,
-            Ended::Reset => Ended::Reset,
+            torn => torn,
         },
         ended = &mut down => match ended {
             Ended::Whole => up.await,
-            Ended::Reset => Ended::Reset,
+            torn => torn,
         },
     }
 }
@@ -87,6 +105,8 @@ async fn both(client: &mut TcpStream, server: &mut TcpStream, link: &Link, numbe
 struct Life<'l> {
     link: &'l Link,
     number: u64,
+    /// The port from which the accepting side sees it come, once it does.
+    port: Option<u16>,
     setting: watch::Receiver<Setting>,
     current: Setting,
     /// Bytes were swallowed: what comes after them means nothing.
@@ -96,12 +116,13 @@ struct Life<'l> {
 }
 
 impl<'l> Life<'l> {
-    fn new(link: &'l Link, number: u64) -> Life<'l> {
+    fn new(link: &'l Link, number: u64, port: Option<u16>) -> Life<'l> {
         let mut setting = link.setting.clone();
         let current = *setting.borrow_and_update();
         Life {
             link,
             number,
+            port,
             setting,
             current,
             torn: false,
@@ -116,7 +137,24 @@ impl<'l> Life<'l> {
             self.current = newest;
             self.passed_bytes = 0;
         }
-        newest.control
+        newest.control_of(self.port)
+    }
+
+    /// Takes the newest setting that does not keep back what a direction brings; nothing when the link is
+    /// gone.
+    async fn look_past_a_stall(&mut self, way: Direction) -> Option<Control> {
+        loop {
+            let control = self.look();
+            if control != Control::Stall {
+                return Some(control);
+            }
+            self.note(|effects| {
+                if way == Direction::Up {
+                    effects.stalled.insert(self.number);
+                }
+            });
+            self.setting.changed().await.ok()?;
+        }
     }
 
     fn note(&self, what: impl FnOnce(&mut super::Effects)) {
@@ -131,18 +169,26 @@ impl<'l> Life<'l> {
         self.note(|effects| effects.swallowed_bytes += bytes as u64);
     }
 
-    /// Swallows what comes while the link is a black hole, and ends when bytes were swallowed and it
-    /// is none any more. On a link that passes it never ends.
+    /// Swallows what comes while the link leads nowhere, and ends when it leads somewhere again. On a link
+    /// that passes it never ends.
     async fn swallow_all(&mut self, from: &mut ReadHalf<'_>) {
-        if self.look() != Control::BlackHole {
+        if !self.look().leads_nowhere() {
             return std::future::pending().await;
+        }
+        self.swallow_while_nowhere(from).await;
+    }
+
+    /// The same, and ends at once on a link that passes.
+    async fn swallow_while_nowhere(&mut self, from: &mut ReadHalf<'_>) {
+        if !self.look().leads_nowhere() {
+            return;
         }
         let mut buffer = vec![0; PIECE_BYTES_MAX];
         let mut open = true;
         loop {
             tokio::select! {
                 biased;
-                changed = self.setting.changed() => if changed.is_err() || self.look() != Control::BlackHole {
+                changed = self.setting.changed() => if changed.is_err() || !self.look().leads_nowhere() {
                     return;
                 },
                 read = from.read(&mut buffer), if open => match read {
@@ -161,6 +207,8 @@ struct Carrier<'l> {
     talk: &'l Mutex<Conversation>,
     /// What is kept back until it is clear whether a statement is committed.
     held: Vec<u8>,
+    /// Whom it leads to is gone, and whom it comes from was not told.
+    gone: bool,
 }
 
 impl Carrier<'_> {
@@ -169,7 +217,13 @@ impl Carrier<'_> {
         loop {
             let control = self.life.look();
             let swallows = control.swallows(self.way);
-            if control == Control::Refuse || (self.life.torn && !swallows) {
+            if control == Control::HalfOpen {
+                self.life.note(|_| {});
+                return Ended::HalfOpen;
+            }
+            let goes_on = (swallows || !self.life.torn)
+                && (control.swallows_answers_to(self.way) || !self.gone);
+            if control == Control::Refuse || !goes_on {
                 return self.reset();
             }
             let read = tokio::select! {
@@ -181,14 +235,17 @@ impl Carrier<'_> {
                 read = from.read(&mut buffer) => read,
             };
             match read {
-                Ok(0) if swallows => {
-                    // The end is swallowed as well; nothing more can come.
+                Ok(0) | Err(_) if swallows => {
+                    // The end is swallowed as well, a reset, too; nothing more can come.
                     self.life.note_swallowed(0);
                     if self.life.setting.changed().await.is_err() {
                         return Ended::Reset;
                     }
                 }
                 Ok(0) => {
+                    if self.life.look_past_a_stall(self.way).await.is_none() {
+                        return Ended::Reset;
+                    }
                     let _ = to.shutdown().await;
                     return Ended::Whole;
                 }
@@ -204,7 +261,9 @@ impl Carrier<'_> {
 
     /// Does with a piece what the control says.
     async fn piece(&mut self, piece: &[u8], to: &mut WriteHalf<'_>) -> Result<(), Ended> {
-        let control = self.life.look();
+        let Some(control) = self.life.look_past_a_stall(self.way).await else {
+            return Err(Ended::Reset);
+        };
         if control.swallows(self.way) {
             self.life.note_swallowed(piece.len());
             return Ok(());
@@ -221,6 +280,11 @@ impl Carrier<'_> {
                 self.life.note(|effects| effects.late_pieces += 1);
                 sleep(Duration::from_millis(delay_ms + more_ms)).await;
             }
+            Control::Slow { bytes_per_ms } => {
+                let took_ms = piece.len() as u64 / u64::from(bytes_per_ms.max(1));
+                self.life.note(|effects| effects.late_pieces += 1);
+                sleep(Duration::from_millis(took_ms)).await;
+            }
             Control::ResetAt(way, bytes) if way == self.way => {
                 let left = bytes.saturating_sub(self.life.passed_bytes);
                 kept = kept.min(usize::try_from(left).unwrap_or(usize::MAX));
@@ -234,13 +298,13 @@ impl Carrier<'_> {
                     return Ok(());
                 }
                 let held = std::mem::take(&mut self.held);
-                return pass(to, &held).await;
+                return self.pass(to, &held).await;
             }
             _ => {}
         }
         let held = std::mem::take(&mut self.held);
-        pass(to, &held).await?;
-        pass(to, &piece[..kept]).await?;
+        self.pass(to, &held).await?;
+        self.pass(to, &piece[..kept]).await?;
         self.life.passed_bytes += kept as u64;
         if kept < piece.len() || self.is_at_its_byte() {
             return Err(self.reset());
@@ -248,8 +312,22 @@ impl Carrier<'_> {
         Ok(())
     }
 
+    async fn pass(&mut self, to: &mut WriteHalf<'_>, bytes: &[u8]) -> Result<(), Ended> {
+        if !self.gone && to.write_all(bytes).await.is_ok() {
+            return Ok(());
+        }
+        if !self.life.look().swallows_answers_to(self.way) {
+            return Err(Ended::Reset);
+        }
+        // That the other side is gone would be an answer.
+        self.gone = true;
+        let lost = bytes.len() as u64;
+        self.life.note(|effects| effects.swallowed_bytes += lost);
+        Ok(())
+    }
+
     fn is_at_its_byte(&self) -> bool {
-        let control = self.life.current.control;
+        let control = self.life.current.control_of(self.life.port);
         matches!(control, Control::ResetAt(way, bytes)
             if way == self.way && self.life.passed_bytes >= bytes)
     }
@@ -294,8 +372,4 @@ impl Carrier<'_> {
         self.life.note(|effects| effects.resets += 1);
         Ended::Reset
     }
-}
-
-async fn pass(to: &mut WriteHalf<'_>, bytes: &[u8]) -> Result<(), Ended> {
-    to.write_all(bytes).await.map_err(|_| Ended::Reset)
 }

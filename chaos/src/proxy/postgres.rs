@@ -4,6 +4,7 @@
 //! before it commits; only `ReadyForQuery` outside a transaction says that it did, and that is waited for.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
 
 use bytes::{Buf, BytesMut};
 
@@ -26,6 +27,16 @@ pub enum Statement {
     Claim,
     /// Settles attempts.
     Settle,
+}
+
+impl fmt::Display for Statement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Statement::Insert => "an insert",
+            Statement::Claim => "a claim",
+            Statement::Settle => "a settle",
+        })
+    }
 }
 
 impl Statement {

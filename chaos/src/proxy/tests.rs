@@ -51,16 +51,20 @@ async fn is_reset(mut stream: TcpStream) -> Vec<u8> {
 
 #[tokio::test]
 async fn what_is_late_arrives_whole_and_is_counted() {
-    let (proxy, listener) = link(Speech::Bytes).await;
-    let (mut client, mut server) = connected(&proxy, &listener).await;
-    proxy.set(Control::Late {
+    let late = Control::Late {
         delay_ms: 1,
         jitter_ms: 2,
-    });
-    passes(&mut client, &mut server, b"late").await;
-    let effects = proxy.effects();
-    assert_eq!(effects.connections, BTreeSet::from([1]));
-    assert!(effects.late_pieces >= 1, "{effects:?}");
+    };
+    let slow = Control::Slow { bytes_per_ms: 2 };
+    for control in [late, slow] {
+        let (proxy, listener) = link(Speech::Bytes).await;
+        let (mut client, mut server) = connected(&proxy, &listener).await;
+        proxy.set(control);
+        passes(&mut client, &mut server, b"late").await;
+        let effects = proxy.effects();
+        assert_eq!(effects.connections, BTreeSet::from([1]));
+        assert!(effects.late_pieces >= 1, "{control:?}: {effects:?}");
+    }
 }
 
 #[tokio::test]
@@ -113,6 +117,22 @@ async fn one_direction_is_swallowed_and_the_other_passes() {
 }
 
 #[tokio::test]
+async fn the_end_of_a_side_whose_word_is_swallowed_is_not_told() {
+    let (proxy, listener) = link(Speech::Bytes).await;
+    let (mut client, server) = connected(&proxy, &listener).await;
+    proxy.set(Control::Swallow(Direction::Down));
+    server.set_zero_linger().expect("it is open");
+    drop(server);
+    let ended = proxy.sees(GUARD, |effects| effects.connections.contains(&1));
+    assert!(ended.await, "{:?}", proxy.effects());
+    client.write_all(b"lost").await.expect("it believes in it");
+    let lost = proxy.sees(GUARD, |effects| effects.swallowed_bytes == 4);
+    assert!(lost.await, "{:?}", proxy.effects());
+    proxy.set(Control::Pass);
+    assert_eq!(is_reset(client).await, b"");
+}
+
+#[tokio::test]
 async fn a_reset_comes_after_exactly_so_many_bytes() {
     let (proxy, listener) = link(Speech::Bytes).await;
     let (mut client, mut server) = connected(&proxy, &listener).await;
@@ -158,6 +178,65 @@ async fn a_refusing_link_resets_what_lives_refuses_what_comes_and_takes_up_its_p
         .await
         .expect("loopback answers")
         .expect("loopback answers");
+}
+
+#[tokio::test]
+async fn what_is_kept_back_passes_whole_when_the_stall_is_over() {
+    let (proxy, listener) = link(Speech::Bytes).await;
+    let (mut client, mut server) = connected(&proxy, &listener).await;
+    proxy.set(Control::Stall);
+    client.write_all(b"kept").await.expect("loopback answers");
+    client.shutdown().await.expect("loopback answers");
+    let kept = proxy.sees(GUARD, |effects| effects.stalled.contains(&1));
+    assert!(kept.await, "{:?}", proxy.effects());
+    proxy.set(Control::Pass);
+    let mut got = Vec::new();
+    let read = server.read_to_end(&mut got);
+    timeout(GUARD, read)
+        .await
+        .expect("it passes")
+        .expect("no reset");
+    assert_eq!(got, b"kept");
+    passes(&mut server, &mut client, b"answer").await;
+}
+
+#[tokio::test]
+async fn a_half_open_connection_is_over_for_the_accepting_side_alone() {
+    let (proxy, listener) = link(Speech::Bytes).await;
+    let (mut client, server) = connected(&proxy, &listener).await;
+    proxy.set(Control::HalfOpen);
+    assert_eq!(is_reset(server).await, b"");
+    client.write_all(b"lost").await.expect("it believes in it");
+    let swallowed = proxy.sees(GUARD, |effects| effects.swallowed_bytes == 4);
+    assert!(swallowed.await, "{:?}", proxy.effects());
+    proxy.set(Control::Pass);
+    assert_eq!(is_reset(client).await, b"");
+}
+
+#[tokio::test]
+async fn a_control_may_be_for_one_connection_alone() {
+    let (proxy, listener) = link(Speech::Bytes).await;
+    let (mut one, mut of_one) = connected(&proxy, &listener).await;
+    let (mut other, mut of_other) = connected(&proxy, &listener).await;
+    let port = of_one.peer_addr().expect("loopback answers").port();
+    proxy.set_on(port, Control::Swallow(Direction::Down));
+    passes(&mut other, &mut of_other, b"request").await;
+    passes(&mut of_other, &mut other, b"answer").await;
+    passes(&mut one, &mut of_one, b"request").await;
+    of_one.write_all(b"answer").await.expect("loopback answers");
+    let swallowed = proxy.sees(GUARD, |effects| effects.swallowed_bytes == 6);
+    assert!(swallowed.await, "{:?}", proxy.effects());
+    assert_eq!(proxy.effects().connections, BTreeSet::from([1]));
+}
+
+#[tokio::test]
+async fn a_link_leads_elsewhere_from_the_next_connection_on() {
+    let (proxy, listener) = link(Speech::Bytes).await;
+    let (mut client, mut server) = connected(&proxy, &listener).await;
+    let (_, other) = link(Speech::Bytes).await;
+    proxy.lead_to(other.local_addr().expect("loopback answers"));
+    let (_client, _server) = connected(&proxy, &other).await;
+    passes(&mut client, &mut server, b"still there").await;
 }
 
 /// What the client of a Postgres link writes, and what the server answers, for one insert.
