@@ -135,6 +135,25 @@ async fn no_event_is_lost_to_workers_that_stand_still_stop_crash_and_scale() {
     }
 }
 
+/// Every fault of links, and kills at what passes on them, under a pinned seed and a fresh one.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_event_is_lost_to_links_that_are_late_swallow_reset_and_lose_replies() {
+    let fresh = Seed::fresh();
+    eprintln!("fresh seed {fresh}");
+    let profile = Profile {
+        workers: 2,
+        events: 80,
+        storm_ms: 10_000,
+        kills: 1,
+        ..small()
+    }
+    .with_family("net.", 1);
+    for seed in [Seed::new(0x11_4e7), fresh] {
+        let mut system = ProcessSystem::new(dispatcher_binary().unwrap());
+        assert_nothing_is_lost(&mut system, seed, &profile).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn events_die_of_what_the_plan_says_and_no_other_does() {
     let profile = Profile::dead_letters().with_events(60);

@@ -4,11 +4,18 @@
 //! effect, hold, heal, end) and `heal`. A fault whose effect was not observed does not count as
 //! coverage. Faults are applied one after the other. Only the runner decides when the storm ends.
 
+mod black_hole;
 mod crash_loop;
+mod cut_commit;
 mod draw;
 mod kill_worker;
+mod latency;
+mod one_way;
+mod over_link;
 mod pause_worker;
+mod reset;
 mod scale;
+mod swizzle;
 mod terminate_worker;
 mod trigger;
 mod world;
@@ -22,14 +29,23 @@ use crate::history::op::{FaultEnd, FaultSkip, Op};
 use crate::profile::Profile;
 use crate::seed::Seed;
 use crate::system::{System, SystemError};
+use black_hole::BlackHole;
 use crash_loop::CrashLoop;
+use cut_commit::CutCommit;
 use kill_worker::KillWorker;
+use latency::Latency;
+use one_way::OneWay;
 use pause_worker::PauseWorker;
+use reset::Reset;
 use scale::Scale;
+use swizzle::Swizzle;
 use terminate_worker::TerminateWorker;
 
 pub use trigger::{Sight, Trigger};
 pub use world::World;
+
+/// How much longer than a lease a fault lasts at most, in milliseconds; less than a client waits.
+pub const BEYOND_LEASE_MS_MAX: u64 = 2_500;
 
 /// One fault of the plan.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,6 +75,24 @@ pub enum Fault {
     /// Fewer workers, more, none, and back.
     #[serde(rename = "worker.scale")]
     Scale(Scale),
+    /// A link that is late.
+    #[serde(rename = "net.latency")]
+    Latency(Latency),
+    /// A link that swallows everything.
+    #[serde(rename = "net.black_hole")]
+    BlackHole(BlackHole),
+    /// A link that swallows one direction.
+    #[serde(rename = "net.one_way")]
+    OneWay(OneWay),
+    /// Resets at a byte.
+    #[serde(rename = "net.reset")]
+    Reset(Reset),
+    /// A commit whose reply is lost.
+    #[serde(rename = "net.cut_commit")]
+    CutCommit(CutCommit),
+    /// Links that are cut and healed in another order.
+    #[serde(rename = "net.swizzle")]
+    Swizzle(Swizzle),
 }
 
 /// A kind of fault, as the register lists it.
@@ -78,6 +112,12 @@ pub const FAULTS: &[FaultKind] = &[
     terminate_worker::KIND,
     crash_loop::KIND,
     scale::KIND,
+    latency::KIND,
+    black_hole::KIND,
+    one_way::KIND,
+    reset::KIND,
+    cut_commit::KIND,
+    swizzle::KIND,
 ];
 
 impl PlannedFault {
@@ -101,16 +141,28 @@ impl Fault {
             Fault::TerminateWorker(_) => terminate_worker::KIND.name,
             Fault::CrashLoop(_) => crash_loop::KIND.name,
             Fault::Scale(_) => scale::KIND.name,
+            Fault::Latency(_) => latency::KIND.name,
+            Fault::BlackHole(_) => black_hole::KIND.name,
+            Fault::OneWay(_) => one_way::KIND.name,
+            Fault::Reset(_) => reset::KIND.name,
+            Fault::CutCommit(_) => cut_commit::KIND.name,
+            Fault::Swizzle(_) => swizzle::KIND.name,
         }
     }
 
-    async fn apply<S: System>(&self, world: &mut World<'_, S>, fault: u64) -> Applied {
+    async fn apply<S: System>(&self, world: &mut World<'_, S>, fault: u64, on: Sight) -> Applied {
         match self {
-            Fault::KillWorker(kill) => kill.apply(world, fault).await,
+            Fault::KillWorker(kill) => kill.apply(world, fault, on).await,
             Fault::PauseWorker(pause) => pause.apply(world, fault).await,
             Fault::TerminateWorker(terminate) => terminate.apply(world, fault).await,
             Fault::CrashLoop(crash_loop) => crash_loop.apply(world, fault).await,
             Fault::Scale(scale) => scale.apply(world, fault).await,
+            Fault::Latency(latency) => latency.apply(world, fault).await,
+            Fault::BlackHole(black_hole) => black_hole.apply(world, fault).await,
+            Fault::OneWay(one_way) => one_way.apply(world, fault).await,
+            Fault::Reset(reset) => reset.apply(world, fault).await,
+            Fault::CutCommit(cut_commit) => cut_commit.apply(world, fault).await,
+            Fault::Swizzle(swizzle) => swizzle.apply(world, fault).await,
         }
     }
 
@@ -122,6 +174,12 @@ impl Fault {
             Fault::TerminateWorker(_) => terminate_worker::heal(world).await,
             Fault::CrashLoop(crash_loop) => crash_loop.heal(world).await,
             Fault::Scale(_) => scale::heal(world).await,
+            Fault::Latency(latency) => latency.heal(world),
+            Fault::BlackHole(black_hole) => black_hole.heal(world),
+            Fault::OneWay(one_way) => one_way.heal(world),
+            Fault::Reset(reset) => reset.heal(world),
+            Fault::CutCommit(cut_commit) => cut_commit.heal(world),
+            Fault::Swizzle(swizzle) => swizzle.heal(world),
         }
     }
 }
@@ -140,11 +198,11 @@ pub async fn run<S: System>(
 ) -> Applied {
     for (planned, fault) in faults.iter().zip(1_u64..) {
         sleep_until(begin + Duration::from_millis(planned.trigger.at_ms)).await;
-        if let Err(why) = planned.trigger.wait(world.recorder).await {
+        if let Err(why) = planned.trigger.wait(world.recorder, world.links).await {
             world.skip(planned.fault.name(), why);
             continue;
         }
-        match planned.fault.apply(world, fault).await {
+        match planned.fault.apply(world, fault, planned.trigger.on).await {
             Err(SystemError::Unavailable { driver, why }) => {
                 world.skip(planned.fault.name(), format!("{driver}: {why}"));
                 // Whatever was begun is over.

@@ -15,7 +15,7 @@ use mock_receiver::Behavior;
 
 use crate::history::facts::WORKER_KILL;
 use crate::history::op::Section;
-use crate::nemesis::PlannedFault;
+use crate::nemesis::{PlannedFault, Sight};
 use crate::profile::Profile;
 use crate::seed::Seed;
 
@@ -128,10 +128,12 @@ impl Schedule {
         self.profile.kills_required.min(kills)
     }
 
-    /// True when a fault of the plan is done to the links between the parts.
+    /// True when a fault of the plan is done to the links between the parts, or begins at what is seen on
+    /// one.
     #[must_use]
     pub fn needs_links(&self) -> bool {
-        self.has_fault("net.")
+        let mut sights = self.faults.iter().map(|planned| planned.trigger.on);
+        self.has_fault("net.") || sights.any(Sight::is_on_a_link)
     }
 
     /// True when a fault of the plan takes down the whole Postgres, which must be the run's own then.

@@ -54,7 +54,7 @@ fn sent_twice(event: &EventFacts<'_>, faults: &[FaultFacts<'_>]) -> Found {
         let was_kept = number < newest.0
             && faults
                 .iter()
-                .any(|fault| fault.may_lose_answers() && fault.start.t <= t);
+                .any(|fault| fault.may_keep(receipt) && fault.start.t <= t);
         if number <= newest.0 && !lost_its_lease && !was_kept {
             let what = format!("attempt {number} was received after attempt {}", newest.0);
             found.push((what, vec![newest.1, seq]));

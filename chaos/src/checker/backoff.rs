@@ -55,7 +55,7 @@ fn check(facts: &Facts<'_>) -> Verdict {
             }
         }
     }
-    let note = format!("{excused} gaps excused by a kill that may have kept a failure unsettled");
+    let note = format!("{excused} gaps excused by a fault that may have kept a failure unsettled");
     examination.verdict("no event was attempted twice", note)
 }
 
@@ -140,7 +140,7 @@ pub fn gaps(event: &EventFacts<'_>, settings: &Settings, faults: &[FaultFacts<'_
                     .filter(move |fault| fault.overlaps(from, to, RECOVERY_SLACK_US))
             };
             let calm = overlapping().next().is_none();
-            let delays = |fault: &FaultFacts<'_>| fault.moves_a_clock() || fault.may_lose_answers();
+            let delays = |fault: &FaultFacts<'_>| fault.moves_a_clock() || fault.may_keep(before);
             let excused = unsettled || overlapping().any(delays);
             Gap {
                 after: before.begin.op.attempt.unwrap_or(received),

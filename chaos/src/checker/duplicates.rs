@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::backoff::{WIRE_SLACK_US, may_have_kept_unsettled};
+use super::backoff::{SETTLE_SLACK_US, WIRE_SLACK_US, may_have_kept_unsettled};
 use super::{Checker, Examination, Kind, Verdict};
 use crate::history::facts::{EventFacts, Facts, FaultFacts, ReceiptFacts};
 use crate::history::op::ANSWERED_THEN_RESET;
@@ -85,8 +85,10 @@ fn cause<'f>(receipt: &ReceiptFacts<'_>, settings: &Settings, faults: &[FaultFac
         faults.any(|fault| may_have_kept_unsettled(fault, receipt))
     };
     let on_its_way = || {
-        let mut faults = faults.iter().filter(|fault| fault.may_lose_answers());
-        faults.any(|fault| fault.overlaps(receipt.begin.t, receipt.end_us(), WIRE_SLACK_US))
+        let mut faults = faults.iter().filter(|fault| fault.may_keep(receipt));
+        // The answer is on its way for a while after the receiver has written it.
+        let until_us = receipt.end_us().saturating_add(SETTLE_SLACK_US);
+        faults.any(|fault| fault.overlaps(receipt.begin.t, until_us, WIRE_SLACK_US))
     };
     if how == ANSWERED_THEN_RESET {
         Cause::ResponseLost
@@ -198,6 +200,24 @@ mod tests {
         let facts = Facts::of(&history);
         assert!(check(&facts).is_valid());
         assert_eq!(by_cause(&facts), BTreeMap::from([(Cause::ResponseLost, 1)]));
+    }
+
+    #[test]
+    fn a_second_2xx_after_a_fault_of_a_link_has_the_cause_that_this_link_can_be() {
+        let cause = |link: &'static str| {
+            let history = Sample::default().with_receipt(KILL - 9_000, 1, 1);
+            let history = history.edit(move |_, op| {
+                if let Op::FaultStart(start) = op {
+                    (start.f, start.target) = ("net.one_way".into(), link.into());
+                }
+            });
+            let history = history.history();
+            by_cause(&Facts::of(&history)).into_keys().next()
+        };
+        assert_eq!(cause("workers->r1"), Some(Cause::ResponseLost));
+        assert_eq!(cause("w0->pg"), Some(Cause::SettleUnknown));
+        assert_eq!(cause("workers->r2"), Some(Cause::Unexplained));
+        assert_eq!(cause("client->w0"), Some(Cause::Unexplained));
     }
 
     #[test]

@@ -4,7 +4,9 @@
 //! killed the holder or had cut its presence.
 
 use super::{Checker, Examination, Kind, Verdict};
-use crate::history::facts::{At, Facts, WORKER_CRASH_LOOP, WORKER_SCALE, WORKER_TERMINATE};
+use crate::history::facts::{
+    At, Facts, FaultFacts, WORKER_CRASH_LOOP, WORKER_SCALE, WORKER_TERMINATE,
+};
 use crate::history::transition::{Step, Transition};
 
 /// The register's entry.
@@ -23,9 +25,6 @@ const END_PRESENCE: &[&str] = &[
     WORKER_CRASH_LOOP,
     WORKER_SCALE,
     "presence.",
-    "store.",
-    "postgres.",
-    "net.",
 ];
 
 fn check(facts: &Facts<'_>) -> Verdict {
@@ -73,12 +72,14 @@ fn is_early(reclaim: &Transition) -> bool {
 
 fn holder_was_hit(facts: &Facts<'_>, reclaim: At<'_, Transition>) -> bool {
     let holder = reclaim.op.holder.as_deref().unwrap_or_default();
-    facts.faults.iter().any(|fault| {
-        fault.start.t <= reclaim.t
-            && END_PRESENCE
-                .iter()
-                .any(|kind| fault.name().starts_with(kind))
-            && fault.may_concern(holder)
+    let ends_presence = |fault: &FaultFacts<'_>| {
+        let mut kinds = END_PRESENCE.iter();
+        // Of the network, what is done to the way to the database alone.
+        fault.may_lose_settles() || kinds.any(|kind| fault.name().starts_with(kind))
+    };
+    let mut faults = facts.faults.iter();
+    faults.any(|fault| {
+        fault.start.t <= reclaim.t && ends_presence(fault) && fault.may_concern(holder)
     })
 }
 
@@ -107,6 +108,23 @@ mod tests {
             }
         });
         assert!(check(&Facts::of(&another.history())).is_invalid());
+    }
+
+    #[test]
+    fn a_presence_is_cut_on_the_way_to_the_database_and_on_no_other() {
+        let cut = |link: &'static str| {
+            let story = Story::default()
+                .edit_steps(Step::Reclaim, |op| op.lease_until_us = Some(op.now_us + 1))
+                .edit(move |_, op| {
+                    if let Op::FaultStart(start) = op {
+                        (start.f, start.target) = ("net.black_hole".into(), link.into());
+                    }
+                });
+            check(&Facts::of(&story.history()))
+        };
+        assert!(cut("workers->r0+w0->pg").is_valid());
+        assert!(cut("workers->r0").is_invalid());
+        assert!(cut("client->w0").is_invalid());
     }
 
     #[test]

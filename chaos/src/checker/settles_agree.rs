@@ -77,7 +77,7 @@ fn may_be_unheard(facts: &Facts<'_>, receipt: &ReceiptFacts<'_>) -> bool {
     let mut faults = facts.faults.iter();
     receipt.is_success()
         && faults.any(|fault| {
-            (fault.may_lose_answers() || fault.name() == WORKER_PAUSE)
+            (fault.may_keep(receipt) || fault.name() == WORKER_PAUSE)
                 && fault.overlaps(receipt.begin.t, until_us, 0)
         })
 }

@@ -1,10 +1,11 @@
 //! What has ended stays ended: no transition after the end until a replay, no request after a settle.
 //!
 //! A request after the end of its event is legal where its claim lost its lease in between: a worker
-//! that stood still, or was taken for gone, may send late what it held.
+//! that stood still, or was taken for gone, may send late what it held. A link that is late may keep a
+//! request until its sender has given it up and settled that.
 
 use super::{Checker, Examination, Kind, Verdict};
-use crate::history::facts::{Facts, RowFacts};
+use crate::history::facts::{Facts, ReceiptFacts, RowFacts};
 use crate::history::transition::Step;
 
 /// The register's entry.
@@ -42,7 +43,8 @@ fn sent_after_the_settle(facts: &Facts<'_>, row: &RowFacts<'_>) -> Vec<([u64; 2]
     for (step, settle) in &row.steps {
         let receipt = facts.receipt(row, settle.op.attempt);
         let receipt = receipt.filter(|_| *step == Step::Settle);
-        if let Some(receipt) = receipt.filter(|receipt| receipt.begin.seq > settle.seq) {
+        let late = receipt.filter(|receipt| receipt.begin.seq > settle.seq);
+        if let Some(receipt) = late.filter(|receipt| !was_kept(facts, receipt)) {
             let what = format!(
                 "attempt {} was settled before it was received",
                 settle.op.attempt
@@ -51,6 +53,12 @@ fn sent_after_the_settle(facts: &Facts<'_>, row: &RowFacts<'_>) -> Vec<([u64; 2]
         }
     }
     found
+}
+
+/// True when something on its way may have let the request arrive after its sender had given it up.
+fn was_kept(facts: &Facts<'_>, receipt: &ReceiptFacts<'_>) -> bool {
+    let mut faults = facts.faults.iter();
+    faults.any(|fault| fault.may_keep(receipt) && fault.start.t <= receipt.begin.t)
 }
 
 fn sent_after_the_end(facts: &Facts<'_>, row: &RowFacts<'_>) -> u64 {
@@ -83,6 +91,22 @@ mod tests {
             }
         });
         assert!(check(&Facts::of(&story.history())).is_invalid());
+    }
+
+    #[test]
+    fn a_request_that_its_link_kept_may_come_after_its_own_settle() {
+        let kept = |link: &'static str| {
+            let story = Story::default().edit(move |t, op| match op {
+                Op::RecvBegin(begin) if begin.attempt == Some(3) => *t = Story::END - 1,
+                Op::FaultStart(start) => {
+                    (start.f, start.target) = ("net.latency".into(), link.into());
+                }
+                _ => {}
+            });
+            check(&Facts::of(&story.history()))
+        };
+        assert!(kept("workers->q3").is_valid());
+        assert!(kept("workers->q4").is_invalid());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! SIGKILL of one worker, at a time or at what a receiver has just seen, and its restart.
 //!
 //! Endangers: acknowledged events, attempt numbers, duplicates, liveness. The effect counts only by
-//! the open requests that ended because their sender was gone.
+//! the open requests that ended because their sender was gone, or by the statement that had just passed.
 
 use std::time::Duration;
 
@@ -43,10 +43,18 @@ pub struct KillWorker {
 }
 
 fn draw(seed: Seed, profile: &Profile) -> Vec<PlannedFault> {
+    // A stream of their own: where there are links, the other draws stay what they are.
+    let has_links = profile.faults.keys().any(|name| name.starts_with("net."));
+    let mut links = has_links.then(|| seed.stream("nemesis/worker.kill/links"));
     spread(seed, profile, KIND.name, |draws| {
         let on = sight(draws, profile.workers);
+        let worker = draws.random_range(0..profile.workers);
+        let on = match links.as_mut() {
+            Some(links) => sight_on_a_link(links, worker).unwrap_or(on),
+            None => on,
+        };
         let kill = KillWorker {
-            worker: draws.random_range(0..profile.workers),
+            worker,
             restart_after_ms: draws.random_range(0..=RESTART_AFTER_MS_MAX),
         };
         (on, Fault::KillWorker(kill))
@@ -65,14 +73,38 @@ fn sight(draws: &mut Stream, workers: u32) -> Sight {
     }
 }
 
+/// At times a kill comes at what has just passed between the worker and its database.
+fn sight_on_a_link(draws: &mut Stream, worker: u32) -> Option<Sight> {
+    match draws.random_range(0..4) {
+        0 => Some(Sight::ClaimCommitted(worker)),
+        1 => Some(Sight::SettleSent(worker)),
+        _ => None,
+    }
+}
+
+/// What was seen just before, where that is no request at a receiver.
+fn observed(on: Sight) -> Option<String> {
+    let what = match on {
+        Sight::ClaimCommitted(_) => "its claim was committed",
+        Sight::SettleSent(_) => "it had sent a settle",
+        _ => return None,
+    };
+    Some(format!("killed just after {what}"))
+}
+
 impl KillWorker {
-    pub(super) async fn apply<S: System>(&self, world: &mut World<'_, S>, fault: u64) -> Applied {
+    pub(super) async fn apply<S: System>(
+        &self,
+        world: &mut World<'_, S>,
+        fault: u64,
+        on: Sight,
+    ) -> Applied {
         let name = world.worker(self.worker).name.clone();
         let begun = world.begin(fault, KIND.name, &name);
         world.kill(&name).await?;
         let effective_us = world.recorder.now_us();
         let hit = world.went_away(&begun).await;
-        world.effect(&begun, effective_us, hit, None);
+        world.effect(&begun, effective_us, hit, observed(on));
         sleep(Duration::from_millis(self.restart_after_ms)).await;
         self.heal(world).await?;
         world.end(&begun);

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::sleep;
 
 use super::draw::spread;
-use super::{Applied, Fault, FaultKind, PlannedFault, Sight, World};
+use super::{Applied, BEYOND_LEASE_MS_MAX, Fault, FaultKind, PlannedFault, Sight, World};
 use crate::history::facts::WORKER_PAUSE;
 use crate::profile::Profile;
 use crate::seed::Seed;
@@ -26,8 +26,6 @@ pub(super) const KIND: FaultKind = FaultKind {
 /// How much longer than a lease a pause lasts at least, in milliseconds: the look for expired leases
 /// comes every so often.
 const BEYOND_LEASE_MS_MIN: u64 = 500;
-/// How much longer than a lease a pause lasts at most, in milliseconds; less than a client waits.
-const BEYOND_LEASE_MS_MAX: u64 = 2_500;
 /// Of four pauses, this many stop every worker.
 const OF_ALL_OF_4: u32 = 1;
 

@@ -3,9 +3,12 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tokio::time::Instant;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::time::{Instant, timeout_at};
 
 use crate::history::op::Op;
+use crate::links::{self, Links};
+use crate::proxy::{Passed, Proxy, Statement};
 use crate::recorder::Recorder;
 
 /// When a fault begins.
@@ -31,6 +34,18 @@ pub enum Sight {
     RequestReceived(u32),
     /// A receiver has just ended a request of this attempt.
     AnswerSent(u32),
+    /// A claim of this worker, from 0, is just committed; its reply is about to come.
+    ClaimCommitted(u32),
+    /// This worker, from 0, has just sent a settle.
+    SettleSent(u32),
+}
+
+impl Sight {
+    /// True when it is seen on a link.
+    #[must_use]
+    pub const fn is_on_a_link(self) -> bool {
+        matches!(self, Sight::ClaimCommitted(_) | Sight::SettleSent(_))
+    }
 }
 
 impl Trigger {
@@ -38,7 +53,7 @@ impl Trigger {
     ///
     /// # Errors
     /// Says what was not seen in time.
-    pub(super) async fn wait(&self, recorder: &Recorder) -> Result<(), String> {
+    pub(super) async fn wait(&self, recorder: &Recorder, links: &Links) -> Result<(), String> {
         let until = Instant::now() + Duration::from_millis(self.within_ms);
         let (seen, what) = match self.on {
             Sight::Time => return Ok(()),
@@ -66,7 +81,39 @@ impl Trigger {
                 let seen = recorder.sees(until, ended).await;
                 (seen, format!("no request of attempt {attempt} ended"))
             }
+            Sight::ClaimCommitted(worker) => {
+                let wanted = Passed::Committed(Statement::Claim);
+                let link = links.link(&links::to_postgres(worker))?;
+                (
+                    passes(link, wanted, until).await,
+                    format!("no claim of w{worker} was committed"),
+                )
+            }
+            Sight::SettleSent(worker) => {
+                let wanted = Passed::Sent(Statement::Settle);
+                let link = links.link(&links::to_postgres(worker))?;
+                (
+                    passes(link, wanted, until).await,
+                    format!("no settle of w{worker} was sent"),
+                )
+            }
         };
         seen.then_some(()).ok_or(what)
     }
+}
+
+/// Waits until this passes on a link; false at `until`.
+async fn passes(link: &Proxy, wanted: Passed, until: Instant) -> bool {
+    let mut passed = link.passed();
+    let seen = async {
+        loop {
+            match passed.recv().await {
+                Ok(passed) if passed == wanted => return true,
+                // What was missed was no sight; more will come.
+                Ok(_) | Err(RecvError::Lagged(_)) => {}
+                Err(RecvError::Closed) => return false,
+            }
+        }
+    };
+    timeout_at(until, seen).await.unwrap_or(false)
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{EVENTS_DEFAULT, Profile, Settings};
-use crate::history::facts::WORKER_KILL;
+use crate::history::facts::{NET_CUT_COMMIT, WORKER_KILL};
 use crate::nemesis::FAULTS;
 
 /// How often a kind of fault is drawn that the profile of all draws in.
@@ -24,6 +24,10 @@ pub const PROFILES: &[(&str, &str)] = &[
         "every fault of workers, three of them, under more load",
     ),
     (
+        "network",
+        "every fault of the links between clients, workers, receivers and Postgres, and few kills",
+    ),
+    (
         "dead-letters",
         "events that must die, by a spent budget or by 410, among others that must not",
     ),
@@ -41,6 +45,7 @@ impl Profile {
             "calm" => Some(Profile::calm()),
             "chaotic" => Some(Profile::chaotic()),
             "storm" => Some(Profile::storm()),
+            "network" => Some(Profile::network()),
             "dead-letters" => Some(Profile::dead_letters()),
             "everything" => Some(Profile::everything()),
             _ => None,
@@ -109,6 +114,21 @@ impl Profile {
         .with_family("worker.", 1)
     }
 
+    /// Everything that can be done to the links between the parts.
+    #[must_use]
+    pub fn network() -> Profile {
+        Profile {
+            name: "network".into(),
+            storm_ms: 40_000,
+            clients: 8,
+            kills: 3,
+            kills_required: 0,
+            ..Profile::chaotic()
+        }
+        .with_family("net.", 2)
+        .with_fault(NET_CUT_COMMIT, 3)
+    }
+
     /// Events that must die, and no fault that could hide why.
     #[must_use]
     pub fn dead_letters() -> Profile {
@@ -135,7 +155,7 @@ impl Profile {
     pub fn everything() -> Profile {
         Profile {
             name: "everything".into(),
-            storm_ms: 20_000,
+            storm_ms: 40_000,
             workers: 3,
             kills: 4,
             kills_required: 1,
@@ -144,6 +164,13 @@ impl Profile {
             ..Profile::chaotic()
         }
         .with_family("", EACH_OF_EVERYTHING)
+    }
+
+    /// The same with so many faults of a kind.
+    #[must_use]
+    pub fn with_fault(mut self, name: &str, count: u32) -> Profile {
+        self.faults.insert(name.to_owned(), count);
+        self
     }
 
     /// The same with so many faults of each kind whose name begins so; kills have their own number.

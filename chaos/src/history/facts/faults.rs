@@ -1,6 +1,6 @@
 //! A fault from its request to its heal, and what kind of harm it may do.
 
-use super::At;
+use super::{At, ReceiptFacts};
 use crate::history::op::{FaultEffect, FaultStart};
 
 /// The name of the fault that kills a worker.
@@ -20,6 +20,18 @@ pub const WORKER_PANIC: &str = "worker.panic";
 
 /// The name of the fault that leaves a worker's machine without sockets.
 pub const WORKER_SHORT: &str = "worker.short";
+/// The name of the fault that makes a link late.
+pub const NET_LATENCY: &str = "net.latency";
+/// The name of the fault that makes a link a black hole.
+pub const NET_BLACK_HOLE: &str = "net.black_hole";
+/// The name of the fault that swallows one direction of a link.
+pub const NET_ONE_WAY: &str = "net.one_way";
+/// The name of the fault that resets connections of a link at a byte.
+pub const NET_RESET: &str = "net.reset";
+/// The name of the fault that cuts a connection between a commit and its reply.
+pub const NET_CUT_COMMIT: &str = "net.cut_commit";
+/// The name of the fault that cuts links one by one and heals them in another order.
+pub const NET_SWIZZLE: &str = "net.swizzle";
 
 /// Kills of one crash loop at most.
 pub const CRASHES_MAX: u32 = 5;
@@ -84,10 +96,12 @@ impl FaultFacts<'_> {
         self.name().starts_with("presence.")
     }
 
-    /// True when it may keep a request, or its answer, on its way between workers and receivers.
+    /// True when it may keep this request, or its answer, on its way between a worker and its receiver.
     #[must_use]
-    pub fn may_lose_answers(&self) -> bool {
-        self.name().starts_with("net.") && self.is_on("->r")
+    pub fn may_keep(&self, receipt: &ReceiptFacts<'_>) -> bool {
+        let req = receipt.begin.op.req.as_str();
+        let receiver = req.split_once('-').map_or(req, |(receiver, _)| receiver);
+        self.name().starts_with("net.") && self.is_on(&format!("->{receiver}"))
     }
 
     /// True when it may keep an attempt from being settled under its lease.
@@ -119,8 +133,10 @@ impl FaultFacts<'_> {
         self.effect.is_some_and(|at| seen(at.op))
     }
 
+    /// True when it was done to a link whose name ends so; several are joined by a plus.
     fn is_on(&self, link: &str) -> bool {
-        self.start.op.target.contains(link)
+        let mut links = self.start.op.target.split('+');
+        links.any(|name| name.ends_with(link))
     }
 
     /// True when it moves a clock.

@@ -1,0 +1,77 @@
+//! A link that swallows everything and says nothing, not even that an end was reached.
+//!
+//! Endangers: fencing, lease exclusion, duplicates, liveness. On the way to the database it lasts in
+//! half of all cases for longer than a lease; and the server may have given the worker up meanwhile,
+//! so that its presence ends while it lives. The effect is the bytes that were swallowed.
+
+use rand::RngExt;
+use serde::{Deserialize, Serialize};
+
+use super::draw::spread;
+use super::over_link::{any_link, hold};
+use super::{Applied, BEYOND_LEASE_MS_MAX, Fault, FaultKind, PlannedFault, Sight, World};
+use crate::history::facts::NET_BLACK_HOLE;
+use crate::profile::Profile;
+use crate::proxy::Control;
+use crate::seed::Seed;
+use crate::system::System;
+
+/// The register's entry.
+pub(super) const KIND: FaultKind = FaultKind {
+    name: NET_BLACK_HOLE,
+    what: "a link that swallows everything; that to the database at times for longer than a lease",
+    draw,
+};
+
+/// Shortest black hole, in milliseconds.
+const FOR_MS_MIN: u64 = 300;
+/// Longest black hole that is no longer than a lease, in milliseconds.
+const FOR_MS_MAX: u64 = 1_500;
+
+/// A black hole.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BlackHole {
+    /// Which link.
+    pub link: String,
+    /// How long, in milliseconds.
+    pub for_ms: u64,
+    /// True when the accepting side learns at once that its connections are over, and only the other
+    /// goes on believing in them.
+    pub half_open: bool,
+}
+
+fn draw(seed: Seed, profile: &Profile) -> Vec<PlannedFault> {
+    spread(seed, profile, KIND.name, |draws| {
+        let link = any_link(draws, profile);
+        let short_ms = draws.random_range(FOR_MS_MIN..=FOR_MS_MAX);
+        let beyond_ms = draws.random_range(0..=BEYOND_LEASE_MS_MAX);
+        let outlives = draws.random_range(0..2) == 0 && link.ends_with("->pg");
+        let black_hole = BlackHole {
+            for_ms: if outlives {
+                profile.settings.lease_ms + beyond_ms
+            } else {
+                short_ms
+            },
+            half_open: draws.random_range(0..2) == 0,
+            link,
+        };
+        (Sight::Time, Fault::BlackHole(black_hole))
+    })
+}
+
+impl BlackHole {
+    pub(super) async fn apply<S: System>(&self, world: &World<'_, S>, fault: u64) -> Applied {
+        let control = if self.half_open {
+            Control::HalfOpen
+        } else {
+            Control::BlackHole
+        };
+        let (what, link) = ((fault, KIND.name), (self.link.as_str(), control));
+        hold(world, what, link, self.for_ms).await
+    }
+
+    pub(super) fn heal<S>(&self, world: &World<'_, S>) -> Applied {
+        world.links.heal(&self.link);
+        Ok(())
+    }
+}

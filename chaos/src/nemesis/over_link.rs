@@ -1,0 +1,111 @@
+//! What the faults of links share: which link, how long, and what was seen of it.
+
+use std::time::Duration;
+
+use rand::RngExt;
+use tokio::time::sleep;
+
+use super::{Applied, World};
+use crate::links;
+use crate::profile::Profile;
+use crate::proxy::{Control, Direction, Effects, Proxy};
+use crate::seed::Stream;
+use crate::system::{System, SystemError};
+
+/// How long is waited until something comes by on a link that a fault is done to.
+const TOUCHED: Duration = Duration::from_secs(4);
+
+/// One of all links.
+pub(super) fn any_link(draws: &mut Stream, profile: &Profile) -> String {
+    let links = all_links(profile);
+    links[draws.random_range(0..links.len())].clone()
+}
+
+/// One of both directions.
+pub(super) fn any_direction(draws: &mut Stream) -> Direction {
+    if draws.random_range(0..2) == 0 {
+        Direction::Up
+    } else {
+        Direction::Down
+    }
+}
+
+/// Every link of a run, those to the database first.
+pub(super) fn all_links(profile: &Profile) -> Vec<String> {
+    let to_postgres = (0..profile.workers).map(links::to_postgres);
+    let to_apis = (0..profile.workers).map(links::to_api);
+    let to_receivers = (0..profile.receivers).map(links::to_receiver);
+    to_postgres.chain(to_apis).chain(to_receivers).collect()
+}
+
+impl<'a, S> World<'a, S> {
+    /// The link of a name, or that it cannot be had here.
+    pub(super) fn link(&self, name: &str) -> Result<&'a Proxy, SystemError> {
+        let link = self.links.link(name);
+        link.map_err(|why| SystemError::Unavailable {
+            driver: "links",
+            why,
+        })
+    }
+}
+
+/// Says that a fault was not done because nothing came by that it could have been done to.
+pub(super) fn untouched(link: &str) -> SystemError {
+    SystemError::Unavailable {
+        driver: "links",
+        why: format!("nothing that it is for came by on {link}"),
+    }
+}
+
+/// The whole life of a fault that sets one control on one link, and lets it pass again after a time
+/// that begins when the control has touched something. Where nothing comes by, there is no fault.
+pub(super) async fn hold<S: System>(
+    world: &World<'_, S>,
+    (fault, name): (u64, &str),
+    (link, control): (&str, Control),
+    for_ms: u64,
+) -> Applied {
+    let proxy = world.link(link)?;
+    let begun = world.begin(fault, name, link);
+    proxy.set(control);
+    if !proxy.sees(TOUCHED, has_touched).await {
+        return Err(untouched(link));
+    }
+    let effective_us = world.recorder.now_us();
+    sleep(Duration::from_millis(for_ms)).await;
+    let effects = proxy.effects();
+    proxy.set(Control::Pass);
+    if let Control::Late {
+        delay_ms,
+        jitter_ms,
+    } = control
+    {
+        // The fault is over when what it keeps has come through.
+        sleep(Duration::from_millis(delay_ms + jitter_ms)).await;
+    }
+    world.effect(&begun, effective_us, Vec::new(), told(&effects));
+    world.end(&begun);
+    Ok(())
+}
+
+fn has_touched(effects: &Effects) -> bool {
+    !effects.connections.is_empty()
+}
+
+/// What was seen of a control; nothing when it touched nothing.
+pub(super) fn told(effects: &Effects) -> Option<String> {
+    let mut told = Vec::new();
+    let mut count = |number: u64, what: &str| {
+        if number > 0 {
+            told.push(format!("{number} {what}"));
+        }
+    };
+    count(effects.late_pieces, "pieces late");
+    count(effects.swallowed_bytes, "bytes swallowed");
+    count(effects.resets, "connections reset");
+    if let Some(statement) = effects.cut {
+        told.push(format!("cut after the commit of {statement}"));
+    }
+    let connections = effects.connections.len();
+    has_touched(effects).then(|| format!("touched {connections} connections: {}", told.join(", ")))
+}
