@@ -10,8 +10,10 @@ use chaos::binary::dispatcher_binary;
 use chaos::checker::Overall;
 use chaos::command::prove;
 use chaos::history::op::Section;
+use chaos::postgres::{OwnServer, Wanted};
 use chaos::profile::{Profile, Settings};
 use chaos::report::{Context, Judged};
+use chaos::runner::Site;
 use chaos::schedule::Schedule;
 use chaos::seed::Seed;
 use chaos::system::{ContainerSystem, ProcessSystem, System};
@@ -50,12 +52,27 @@ pub(crate) async fn judged<S: System>(
     databases: BTreeMap<Section, String>,
     expected: Overall,
 ) -> Judged {
+    let own_server = Err("the server of the tests is shared".to_owned());
+    judged_on(system, schedule, (databases, own_server), expected).await
+}
+
+async fn judged_on<S: System>(
+    system: &mut S,
+    schedule: &Schedule,
+    (databases, own_server): (BTreeMap<Section, String>, Result<OwnServer, String>),
+    expected: Overall,
+) -> Judged {
     let directory = tempfile::tempdir().unwrap().keep();
     let about = Context {
         system: system.describe(),
         ..Context::default()
     };
-    let judged = prove(system, schedule, databases, &directory, &about).await;
+    let site = Site {
+        dir: directory.clone(),
+        databases,
+        own_server,
+    };
+    let judged = prove(system, schedule, site, &about).await;
     let judged = judged.unwrap_or_else(|error| panic!("{error:#}; see {}", directory.display()));
     if judged.overall == expected {
         std::fs::remove_dir_all(&directory).unwrap();
@@ -152,6 +169,44 @@ async fn no_event_is_lost_to_links_that_are_late_swallow_reset_and_lose_replies(
         let mut system = ProcessSystem::new(dispatcher_binary().unwrap());
         assert_nothing_is_lost(&mut system, seed, &profile).await;
     }
+}
+
+/// On a server of the run's own; nothing where none can be had.
+async fn assert_nothing_is_lost_by_postgres(seed: Seed, profile: &Profile) {
+    let mut own = match OwnServer::start(&Wanted::Any, true).await {
+        Ok(own) => own,
+        Err(why) => return skipped(&format!("faults of Postgres itself: {why}")),
+    };
+    let url = own.create_database("no_loss").await.unwrap();
+    let databases = BTreeMap::from([(Section::Main, url)]);
+    let schedule = Schedule::generate(seed, profile);
+    let mut system = ProcessSystem::new(dispatcher_binary().unwrap());
+    let on = (databases, Ok(own));
+    let judged = judged_on(&mut system, &schedule, on, Overall::Pass).await;
+    let totals = judged.totals;
+    assert_eq!(judged.overall, Overall::Pass, "seed {seed}: {totals:?}");
+    let ended = (totals.delivered, totals.dead, totals.lost);
+    assert_eq!(ended, (totals.accepted, 0, 0), "seed {seed}");
+}
+
+// A lease so short that an outage which outlasts it takes little time. Both runs at once: most of each is waiting.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_event_is_lost_to_a_postgres_that_is_killed_held_cut_off_and_full() {
+    let fresh = Seed::fresh();
+    eprintln!("seed {fresh}");
+    let small = small();
+    let profile = Profile {
+        events: 150,
+        storm_ms: 14_000,
+        settings: Settings {
+            lease_ms: 1_200,
+            ..small.settings.clone()
+        },
+        ..small
+    }
+    .with_family("postgres.", 1);
+    let pinned = assert_nothing_is_lost_by_postgres(Seed::new(0xdb), &profile);
+    tokio::join!(pinned, assert_nothing_is_lost_by_postgres(fresh, &profile));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -14,7 +14,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use crate::support::app::{App, PATIENCE};
 use crate::support::db;
 use crate::support::fixture::Endpoint;
-use crate::support::own::OwnServer;
+use crate::support::own::own_server;
 
 /// Runs the binary to its end with nothing but these variables.
 fn run(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
@@ -192,7 +192,7 @@ impl Authority {
 
 #[tokio::test]
 async fn postgres_is_reached_over_tls_and_a_certificate_of_strangers_is_refused() {
-    let Some(own) = OwnServer::start().await else {
+    let Some(own) = own_server().await else {
         return;
     };
     let files = tempfile::tempdir().unwrap();
@@ -201,10 +201,10 @@ async fn postgres_is_reached_over_tls_and_a_certificate_of_strangers_is_refused(
         files.path().join("strangers.pem"),
     );
     let authority = Authority::new();
-    authority.secure(own.server()).await;
+    authority.secure(own.postgres()).await;
     authority.write(&ours);
     Authority::new().write(&strangers);
-    let database = own.server().create_database("tls").await.unwrap();
+    let database = own.postgres().create_database("tls").await.unwrap();
     let url = |root: &Path| {
         format!(
             "{database}?sslmode=verify-full&sslrootcert={}",

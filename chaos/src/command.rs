@@ -11,6 +11,7 @@ mod replay;
 mod run;
 mod sim;
 mod soak;
+mod stores;
 mod verify;
 
 pub use args::{Cli, Command, Driver, RunArgs};

@@ -8,14 +8,24 @@ mod black_hole;
 mod crash_loop;
 mod cut_commit;
 mod draw;
+mod exhaust_connections;
+mod fill_disk;
+mod hold_lock;
+mod kill_backend;
+mod kill_postgres;
 mod kill_worker;
 mod latency;
+mod long_transaction;
 mod one_way;
+mod outage;
 mod over_link;
+mod pause_postgres;
 mod pause_worker;
 mod reset;
 mod scale;
+mod stop_postgres;
 mod swizzle;
+mod terminate_sessions;
 mod terminate_worker;
 mod trigger;
 mod world;
@@ -32,13 +42,22 @@ use crate::system::{System, SystemError};
 use black_hole::BlackHole;
 use crash_loop::CrashLoop;
 use cut_commit::CutCommit;
+use exhaust_connections::ExhaustConnections;
+use fill_disk::FillDisk;
+use hold_lock::HoldLock;
+use kill_backend::KillBackend;
+use kill_postgres::KillPostgres;
 use kill_worker::KillWorker;
 use latency::Latency;
+use long_transaction::LongTransaction;
 use one_way::OneWay;
+use pause_postgres::PausePostgres;
 use pause_worker::PauseWorker;
 use reset::Reset;
 use scale::Scale;
+use stop_postgres::StopPostgres;
 use swizzle::Swizzle;
+use terminate_sessions::TerminateSessions;
 use terminate_worker::TerminateWorker;
 
 pub use trigger::{Sight, Trigger};
@@ -93,6 +112,33 @@ pub enum Fault {
     /// Links that are cut and healed in another order.
     #[serde(rename = "net.swizzle")]
     Swizzle(Swizzle),
+    /// The polite end of sessions.
+    #[serde(rename = "postgres.terminate")]
+    TerminateSessions(TerminateSessions),
+    /// SIGKILL of one backend.
+    #[serde(rename = "postgres.kill_backend")]
+    KillBackend(KillBackend),
+    /// The immediate stop of the server.
+    #[serde(rename = "postgres.immediate_stop")]
+    StopPostgres(StopPostgres),
+    /// SIGKILL of the postmaster.
+    #[serde(rename = "postgres.kill")]
+    KillPostgres(KillPostgres),
+    /// SIGSTOP of the server, then SIGCONT.
+    #[serde(rename = "postgres.pause")]
+    PausePostgres(PausePostgres),
+    /// Every connection of the server taken.
+    #[serde(rename = "postgres.exhaust")]
+    ExhaustConnections(ExhaustConnections),
+    /// A lock on events that somebody holds.
+    #[serde(rename = "postgres.lock")]
+    HoldLock(HoldLock),
+    /// An idle transaction that holds events.
+    #[serde(rename = "postgres.long_transaction")]
+    LongTransaction(LongTransaction),
+    /// A full disk under the server.
+    #[serde(rename = "postgres.disk_full")]
+    FillDisk(FillDisk),
 }
 
 /// A kind of fault, as the register lists it.
@@ -118,6 +164,15 @@ pub const FAULTS: &[FaultKind] = &[
     reset::KIND,
     cut_commit::KIND,
     swizzle::KIND,
+    terminate_sessions::KIND,
+    kill_backend::KIND,
+    stop_postgres::KIND,
+    kill_postgres::KIND,
+    pause_postgres::KIND,
+    exhaust_connections::KIND,
+    hold_lock::KIND,
+    long_transaction::KIND,
+    fill_disk::KIND,
 ];
 
 impl PlannedFault {
@@ -147,6 +202,15 @@ impl Fault {
             Fault::Reset(_) => reset::KIND.name,
             Fault::CutCommit(_) => cut_commit::KIND.name,
             Fault::Swizzle(_) => swizzle::KIND.name,
+            Fault::TerminateSessions(_) => terminate_sessions::KIND.name,
+            Fault::KillBackend(_) => kill_backend::KIND.name,
+            Fault::StopPostgres(_) => stop_postgres::KIND.name,
+            Fault::KillPostgres(_) => kill_postgres::KIND.name,
+            Fault::PausePostgres(_) => pause_postgres::KIND.name,
+            Fault::ExhaustConnections(_) => exhaust_connections::KIND.name,
+            Fault::HoldLock(_) => hold_lock::KIND.name,
+            Fault::LongTransaction(_) => long_transaction::KIND.name,
+            Fault::FillDisk(_) => fill_disk::KIND.name,
         }
     }
 
@@ -163,6 +227,15 @@ impl Fault {
             Fault::Reset(reset) => reset.apply(world, fault).await,
             Fault::CutCommit(cut_commit) => cut_commit.apply(world, fault).await,
             Fault::Swizzle(swizzle) => swizzle.apply(world, fault).await,
+            Fault::TerminateSessions(of) => of.apply(world, fault).await,
+            Fault::KillBackend(of) => of.apply(world, fault).await,
+            Fault::StopPostgres(of) => of.apply(world, fault).await,
+            Fault::KillPostgres(of) => of.apply(world, fault).await,
+            Fault::PausePostgres(of) => of.apply(world, fault).await,
+            Fault::ExhaustConnections(of) => of.apply(world, fault).await,
+            Fault::HoldLock(of) => of.apply(world, fault).await,
+            Fault::LongTransaction(of) => of.apply(world, fault).await,
+            Fault::FillDisk(of) => of.apply(world, fault).await,
         }
     }
 
@@ -180,6 +253,15 @@ impl Fault {
             Fault::Reset(reset) => reset.heal(world),
             Fault::CutCommit(cut_commit) => cut_commit.heal(world),
             Fault::Swizzle(swizzle) => swizzle.heal(world),
+            Fault::TerminateSessions(_)
+            | Fault::KillBackend(_)
+            | Fault::StopPostgres(_)
+            | Fault::KillPostgres(_)
+            | Fault::PausePostgres(_)
+            | Fault::ExhaustConnections(_)
+            | Fault::HoldLock(_)
+            | Fault::LongTransaction(_)
+            | Fault::FillDisk(_) => outage::heal(world).await,
         }
     }
 }

@@ -19,11 +19,13 @@ mod container;
 mod downloaded;
 mod error;
 mod machine;
+mod own;
 mod way;
 
 use binaries::Binaries;
 pub use error::{FailedWay, PostgresError};
 use machine::{Cluster, Place};
+pub use own::{OwnServer, OwnServerError};
 use way::{durability, given_url, ways};
 
 /// Environment variable with the URL of a server to use instead of starting one. Its role must be
@@ -82,7 +84,7 @@ pub struct Postgres {
 enum Server {
     /// Somebody else's: never stopped, and the databases made on it stay.
     Given,
-    Started(Cluster),
+    Started(Box<Cluster>),
     #[cfg(feature = "docker")]
     Container(Box<container::Server>),
 }
@@ -167,7 +169,7 @@ impl Postgres {
     /// Process id of the postmaster, when the server was started from binaries here.
     pub fn pid(&self) -> Option<u32> {
         match &self.server {
-            Server::Started(cluster) => Some(cluster.pid()),
+            Server::Started(cluster) => cluster.pid(),
             _ => None,
         }
     }
@@ -246,7 +248,7 @@ impl Postgres {
                 why: error.to_string(),
                 fix: error.fix(binaries),
             })?;
-        let admin_url = cluster.admin_url().to_owned();
+        let admin_url = cluster.admin_url();
         let durability = durability(&admin_url).await.map_err(|error| FailedWay {
             way,
             why: format!("the server started, then refused to tell its settings: {error}"),
@@ -261,7 +263,7 @@ impl Postgres {
             origin,
             passed_over: Vec::new(),
             admin_url,
-            server: Server::Started(cluster),
+            server: Server::Started(Box::new(cluster)),
         })
     }
 }
@@ -287,7 +289,7 @@ pub fn fallback_directory(name: &str) -> PathBuf {
 
 /// The process id of the live server that holds a directory of [`Postgres::machine_at`].
 pub fn holder_of(directory: &Path) -> Option<u32> {
-    machine::live_holder(directory)
+    machine::live_holder(&directory.join("data"))
 }
 
 fn with_database(url: &str, name: &str) -> String {

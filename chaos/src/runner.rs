@@ -24,6 +24,7 @@ use crate::history::op::{Op, Phase, PhaseBegin, RunStart, Section, WorkerSeen};
 use crate::history::sha256_hex;
 use crate::links::Links;
 use crate::nemesis::{self, World};
+use crate::postgres::OwnServer;
 use crate::profile::Settings;
 use crate::recorder::Recorder;
 use crate::schedule::{PlannedEvent, Schedule};
@@ -38,12 +39,14 @@ const READY: Duration = Duration::from_secs(60);
 const PROGRESS: Duration = Duration::from_secs(5);
 
 /// Where a run takes place.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Site {
     /// The directory of the run; it exists.
     pub dir: PathBuf,
     /// The database of each section; a system without one leaves it out.
     pub databases: BTreeMap<Section, String>,
+    /// The server of the main section, when it is the run's own and faults may take it down; or why not.
+    pub own_server: Result<OwnServer, String>,
 }
 
 /// Why there is no verdict to be had.
@@ -82,7 +85,7 @@ pub enum RunError {
 pub async fn run<S: System>(
     system: &mut S,
     schedule: &Schedule,
-    site: &Site,
+    site: &mut Site,
 ) -> Result<History, RunError> {
     let recorder =
         Recorder::create(&site.dir.join("history.jsonl")).map_err(|source| RunError::Io {
@@ -101,7 +104,7 @@ pub async fn run<S: System>(
         source,
     })?;
     let ran = Run::new(system, schedule, &workers, &recorder, &receivers)
-        .whole(site)
+        .whole(&site.databases, &mut site.own_server)
         .await;
     let stopped = system.stop_all().await;
     receivers.stop().await;
@@ -156,20 +159,27 @@ impl<'a, S: System> Run<'a, S> {
         }
     }
 
-    async fn whole(mut self, site: &Site) -> Result<(), RunError> {
+    async fn whole(
+        mut self,
+        databases: &BTreeMap<Section, String>,
+        own_server: &mut Result<OwnServer, String>,
+    ) -> Result<(), RunError> {
         self.start().await?;
-        let audits = self.begin_audits(site).await?;
-        self.baseline_and_storm().await?;
-        self.heal().await?;
+        let audits = self.begin_audits(databases).await?;
+        self.baseline_and_storm(own_server).await?;
+        self.heal(own_server).await?;
         self.drain().await;
         self.final_reads().await;
         self.end_audits(audits).await
     }
 
     /// After the workers are ready: one of them has made the schema.
-    async fn begin_audits(&self, site: &Site) -> Result<Audits, RunError> {
+    async fn begin_audits(
+        &self,
+        databases: &BTreeMap<Section, String>,
+    ) -> Result<Audits, RunError> {
         let doing = "installing the audit trigger";
-        let audits = Audits::begin(site.databases.values(), self.recorder).await;
+        let audits = Audits::begin(databases.values(), self.recorder).await;
         audits.map_err(|source| RunError::Audit { doing, source })
     }
 
@@ -199,7 +209,10 @@ impl<'a, S: System> Run<'a, S> {
     }
 
     /// One workload over both: the storm begins while events are being posted.
-    async fn baseline_and_storm(&mut self) -> Result<(), RunError> {
+    async fn baseline_and_storm(
+        &mut self,
+        postgres: &mut Result<OwnServer, String>,
+    ) -> Result<(), RunError> {
         let baseline_ms = self.schedule.profile.baseline_ms;
         if baseline_ms > 0 {
             let bound_us = Some(baseline_ms * 1_000);
@@ -220,6 +233,7 @@ impl<'a, S: System> Run<'a, S> {
             links: self.workers.links(),
             recorder,
             settings: &settings,
+            postgres,
         };
         let storm = async {
             let begin = begin + Duration::from_millis(baseline_ms);
@@ -238,7 +252,7 @@ impl<'a, S: System> Run<'a, S> {
         }
     }
 
-    async fn heal(&mut self) -> Result<(), RunError> {
+    async fn heal(&mut self, postgres: &mut Result<OwnServer, String>) -> Result<(), RunError> {
         self.recorder.record(phase(Phase::Heal, None));
         let mut world = World {
             system: &mut *self.system,
@@ -247,6 +261,7 @@ impl<'a, S: System> Run<'a, S> {
             links: self.workers.links(),
             recorder: self.recorder,
             settings: &self.schedule.profile.main_settings(),
+            postgres,
         };
         nemesis::heal_all(&self.schedule.faults, &mut world)
             .await

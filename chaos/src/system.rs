@@ -141,6 +141,9 @@ pub enum SystemError {
         /// Its answer.
         source: std::io::Error,
     },
+    /// The run's own Postgres did not do what it must.
+    #[error("the run's own Postgres")]
+    Postgres(#[from] crate::postgres::OwnServerError),
     /// The container engine refused.
     #[error("{doing}: {why}")]
     Engine {

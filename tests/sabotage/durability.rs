@@ -21,9 +21,7 @@ use tokio::time::Instant;
 
 use crate::support::app::{App, until};
 use crate::support::fixture::Endpoint;
-use crate::support::own::OwnServer;
-
-const DATABASE: &str = "durability";
+use crate::support::own::own_server;
 
 /// The lie: each insert's commit is answered before it is on disk.
 const LIE: &str = "
@@ -67,8 +65,8 @@ fn record_receipts(endpoint: &Endpoint, recorder: &Recorder) {
 
 /// What `no_loss` says when the server is stopped at once after the last 202; nothing without a server.
 async fn judged(lie: Option<&'static str>) -> Option<Verdict> {
-    let mut own = OwnServer::start().await?;
-    let database = own.server().ensure_database(DATABASE).await.unwrap();
+    let mut own = own_server().await?;
+    let database = own.create_database("durability").await.unwrap();
     let endpoint = Endpoint::answering(200).await;
     let files = tempfile::tempdir().unwrap();
     let recorder = Recorder::create(&files.path().join("history.jsonl")).unwrap();
@@ -102,10 +100,10 @@ async fn judged(lie: Option<&'static str>) -> Option<Verdict> {
     }
     let events: Vec<&PlannedEvent> = schedule.section(Section::Main).collect();
     workload(&api).run(&events, 4, Instant::now()).await;
-    own.crash_and_restart().await;
+    own.stop_at_once().await.unwrap();
+    own.bring_up().await.unwrap();
     api.stop().await;
 
-    let database = own.server().ensure_database(DATABASE).await.unwrap();
     let app = App::over(&database, Role::Serve, &[]).await;
     until("nothing is pending", || async {
         let pending = "select count(*) from webhook_events where status = 'pending'";

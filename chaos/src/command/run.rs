@@ -1,14 +1,13 @@
 //! `chaos run`.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::Context as _;
 
 use super::args::{Driver, RunArgs};
+use super::stores::Stores;
 use super::{EXIT_ENVIRONMENT, EXIT_USAGE, context, directory};
 use crate::history::op::Section;
-use crate::postgres::Postgres;
 use crate::report::{Context, Judged, first_line};
 use crate::runner::{self, Site};
 use crate::schedule::Schedule;
@@ -73,8 +72,8 @@ async fn whole(
     mut about: Context,
 ) -> anyhow::Result<Judged> {
     let mut system = system(args.driver).await?;
-    let postgres = Postgres::obtain(args.wanted()).await?;
-    about.postgres = postgres.origin().to_owned();
+    let stores = Stores::obtain(args, schedule).await?;
+    about.postgres = stores.origin();
     about.system = system.describe();
     eprintln!("postgres: {}\nsystem: {}", about.postgres, about.system);
     if args.driver == Driver::Process {
@@ -82,33 +81,39 @@ async fn whole(
             .skipped
             .push("SIGKILL of a worker container: this run uses processes".to_owned());
     }
-    let databases = databases(&postgres, schedule).await?;
-    about.durability = context::durability(&databases[&Section::Main])
+    about.durability = context::durability(&stores.databases[&Section::Main])
         .await
         .context("asking Postgres for its durability settings")?;
-    prove(&mut system, schedule, databases, dir, &about).await
-}
-
-/// Runs the schedule on a system, judges what was seen, and writes the files of the run into `dir`.
-///
-/// # Errors
-/// When system or machine fail the harness; what was seen until then is in `dir`.
-pub async fn prove<S: System>(
-    system: &mut S,
-    schedule: &Schedule,
-    databases: BTreeMap<Section, String>,
-    dir: &Path,
-    about: &Context,
-) -> anyhow::Result<Judged> {
-    std::fs::write(dir.join("schedule.json"), schedule.to_text())
-        .context("writing the schedule")?;
+    let Stores {
+        databases,
+        own_server,
+        shared: _shared,
+    } = stores;
     let site = Site {
         dir: dir.to_owned(),
         databases,
+        own_server,
     };
-    let history = runner::run(system, schedule, &site).await?;
+    prove(&mut system, schedule, site, &about).await
+}
+
+/// Runs the schedule on a system, judges what was seen, and writes the files of the run into its directory.
+///
+/// # Errors
+/// When system or machine fail the harness; what was seen until then is in the directory.
+pub async fn prove<S: System>(
+    system: &mut S,
+    schedule: &Schedule,
+    mut site: Site,
+    about: &Context,
+) -> anyhow::Result<Judged> {
+    std::fs::write(site.dir.join("schedule.json"), schedule.to_text())
+        .context("writing the schedule")?;
+    let history = runner::run(system, schedule, &mut site).await?;
     let judged = Judged::new(schedule.clone(), history);
-    judged.write(dir, about).context("writing the report")?;
+    judged
+        .write(&site.dir, about)
+        .context("writing the report")?;
     Ok(judged)
 }
 
@@ -125,21 +130,6 @@ async fn system(driver: Driver) -> anyhow::Result<AnySystem> {
         #[cfg(not(feature = "docker"))]
         Driver::Container => anyhow::bail!("this build has no container driver (feature docker)"),
     }
-}
-
-async fn databases(
-    postgres: &Postgres,
-    schedule: &Schedule,
-) -> anyhow::Result<BTreeMap<Section, String>> {
-    let mut databases = BTreeMap::new();
-    databases.insert(Section::Main, postgres.create_database("chaos_main").await?);
-    if schedule.section(Section::Defaults).next().is_some() {
-        databases.insert(
-            Section::Defaults,
-            postgres.create_database("chaos_defaults").await?,
-        );
-    }
-    Ok(databases)
 }
 
 #[expect(clippy::print_stdout, reason = "the lines that a run is known by")]

@@ -10,6 +10,7 @@ use crate::history::op::{
     FaultEffect, FaultEnd, FaultStart, Op, PEER_CLOSED, Section, WorkerExit, WorkerSeen,
 };
 use crate::links::Links;
+use crate::postgres::OwnServer;
 use crate::profile::Settings;
 use crate::recorder::Recorder;
 use crate::system::{Exit, System, SystemError, WorkerSpec};
@@ -35,6 +36,8 @@ pub struct World<'a, S> {
     pub recorder: &'a Recorder,
     /// What the workers run with.
     pub settings: &'a Settings,
+    /// The server of the main section, when it is the run's own; or why it is not to be touched.
+    pub postgres: &'a mut Result<OwnServer, String>,
 }
 
 /// A fault that was requested.
@@ -111,6 +114,18 @@ impl<S> World<'_, S> {
             .filter(|(req, how, end_us)| gone(how) && early(req, *end_us))
             .map(|(req, ..)| req)
             .collect()
+    }
+}
+
+impl<S> World<'_, S> {
+    /// The server, where faults may do to it what they like.
+    pub(super) fn own_server(&mut self) -> Result<&mut OwnServer, SystemError> {
+        self.postgres
+            .as_mut()
+            .map_err(|why| SystemError::Unavailable {
+                driver: "postgres",
+                why: why.clone(),
+            })
     }
 }
 

@@ -28,6 +28,10 @@ pub const PROFILES: &[(&str, &str)] = &[
         "every fault of the links between clients, workers, receivers and Postgres, and few kills",
     ),
     (
+        "database",
+        "every fault of Postgres itself, on a server of the run's own, and a few kills",
+    ),
+    (
         "dead-letters",
         "events that must die, by a spent budget or by 410, among others that must not",
     ),
@@ -46,6 +50,7 @@ impl Profile {
             "chaotic" => Some(Profile::chaotic()),
             "storm" => Some(Profile::storm()),
             "network" => Some(Profile::network()),
+            "database" => Some(Profile::database()),
             "dead-letters" => Some(Profile::dead_letters()),
             "everything" => Some(Profile::everything()),
             _ => None,
@@ -127,6 +132,20 @@ impl Profile {
         }
         .with_family("net.", 2)
         .with_fault(NET_CUT_COMMIT, 3)
+    }
+
+    /// Everything that can be done to Postgres, and a few kills, so that both kinds of harm meet.
+    #[must_use]
+    pub fn database() -> Profile {
+        Profile {
+            name: "database".into(),
+            storm_ms: 50_000,
+            kills: 2,
+            kills_required: 0,
+            default_events: 2,
+            ..Profile::chaotic()
+        }
+        .with_family("postgres.", 1)
     }
 
     /// Events that must die, and no fault that could hide why.

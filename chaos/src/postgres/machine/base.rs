@@ -27,7 +27,7 @@ impl Base {
             }
         };
         let base = match place {
-            Place::Temporary => {
+            Place::Temporary | Place::Own { .. } => {
                 let parent = account::temporary_directory();
                 let temporary = tempfile::Builder::new()
                     .prefix("chaos-postgres-")

@@ -25,6 +25,8 @@ pub(crate) enum MachineError {
         found: String,
         ours: String,
     },
+    #[error("the postmaster, process {pid}, does not end")]
+    Undying { pid: u32 },
     #[error("the server did not start: {why}\n{log}")]
     Start { why: String, log: String },
 }
@@ -41,7 +43,9 @@ impl MachineError {
                 "run {} by hand: it tells more",
                 binaries.program("initdb").display()
             ),
-            Self::Held { pid, .. } => format!("end process {pid}, or use another directory"),
+            Self::Held { pid, .. } | Self::Undying { pid } => {
+                format!("end process {pid}, or use another directory")
+            }
             Self::Version { found, .. } => {
                 format!("set PG_BIN to the binaries of PostgreSQL {found}, or forget the data")
             }

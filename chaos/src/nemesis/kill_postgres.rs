@@ -1,0 +1,48 @@
+//! SIGKILL of the postmaster: its backends end by themselves when they notice; then it recovers.
+//!
+//! Endangers: acknowledged events, presence (the table of workers is emptied), statements whose outcome
+//! nobody knows, duplicates; past the lease, results in hand. The effect is that a client cannot connect.
+
+use serde::{Deserialize, Serialize};
+
+use super::draw::spread;
+use super::outage::{outage_ms, over_in, sit_out};
+use super::{Applied, Fault, FaultKind, PlannedFault, Sight, World};
+use crate::profile::Profile;
+use crate::seed::Seed;
+use crate::system::System;
+
+/// The register's entry.
+pub(super) const KIND: FaultKind = FaultKind {
+    name: "postgres.kill",
+    what: "SIGKILL of the postmaster, then recovery",
+    draw,
+};
+
+/// SIGKILL of the postmaster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KillPostgres {
+    /// How long it stays down, in milliseconds.
+    pub down_ms: u64,
+}
+
+fn draw(seed: Seed, profile: &Profile) -> Vec<PlannedFault> {
+    spread(seed, profile, KIND.name, |draws| {
+        let down_ms = outage_ms(draws, profile);
+        let on = Sight::OpenRequests(profile.workers);
+        (on, Fault::KillPostgres(KillPostgres { down_ms }))
+    })
+}
+
+impl KillPostgres {
+    pub(super) async fn apply<S: System>(&self, world: &mut World<'_, S>, fault: u64) -> Applied {
+        world.own_server()?;
+        let begun = world.begin(fault, KIND.name, "postgres");
+        world.own_server()?.kill().await?;
+        let effective_us = world.recorder.now_us();
+        let observed = sit_out(world, over_in(self.down_ms)).await?;
+        world.effect(&begun, effective_us, Vec::new(), observed);
+        world.end(&begun);
+        Ok(())
+    }
+}

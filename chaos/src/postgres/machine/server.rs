@@ -1,0 +1,222 @@
+//! One postmaster, from its start to its end.
+//!
+//! It runs in a process group of its own, so that Ctrl-C reaches the harness alone.
+
+use std::fs::{File, OpenOptions};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use sqlx::{Connection, PgConnection};
+use tokio::time::{Instant, sleep, timeout};
+
+use super::super::account::Account;
+use super::super::binaries::Binaries;
+use super::error::MachineError;
+use crate::system::last_will::LastWill;
+
+/// Bound from start to ready, seconds: a kept cluster may have to replay its log first.
+const READY_SECONDS_MAX: Duration = Duration::from_secs(120);
+/// Pause between two attempts to connect, milliseconds.
+const READY_POLL: Duration = Duration::from_millis(20);
+/// Bound of a shutdown, in steps of [`STOP_POLL`]; then the server is ended by other means.
+const STOP_STEPS_MAX: u32 = 1_000;
+/// Pause between two looks at a server that is stopping, milliseconds.
+const STOP_POLL: Duration = Duration::from_millis(10);
+
+/// What a postmaster is started with.
+pub(super) struct Launch<'a> {
+    pub(super) binaries: &'a Binaries,
+    pub(super) account: Option<&'a Account>,
+    pub(super) base: &'a Path,
+    pub(super) data: &'a Path,
+    pub(super) log: &'a Path,
+    /// The directory outlives the harness.
+    pub(super) kept: bool,
+    /// A disk that is mounted below the directory.
+    pub(super) disk: Option<&'a Path>,
+    pub(super) port: u16,
+    pub(super) connections_max: u32,
+}
+
+/// A running postmaster. Dropping it ends the server.
+#[derive(Debug)]
+pub(super) struct Server {
+    child: Child,
+    _will: LastWill,
+}
+
+impl Server {
+    pub(super) fn launch(launch: &Launch<'_>) -> Result<Self, MachineError> {
+        let mut child = spawn(launch)?;
+        match leave_will(&child, launch) {
+            Ok(will) => Ok(Self { child, _will: will }),
+            Err(error) => {
+                let _killed = child.kill();
+                let _reaped = child.wait();
+                Err(error)
+            }
+        }
+    }
+
+    pub(super) async fn wait_ready(&mut self, url: &str) -> Result<(), String> {
+        let deadline = Instant::now() + READY_SECONDS_MAX;
+        loop {
+            if let Ok(Some(status)) = self.child.try_wait() {
+                return Err(format!("it ended with {status}"));
+            }
+            let why = match timeout(READY_SECONDS_MAX, PgConnection::connect(url)).await {
+                Ok(Ok(connection)) => {
+                    // It answered; a connection that closes badly changes nothing.
+                    let _closed = connection.close().await;
+                    return Ok(());
+                }
+                Ok(Err(error)) => error.to_string(),
+                Err(_) => "connecting hangs".to_owned(),
+            };
+            if Instant::now() >= deadline {
+                return Err(format!(
+                    "not ready within {} s: {why}",
+                    READY_SECONDS_MAX.as_secs()
+                ));
+            }
+            sleep(READY_POLL).await;
+        }
+    }
+
+    pub(super) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub(super) fn has_ended(&mut self) -> bool {
+        !matches!(self.child.try_wait(), Ok(None))
+    }
+
+    pub(super) fn signal(&self, signal: Signal) {
+        let pid = i32::try_from(self.child.id()).expect("process ids fit in 32 bits, signed");
+        // A server that is gone already needs no signal.
+        let _sent = kill(Pid::from_raw(pid), signal);
+    }
+
+    /// Waits for the end that a signal has asked for.
+    pub(super) async fn wait_end(&mut self) -> Result<(), MachineError> {
+        for _ in 0..STOP_STEPS_MAX {
+            if self.has_ended() {
+                return Ok(());
+            }
+            sleep(STOP_POLL).await;
+        }
+        Err(MachineError::Undying { pid: self.pid() })
+    }
+
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a drop cannot await the end of the server"
+    )]
+    fn ended_after_a_step(&mut self) -> bool {
+        let ended = self.has_ended();
+        if !ended {
+            std::thread::sleep(STOP_POLL);
+        }
+        ended
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        for signal in [Signal::SIGINT, Signal::SIGQUIT] {
+            if self.has_ended() {
+                return;
+            }
+            self.signal(Signal::SIGCONT); // a paused server cannot hear
+            self.signal(signal);
+            if (0..STOP_STEPS_MAX).any(|_| self.ended_after_a_step()) {
+                break;
+            }
+        }
+        let _killed = self.child.kill();
+        let _reaped = self.child.wait();
+    }
+}
+
+/// Ends the server `$1` of the data `$2`, takes the disk `$4` away if there is one, then removes the
+/// directory `$3` unless `$5` says to keep it. The server's own pid file must agree: a number that was
+/// given to someone else is left alone.
+const END_SERVER: &str = r#"
+if [ "$(head -n 1 "$2/postmaster.pid" 2>/dev/null)" = "$1" ]; then
+  kill -CONT "$1" 2>/dev/null; kill -INT "$1" 2>/dev/null
+  n=0
+  while kill -0 "$1" 2>/dev/null && [ $n -lt 100 ]; do sleep 0.1; n=$((n+1)); done
+  kill -QUIT "$1" 2>/dev/null && sleep 6
+fi
+[ -z "$4" ] || umount "$4"
+[ "$5" = remove ] && rm -rf "$3"
+"#;
+
+fn leave_will(child: &Child, launch: &Launch<'_>) -> Result<LastWill, MachineError> {
+    let path = |path: &Path| path.to_string_lossy().into_owned();
+    let (data, base) = (path(launch.data), path(launch.base));
+    let disk = launch.disk.map(path).unwrap_or_default();
+    let keep = if launch.kept { "keep" } else { "remove" };
+    let arguments = [&child.id().to_string(), &data, &base, &disk, keep];
+    LastWill::leave(END_SERVER, &arguments).map_err(|source| MachineError::Files {
+        doing: "leaving a last will for",
+        path: launch.base.to_path_buf(),
+        source,
+    })
+}
+
+fn spawn(launch: &Launch<'_>) -> Result<Child, MachineError> {
+    let files = |doing, path: PathBuf| {
+        move |source| MachineError::Files {
+            doing,
+            path,
+            source,
+        }
+    };
+    let log = launch.log.to_path_buf();
+    let out: File = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(&log)
+        .map_err(files("opening", log.clone()))?;
+    let err = out.try_clone().map_err(files("opening", log))?;
+    let program = launch.binaries.program("postgres");
+    let mut command = Account::command(launch.account, &program);
+    command.arg("-D").arg(launch.data);
+    for setting in settings(launch) {
+        command.arg("-c").arg(setting);
+    }
+    let command = command.as_std_mut();
+    std::os::unix::process::CommandExt::process_group(command, 0);
+    command
+        .stdin(Stdio::null())
+        .stdout(out)
+        .stderr(err)
+        .spawn()
+        .map_err(files("starting", program))
+}
+
+fn settings(launch: &Launch<'_>) -> Vec<String> {
+    let mut settings = vec![
+        format!("port={}", launch.port),
+        format!("max_connections={}", launch.connections_max),
+        "listen_addresses=127.0.0.1".to_owned(),
+        // No socket file: its path would be bounded to 107 bytes, and TCP is all that is used.
+        "unix_socket_directories=".to_owned(),
+        "fsync=on".to_owned(),
+        "full_page_writes=on".to_owned(),
+        "synchronous_commit=on".to_owned(),
+        "logging_collector=off".to_owned(),
+    ];
+    if launch.disk.is_some() {
+        // A small disk must not be full of log before anything fills it.
+        settings.extend([
+            "min_wal_size=32MB".to_owned(),
+            "max_wal_size=64MB".to_owned(),
+        ]);
+    }
+    settings
+}
