@@ -209,6 +209,22 @@ async fn no_event_is_lost_to_a_postgres_that_is_killed_held_cut_off_and_full() {
     tokio::join!(pinned, assert_nothing_is_lost_by_postgres(fresh, &profile));
 }
 
+/// Every fault of clients, under a pinned seed and a fresh one.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_event_is_lost_to_clients_that_crowd_one_key_break_off_dawdle_burst_and_give_up() {
+    let fresh = Seed::fresh();
+    eprintln!("fresh seed {fresh}");
+    let profile = Profile {
+        workers: 2,
+        ..small()
+    }
+    .with_family("client.", 1);
+    for seed in [Seed::new(0xc11e), fresh] {
+        let mut system = ProcessSystem::new(dispatcher_binary().unwrap());
+        assert_nothing_is_lost(&mut system, seed, &profile).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn events_die_of_what_the_plan_says_and_no_other_does() {
     let profile = Profile::dead_letters().with_events(60);

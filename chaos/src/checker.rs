@@ -18,6 +18,7 @@ pub mod errors_surfaced;
 pub mod fencing;
 pub mod graceful_stop;
 pub mod idempotency;
+pub mod indeterminate;
 pub mod lease_exclusion;
 pub mod liveness;
 pub mod no_loss;
@@ -93,6 +94,9 @@ pub const PLANNED_CHECKERS: &[Exercised] = &[
     (graceful_stop::CHECKER, |facts| !facts.exits.is_empty()),
     (recovery::CHECKER, recovery::is_exercised),
     (errors_surfaced::CHECKER, |facts| !facts.logs.is_empty()),
+    (indeterminate::CHECKER, |facts| {
+        facts.events.values().any(indeterminate::is_asked)
+    }),
 ];
 
 /// What one checker said.
@@ -157,6 +161,7 @@ const SIM_CHECKERS: &[Checker] = &[
     backoff::CHECKER,
     duplicates::CHECKER,
     idempotency::CHECKER,
+    indeterminate::CHECKER,
     liveness::CHECKER,
 ];
 

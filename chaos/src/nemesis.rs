@@ -4,12 +4,14 @@
 //! effect, hold, heal, end) and `heal`. A fault whose effect was not observed does not count as
 //! coverage. Faults are applied one after the other. Only the runner decides when the storm ends.
 
+mod abort_upload;
 mod black_hole;
 mod crash_loop;
 mod cut_commit;
 mod draw;
 mod exhaust_connections;
 mod fill_disk;
+mod give_up;
 mod hold_lock;
 mod kill_backend;
 mod kill_postgres;
@@ -19,10 +21,14 @@ mod long_transaction;
 mod one_way;
 mod outage;
 mod over_link;
+mod overload;
+mod own_event;
 mod pause_postgres;
 mod pause_worker;
 mod reset;
+mod same_key;
 mod scale;
+mod slow_upload;
 mod stop_postgres;
 mod swizzle;
 mod terminate_sessions;
@@ -39,11 +45,13 @@ use crate::history::op::{FaultEnd, FaultSkip, Op};
 use crate::profile::Profile;
 use crate::seed::Seed;
 use crate::system::{System, SystemError};
+use abort_upload::AbortUpload;
 use black_hole::BlackHole;
 use crash_loop::CrashLoop;
 use cut_commit::CutCommit;
 use exhaust_connections::ExhaustConnections;
 use fill_disk::FillDisk;
+use give_up::GiveUp;
 use hold_lock::HoldLock;
 use kill_backend::KillBackend;
 use kill_postgres::KillPostgres;
@@ -51,10 +59,13 @@ use kill_worker::KillWorker;
 use latency::Latency;
 use long_transaction::LongTransaction;
 use one_way::OneWay;
+use overload::Overload;
 use pause_postgres::PausePostgres;
 use pause_worker::PauseWorker;
 use reset::Reset;
+use same_key::SameKey;
 use scale::Scale;
+use slow_upload::SlowUpload;
 use stop_postgres::StopPostgres;
 use swizzle::Swizzle;
 use terminate_sessions::TerminateSessions;
@@ -139,6 +150,21 @@ pub enum Fault {
     /// A full disk under the server.
     #[serde(rename = "postgres.disk_full")]
     FillDisk(FillDisk),
+    /// Many posts of one key at once.
+    #[serde(rename = "client.same_key")]
+    SameKey(SameKey),
+    /// Uploads that are broken off.
+    #[serde(rename = "client.abort")]
+    AbortUpload(AbortUpload),
+    /// Uploads that come a byte at a time.
+    #[serde(rename = "client.slow_upload")]
+    SlowUpload(SlowUpload),
+    /// A burst of posts.
+    #[serde(rename = "client.overload")]
+    Overload(Overload),
+    /// Posts whose answer is not waited for.
+    #[serde(rename = "client.give_up")]
+    GiveUp(GiveUp),
 }
 
 /// A kind of fault, as the register lists it.
@@ -173,6 +199,11 @@ pub const FAULTS: &[FaultKind] = &[
     hold_lock::KIND,
     long_transaction::KIND,
     fill_disk::KIND,
+    same_key::KIND,
+    abort_upload::KIND,
+    slow_upload::KIND,
+    overload::KIND,
+    give_up::KIND,
 ];
 
 impl PlannedFault {
@@ -211,6 +242,24 @@ impl Fault {
             Fault::HoldLock(_) => hold_lock::KIND.name,
             Fault::LongTransaction(_) => long_transaction::KIND.name,
             Fault::FillDisk(_) => fill_disk::KIND.name,
+            Fault::SameKey(_) => same_key::KIND.name,
+            Fault::AbortUpload(_) => abort_upload::KIND.name,
+            Fault::SlowUpload(_) => slow_upload::KIND.name,
+            Fault::Overload(_) => overload::KIND.name,
+            Fault::GiveUp(_) => give_up::KIND.name,
+        }
+    }
+
+    /// How many events it may add to those of the plan.
+    #[must_use]
+    pub const fn events(&self) -> u64 {
+        match self {
+            Fault::SameKey(same_key) => same_key.events(),
+            Fault::AbortUpload(abort) => abort.events(),
+            Fault::SlowUpload(slow) => slow.events(),
+            Fault::Overload(overload) => overload.events(),
+            Fault::GiveUp(give_up) => give_up.events(),
+            _ => 0,
         }
     }
 
@@ -236,6 +285,11 @@ impl Fault {
             Fault::HoldLock(of) => of.apply(world, fault).await,
             Fault::LongTransaction(of) => of.apply(world, fault).await,
             Fault::FillDisk(of) => of.apply(world, fault).await,
+            Fault::SameKey(same_key) => same_key.apply(world, fault).await,
+            Fault::AbortUpload(abort) => abort.apply(world, fault).await,
+            Fault::SlowUpload(slow) => slow.apply(world, fault).await,
+            Fault::Overload(overload) => overload.apply(world, fault).await,
+            Fault::GiveUp(give_up) => give_up.apply(world, fault).await,
         }
     }
 
@@ -262,6 +316,12 @@ impl Fault {
             | Fault::HoldLock(_)
             | Fault::LongTransaction(_)
             | Fault::FillDisk(_) => outage::heal(world).await,
+            // Clients end by themselves.
+            Fault::SameKey(_)
+            | Fault::AbortUpload(_)
+            | Fault::SlowUpload(_)
+            | Fault::Overload(_)
+            | Fault::GiveUp(_) => Ok(()),
         }
     }
 }

@@ -231,6 +231,7 @@ impl<'a, S: System> Run<'a, S> {
             workers: self.workers.main(),
             apis: &self.workers.apis(Section::Main),
             links: self.workers.links(),
+            workload: &self.workloads[&Section::Main],
             recorder,
             settings: &settings,
             postgres,
@@ -259,6 +260,7 @@ impl<'a, S: System> Run<'a, S> {
             workers: self.workers.main(),
             apis: &self.workers.apis(Section::Main),
             links: self.workers.links(),
+            workload: &self.workloads[&Section::Main],
             recorder: self.recorder,
             settings: &self.schedule.profile.main_settings(),
             postgres,
@@ -305,7 +307,7 @@ async fn tell_progress(recorder: &Recorder, schedule: &Schedule) {
         let (accepted, taken) = recorder.progress();
         let seconds = recorder.now_us() / 1_000_000;
         let open = recorder.open_requests().len();
-        let planned = schedule.events.len();
+        let planned = schedule.posts();
         eprintln!(
             "{seconds:>4} s: {accepted} of {planned} accepted, {taken} received, {open} requests open"
         );

@@ -18,6 +18,7 @@ pub mod counts_a_retry_as_the_first;
 pub mod forgets_after_202;
 pub mod forgets_keys;
 pub mod gives_up_early;
+pub mod ignores_other_bytes;
 pub mod ignores_retry_after;
 pub mod ignores_the_lease;
 pub mod never_reclaims;
@@ -26,6 +27,7 @@ pub mod retries_without_backoff;
 pub mod says_delivered_unsent;
 pub mod sends_elsewhere;
 pub mod signs_wrongly;
+pub mod takes_half_a_body;
 
 pub use lie::{Honest, Lie, Outcome};
 pub use register::{Budget, SABOTEURS, Saboteur};

@@ -99,6 +99,13 @@ impl Schedule {
         Ok(serde_json::from_str(text)?)
     }
 
+    /// Events that may be posted in all: the planned ones, and those of faults.
+    #[must_use]
+    pub fn posts(&self) -> u64 {
+        let of_faults = self.faults.iter().map(|planned| planned.fault.events());
+        self.events.len() as u64 + of_faults.sum::<u64>()
+    }
+
     /// How many faults of each kind are planned, by name.
     #[must_use]
     pub fn faults_planned(&self) -> BTreeMap<String, u32> {

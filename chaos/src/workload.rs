@@ -5,6 +5,7 @@
 //! new op; without a key it stays open.
 
 mod client;
+mod upload;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
@@ -18,7 +19,9 @@ use crate::history::op::{Acknowledged, Invoke, NotAcknowledged, Op, Section, Sta
 use crate::history::sha256_hex;
 use crate::recorder::Recorder;
 use crate::schedule::PlannedEvent;
-use client::{Answer, Client};
+use client::{Answer, Client, Post};
+
+pub(crate) use upload::{Manner, Stop, Then};
 
 /// Posts of one event at most.
 const POSTS_MAX: u32 = 100;
@@ -129,7 +132,8 @@ impl Workload {
         futures_util::future::join_all((0..clients).map(client)).await;
     }
 
-    async fn post_until_answered(&self, event: &PlannedEvent) {
+    /// Posts an event until its end is certain, which without a key it may never be.
+    pub(crate) async fn post_until_answered(&self, event: &PlannedEvent) {
         for _ in 0..POSTS_MAX {
             match self.post(event).await {
                 Posted::Accepted if event.repeated => break,
@@ -143,40 +147,78 @@ impl Workload {
         }
     }
 
-    async fn post(&self, event: &PlannedEvent) -> Posted {
-        let op = self.ops.fetch_add(1, Ordering::SeqCst);
+    /// Posts an event once.
+    pub(crate) async fn post(&self, event: &PlannedEvent) -> Posted {
+        let op = self.next_op();
         if event.key.is_none() {
             self.wait_for_a_ready_api().await;
         }
         let (via, api) = self.apis.choose(op, event.key.is_none());
-        let target = format!(
-            "{}/{}",
-            self.targets[event.receiver as usize], event.ordinal
-        );
-        let ordinal = event.ordinal;
+        let target = self.target(event);
+        let post = post_of(event, &target);
+        self.invoked(op, event, post, (via, None));
+        let answer = self.client.post(&api, post).await;
+        self.ended(op, event, answer)
+    }
+
+    /// Posts an event once, over a connection of its own and in this manner.
+    pub(crate) async fn upload(&self, event: &PlannedEvent, manner: Manner) -> Posted {
+        let op = self.next_op();
+        let (via, api) = self.apis.choose(op, false);
+        let target = self.target(event);
+        let post = post_of(event, &target);
+        self.invoked(op, event, post, (via, manner.cut_at(post)));
+        let answer = upload::post(&api, post, manner).await;
+        self.ended(op, event, answer)
+    }
+
+    fn next_op(&self) -> u64 {
+        self.ops.fetch_add(1, Ordering::SeqCst)
+    }
+
+    fn target(&self, event: &PlannedEvent) -> String {
+        let receiver = &self.targets[event.receiver as usize];
+        format!("{receiver}/{}", event.ordinal)
+    }
+
+    fn invoked(
+        &self,
+        op: u64,
+        event: &PlannedEvent,
+        post: Post<'_>,
+        (via, cut_at): (String, Option<usize>),
+    ) {
         self.recorder.record(Op::IngestInvoke(Invoke {
             op,
-            ordinal,
+            ordinal: event.ordinal,
             section: event.section,
             key: event.key.clone(),
-            sha256: sha256_hex(event.payload.as_bytes()),
-            bytes: event.payload.len(),
-            target: target.clone(),
+            sha256: sha256_hex(post.payload.as_bytes()),
+            bytes: post.payload.len(),
+            target: post.target.to_owned(),
             via,
+            cut_at,
         }));
-        let answer = self
-            .client
-            .post(&api, &event.payload, &target, event.key.as_deref())
-            .await;
-        let not = |why| NotAcknowledged { op, ordinal, why };
+    }
+
+    fn ended(&self, op: u64, event: &PlannedEvent, answer: Answer) -> Posted {
+        let ordinal = event.ordinal;
+        let not = |status, why| NotAcknowledged {
+            op,
+            ordinal,
+            status,
+            why,
+        };
         let (op, posted) = match answer {
             Answer::Accepted(id) => (
                 Op::IngestOk(Acknowledged { op, ordinal, id }),
                 Posted::Accepted,
             ),
-            Answer::Refused(why) => (Op::IngestFail(not(why)), Posted::Refused),
-            Answer::Unreachable(why) => (Op::IngestFail(not(why)), Posted::Unreachable),
-            Answer::Unknown(why) => (Op::IngestInfo(not(why)), Posted::Unknown),
+            Answer::Refused(status, why) => {
+                (Op::IngestFail(not(Some(status), why)), Posted::Refused)
+            }
+            Answer::Unreachable(why) => (Op::IngestFail(not(None, why)), Posted::Unreachable),
+            Answer::Unknown(status, why) => (Op::IngestInfo(not(status, why)), Posted::Unknown),
         };
         self.recorder.record(op);
         posted
@@ -219,9 +261,23 @@ impl Workload {
     }
 }
 
-enum Posted {
+fn post_of<'a>(event: &'a PlannedEvent, target: &'a str) -> Post<'a> {
+    Post {
+        payload: &event.payload,
+        target,
+        key: event.key.as_deref(),
+    }
+}
+
+/// What is certain about a post that was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Posted {
+    /// There is an id.
     Accepted,
+    /// The contract's 4xx: nothing was stored.
     Refused,
+    /// Nobody listened.
     Unreachable,
+    /// Nothing.
     Unknown,
 }

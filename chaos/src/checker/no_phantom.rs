@@ -103,6 +103,7 @@ mod tests {
                     let not = NotAcknowledged {
                         op: op_number,
                         ordinal,
+                        status: None,
                         why,
                     };
                     *op = if fail {

@@ -183,6 +183,7 @@ fn invoke(op: u64, ordinal: u64, section: Section) -> Op {
         bytes: 8,
         target: target(ordinal),
         via: "w0".into(),
+        cut_at: None,
     })
 }
 

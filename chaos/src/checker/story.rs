@@ -114,6 +114,7 @@ impl Story {
             bytes: 2,
             target: "http://r/webhook/0".into(),
             via: "w0".into(),
+            cut_at: None,
         };
         self.ops.push((9 * MS, Op::IngestInvoke(invoke)));
         let ok = Acknowledged {

@@ -95,6 +95,12 @@ impl<'h> EventFacts<'h> {
         self.acknowledged.first().map(|at| at.op.id.as_str())
     }
 
+    /// The idempotency key that it is posted under.
+    #[must_use]
+    pub fn key(&self) -> Option<&'h str> {
+        self.invokes.first().and_then(|at| at.op.key.as_deref())
+    }
+
     /// The section in which it was posted.
     #[must_use]
     pub fn section(&self) -> Section {

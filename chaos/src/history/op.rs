@@ -230,6 +230,9 @@ pub struct Invoke {
     pub target: String,
     /// The API that it is posted to.
     pub via: String,
+    /// How many bytes of the request's body are sent, when the client breaks it off before its end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cut_at: Option<usize>,
 }
 
 /// A client holds a whole 202.
@@ -250,6 +253,9 @@ pub struct NotAcknowledged {
     pub op: u64,
     /// Which planned event.
     pub ordinal: u64,
+    /// The status of the answer, when a whole one came.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
     /// What was seen.
     pub why: String,
 }

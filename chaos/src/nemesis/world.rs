@@ -14,7 +14,7 @@ use crate::postgres::OwnServer;
 use crate::profile::Settings;
 use crate::recorder::Recorder;
 use crate::system::{Exit, System, SystemError, WorkerSpec};
-use crate::workload::Apis;
+use crate::workload::{Apis, Workload};
 
 /// How long the receivers may take to notice that a sender is gone.
 const NOTICE: Duration = Duration::from_secs(1);
@@ -32,6 +32,8 @@ pub struct World<'a, S> {
     pub apis: &'a Apis,
     /// The ways between the parts.
     pub links: &'a Links,
+    /// What posts to them.
+    pub workload: &'a Workload,
     /// The history.
     pub recorder: &'a Recorder,
     /// What the workers run with.

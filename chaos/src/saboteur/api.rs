@@ -3,17 +3,18 @@
 use std::net::TcpListener;
 
 use axum::Router;
-use axum::body::Bytes;
+use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use futures_util::StreamExt as _;
 use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;
 use tokio::time::{Instant, sleep};
 
-use super::stand_in::{Event, Worker};
+use super::stand_in::{Event, Known, Worker};
 
 #[derive(Deserialize)]
 struct Posted<'a> {
@@ -35,7 +36,10 @@ pub(super) async fn serve(listener: TcpListener, worker: Worker) {
     let _ = axum::serve(listener, router).await;
 }
 
-async fn post_event(State(worker): State<Worker>, headers: HeaderMap, body: Bytes) -> Response {
+async fn post_event(State(worker): State<Worker>, headers: HeaderMap, body: Body) -> Response {
+    let Some(body) = read(&worker, body).await else {
+        return (StatusCode::BAD_REQUEST, "broken off").into_response();
+    };
     let posted: Posted<'_> = match serde_json::from_slice(&body) {
         Ok(posted) => posted,
         Err(error) => return (StatusCode::BAD_REQUEST, error.to_string()).into_response(),
@@ -43,21 +47,43 @@ async fn post_event(State(worker): State<Worker>, headers: HeaderMap, body: Byte
     let key = headers
         .get("idempotency-key")
         .and_then(|key| key.to_str().ok());
-    let id = take(&worker, key, &posted);
+    let Some(id) = take(&worker, key, &posted) else {
+        return (StatusCode::CONFLICT, "another event has this key").into_response();
+    };
     let answer = json!({"id": id, "status": "accepted"}).to_string();
     (StatusCode::ACCEPTED, answer).into_response()
 }
 
-/// Stores the event, unless its key is known, and gives its id.
-fn take(worker: &Worker, key: Option<&str>, posted: &Posted<'_>) -> String {
+/// The whole body; nothing of one that was broken off.
+async fn read(worker: &Worker, body: Body) -> Option<Vec<u8>> {
+    let mut pieces = body.into_data_stream();
+    let mut bytes = Vec::new();
+    while let Some(piece) = pieces.next().await {
+        match piece {
+            Ok(piece) => bytes.extend_from_slice(&piece),
+            Err(_) if worker.lie.wants_whole_bodies() => return None,
+            Err(_) => break,
+        }
+    }
+    Some(bytes)
+}
+
+/// Stores the event, unless its key is known, and gives its id; nothing when another event has the key.
+fn take(worker: &Worker, key: Option<&str>, posted: &Posted<'_>) -> Option<String> {
     let mut held = worker.held();
     let key = key.filter(|_| worker.lie.remembers_keys());
     if let Some(known) = key.and_then(|key| held.keys.get(key)) {
-        return known.clone();
+        let same = known.payload == posted.payload.get() && known.target == posted.target_url;
+        return (same || !worker.lie.compares_bytes()).then(|| known.id.clone());
     }
     let id = uuid::Uuid::now_v7().to_string();
     if let Some(key) = key {
-        held.keys.insert(key.to_owned(), id.clone());
+        let known = Known {
+            id: id.clone(),
+            payload: posted.payload.get().to_owned(),
+            target: posted.target_url.clone(),
+        };
+        held.keys.insert(key.to_owned(), known);
     }
     held.accepted += 1;
     let event = Event {
@@ -72,7 +98,7 @@ fn take(worker: &Worker, key: Option<&str>, posted: &Posted<'_>) -> String {
         attempts: Vec::new(),
     };
     if !worker.lie.keeps(event.number) {
-        return id;
+        return Some(id);
     }
     match worker.lie.commits_after() {
         None => {
@@ -86,7 +112,7 @@ fn take(worker: &Worker, key: Option<&str>, posted: &Posted<'_>) -> String {
             });
         }
     }
-    id
+    Some(id)
 }
 
 async fn find_event(State(worker): State<Worker>, Path(id): Path<String>) -> Response {

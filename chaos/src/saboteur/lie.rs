@@ -26,6 +26,16 @@ pub trait Lie: Send + Sync + std::fmt::Debug {
         true
     }
 
+    /// Whether other bytes under a known key are another event, which is refused.
+    fn compares_bytes(&self) -> bool {
+        true
+    }
+
+    /// Whether a body that was broken off is no event.
+    fn wants_whole_bodies(&self) -> bool {
+        true
+    }
+
     /// Whether the claim of another worker is left alone.
     fn respects_claims(&self) -> bool {
         true

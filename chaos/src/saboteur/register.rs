@@ -5,8 +5,9 @@ use std::sync::Arc;
 use super::{
     Lie, acknowledges_before_commit, calls_500_success, calls_timeout_success,
     counts_a_retry_as_the_first, forgets_after_202, forgets_keys, gives_up_early,
-    ignores_retry_after, ignores_the_lease, never_reclaims, reserializes, retries_without_backoff,
-    says_delivered_unsent, sends_elsewhere, signs_wrongly,
+    ignores_other_bytes, ignores_retry_after, ignores_the_lease, never_reclaims, reserializes,
+    retries_without_backoff, says_delivered_unsent, sends_elsewhere, signs_wrongly,
+    takes_half_a_body,
 };
 use crate::profile::{Profile, Settings};
 
@@ -41,6 +42,8 @@ pub struct Budget {
     pub storm_ms: u64,
     /// Workers that share them.
     pub workers: u32,
+    /// A fault, beside the kill, without which it would not betray itself; drawn twice.
+    pub fault: Option<&'static str>,
 }
 
 impl Budget {
@@ -51,7 +54,15 @@ impl Budget {
             events: EVENTS,
             storm_ms: STORM_MS,
             workers,
+            fault: None,
         }
+    }
+
+    /// The same with two faults of this kind.
+    #[must_use]
+    pub const fn with_fault(self, fault: &'static str) -> Budget {
+        let fault = Some(fault);
+        Budget { fault, ..self }
     }
 
     /// The run that it pays for: few attempts and little slack, since a saboteur's events may never end.
@@ -65,17 +76,24 @@ impl Budget {
             workers: self.workers,
             failures_max: 3,
             answer_delay_ms_max: 300,
-            kills: 1,
-            // A kill of one of two workers may hit requests of the other.
+            // A kill excuses what two workers send twice: they must betray themselves without one.
+            kills: u32::from(self.workers == 1),
+            faults: self
+                .fault
+                .map(|name| (name.to_owned(), 2))
+                .into_iter()
+                .collect(),
             kills_required: u32::from(self.workers == 1),
             payload_bytes_max: 8 * 1024,
             default_events: 0,
             drain_slack_ms: 3_000,
             settings: Settings {
-                http_timeout_ms: 800,
+                // On a loaded machine a request may wait for a second before its receiver sees it: with a
+                // shorter deadline it was sent again for no cause that anybody could see.
+                http_timeout_ms: 2_500,
                 backoff_base_ms: 50,
                 backoff_cap_ms: 400,
-                lease_ms: 2_000,
+                lease_ms: 4_000,
                 max_attempts: 6,
                 ..Settings::scaled()
             },
@@ -109,6 +127,22 @@ pub const SABOTEURS: &[Saboteur] = &[
         also_caught_by: &["attempts", "backoff", "duplicates", "state_agrees"],
         budget: Budget::of_workers(1),
         lie: || Arc::new(forgets_keys::ForgetsKeys),
+    },
+    Saboteur {
+        name: "ignores_other_bytes",
+        what: "answers a known key with its id, whatever bytes are posted under it",
+        caught_by: "idempotency",
+        also_caught_by: &["no_loss", "right_target", "state_agrees"],
+        budget: Budget::of_workers(1).with_fault("client.same_key"),
+        lie: || Arc::new(ignores_other_bytes::IgnoresBytes),
+    },
+    Saboteur {
+        name: "takes_half_a_body",
+        what: "takes what came of a body that was broken off for the whole of it",
+        caught_by: "indeterminate",
+        also_caught_by: &[],
+        budget: Budget::of_workers(1).with_fault("client.abort"),
+        lie: || Arc::new(takes_half_a_body::TakesHalf),
     },
     Saboteur {
         name: "ignores_the_lease",

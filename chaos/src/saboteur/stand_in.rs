@@ -14,6 +14,9 @@ use tokio::time::Instant;
 use super::{Lie, api, delivery};
 use crate::system::{Exit, System, SystemError, WorkerSpec};
 
+/// How long the end of a worker may take; it is over as soon as its thread is.
+const END: Duration = Duration::from_secs(10);
+
 /// A dispatcher that runs inside the harness and may lie.
 #[derive(Debug)]
 pub struct StandIn {
@@ -27,10 +30,18 @@ pub struct StandIn {
 pub(super) struct Held {
     /// Events by id.
     pub(super) events: BTreeMap<String, Event>,
-    /// Ids by idempotency key.
-    pub(super) keys: BTreeMap<String, String>,
+    /// What was accepted under each idempotency key.
+    pub(super) keys: BTreeMap<String, Known>,
     /// Events accepted so far.
     pub(super) accepted: u64,
+}
+
+/// What was accepted under an idempotency key.
+#[derive(Clone, Debug)]
+pub(super) struct Known {
+    pub(super) id: String,
+    pub(super) payload: String,
+    pub(super) target: String,
 }
 
 /// One event of the stand-in.
@@ -93,11 +104,15 @@ impl StandIn {
         }
     }
 
-    fn end(&mut self, name: &str) -> Result<Exit, SystemError> {
+    async fn end(&mut self, name: &str) -> Result<Exit, SystemError> {
         let worker = self.workers.remove(name);
-        worker
-            .ok_or_else(|| SystemError::Unknown(name.to_owned()))?
-            .shutdown_background();
+        let worker = worker.ok_or_else(|| SystemError::Unknown(name.to_owned()))?;
+        // Waited for: a thread that still runs could claim once more after its claims are given up.
+        let ending = tokio::task::spawn_blocking(move || worker.shutdown_timeout(END));
+        ending.await.map_err(|error| SystemError::Os {
+            doing: format!("ending {name}"),
+            source: error.into(),
+        })?;
         if self.lie.reclaims() {
             self.reclaim(name);
         }
@@ -168,11 +183,11 @@ impl System for StandIn {
     }
 
     async fn kill(&mut self, name: &str) -> Result<Exit, SystemError> {
-        self.end(name)
+        self.end(name).await
     }
 
     async fn terminate(&mut self, name: &str, _grace: Duration) -> Result<Exit, SystemError> {
-        self.end(name)
+        self.end(name).await
     }
 
     async fn pause(&mut self, _name: &str) -> Result<(), SystemError> {

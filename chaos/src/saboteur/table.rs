@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{SABOTEURS, Saboteur};
-use crate::checker::{AUDIT_CHECKERS, CHECKERS, Checker};
+use crate::checker::{AUDIT_CHECKERS, CHECKERS, Checker, PLANNED_CHECKERS};
 use crate::sim::mutant::MUTANTS;
 
 /// Every checker with what it catches at work.
@@ -13,7 +13,8 @@ pub fn checkers() -> String {
         "| Checker | Kind | Invariant | Saboteurs | Mutants of the simulation |\n\
          |---|---|---|---|---|\n",
     );
-    for checker in CHECKERS.iter().chain(AUDIT_CHECKERS) {
+    let planned = PLANNED_CHECKERS.iter().map(|(checker, _)| checker);
+    for checker in CHECKERS.iter().chain(planned).chain(AUDIT_CHECKERS) {
         let Checker {
             name, invariant, ..
         } = checker;
@@ -47,8 +48,11 @@ pub fn saboteurs() -> String {
     } in SABOTEURS
     {
         let also = listed(also_caught_by.iter().map(|checker| format!("`{checker}`")));
+        let fault = budget
+            .fault
+            .map_or(String::new(), |name| format!(", two `{name}`"));
         let within = format!(
-            "{} events in {} ms, {} worker{}",
+            "{} events in {} ms, {} worker{}{fault}",
             budget.events,
             budget.storm_ms,
             budget.workers,

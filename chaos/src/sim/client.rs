@@ -74,6 +74,7 @@ async fn post_once(world: &Arc<World>, event: &PlannedEvent, number: u32, host: 
             bytes: event.payload.len(),
             target: target(event),
             via,
+            cut_at: None,
         };
         core.push(t, Op::IngestInvoke(invoke));
         let host_now = &core.hosts[host];
@@ -87,13 +88,14 @@ async fn post_once(world: &Arc<World>, event: &PlannedEvent, number: u32, host: 
         (op, up.then_some(store))
     };
     let ordinal = event.ordinal;
-    let ended = |why: &str| NotAcknowledged {
+    let ended = |status: Option<u16>, why: &str| NotAcknowledged {
         op,
         ordinal,
+        status,
         why: why.to_owned(),
     };
     let Some(store) = store else {
-        world.record(Op::IngestFail(ended("connection refused")));
+        world.record(Op::IngestFail(ended(None, "connection refused")));
         return Posted::Unreachable;
     };
     // The handler is the process's own: it goes on when the client has given up.
@@ -105,22 +107,25 @@ async fn post_once(world: &Arc<World>, event: &PlannedEvent, number: u32, host: 
             Posted::Accepted
         }
         Ok(Ok(Some(Ok(Inserted::Conflict(_))))) => {
-            world.record(Op::IngestFail(ended("409")));
+            world.record(Op::IngestFail(ended(
+                Some(409),
+                "another event has this key",
+            )));
             Posted::Refused
         }
         _ if world
             .mutant
             .is_some_and(|mutant| mutant.calls_unknown_refused()) =>
         {
-            world.record(Op::IngestFail(ended("422")));
+            world.record(Op::IngestFail(ended(Some(422), "refused")));
             Posted::Refused
         }
         Ok(_) => {
-            world.record(Op::IngestInfo(ended("503, or the connection ended")));
+            world.record(Op::IngestInfo(ended(None, "503, or the connection ended")));
             Posted::Unknown
         }
         Err(_) => {
-            world.record(Op::IngestInfo(ended("no answer in time")));
+            world.record(Op::IngestInfo(ended(None, "no answer in time")));
             Posted::Unknown
         }
     }

@@ -13,6 +13,7 @@ const FAMILIES: &[(&str, &str)] = &[
     ("worker.", "workers"),
     ("net.", "the network"),
     ("postgres.", "Postgres itself"),
+    ("client.", "clients"),
 ];
 
 pub(super) fn text(text: &mut String, facts: &Facts<'_>) {
