@@ -1,5 +1,6 @@
 //! The database goes away: no event is lost, no attempt is burnt, nobody has to step in, and the API never says 202 in vain.
 
+mod newcomer;
 mod replies;
 
 use chaos::links::to_database;
@@ -67,6 +68,21 @@ async fn is_unavailable(app: &App) {
     assert_eq!(app.get("/livez").await.status(), StatusCode::OK);
 }
 
+/// Waits for the server's own word, beside the link, that every lease ended as long ago as it lasted.
+async fn twice_the_lease_has_passed(database: &str) {
+    let beside = db::pool(database).await;
+    let long_over =
+        "select bool_and(now() - lease_until > lease_until - claimed_at) from webhook_events";
+    until("twice the lease has passed", || async {
+        let over: Option<bool> = sqlx::query_scalar(long_over)
+            .fetch_one(&beside)
+            .await
+            .unwrap();
+        over.expect("nothing is settled while the link is cut")
+    })
+    .await;
+}
+
 // A request is at the receiver when the link is cut; its 200 comes while the database is away, for twice the lease. The
 // worker must settle what it holds before anybody, itself and a second worker included, ends the lease by its time.
 #[tokio::test]
@@ -86,18 +102,7 @@ async fn results_in_hand_are_settled_after_an_outage_longer_than_the_lease() {
 
     link.set(Control::Refuse);
     is_unavailable(&app).await;
-    // Beside the link: the server's own word that every lease ended as long ago as it lasted.
-    let beside = db::pool(&database).await;
-    let long_over =
-        "select bool_and(now() - lease_until > lease_until - claimed_at) from webhook_events";
-    until("twice the lease has passed", || async {
-        let over: Option<bool> = sqlx::query_scalar(long_over)
-            .fetch_one(&beside)
-            .await
-            .unwrap();
-        over.expect("nothing is settled while the link is cut")
-    })
-    .await;
+    twice_the_lease_has_passed(&database).await;
     link.set(Control::Pass);
 
     for id in &ids {

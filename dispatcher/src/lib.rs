@@ -104,9 +104,9 @@ async fn work(
     shared: Shared,
     shutdown: CancellationToken,
 ) -> Result<(), ServeError> {
-    let Some(waited) = migrate(store.clone(), shutdown.clone()).await? else {
+    if !migrate(store.clone(), shutdown.clone()).await? {
         return Ok(());
-    };
+    }
     shared.migrated.set();
     tracing::info!("the schema is current");
     if role == Role::Api {
@@ -121,7 +121,6 @@ async fn work(
         tokio::spawn(async move { store.hold_presence(holder, leave).await })
     });
     let parts = Parts {
-        database_was_away: waited || store.is_young().await,
         store,
         transport,
         signer: config.transport.signer,
@@ -144,15 +143,15 @@ async fn work(
     worked.map(drop).map_err(ServeError::from)
 }
 
-/// Applies the migrations as soon as Postgres is there; says whether it had to wait, or nothing if it was told to stop.
-async fn migrate(store: PgStore, shutdown: CancellationToken) -> Result<Option<bool>, SchemaError> {
+/// Applies the migrations as soon as Postgres is there; says whether it did, or was told to stop before.
+async fn migrate(store: PgStore, shutdown: CancellationToken) -> Result<bool, SchemaError> {
     let mut waited = false;
     loop {
         let error = tokio::select! {
             biased;
-            () = shutdown.cancelled() => return Ok(None),
+            () = shutdown.cancelled() => return Ok(false),
             migrated = store.migrate() => match migrated {
-                Ok(()) => return Ok(Some(waited)),
+                Ok(()) => return Ok(true),
                 Err(foreign @ SchemaError::Foreign(_)) => return Err(foreign),
                 Err(unavailable) => unavailable,
             },

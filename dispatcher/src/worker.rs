@@ -55,8 +55,6 @@ pub struct Parts<S, T, R> {
     pub wake: Arc<Notify>,
     /// What it counts into.
     pub metrics: Arc<Metrics>,
-    /// Whether the database was out of reach, or started, just before: then others may still have results in hand.
-    pub database_was_away: bool,
 }
 
 /// A worker that was not yet started.
@@ -93,7 +91,7 @@ impl<S: Store, T: Transport, R: Rng + Send> Worker<S, T, R> {
             releases: Vec::new(),
             releasing: false,
             sweeper: Sweeper::new(parts.holder, config.lease, now),
-            database: Database::new(parts.database_was_away.then_some(now)),
+            database: Database::new(now),
             shortage: Shortage::default(),
             config,
             parts,

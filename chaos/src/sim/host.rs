@@ -18,20 +18,16 @@ use crate::history::op::{FaultEnd, Op, Section, WorkerSeen};
 
 /// How often a process that starts looks for its database.
 const START_PAUSE: Duration = Duration::from_millis(250);
-/// A server that is younger may have cut others off: they may still have results in hand.
-const YOUNG_US: u64 = 10_000_000;
 /// The longest `Retry-After` that is followed; scripts ask for less.
 const RETRY_AFTER_CAP: Duration = Duration::from_secs(10);
 
 /// Runs the process `index` until the run ends.
 pub(super) async fn live(world: Arc<World>, index: usize) {
     loop {
-        let began_us = world.now_us();
         while !has_database(&world, index) {
             sleep(START_PAUSE).await;
         }
-        let waited = world.now_us() > began_us;
-        let worker = start(&world, index, waited);
+        let worker = start(&world, index);
         let fate = Process::new(&world, index, worker).await;
         let (faults, down_ms) = end(&world, index, fate);
         tokio::select! {
@@ -51,11 +47,10 @@ fn has_database(world: &World, index: usize) -> bool {
 }
 
 /// Begins a life: a holder of its own, its presence, and the real worker.
-fn start(world: &Arc<World>, index: usize, waited: bool) -> impl Future<Output = ()> + use<> {
+fn start(world: &Arc<World>, index: usize) -> impl Future<Output = ()> + use<> {
     let t = world.now_us();
     let seed = world.plan.seed;
     let mut core = world.core();
-    let crashed = core.database_life > 0 && t < core.database_since_us + YOUNG_US;
     let host = &mut core.hosts[index];
     host.life += 1;
     let life = host.life;
@@ -92,7 +87,6 @@ fn start(world: &Arc<World>, index: usize, waited: bool) -> impl Future<Output =
         holder,
         wake,
         metrics: Arc::clone(&world.metrics),
-        database_was_away: waited || crashed,
     };
     let mut config = config(&world.plan);
     if let Some(mutant) = world.mutant {

@@ -60,8 +60,6 @@ pub(super) struct Core {
     pub(super) database_down: u32,
     /// Grows with each crash of the database.
     pub(super) database_life: u64,
-    /// When the last outage of the database ended.
-    pub(super) database_since_us: u64,
     /// Refusals that last, by receiver.
     pub(super) refusing: Vec<u32>,
     /// Requests open at receivers: name, worker and its life.
@@ -90,7 +88,6 @@ impl World {
             faults: faults::armed(plan),
             database_down: 0,
             database_life: 0,
-            database_since_us: 0,
             refusing: vec![0; plan.receivers as usize],
             open: Vec::new(),
             draws: plan.seed.stream("sim/world"),

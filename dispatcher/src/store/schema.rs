@@ -82,26 +82,6 @@ fn will_pass(error: &sqlx::Error) -> bool {
     })
 }
 
-const AGE: &str = "select now() - pg_postmaster_start_time() < interval '5 s' as young";
-
-impl PgStore {
-    /// Whether the server itself has only just started, so that other workers may not have come back to it yet.
-    pub async fn is_young(&self) -> bool {
-        let Ok(mut lent) = self.work.lend("asking for the server's age").await else {
-            return true;
-        };
-        let done = timeout_at(lent.deadline, young(lent.connection())).await;
-        lent.conclude(done).unwrap_or(true)
-    }
-}
-
-async fn young(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
-    sqlx::query(AGE)
-        .fetch_one(connection)
-        .await?
-        .try_get("young")
-}
-
 async fn newest(connection: &mut PgConnection) -> Result<i64, sqlx::Error> {
     sqlx::query(NEWEST)
         .fetch_one(connection)

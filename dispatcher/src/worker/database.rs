@@ -14,8 +14,8 @@ const PAUSE_MIN: Duration = Duration::from_millis(50);
 /// No pause is longer, so that an outage is over for us within this time of its end.
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 
-/// After an outage, leases are ended by expiry only once the database has answered for so long: workers that were cut off
-/// settle what they hold first.
+/// Leases are ended by expiry only once the database has answered for so long without a break, since the start or since an
+/// outage: others that were cut off settle what they hold first. A worker that comes new cannot know whether they were.
 const STEADY: Duration = Duration::from_secs(5);
 
 /// An outage is logged again after so long.
@@ -24,8 +24,8 @@ const REMIND: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub(super) struct Database {
     outage: Option<Outage>,
-    /// Since when it answers without a break, if there ever was one.
-    back_since: Option<Instant>,
+    /// Since when it answers without a break.
+    steady_since: Instant,
 }
 
 #[derive(Debug)]
@@ -37,11 +37,10 @@ struct Outage {
 }
 
 impl Database {
-    /// `back_since` is given when the database was away, or may have been, until then.
-    pub(super) fn new(back_since: Option<Instant>) -> Self {
+    pub(super) fn new(now: Instant) -> Self {
         Self {
             outage: None,
-            back_since,
+            steady_since: now,
         }
     }
 
@@ -60,13 +59,12 @@ impl Database {
 
     /// Whether it has answered for long enough to end the leases of others by expiry.
     pub(super) fn is_steady(&self, now: Instant) -> bool {
-        let back_for = self.back_since.map(|since| now - since);
-        self.outage.is_none() && back_for.is_none_or(|back_for| back_for >= STEADY)
+        self.outage.is_none() && now - self.steady_since >= STEADY
     }
 
     pub(super) fn answered(&mut self, now: Instant) {
         if let Some(outage) = self.outage.take() {
-            self.back_since = Some(now);
+            self.steady_since = now;
             let away_ms = (now - outage.since).as_millis();
             tracing::info!(away_ms, "the database answers again");
         }
@@ -112,7 +110,7 @@ mod tests {
     #[test]
     fn pauses_double_to_their_bound_and_end_with_the_first_answer() {
         let mut now = Instant::now();
-        let mut database = Database::new(None);
+        let mut database = Database::new(now);
         let mut pauses = Vec::new();
         for _ in 0..7 {
             database.failed(&lost(), now);
@@ -127,11 +125,12 @@ mod tests {
     }
 
     #[test]
-    fn leases_of_others_are_safe_for_five_seconds_after_an_outage() {
+    fn leases_of_others_are_safe_for_five_seconds_after_the_start_and_after_an_outage() {
         let start = Instant::now();
-        let mut database = Database::new(None);
-        assert!(database.is_steady(start), "nothing was ever wrong");
-        database.failed(&lost(), start);
+        let mut database = Database::new(start);
+        assert!(!database.is_steady(start + Duration::from_millis(4_999)));
+        assert!(database.is_steady(start + STEADY));
+        database.failed(&lost(), start + STEADY);
         assert!(
             !database.is_steady(start + Duration::from_secs(60)),
             "it is still away"

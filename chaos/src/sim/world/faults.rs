@@ -151,7 +151,7 @@ impl World {
         }
         let t = self.now_us();
         let mut core = self.core();
-        core.undo(number, &fault, host, t);
+        core.undo(number, &fault, host);
         core.push(t, Op::FaultEnd(FaultEnd { fault: number }));
     }
 }
@@ -240,7 +240,7 @@ impl Core {
         }
     }
 
-    fn undo(&mut self, number: u64, fault: &Fault, at: usize, t: u64) {
+    fn undo(&mut self, number: u64, fault: &Fault, at: usize) {
         let host = &mut self.hosts[at];
         match fault {
             Fault::Pause { .. } => {
@@ -266,7 +266,6 @@ impl Core {
             }
             Fault::StoreDown { .. } => {
                 self.database_down -= 1;
-                self.database_since_us = t;
                 for host in 0..self.hosts.len() {
                     self.take_presence(host);
                 }
