@@ -12,7 +12,7 @@ pub async fn check(config: &Config) -> Result<String, String> {
     let (worker, policy) = (&config.worker, &config.worker.policy);
     let mut told = format!(
         "settings hold\n  API on {}, {}\n  at most {} attempts in flight, {} a host, {} s each under a lease of {} s\n  \
-         up to {} attempts over about {:.1} h, first retry after {} s\n  database {}",
+         up to {} attempts over about {:.1} h, first retry after {} s\n  database {}, {}",
         config.bind,
         if config.api.keys.is_empty() {
             "open to everybody"
@@ -27,6 +27,7 @@ pub async fn check(config: &Config) -> Result<String, String> {
         policy.span().as_secs_f64() / 3_600.0,
         policy.base.as_secs_f64(),
         config.database,
+        presence(worker.presence),
     );
     for warning in &config.warnings {
         told += &format!("\n  warning: {warning}");
@@ -40,5 +41,14 @@ pub async fn check(config: &Config) -> Result<String, String> {
         Err(error) => Err(format!(
             "{told}\n  {error}\n  is DATABASE_URL right, and does Postgres run?"
         )),
+    }
+}
+
+/// How others know that this process lives; what an operator behind a pooler must have seen.
+fn presence(is_shown: bool) -> &'static str {
+    if is_shown {
+        "presence by a session's lock (behind a pooler in transaction mode: PRESENCE=false)"
+    } else {
+        "no presence: leases alone end what a killed worker held"
     }
 }

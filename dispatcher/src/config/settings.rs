@@ -200,7 +200,7 @@ pub const SETTINGS: &[Setting] = &[
         "4",
         1,
         1_000,
-        "Database connections for the worker, beside one for its presence.",
+        "Database connections for the worker, beside one for its presence and one for health.",
     ),
     text(
         "LOG",

@@ -1,4 +1,4 @@
-//! How the store connects: one pool for requests, one for the worker, one connection for presence.
+//! How the store connects: one pool for requests, one for the worker, one connection for health, one for presence.
 
 use std::fmt;
 use std::str::FromStr;
@@ -27,6 +27,9 @@ const WORK_STATEMENT_MS_MAX: u64 = 4_500;
 const _: () = assert!((ACCEPT_STATEMENT_MS_MAX as u128) < ACCEPT_TIMEOUT.as_millis());
 const _: () = assert!((WORK_STATEMENT_MS_MAX as u128) < WORK_TIMEOUT.as_millis());
 
+/// Health and gauges have a connection of their own: where requests keep all of theirs busy, the database is there all the same.
+const HEALTH_CONNECTIONS: u32 = 1;
+
 /// A connection that was idle for longer is asked whether it still lives before a request depends on it.
 const TRUSTED_IDLE: Duration = Duration::from_millis(500);
 
@@ -52,6 +55,7 @@ pub struct StoreOptions {
 pub struct PgStore {
     pub(super) accept: Lender,
     pub(super) work: Lender,
+    pub(super) health: Lender,
     pub(super) keyed: Arc<KeyedPosts>,
     pub(super) presence_options: PgConnectOptions,
     pub(super) presence: Arc<watch::Sender<bool>>,
@@ -130,6 +134,7 @@ impl PgStore {
             timeout,
         };
         Self {
+            health: lender(accept.clone(), HEALTH_CONNECTIONS, ACCEPT_TIMEOUT),
             accept: lender(accept, options.accept_connections, ACCEPT_TIMEOUT),
             work: lender(work, options.work_connections, WORK_TIMEOUT),
             keyed: Arc::new(KeyedPosts::new(options.accept_connections)),
@@ -155,6 +160,7 @@ impl PgStore {
     pub async fn close(&self) {
         self.accept.pool.close().await;
         self.work.pool.close().await;
+        self.health.pool.close().await;
     }
 }
 

@@ -31,7 +31,7 @@ impl PgStore {
     /// # Errors
     /// Postgres does not answer.
     pub async fn gauges(&self) -> Result<Gauges, StoreError> {
-        let mut lent = self.accept.lend("looking at the backlog").await?;
+        let mut lent = self.health.lend("looking at the backlog").await?;
         let done = timeout_at(lent.deadline, gauges(lent.connection())).await;
         lent.conclude(done)
     }

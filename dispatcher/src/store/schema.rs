@@ -64,7 +64,7 @@ impl PgStore {
     /// # Errors
     /// Postgres does not answer, or has no schema yet.
     pub async fn is_current(&self) -> Result<bool, StoreError> {
-        let mut lent = self.accept.lend("reading the schema's version").await?;
+        let mut lent = self.health.lend("reading the schema's version").await?;
         let done = timeout_at(lent.deadline, newest(lent.connection())).await;
         let newest = lent.conclude(done)?;
         let ours = MIGRATIONS.iter().map(|migration| migration.version).max();
