@@ -22,6 +22,8 @@ use std::time::Duration;
 
 use rand::rngs::StdRng;
 use tokio::net::TcpListener;
+use tokio::task::{JoinError, JoinHandle};
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::api::{Api, Shared};
@@ -56,7 +58,7 @@ pub enum ServeError {
     Schema(#[from] SchemaError),
     /// A part of the program panicked.
     #[error("a part of the dispatcher ended unexpectedly: {0}")]
-    Panicked(#[from] tokio::task::JoinError),
+    Panicked(#[from] JoinError),
 }
 
 /// Runs a dispatcher until `shutdown`, then stops it in order: no event is lost or sent twice by a stop.
@@ -80,7 +82,12 @@ pub async fn serve(
         api::router(api)
     };
     // The API answers at once, with 503 as long as there is no database.
-    let serving = api::server::serve(listener, router, connections_max, shutdown.clone());
+    let serving = api::server::serve(
+        listener,
+        router,
+        connections_max,
+        (shutdown.clone(), config.worker.shutdown),
+    );
     let serving = tokio::spawn(serving);
     let worked = work(
         config,
@@ -129,18 +136,35 @@ async fn work(
         wake: shared.wake,
         metrics: shared.metrics,
     };
+    let shutdown_max = config.worker.shutdown;
     // The worker is one task: what it has under way is its own and ends with it.
-    let worked = tokio::spawn(Worker::new(config.worker, parts).run(shutdown)).await;
+    let mut working = tokio::spawn(Worker::new(config.worker, parts).run(shutdown.clone()));
+    let (worked, stopping_since) = tokio::select! {
+        worked = &mut working => (worked, Instant::now()),
+        since = async { shutdown.cancelled().await; Instant::now() } => (working.await, since),
+    };
     if let Some(present) = present {
         if matches!(worked, Ok(true)) {
             leave.cancel();
-            present.await?;
+            end_by(stopping_since + shutdown_max, present).await?;
         } else {
             // Leases are left: the lock goes and the row stays, so that others see at once that their holder is gone.
             present.abort();
         }
     }
     worked.map(drop).map_err(ServeError::from)
+}
+
+/// Waits for the end of a task, and ends it when its time is over: `SHUTDOWN_SECONDS` are for all of a stop. A row that could
+/// not be taken away hurts nobody.
+async fn end_by(deadline: Instant, mut task: JoinHandle<()>) -> Result<(), JoinError> {
+    match timeout_at(deadline, &mut task).await {
+        Ok(ended) => ended,
+        Err(_) => {
+            task.abort();
+            Ok(())
+        }
+    }
 }
 
 /// Applies the migrations as soon as Postgres is there; says whether it did, or was told to stop before.
@@ -180,4 +204,18 @@ impl StoreOptions {
 pub fn install_tls_provider() {
     // An error means that a provider is installed already.
     let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // The database may be stalled: what is left to do there would take five seconds more than a stop may.
+    #[tokio::test(start_paused = true)]
+    async fn a_task_that_does_not_end_is_ended_at_its_deadline() {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        let ended = end_by(deadline, tokio::spawn(std::future::pending())).await;
+        assert!(ended.is_ok());
+        assert_eq!(Instant::now(), deadline);
+    }
 }

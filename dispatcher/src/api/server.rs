@@ -10,8 +10,10 @@ use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout};
+use tokio_io_timeout::TimeoutStream;
 use tokio_util::sync::CancellationToken;
 
 use super::crowd::{Crowd, Guest};
@@ -19,19 +21,22 @@ use super::crowd::{Crowd, Guest};
 /// How long a client may take to send the head of a request, idle time on a kept connection included.
 const HEAD_SECONDS_MAX: Duration = Duration::from_secs(30);
 
-/// How long requests under way may take once the server is told to stop.
+/// How long a client may take none of an answer. Whoever sends requests and reads nothing would keep its connection for ever.
+const UNREAD_SECONDS_MAX: Duration = Duration::from_secs(30);
+
+/// How long requests under way may take once the server is told to stop, if a stop may take as long.
 const STOP_SECONDS_MAX: Duration = Duration::from_secs(5);
 
 /// The pause after an accept that failed, e.g. because no file descriptor was free.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves until it is told to stop; then no connection is taken any more and those under way are finished. When
-/// `connections_max` are open, the idlest is closed for the next.
+/// `connections_max` are open, the idlest is closed for the next. The stop comes with how long it may take.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
     connections_max: u32,
-    stop: CancellationToken,
+    (stop, stop_max): (CancellationToken, Duration),
 ) {
     let crowd = Crowd::new(connections_max);
     let mut failing = false;
@@ -44,6 +49,8 @@ pub async fn serve(
         match accepted {
             Ok((stream, guest)) => {
                 failing = false;
+                // An answer is small: do not let it wait for an acknowledgement.
+                let _ = stream.set_nodelay(true);
                 tokio::spawn(serve_guest(stream, router.clone(), guest, stop.clone()));
             }
             Err(error) => {
@@ -56,7 +63,10 @@ pub async fn serve(
         }
     }
     drop(listener);
-    if timeout(STOP_SECONDS_MAX, crowd.empty()).await.is_err() {
+    if timeout(STOP_SECONDS_MAX.min(stop_max), crowd.empty())
+        .await
+        .is_err()
+    {
         tracing::warn!("some requests did not end in time");
     }
 }
@@ -71,13 +81,13 @@ async fn accept(
 }
 
 async fn serve_guest(
-    stream: TcpStream,
+    stream: impl AsyncRead + AsyncWrite + Send + 'static,
     router: Router,
     guest: Arc<Guest>,
     stop: CancellationToken,
 ) {
-    // An answer is small: do not let it wait for an acknowledgement.
-    let _ = stream.set_nodelay(true);
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(UNREAD_SECONDS_MAX));
     let routed = TowerToHyperService::new(router);
     let service = service_fn(|request| {
         let busy = guest.begin();
@@ -92,7 +102,7 @@ async fn serve_guest(
         http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD_SECONDS_MAX)
-            .serve_connection(TokioIo::new(stream), service)
+            .serve_connection(TokioIo::new(Box::pin(stream)), service)
     );
     // What goes wrong with a connection is the client's affair: it sees it as well as we do.
     tokio::select! {
@@ -131,7 +141,8 @@ mod tests {
             may.notified().await;
         };
         let router = Router::new().route("/", get(answer));
-        tokio::spawn(serve(listener, router, 2, CancellationToken::new()));
+        let stop = (CancellationToken::new(), STOP_SECONDS_MAX);
+        tokio::spawn(serve(listener, router, 2, stop));
         address
     }
 
@@ -183,5 +194,18 @@ mod tests {
         began.notified().await;
         may.notify_waiters();
         answered(&mut third).await;
+    }
+
+    // The pipe is full after the first bytes of the answer. Virtual time: nothing here waits for a clock.
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_reads_nothing_is_left_after_a_while() {
+        let router = Router::new().route("/", get(|| async { "more than the pipe holds" }));
+        let (mut client, stream) = tokio::io::duplex(64);
+        client.write_all(REQUEST).await.unwrap();
+        let crowd = Crowd::new(1);
+        let guest = crowd.admit().await;
+        let serving = serve_guest(stream, router, guest, CancellationToken::new());
+        let left = timeout(UNREAD_SECONDS_MAX * 10, serving).await;
+        assert!(left.is_ok(), "it waits for its client for ever");
     }
 }
