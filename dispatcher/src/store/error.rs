@@ -86,3 +86,41 @@ impl StoreError {
         matches!(self, Self::Refused { sqlstate, .. } if sqlstate == "42P01")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_that_passes_is_waited_for_and_one_that_stays_is_not() {
+        let passing = [
+            ("08000", "the connection"),
+            ("08006", "the connection"),
+            ("40001", "rolled back"),
+            ("40P01", "a deadlock"),
+            ("53300", "too many connections"),
+            ("53100", "a full disk"),
+            ("55006", "an object in use"),
+            ("55P03", "a lock that is held"),
+            ("57P01", "told to end"),
+            ("57P03", "starting up"),
+            ("25006", "read-only for now"),
+        ];
+        for (sqlstate, what) in passing {
+            assert!(StoreError::is_passing(sqlstate), "{sqlstate}: {what}");
+        }
+        let staying = [
+            ("22021", "the data"),
+            ("23505", "a constraint"),
+            ("25001", "a transaction of our own"),
+            ("28P01", "the password"),
+            ("42501", "the privileges"),
+            ("42P01", "no table"),
+            ("57014", "a statement that was cancelled"),
+            ("", "no code"),
+        ];
+        for (sqlstate, what) in staying {
+            assert!(!StoreError::is_passing(sqlstate), "{sqlstate}: {what}");
+        }
+    }
+}
