@@ -4,6 +4,7 @@
 
 mod api_keys;
 mod bodies;
+mod crowds;
 mod idempotency;
 mod payload;
 mod routes;

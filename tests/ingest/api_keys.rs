@@ -2,6 +2,8 @@
 
 use super::{GOOD, api, problem, stored};
 use crate::support::app::id_of;
+use crate::support::db;
+use crate::support::process::Processes;
 
 /// Blanks round the comma are trimmed.
 const KEYS: &[(&str, &str)] = &[
@@ -104,4 +106,24 @@ async fn without_keys_everybody_is_served() {
     let answer = app.post_with(&[("authorization", "Bearer x")], GOOD).await;
     assert_eq!(answer.status(), 202);
     app.stop().await;
+}
+
+// An open `POST /events` signs whatever it is given: where others can reach it, the start says so.
+#[tokio::test]
+async fn an_open_bind_without_keys_is_warned_of_at_start_and_one_with_keys_is_not() {
+    let database = db::database().await;
+    let mut processes = Processes::plain();
+    let everywhere = [0, 0, 0, 0];
+    processes.start_on(everywhere, "open", &database, &[]).await;
+    let keys = [("API_KEYS", "secret")];
+    processes
+        .start_on(everywhere, "keyed", &database, &keys)
+        .await;
+    processes.start("local", &database, &[]).await;
+    let warned = |name| {
+        let log = processes.log(name);
+        log.lines()
+            .any(|line| line.contains("WARN") && line.contains("API_KEYS"))
+    };
+    assert_eq!(["open", "keyed", "local"].map(warned), [true, false, false]);
 }

@@ -23,6 +23,12 @@ impl Processes {
         ))
     }
 
+    /// Of the binary in one role.
+    pub(crate) fn of_role(role: &str) -> Self {
+        let binary = dispatcher_binary().expect("the binary can be built");
+        Self::new(ProcessSystem::new(binary).with_arguments(&[role]))
+    }
+
     pub(crate) fn new(system: ProcessSystem) -> Self {
         let logs = tempfile::tempdir().expect("a directory for logs");
         Self { system, logs }
@@ -35,7 +41,18 @@ impl Processes {
         database: &str,
         own: &[(&str, &str)],
     ) -> SocketAddr {
-        let bind: SocketAddr = ([127, 0, 0, 1], free_port()).into();
+        self.start_on([127, 0, 0, 1], name, database, own).await
+    }
+
+    /// The same on another address.
+    pub(crate) async fn start_on(
+        &mut self,
+        ip: [u8; 4],
+        name: &str,
+        database: &str,
+        own: &[(&str, &str)],
+    ) -> SocketAddr {
+        let bind: SocketAddr = (ip, free_port()).into();
         let spec = WorkerSpec {
             name: name.to_owned(),
             env: self.environment(database, own),
@@ -55,6 +72,17 @@ impl Processes {
             .args(["--pid", &pid.to_string(), &format!("--nofile={most}:")])
             .status();
         assert!(set.expect("prlimit, of util-linux, is there").success());
+    }
+
+    /// Memory that one of them keeps, in KiB.
+    pub(crate) fn resident_kib(&self, name: &str) -> u64 {
+        let pid = self.system.pid(name).expect("it runs");
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
+        let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = kib
+            .and_then(|rest| rest.trim().strip_suffix("kB"))
+            .expect("a size");
+        kib.trim().parse().expect("a number")
     }
 
     /// What one of them wrote so far.

@@ -1,0 +1,183 @@
+//! Very many at once: clients that only sit there, posts while there is no database, posts of one key at two processes.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+
+use chaos::links::to_database;
+use chaos::proxy::Control;
+use dispatcher::{Role, descriptors};
+use futures_util::future::join_all;
+use futures_util::{StreamExt, stream};
+use reqwest::{Response, StatusCode};
+use serde_json::json;
+use sqlx::PgPool;
+
+use super::{GOOD, TARGET, api, stored};
+use crate::support::app::{App, id_of, until};
+use crate::support::db;
+use crate::support::process::Processes;
+use crate::support::raw::Connection;
+
+/// As many clients as one process serves by default.
+const IDLE: usize = 10_000;
+
+/// Connections that are made at once; the kernel keeps so many waiting.
+const AT_ONCE: usize = 100;
+
+// One that was opened first is as good as one that comes when all places are taken, and all of them cost little.
+#[tokio::test]
+async fn ten_thousand_idle_clients_keep_nobody_out() {
+    let limit = descriptors::raise_limit().unwrap();
+    assert!(
+        limit > IDLE as u64 + 2_000,
+        "{limit} descriptors are too few for this test"
+    );
+    let database = db::database().await;
+    let mut processes = Processes::of_role("api");
+    let address = processes.start("crowded", &database, &[]).await;
+    let before = processes.resident_kib("crowded");
+    // One less than all places: a client that is asked to leave at once would prove nothing.
+    let opened = stream::iter(0..IDLE - 1)
+        .map(|_| Connection::open(address))
+        .buffer_unordered(AT_ONCE);
+    let mut idle: Vec<_> = opened.collect().await;
+    let request = format!(
+        "POST /events HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{GOOD}",
+        GOOD.len()
+    );
+    let mut late = Connection::open(address).await;
+    let mut early = idle.swap_remove(0);
+    for client in [&mut late, &mut early] {
+        client.send(&request).await;
+        assert_eq!(client.answer().await.unwrap().status, 202);
+    }
+    let mut beyond = Connection::open(address).await;
+    beyond.send(&request).await;
+    assert_eq!(
+        beyond.answer().await.unwrap().status,
+        202,
+        "the idlest makes room"
+    );
+    let grown = processes.resident_kib("crowded") - before;
+    eprintln!(
+        "{IDLE} idle clients cost {grown} KiB, {} bytes each",
+        grown * 1_024 / IDLE as u64
+    );
+    assert!(
+        grown < 16 * IDLE as u64,
+        "over 16 KiB a client: {grown} KiB"
+    );
+    assert_eq!(idle.len(), IDLE - 2);
+}
+
+#[tokio::test]
+async fn a_thousand_posts_without_a_database_are_503_and_store_nothing() {
+    descriptors::raise_limit().unwrap();
+    let database = db::database().await;
+    let (link, url) = to_database(&database).unwrap();
+    let app = App::over(&url, Role::Api, &[]).await;
+    link.set(Control::Refuse);
+    let answers = join_all((0..1_000).map(|_| app.post(GOOD))).await;
+    for answer in answers {
+        assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert!(answer.headers().contains_key("retry-after"));
+    }
+    link.set(Control::Pass);
+    let direct = db::pool(&database).await;
+    let count = sqlx::query_scalar::<_, i64>("select count(*) from webhook_events");
+    assert_eq!(count.fetch_one(&direct).await.unwrap(), 0);
+    app.stop().await;
+}
+
+/// Waits until a statement of a dispatcher waits for somebody's lock.
+async fn one_is_blocked(pool: &PgPool) {
+    let blocked = "select count(*) from pg_stat_activity
+        where datname = current_database() and wait_event_type = 'Lock'";
+    until("a post waits for a lock", || async {
+        sqlx::query_scalar::<_, i64>(blocked)
+            .fetch_one(pool)
+            .await
+            .unwrap()
+            > 0
+    })
+    .await;
+}
+
+// The first post waits for a lock, and the others for its connection: that says nothing of the database.
+#[tokio::test]
+async fn a_process_whose_connections_are_all_busy_is_ready() {
+    let app = api(&[("ACCEPT_CONNECTIONS", "1")]).await;
+    let mut other = app.pool.begin().await.unwrap();
+    let lock = "lock table webhook_events in exclusive mode";
+    sqlx::query(lock).execute(&mut *other).await.unwrap();
+    let posts = join_all((0..5).map(|_| app.post(GOOD)));
+    let ready = async {
+        one_is_blocked(&app.pool).await;
+        let ready = app.get("/readyz").await.status();
+        other.rollback().await.unwrap();
+        ready
+    };
+    let (_, ready) = tokio::join!(posts, ready);
+    assert_eq!(ready, StatusCode::OK);
+    app.stop().await;
+}
+
+// Two real processes, and a transaction that holds the key uncommitted: a hundred posts of it wait, and no other post does.
+#[tokio::test]
+async fn a_hundred_posts_of_a_key_at_two_processes_are_one_event_and_hold_up_no_other() {
+    let database = db::database().await;
+    let app = App::over(&database, Role::Api, &[]).await;
+    let few = &[("ACCEPT_CONNECTIONS", "2")];
+    let mut processes = Processes::of_role("api");
+    let addresses = [
+        processes.start("one", &database, few).await,
+        processes.start("other", &database, few).await,
+    ];
+    let body = json!({"payload": 1, "target_url": TARGET}).to_string();
+    let post = |address: SocketAddr, key: &str| {
+        let request = app.client.post(format!("http://{address}/events"));
+        let request = request
+            .header("content-type", "application/json")
+            .header("idempotency-key", key);
+        let sent = request.body(body.clone()).send();
+        async move { sent.await.expect("it answers") }
+    };
+    let mut holder = app.pool.begin().await.unwrap();
+    let insert = "insert into webhook_events (id, target_url, target_given, payload, idempotency_key, status, round,
+        attempt_count, failure_count, abandon_count, next_retry_at, created_at)
+        values (gen_random_uuid(), '', true, '', 'k', 'pending', 0, 0, 0, 0, now(), now())";
+    sqlx::query(insert).execute(&mut *holder).await.unwrap();
+    let waiting = join_all((0..100).map(|n| post(addresses[n % 2], "k")));
+    let others = async {
+        one_is_blocked(&app.pool).await;
+        for n in 0..10 {
+            for address in addresses {
+                let answer = post(address, &format!("other-{n}")).await;
+                assert_eq!(answer.status(), StatusCode::ACCEPTED);
+            }
+        }
+        holder.rollback().await.unwrap();
+    };
+    let (waited, ()) = tokio::join!(waiting, others);
+    let mut ids = BTreeSet::new();
+    for answer in waited {
+        // Whoever waited too long was told to come again.
+        ids.extend(id_if_accepted(answer).await);
+    }
+    for address in addresses {
+        ids.extend(id_if_accepted(post(address, "k").await).await);
+    }
+    assert_eq!(ids.len(), 1, "{ids:?}");
+    assert_eq!(stored(&app).await, 11);
+    app.stop().await;
+}
+
+async fn id_if_accepted(answer: Response) -> Option<String> {
+    match answer.status() {
+        StatusCode::ACCEPTED => Some(id_of(answer).await),
+        status => {
+            assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+            None
+        }
+    }
+}
