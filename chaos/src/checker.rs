@@ -19,6 +19,7 @@ pub mod fencing;
 pub mod graceful_stop;
 pub mod idempotency;
 pub mod indeterminate;
+pub mod isolation;
 pub mod lease_exclusion;
 pub mod liveness;
 pub mod no_loss;
@@ -93,6 +94,7 @@ pub type Exercised = (Checker, fn(&Facts<'_>) -> bool);
 pub const PLANNED_CHECKERS: &[Exercised] = &[
     (graceful_stop::CHECKER, |facts| !facts.exits.is_empty()),
     (recovery::CHECKER, recovery::is_exercised),
+    (isolation::CHECKER, isolation::is_exercised),
     (errors_surfaced::CHECKER, |facts| !facts.logs.is_empty()),
     (indeterminate::CHECKER, |facts| {
         facts.events.values().any(indeterminate::is_asked)

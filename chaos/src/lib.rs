@@ -9,6 +9,7 @@ pub mod audit;
 pub mod binary;
 pub mod checker;
 pub mod command;
+pub mod hangs;
 pub mod history;
 pub mod links;
 pub mod nemesis;

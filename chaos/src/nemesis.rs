@@ -11,7 +11,9 @@ mod cut_commit;
 mod draw;
 mod exhaust_connections;
 mod fill_disk;
+mod flap_receiver;
 mod give_up;
+mod hang_receiver;
 mod hold_lock;
 mod kill_backend;
 mod kill_postgres;
@@ -25,6 +27,7 @@ mod overload;
 mod own_event;
 mod pause_postgres;
 mod pause_worker;
+mod refuse_receiver;
 mod reset;
 mod same_key;
 mod scale;
@@ -41,7 +44,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep_until};
 
-use crate::history::op::{FaultEnd, FaultSkip, Op};
+use crate::history::op::{FaultEnd, Op};
 use crate::profile::Profile;
 use crate::seed::Seed;
 use crate::system::{System, SystemError};
@@ -51,7 +54,9 @@ use crash_loop::CrashLoop;
 use cut_commit::CutCommit;
 use exhaust_connections::ExhaustConnections;
 use fill_disk::FillDisk;
+use flap_receiver::FlapReceiver;
 use give_up::GiveUp;
+use hang_receiver::HangReceiver;
 use hold_lock::HoldLock;
 use kill_backend::KillBackend;
 use kill_postgres::KillPostgres;
@@ -62,6 +67,7 @@ use one_way::OneWay;
 use overload::Overload;
 use pause_postgres::PausePostgres;
 use pause_worker::PauseWorker;
+use refuse_receiver::RefuseReceiver;
 use reset::Reset;
 use same_key::SameKey;
 use scale::Scale;
@@ -165,6 +171,15 @@ pub enum Fault {
     /// Posts whose answer is not waited for.
     #[serde(rename = "client.give_up")]
     GiveUp(GiveUp),
+    /// One receiver takes every request and answers none.
+    #[serde(rename = "receiver.hang")]
+    HangReceiver(HangReceiver),
+    /// One receiver refuses connections.
+    #[serde(rename = "receiver.refuse")]
+    RefuseReceiver(RefuseReceiver),
+    /// One receiver refuses connections, is back, refuses again.
+    #[serde(rename = "receiver.flap")]
+    FlapReceiver(FlapReceiver),
 }
 
 /// A kind of fault, as the register lists it.
@@ -204,6 +219,9 @@ pub const FAULTS: &[FaultKind] = &[
     slow_upload::KIND,
     overload::KIND,
     give_up::KIND,
+    hang_receiver::KIND,
+    refuse_receiver::KIND,
+    flap_receiver::KIND,
 ];
 
 impl PlannedFault {
@@ -233,6 +251,9 @@ impl Fault {
             Fault::Reset(_) => reset::KIND.name,
             Fault::CutCommit(_) => cut_commit::KIND.name,
             Fault::Swizzle(_) => swizzle::KIND.name,
+            Fault::HangReceiver(_) => hang_receiver::KIND.name,
+            Fault::RefuseReceiver(_) => refuse_receiver::KIND.name,
+            Fault::FlapReceiver(_) => flap_receiver::KIND.name,
             Fault::TerminateSessions(_) => terminate_sessions::KIND.name,
             Fault::KillBackend(_) => kill_backend::KIND.name,
             Fault::StopPostgres(_) => stop_postgres::KIND.name,
@@ -290,6 +311,9 @@ impl Fault {
             Fault::SlowUpload(slow) => slow.apply(world, fault).await,
             Fault::Overload(overload) => overload.apply(world, fault).await,
             Fault::GiveUp(give_up) => give_up.apply(world, fault).await,
+            Fault::HangReceiver(hang) => hang.apply(world, fault).await,
+            Fault::RefuseReceiver(refuse) => refuse.apply(world, fault).await,
+            Fault::FlapReceiver(flap) => flap.apply(world, fault).await,
         }
     }
 
@@ -307,6 +331,9 @@ impl Fault {
             Fault::Reset(reset) => reset.heal(world),
             Fault::CutCommit(cut_commit) => cut_commit.heal(world),
             Fault::Swizzle(swizzle) => swizzle.heal(world),
+            Fault::HangReceiver(hang) => hang.heal(world),
+            Fault::RefuseReceiver(refuse) => refuse.heal(world),
+            Fault::FlapReceiver(flap) => flap.heal(world),
             Fault::TerminateSessions(_)
             | Fault::KillBackend(_)
             | Fault::StopPostgres(_)
@@ -366,11 +393,4 @@ pub async fn heal_all<S: System>(faults: &[PlannedFault], world: &mut World<'_, 
         planned.fault.heal(world).await?;
     }
     Ok(())
-}
-
-impl<S> World<'_, S> {
-    fn skip(&self, name: &str, why: String) {
-        let f = name.to_owned();
-        self.recorder.record(Op::FaultSkip(FaultSkip { f, why }));
-    }
 }

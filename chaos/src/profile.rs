@@ -10,7 +10,9 @@ use std::collections::BTreeMap;
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
 
-use crate::history::facts::{CRASHES_MAX, WORKER_CRASH_LOOP, WORKER_KILL};
+use crate::history::facts::{
+    CRASHES_MAX, OF_RECEIVERS, RECEIVER_FAULT_MS_MAX, WORKER_CRASH_LOOP, WORKER_KILL,
+};
 use crate::seed::Seed;
 
 pub use named::PROFILES;
@@ -45,6 +47,9 @@ pub struct Settings {
     pub max_abandoned: u32,
     /// Attempts that one worker has open at most (`MAX_IN_FLIGHT`).
     pub max_in_flight: u32,
+    /// Those of them to one host at most (`MAX_IN_FLIGHT_PER_HOST`); none for the dispatcher's default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_in_flight_per_host: Option<u32>,
 }
 
 impl Settings {
@@ -60,6 +65,7 @@ impl Settings {
             max_attempts: 20,
             max_abandoned: 20,
             max_in_flight: 512,
+            max_in_flight_per_host: None,
         }
     }
 
@@ -75,6 +81,7 @@ impl Settings {
             max_attempts: 20,
             max_abandoned: 20,
             max_in_flight: 512,
+            max_in_flight_per_host: None,
         }
     }
 
@@ -94,6 +101,18 @@ impl Settings {
         self.delay_ms(failures).saturating_mul(5).div_ceil(4)
     }
 
+    /// How many attempts of one event may fail one after the other within so many milliseconds.
+    #[must_use]
+    pub fn failures_within(&self, ms: u64) -> u32 {
+        let mut passed_ms = 0;
+        let times = (1..self.backoff_cap_ms.max(1) as u32).take_while(|failures| {
+            passed_ms += self.delay_ms(*failures).max(1);
+            passed_ms <= ms
+        });
+        // The first fails at once.
+        1 + u32::try_from(times.count()).unwrap_or(u32::MAX)
+    }
+
     /// How long a stop may take, in milliseconds: the dispatcher's own default.
     #[must_use]
     pub const fn shutdown_ms(&self) -> u64 {
@@ -104,7 +123,9 @@ impl Settings {
     #[must_use]
     pub fn env(&self) -> BTreeMap<String, String> {
         let text = |ms: u64| format!("{}.{:03}", ms / 1_000, ms % 1_000);
-        BTreeMap::from([
+        let per_host = self.max_in_flight_per_host;
+        let per_host = per_host.map(|most| ("MAX_IN_FLIGHT_PER_HOST".into(), most.to_string()));
+        let always = [
             ("HTTP_TIMEOUT".into(), text(self.http_timeout_ms)),
             ("BACKOFF_BASE_SECONDS".into(), text(self.backoff_base_ms)),
             ("BACKOFF_CAP_SECONDS".into(), text(self.backoff_cap_ms)),
@@ -113,7 +134,8 @@ impl Settings {
             ("MAX_ATTEMPTS".into(), self.max_attempts.to_string()),
             ("MAX_ABANDONED".into(), self.max_abandoned.to_string()),
             ("MAX_IN_FLIGHT".into(), self.max_in_flight.to_string()),
-        ])
+        ];
+        always.into_iter().chain(per_host).collect()
     }
 }
 
@@ -216,7 +238,8 @@ impl Profile {
         if self.swarm && left_out() { 0 } else { asked }
     }
 
-    /// The settings of the main section, with a budget of abandonments above the faults drawn.
+    /// The settings of the main section, with a budget of abandonments above the faults drawn, and one of
+    /// attempts above those that faults of receivers make fail.
     #[must_use]
     pub fn main_settings(&self) -> Settings {
         let crashes = |(name, count): (&String, &u32)| match name.as_str() {
@@ -225,8 +248,18 @@ impl Profile {
             _ => count * 3,
         };
         let faults: u32 = self.faults.iter().map(crashes).sum();
+        let of_receivers = |(name, _): &(&String, &u32)| name.starts_with(OF_RECEIVERS);
+        let absences: u32 = self
+            .faults
+            .iter()
+            .filter(of_receivers)
+            .map(|(_, n)| *n)
+            .sum();
+        let failures = self.settings.failures_within(RECEIVER_FAULT_MS_MAX);
+        let max_attempts = self.settings.max_attempts + absences * failures;
         let max_abandoned = self.settings.max_abandoned.max(self.kills + faults + 5);
         Settings {
+            max_attempts,
             max_abandoned,
             ..self.settings.clone()
         }
@@ -254,6 +287,18 @@ mod tests {
             assert!(profile.answer_delay_ms_max < profile.settings.http_timeout_ms);
             assert!(profile.main_settings().max_abandoned > profile.kills);
         }
+    }
+
+    #[test]
+    fn faults_of_receivers_raise_the_budget_of_attempts_by_what_they_can_make_fail() {
+        // At once, and after 100, 300, 700, 1500, 2500, 3500 and 4500 ms.
+        assert_eq!(Settings::scaled().failures_within(5_000), 8);
+        let attempts = |profile: Profile| profile.main_settings().max_attempts;
+        assert_eq!(attempts(Profile::chaotic()), 20);
+        assert_eq!(
+            attempts(Profile::chaotic().with_family("receiver.hang", 2)),
+            36
+        );
     }
 
     #[test]

@@ -19,6 +19,7 @@ use std::time::Duration;
 use tokio::time::{Instant, interval, sleep_until};
 
 use crate::audit::{AuditError, Audits};
+use crate::hangs::Hangs;
 use crate::history::History;
 use crate::history::op::{Op, Phase, PhaseBegin, RunStart, Section, WorkerSeen};
 use crate::history::sha256_hex;
@@ -130,6 +131,7 @@ struct Run<'a, S> {
     schedule: &'a Schedule,
     recorder: &'a Recorder,
     workers: &'a Workers,
+    hangs: &'a Hangs,
     workloads: BTreeMap<Section, Workload>,
 }
 
@@ -139,7 +141,7 @@ impl<'a, S: System> Run<'a, S> {
         schedule: &'a Schedule,
         workers: &'a Workers,
         recorder: &'a Recorder,
-        receivers: &Receivers,
+        receivers: &'a Receivers,
     ) -> Run<'a, S> {
         let ops = Arc::new(AtomicU64::new(1));
         let workload = |section: &Section| {
@@ -155,6 +157,7 @@ impl<'a, S: System> Run<'a, S> {
             schedule,
             recorder,
             workers,
+            hangs: receivers.hangs(),
             workloads,
         }
     }
@@ -232,6 +235,7 @@ impl<'a, S: System> Run<'a, S> {
             apis: &self.workers.apis(Section::Main),
             links: self.workers.links(),
             workload: &self.workloads[&Section::Main],
+            hangs: self.hangs,
             recorder,
             settings: &settings,
             postgres,
@@ -261,6 +265,7 @@ impl<'a, S: System> Run<'a, S> {
             apis: &self.workers.apis(Section::Main),
             links: self.workers.links(),
             workload: &self.workloads[&Section::Main],
+            hangs: self.hangs,
             recorder: self.recorder,
             settings: &self.schedule.profile.main_settings(),
             postgres,

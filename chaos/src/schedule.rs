@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use mock_receiver::Behavior;
 
-use crate::history::facts::WORKER_KILL;
+use crate::history::facts::{RECEIVER_FLAP, RECEIVER_REFUSE, WORKER_KILL};
 use crate::history::op::Section;
 use crate::nemesis::{PlannedFault, Sight};
 use crate::profile::Profile;
@@ -140,7 +140,8 @@ impl Schedule {
     #[must_use]
     pub fn needs_links(&self) -> bool {
         let mut sights = self.faults.iter().map(|planned| planned.trigger.on);
-        self.has_fault("net.") || sights.any(Sight::is_on_a_link)
+        let kinds = ["net.", RECEIVER_REFUSE, RECEIVER_FLAP];
+        kinds.iter().any(|kind| self.has_fault(kind)) || sights.any(Sight::is_on_a_link)
     }
 
     /// True when a fault of the plan takes down the whole Postgres, which must be the run's own then.

@@ -94,6 +94,22 @@ impl Sample {
         self
     }
 
+    /// Adds an event that is accepted at that time and first received, by that receiver, so much later.
+    pub(crate) fn with_event(mut self, ordinal: u64, receiver: u32, t: u64, later: u64) -> Sample {
+        self.accept(t, ordinal, Section::Main);
+        let req = format!("r{receiver}-{ordinal}");
+        self.ops
+            .push((t + later, begin(&req, ordinal, 1, "answer")));
+        let end = RecvEnd {
+            req,
+            ordinal: Some(ordinal),
+            status: Some(200),
+            how: ANSWERED.into(),
+        };
+        self.ops.push((t + later + 1_000, Op::RecvEnd(end)));
+        self
+    }
+
     fn accept(&mut self, t: u64, ordinal: u64, section: Section) {
         self.ops.push((t, invoke(ordinal, ordinal, section)));
         self.ops.push((t, ok(ordinal, ordinal)));

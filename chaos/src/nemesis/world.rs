@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
 
+use crate::hangs::Hangs;
 use crate::history::op::{
-    FaultEffect, FaultEnd, FaultStart, Op, PEER_CLOSED, Section, WorkerExit, WorkerSeen,
+    FaultEffect, FaultEnd, FaultSkip, FaultStart, Op, PEER_CLOSED, Section, WorkerExit, WorkerSeen,
 };
 use crate::links::Links;
 use crate::postgres::OwnServer;
@@ -34,6 +35,8 @@ pub struct World<'a, S> {
     pub links: &'a Links,
     /// What posts to them.
     pub workload: &'a Workload,
+    /// The receivers that hang.
+    pub hangs: &'a Hangs,
     /// The history.
     pub recorder: &'a Recorder,
     /// What the workers run with.
@@ -52,6 +55,12 @@ pub(super) struct Begun {
 }
 
 impl<S> World<'_, S> {
+    /// Records that a fault of the plan is not applied.
+    pub(super) fn skip(&self, name: &str, why: String) {
+        let f = name.to_owned();
+        self.recorder.record(Op::FaultSkip(FaultSkip { f, why }));
+    }
+
     /// Records that a fault is requested, with what is open at the receivers.
     pub(super) fn begin(&self, fault: u64, name: &str, target: &str) -> Begun {
         let open = self.recorder.open_requests();

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{EVENTS_DEFAULT, Profile, Settings};
-use crate::history::facts::{NET_CUT_COMMIT, WORKER_KILL};
+use crate::history::facts::{NET_CUT_COMMIT, OF_RECEIVERS, WORKER_KILL};
 use crate::nemesis::FAULTS;
 
 /// How often a kind of fault is drawn that the profile of all draws in.
@@ -36,6 +36,10 @@ pub const PROFILES: &[(&str, &str)] = &[
         "events that must die, by a spent budget or by 410, among others that must not",
     ),
     (
+        "receivers",
+        "receivers that hang, refuse and flap, under so few permits that targets could starve others",
+    ),
+    (
         "everything",
         "a mix that the seed draws from all faults that there are",
     ),
@@ -52,6 +56,7 @@ impl Profile {
             "network" => Some(Profile::network()),
             "database" => Some(Profile::database()),
             "dead-letters" => Some(Profile::dead_letters()),
+            "receivers" => Some(Profile::receivers()),
             "everything" => Some(Profile::everything()),
             _ => None,
         }
@@ -167,6 +172,27 @@ impl Profile {
             },
             ..Profile::chaotic()
         }
+    }
+
+    /// Everything that can be done to receivers, with so few permits that one target alone could take them
+    /// all.
+    #[must_use]
+    pub fn receivers() -> Profile {
+        Profile {
+            name: "receivers".into(),
+            storm_ms: 30_000,
+            receivers: 4,
+            kills: 0,
+            kills_required: 0,
+            default_events: 0,
+            settings: Settings {
+                max_in_flight: 24,
+                max_in_flight_per_host: Some(8),
+                ..Settings::scaled()
+            },
+            ..Profile::chaotic()
+        }
+        .with_family(OF_RECEIVERS, 2)
     }
 
     /// A swarm: the seed draws each kind of fault in or out.

@@ -11,6 +11,7 @@ use mock_receiver::{
 };
 use tokio::net::TcpListener;
 
+use crate::hangs::Hangs;
 use crate::history::op::{
     ANSWERED, ANSWERED_THEN_RESET, Op, PEER_CLOSED, RecvBegin, RecvEnd, SIG_UNCHECKED, SIG_VALID,
     Scripted,
@@ -19,10 +20,15 @@ use crate::links::{self, Links};
 use crate::recorder::Recorder;
 use crate::schedule::Schedule;
 
+/// How long a request to a receiver that hangs is held at most, in milliseconds: far longer than any
+/// deadline of an attempt.
+const HANG_MS: u64 = 60_000;
+
 /// The running receivers.
 pub(super) struct Receivers {
     running: Vec<Receiver>,
     targets: Arc<Vec<String>>,
+    hangs: Hangs,
 }
 
 impl Receivers {
@@ -39,6 +45,7 @@ impl Receivers {
             .max()
             .unwrap_or(1);
         let script = script(schedule);
+        let hangs = Hangs::default();
         let secrets: Secrets = schedule
             .secret
             .parse()
@@ -58,14 +65,20 @@ impl Receivers {
             running.push(Receiver::start(
                 listener,
                 secrets.clone(),
-                script.clone(),
+                or_hang(script.clone(), number, hangs.clone()),
                 journal,
             ));
         }
         Ok(Receivers {
             running,
             targets: Arc::new(targets),
+            hangs,
         })
+    }
+
+    /// Which of them hang.
+    pub(super) fn hangs(&self) -> &Hangs {
+        &self.hangs
     }
 
     /// The base of the targets, by receiver; the ordinal follows.
@@ -92,6 +105,14 @@ fn script(schedule: &Schedule) -> Script {
         let script = seen.ordinal.and_then(|ordinal| planned.get(&ordinal));
         let behavior = script.and_then(|script| script.get(attempt - 1));
         behavior.cloned().unwrap_or_else(|| Behavior::answer(200))
+    })
+}
+
+/// The script, unless this receiver hangs.
+fn or_hang(script: Script, number: u32, hangs: Hangs) -> Script {
+    Arc::new(move |seen: &Seen| match hangs.takes(number) {
+        true => Behavior::Hang { hold_ms: HANG_MS },
+        false => script(seen),
     })
 }
 

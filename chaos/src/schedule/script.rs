@@ -23,7 +23,7 @@ const GONE_OF_2: u32 = 1;
 /// Failures until the budget of attempts is spent, or a 410 before that; and the reason of that death.
 pub(super) fn deadly(draws: &mut Stream, profile: &Profile) -> (Vec<Behavior>, String) {
     let is_gone = draws.random_range(0..2) < GONE_OF_2;
-    let budget = profile.settings.max_attempts;
+    let budget = profile.main_settings().max_attempts;
     let failures = if is_gone {
         draws.random_range(0..budget)
     } else {

@@ -153,6 +153,7 @@ fn settings() -> Settings {
         max_attempts: 6,
         max_abandoned: 8,
         max_in_flight: 16,
+        max_in_flight_per_host: None,
     }
 }
 

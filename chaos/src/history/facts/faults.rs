@@ -32,6 +32,16 @@ pub const NET_RESET: &str = "net.reset";
 pub const NET_CUT_COMMIT: &str = "net.cut_commit";
 /// The name of the fault that cuts links one by one and heals them in another order.
 pub const NET_SWIZZLE: &str = "net.swizzle";
+/// The name of the fault that makes a receiver hang.
+pub const RECEIVER_HANG: &str = "receiver.hang";
+/// The name of the fault that makes a receiver refuse connections.
+pub const RECEIVER_REFUSE: &str = "receiver.refuse";
+/// The name of the fault that makes a receiver come and go.
+pub const RECEIVER_FLAP: &str = "receiver.flap";
+/// What the names of these begin with.
+pub const OF_RECEIVERS: &str = "receiver.";
+/// How long a fault of a receiver lasts at most, in milliseconds.
+pub const RECEIVER_FAULT_MS_MAX: u64 = 5_000;
 
 /// Kills of one crash loop at most.
 pub const CRASHES_MAX: u32 = 5;
@@ -101,7 +111,8 @@ impl FaultFacts<'_> {
     pub fn may_keep(&self, receipt: &ReceiptFacts<'_>) -> bool {
         let req = receipt.begin.op.req.as_str();
         let receiver = req.split_once('-').map_or(req, |(receiver, _)| receiver);
-        self.name().starts_with("net.") && self.is_on(&format!("->{receiver}"))
+        let on_the_way = self.name().starts_with("net.") || self.name().starts_with(OF_RECEIVERS);
+        on_the_way && self.is_on(&format!("->{receiver}"))
     }
 
     /// True when it may keep an attempt from being settled under its lease.

@@ -11,6 +11,7 @@ const HITS_SHOWN_MAX: usize = 6;
 /// The families of faults, by what their names begin with.
 const FAMILIES: &[(&str, &str)] = &[
     ("worker.", "workers"),
+    ("receiver.", "receivers"),
     ("net.", "the network"),
     ("postgres.", "Postgres itself"),
     ("client.", "clients"),

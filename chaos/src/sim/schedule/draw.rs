@@ -59,6 +59,7 @@ fn settings(knobs: &mut Stream) -> Settings {
         max_attempts: knobs.random_range(3..=8),
         max_abandoned: knobs.random_range(2..=5),
         max_in_flight: *[4, 16, 64].choose(knobs).expect("there are three"),
+        max_in_flight_per_host: None,
     }
 }
 

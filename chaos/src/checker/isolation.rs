@@ -1,0 +1,322 @@
+//! Targets do not wait for one another: while one receiver hangs, the events of the others are sent
+//! about as soon as in the quiet baseline.
+//!
+//! The wait of an event is from its 202 to its first request. Only events are compared that were
+//! accepted while nothing else was done to the system, nor had just been. What a loaded machine may add
+//! is granted, and less than a hang lasts.
+
+use super::backoff::RECOVERY_SLACK_US;
+use super::{Checker, Examination, Kind, Verdict};
+use crate::history::facts::{EventFacts, Facts, FaultFacts, OF_RECEIVERS, RECEIVER_HANG};
+use crate::history::op::{Phase, Section};
+
+/// The register's entry.
+pub const CHECKER: Checker = Checker {
+    name: "isolation",
+    invariant: "while one target hangs, the others' events wait about as long as in the baseline",
+    kind: Kind::Liveness,
+    check,
+};
+
+/// Waits on either side from which a comparison can be made, at least.
+const WAITS_MIN: usize = 5;
+/// How many times as long as in the baseline a wait may be.
+const FACTOR: u64 = 2;
+/// What a loaded machine may add to a wait, in microseconds.
+pub const SLACK_US: u64 = 2_000_000;
+/// Of a hundred waits, this many are within the bound.
+const PERCENTILE: usize = 99;
+
+/// How long one event waited for its first request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Wait {
+    us: u64,
+    ordinal: u64,
+    seqs: [u64; 2],
+}
+
+/// True when enough events can be compared.
+#[must_use]
+pub fn is_exercised(facts: &Facts<'_>) -> bool {
+    baseline(facts).len() >= WAITS_MIN && beside_a_hang(facts).len() >= WAITS_MIN
+}
+
+fn check(facts: &Facts<'_>) -> Verdict {
+    let mut examination = Examination::default();
+    let (quiet, beside) = (baseline(facts), beside_a_hang(facts));
+    if quiet.len() < WAITS_MIN || beside.len() < WAITS_MIN {
+        examination.doubt("too few events can be compared with those of the baseline".into());
+    }
+    let (quiet_us, beside_us) = (percentile(&quiet), percentile(&beside));
+    let bound_us = quiet_us * FACTOR + SLACK_US;
+    for wait in &beside {
+        examination.saw_one();
+        if beside_us > bound_us && wait.us > bound_us {
+            let what = format!(
+                "event {} waited {} ms while another target hung; the bound is {} ms",
+                wait.ordinal,
+                wait.us / 1_000,
+                bound_us / 1_000
+            );
+            examination.broken(what, wait.seqs);
+        }
+    }
+    let note = format!(
+        "p{PERCENTILE} {} ms, {} ms in the baseline",
+        beside_us / 1_000,
+        quiet_us / 1_000
+    );
+    examination.verdict("no event was accepted while another target hung", note)
+}
+
+/// The waits of the events that were accepted in the baseline, shortest first.
+fn baseline(facts: &Facts<'_>) -> Vec<Wait> {
+    let begin = facts.phases.get(&Phase::Baseline);
+    let window = begin.zip(facts.phases.get(&Phase::Storm));
+    let waits = window.map(|((from, _), (to, _))| waits(facts, *from, *to, None));
+    waits.unwrap_or_default()
+}
+
+/// The waits of the events of healthy targets that were accepted while another hung, shortest first.
+fn beside_a_hang(facts: &Facts<'_>) -> Vec<Wait> {
+    let hangs = facts.faults.iter().filter(|fault| is_hang(fault));
+    let mut found = Vec::new();
+    for hang in hangs {
+        let end_us = hang.end_us.unwrap_or(u64::MAX);
+        let hanging = Some(hang.start.op.target.as_str());
+        found.extend(waits(facts, hang.effective_us(), end_us, hanging));
+    }
+    found.sort_unstable();
+    found
+}
+
+fn is_hang(fault: &FaultFacts<'_>) -> bool {
+    fault.name() == RECEIVER_HANG
+}
+
+fn waits(facts: &Facts<'_>, from: u64, to: u64, hanging: Option<&str>) -> Vec<Wait> {
+    let main = facts
+        .accepted()
+        .filter(|(_, event)| event.section() == Section::Main);
+    let mut found: Vec<Wait> = main
+        .filter_map(|(ordinal, event)| wait(facts, ordinal, event, hanging))
+        .filter(|(t, _)| (from..to).contains(t))
+        .map(|(_, wait)| wait)
+        .collect();
+    found.sort_unstable();
+    found
+}
+
+/// When an event was accepted and how long it waited; none where something else explains its wait.
+fn wait(
+    facts: &Facts<'_>,
+    ordinal: u64,
+    event: &EventFacts<'_>,
+    hanging: Option<&str>,
+) -> Option<(u64, Wait)> {
+    let (accepted, first) = (event.acknowledged.first()?, event.receipts.first()?);
+    // The names of requests begin with that of their receiver.
+    let receiver = first.begin.op.req.split('-').next();
+    if hanging.is_some() && receiver == hanging {
+        return None;
+    }
+    let t = accepted.t;
+    let mut others = facts.faults.iter().filter(|fault| !is_hang(fault));
+    let explains = |fault: &FaultFacts<'_>| {
+        let of_another = fault.name().starts_with(OF_RECEIVERS) && !fault.may_keep(first);
+        !of_another && fault.overlaps(t, first.begin.t, RECOVERY_SLACK_US)
+    };
+    if others.any(explains) {
+        return None;
+    }
+    let wait = Wait {
+        us: first.begin.t.saturating_sub(t),
+        ordinal,
+        seqs: [accepted.seq, first.begin.seq],
+    };
+    Some((t, wait))
+}
+
+fn percentile(waits: &[Wait]) -> u64 {
+    let at = (waits.len() * PERCENTILE).div_ceil(100).saturating_sub(1);
+    waits.get(at).map_or(0, |wait| wait.us)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checker::sample::{SECOND, Sample};
+    use crate::history::op::{FaultEffect, FaultEnd, FaultStart, Op, PhaseBegin};
+
+    const HANG: u64 = 10 * SECOND;
+    const HEAL: u64 = 15 * SECOND;
+
+    /// So many events of receiver 1 in the baseline, and so many in the hang of receiver 0; each waits.
+    struct Plan {
+        quiet: u64,
+        quiet_us: u64,
+        beside: u64,
+        beside_us: u64,
+    }
+
+    const WHOLE: Plan = Plan {
+        quiet: 5,
+        quiet_us: 10_000,
+        beside: 5,
+        beside_us: 20_000,
+    };
+
+    fn begins(phase: Phase) -> Op {
+        let bound_us = None;
+        Op::Phase(PhaseBegin { phase, bound_us })
+    }
+
+    fn fault(sample: Sample, fault: u64, f: &str, (from, to): (u64, u64)) -> Sample {
+        let start = FaultStart {
+            fault,
+            f: f.into(),
+            target: "r0".into(),
+            why: "as a test".into(),
+            open: vec![],
+        };
+        let effect = FaultEffect {
+            fault,
+            effective_us: from,
+            hit: vec![],
+            observed: Some("as a test".into()),
+        };
+        sample
+            .with(from, Op::FaultStart(start))
+            .with(to, Op::FaultEffect(effect))
+            .with(to, Op::FaultEnd(FaultEnd { fault }))
+    }
+
+    impl Plan {
+        fn sample(&self) -> Sample {
+            let is_main = |op: &Op| !matches!(op, Op::RunStart(_));
+            let mut sample = Sample::default()
+                .without(is_main)
+                .with(0, begins(Phase::Baseline))
+                .with(5 * SECOND, begins(Phase::Storm));
+            for n in 0..self.quiet {
+                sample = sample.with_event(100 + n, 1, n * SECOND / 2, self.quiet_us);
+            }
+            for n in 0..self.beside {
+                sample = sample.with_event(200 + n, 1, HANG + n * SECOND / 2, self.beside_us);
+            }
+            fault(sample, 1, RECEIVER_HANG, (HANG, HEAL))
+        }
+    }
+
+    fn judged(sample: Sample) -> &'static str {
+        let history = sample.history();
+        let facts = Facts::of(&history);
+        let verdict = check(&facts);
+        assert_eq!(is_exercised(&facts), verdict.word() != "unknown");
+        verdict.word()
+    }
+
+    #[test]
+    fn events_that_wait_no_longer_than_the_bound_are_isolated() {
+        assert_eq!(judged(WHOLE.sample()), "valid");
+        let bound_us = 2 * WHOLE.quiet_us + SLACK_US;
+        let waiting = |beside_us| Plan { beside_us, ..WHOLE }.sample();
+        assert_eq!(judged(waiting(bound_us)), "valid");
+        assert_eq!(judged(waiting(bound_us + 1)), "INVALID");
+    }
+
+    #[test]
+    fn every_event_that_waited_too_long_is_a_violation_and_no_other() {
+        let late = 3 * SECOND;
+        let sample = WHOLE.sample().with_event(300, 2, HANG, late);
+        match check(&Facts::of(&sample.history())) {
+            Verdict::Invalid {
+                examined,
+                violations,
+                ..
+            } => assert_eq!((examined, violations), (6, 1)),
+            verdict => panic!("{verdict:?}"),
+        }
+    }
+
+    #[test]
+    fn of_a_hundred_events_one_may_wait() {
+        let with_late = |late: u64| {
+            let soon = |sample: Sample, n| sample.with_event(300 + n, 1, HANG + n, 10_000);
+            let waiting = |sample: Sample, n| sample.with_event(400 + n, 1, HANG, 3 * SECOND);
+            let many = (0..94).fold(WHOLE.sample(), soon);
+            judged((0..late).fold(many, waiting))
+        };
+        assert_eq!((with_late(1), with_late(2)), ("valid", "INVALID"));
+    }
+
+    #[test]
+    fn the_events_of_the_hanging_target_are_not_judged() {
+        let sample = WHOLE.sample().with_event(300, 0, HANG, 4 * SECOND);
+        assert_eq!(judged(sample), "valid");
+    }
+
+    #[test]
+    fn an_event_that_another_fault_may_have_kept_is_not_judged() {
+        let late = || WHOLE.sample().with_event(300, 2, HANG + SECOND, 3 * SECOND);
+        assert_eq!(judged(late()), "INVALID");
+        let killed = |end| fault(late(), 2, "worker.kill", (5 * SECOND, end));
+        let aftermath = HANG + SECOND - RECOVERY_SLACK_US;
+        // Of the five others, those of the first second are left out, too.
+        let more = |sample: Sample| {
+            let one = |sample: Sample, n: u64| sample.with_event(600 + n, 1, HEAL - SECOND, 10);
+            (0..5).fold(sample, one)
+        };
+        assert_eq!(judged(more(killed(aftermath))), "valid");
+        assert_eq!(judged(more(killed(aftermath - 1))), "INVALID");
+    }
+
+    #[test]
+    fn a_receiver_that_was_away_explains_the_waits_of_its_own_events_only() {
+        let late = || WHOLE.sample().with_event(300, 2, HANG, 3 * SECOND);
+        let away = |target: &'static str| {
+            let refused = (9 * SECOND, HANG - 1);
+            fault(late(), 2, "receiver.refuse", refused).edit(move |_, op| {
+                if let Op::FaultStart(start) = op
+                    && start.fault == 2
+                {
+                    start.target = target.into();
+                }
+            })
+        };
+        assert_eq!(judged(away("workers->r2")), "valid");
+        assert_eq!(judged(away("workers->r3")), "INVALID");
+    }
+
+    #[test]
+    fn an_event_after_the_heal_or_of_the_default_settings_is_not_judged() {
+        let after = WHOLE.sample().with_event(300, 2, HEAL, 4 * SECOND);
+        assert_eq!(judged(after), "valid");
+        let other = WHOLE
+            .sample()
+            .with_event(300, 2, HANG, 4 * SECOND)
+            .edit(|_, op| {
+                if let Op::IngestInvoke(invoke) = op
+                    && invoke.ordinal == 300
+                {
+                    invoke.section = Section::Defaults;
+                }
+            });
+        assert_eq!(judged(other), "valid");
+    }
+
+    #[test]
+    fn too_few_events_on_either_side_are_unknown() {
+        assert_eq!(judged(Plan { quiet: 4, ..WHOLE }.sample()), "unknown");
+        assert_eq!(judged(Plan { beside: 4, ..WHOLE }.sample()), "unknown");
+        assert_eq!(judged(Plan { beside: 0, ..WHOLE }.sample()), "unknown");
+    }
+
+    #[test]
+    fn a_run_without_a_hang_or_without_a_baseline_is_unknown() {
+        let without = |drop: fn(&Op) -> bool| judged(WHOLE.sample().without(drop));
+        assert_eq!(without(|op| op.source() == "fault"), "unknown");
+        let is_baseline = |op: &Op| matches!(op, Op::Phase(at) if at.phase == Phase::Baseline);
+        assert_eq!(without(is_baseline), "unknown");
+    }
+}

@@ -1,0 +1,76 @@
+//! A receiver that comes and goes: connections are refused, taken, refused again.
+//!
+//! Endangers: attempts, backoff, isolation. It is back for too short a time to work off what waits for
+//! it. The effect is how often the harness's own connection was refused.
+
+use std::time::Duration;
+
+use rand::RngExt;
+use serde::{Deserialize, Serialize};
+use tokio::time::sleep;
+
+use super::draw::spread;
+use super::refuse_receiver::refuse_for;
+use super::{Applied, Fault, FaultKind, PlannedFault, Sight, World};
+use crate::history::facts::{RECEIVER_FAULT_MS_MAX, RECEIVER_FLAP};
+use crate::links;
+use crate::profile::Profile;
+use crate::seed::Seed;
+
+/// The register's entry.
+pub(super) const KIND: FaultKind = FaultKind {
+    name: RECEIVER_FLAP,
+    what: "one receiver refuses connections, is back, refuses again, …",
+    draw,
+};
+
+/// The shortest time away, or back, in milliseconds.
+const TURN_MS_MIN: u64 = 100;
+/// The longest time away, or back, in milliseconds.
+const TURN_MS_MAX: u64 = 500;
+/// How often it goes away; all of it takes no longer than any fault of a receiver may.
+const TIMES: u64 = RECEIVER_FAULT_MS_MAX / (2 * TURN_MS_MAX);
+
+/// A receiver that comes and goes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FlapReceiver {
+    /// Which receiver, from 0.
+    pub receiver: u32,
+    /// How long it is away and how long it is back each time, in milliseconds.
+    pub turns_ms: Vec<(u64, u64)>,
+}
+
+fn draw(seed: Seed, profile: &Profile) -> Vec<PlannedFault> {
+    spread(seed, profile, KIND.name, |draws| {
+        let receiver = draws.random_range(0..profile.receivers);
+        let mut turn_ms = || draws.random_range(TURN_MS_MIN..=TURN_MS_MAX);
+        let turns_ms = (0..TIMES).map(|_| (turn_ms(), turn_ms())).collect();
+        let flap = FlapReceiver { receiver, turns_ms };
+        (Sight::Time, Fault::FlapReceiver(flap))
+    })
+}
+
+impl FlapReceiver {
+    pub(super) async fn apply<S>(&self, world: &mut World<'_, S>, fault: u64) -> Applied {
+        let link = links::to_receiver(self.receiver);
+        let begun = world.begin(fault, KIND.name, &link);
+        let effective_us = world.recorder.now_us();
+        let mut refused = 0;
+        for (away_ms, back_ms) in &self.turns_ms {
+            let away = Duration::from_millis(*away_ms);
+            refused += u32::from(refuse_for(world, &link, away).await?);
+            sleep(Duration::from_millis(*back_ms)).await;
+        }
+        let times = self.turns_ms.len();
+        let observed = format!("refused connections {refused} of {times} times");
+        let observed = (refused > 0).then_some(observed);
+        world.effect(&begun, effective_us, Vec::new(), observed);
+        world.end(&begun);
+        Ok(())
+    }
+
+    pub(super) fn heal<S>(&self, world: &World<'_, S>) -> Applied {
+        world.links.heal(&links::to_receiver(self.receiver));
+        Ok(())
+    }
+}
