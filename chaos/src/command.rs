@@ -12,6 +12,7 @@ mod run;
 mod sim;
 mod soak;
 mod stores;
+mod usage;
 mod verify;
 
 pub use args::{Cli, Command, Driver, RunArgs};
@@ -20,6 +21,7 @@ pub use replay::{ReplayArgs, replay, replay_simulation};
 pub use run::{prove, run};
 pub use sim::{SimArgs, sim};
 pub use soak::{SoakArgs, soak};
+pub use usage::usage;
 pub use verify::{VerifyArgs, verify};
 
 /// Exit code when the harness or the machine failed: there is no verdict.

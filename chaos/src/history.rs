@@ -207,6 +207,13 @@ impl Chain {
         entry
     }
 
+    /// The history of every entry that was made, without hashing them once more.
+    #[must_use]
+    pub fn history(&self, entries: Vec<Entry>) -> History {
+        let tail = self.tail.clone();
+        History { entries, tail }
+    }
+
     /// The text of the last entry made.
     #[must_use]
     pub fn line(&self) -> &str {

@@ -10,13 +10,14 @@ fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            // A closed pipe is no reason for another exit code.
-            let _ = error.print();
-            let asked = matches!(
-                error.kind(),
-                ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
-            );
-            return ExitCode::from(if asked { 0 } else { command::EXIT_USAGE });
+            if let ErrorKind::DisplayHelp | ErrorKind::DisplayVersion = error.kind() {
+                // A closed pipe is no reason for another exit code.
+                let _ = error.print();
+                return ExitCode::SUCCESS;
+            }
+            let given = std::env::args().nth(1);
+            eprintln!("{}", command::usage(&error, given.as_deref()));
+            return ExitCode::from(command::EXIT_USAGE);
         }
     };
     // The simulation has a runtime of its own for each run, whose time is not the machine's.

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
 use crate::history::op::{Op, Section};
-use crate::history::{Chain, History};
+use crate::history::{Chain, Entry, History};
 
 /// A shared recorder; clones write to the same history.
 #[derive(Clone, Debug)]
@@ -32,7 +32,7 @@ struct Inner {
 struct State {
     chain: Chain,
     file: BufWriter<File>,
-    ops: Vec<(u64, Op)>,
+    entries: Vec<Entry>,
     failed: Option<io::Error>,
     sections: BTreeMap<u64, Section>,
     accepted: BTreeMap<u64, String>,
@@ -50,7 +50,7 @@ impl Recorder {
         let state = State {
             chain: Chain::default(),
             file: BufWriter::new(file),
-            ops: Vec::new(),
+            entries: Vec::new(),
             failed: None,
             sections: BTreeMap::new(),
             accepted: BTreeMap::new(),
@@ -84,10 +84,9 @@ impl Recorder {
         let mut state = self.state();
         let t = self.now_us();
         state.keep_track(&op, t);
-        let entry = state.chain.entry(t, op.clone());
-        drop(entry);
+        let entry = state.chain.entry(t, op);
         state.write_line();
-        state.ops.push((t, op));
+        state.entries.push(entry);
         drop(state);
         self.inner.changed.send_modify(|count| *count += 1);
         t
@@ -113,19 +112,20 @@ impl Recorder {
             Op::RecvBegin(begin) if begin.attempt == Some(attempt) => Some(begin.req.clone()),
             _ => None,
         };
-        let begun = state.ops.iter().filter_map(|(_, op)| of_attempt(op));
+        let begun = state.entries.iter();
+        let begun = begun.filter_map(|entry| of_attempt(&entry.op));
         begun.filter(|req| state.open.contains_key(req)).collect()
     }
 
     /// Waits until something is recorded from now on that `wanted` says yes to; false at `until`.
     pub async fn sees(&self, until: Instant, mut wanted: impl FnMut(&Op) -> bool) -> bool {
         let mut changed = self.changed();
-        let mut next = self.state().ops.len();
+        let mut next = self.state().entries.len();
         while timeout_at(until, changed.changed()).await.is_ok() {
             // Out of the lock: what is wanted may look at the recorder itself.
-            let new: Vec<Op> = self.state().ops[next..]
+            let new: Vec<Op> = self.state().entries[next..]
                 .iter()
-                .map(|(_, op)| op.clone())
+                .map(|entry| entry.op.clone())
                 .collect();
             next += new.len();
             if new.iter().any(&mut wanted) {
@@ -170,10 +170,11 @@ impl Recorder {
         since_us: u64,
     ) -> Vec<(String, String, u64)> {
         let state = self.state();
-        let recent = state.ops.iter().rev().take_while(|(t, _)| *t >= since_us);
-        let ended = recent.filter_map(|(t, op)| match op {
+        let recent = state.entries.iter().rev();
+        let recent = recent.take_while(|entry| entry.t >= since_us);
+        let ended = recent.filter_map(|entry| match &entry.op {
             Op::RecvEnd(end) if requests.contains_key(&end.req) => {
-                Some((end.req.clone(), end.how.clone(), *t))
+                Some((end.req.clone(), end.how.clone(), entry.t))
             }
             _ => None,
         });
@@ -189,7 +190,7 @@ impl Recorder {
         if let Some(error) = state.failed.take() {
             return Err(error);
         }
-        Ok(History::from_ops(state.ops.iter().cloned()))
+        Ok(state.chain.history(state.entries.clone()))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

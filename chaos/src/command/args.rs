@@ -80,7 +80,7 @@ pub struct RunArgs {
     /// How long events are posted and faults applied, such as 30s, 2m or 1500ms [default: by profile, 25s].
     #[arg(long, value_name = "TIME", value_parser = milliseconds)]
     pub duration: Option<u64>,
-    /// How much goes wrong: calm (nothing) or chaotic.
+    /// How much goes wrong; `chaos list` names the profiles.
     #[arg(long, value_name = "NAME", default_value = "chaotic", value_parser = profile)]
     pub profile: String,
     /// Where the run's files go; must not exist or be empty [default: target/chaos/UTC-SEED].

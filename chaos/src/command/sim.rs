@@ -27,7 +27,7 @@ const TELL_EVERY: Duration = Duration::from_secs(5);
 #[derive(Clone, Debug, Args)]
 pub struct SimArgs {
     /// How many seeds [default: 1000].
-    #[arg(long, value_name = "N", conflicts_with = "duration")]
+    #[arg(long, value_name = "N", conflicts_with = "duration", value_parser = clap::value_parser!(u64).range(1..))]
     pub seeds: Option<u64>,
     /// How long seeds are run, such as 60s or 10m.
     #[arg(long, value_name = "TIME", value_parser = milliseconds)]
@@ -48,7 +48,7 @@ pub struct SimArgs {
     #[arg(long, value_name = "NAME", value_parser = mutant)]
     pub mutant: Option<String>,
     /// The table of all mutants, each over so many seeds, in Markdown.
-    #[arg(long, value_name = "N", conflicts_with_all = ["seeds", "duration", "seed"])]
+    #[arg(long, value_name = "N", conflicts_with_all = ["seeds", "duration", "seed"], value_parser = clap::value_parser!(u64).range(1..))]
     pub mutants: Option<u64>,
     /// The result as one line of JSON on stdout.
     #[arg(long)]

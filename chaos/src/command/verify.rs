@@ -63,6 +63,11 @@ struct Stored {
 }
 
 fn load(dir: &Path) -> anyhow::Result<(Judged, Stored)> {
+    let here = dir.display();
+    ensure!(
+        dir.is_dir(),
+        "{here} is no directory: give that of a run, which `chaos run` names on stderr"
+    );
     let history = History::from_jsonl(&read(dir, "history.jsonl")?)?;
     let text = read(dir, "schedule.json")?;
     let schedule = Schedule::from_text(&text).context("schedule.json")?;

@@ -23,7 +23,7 @@ impl fmt::Display for FailedWay {
 #[derive(Debug, thiserror::Error)]
 pub enum PostgresError {
     /// No way worked.
-    #[error("no Postgres could be had; tried in this order:{}", listed(.0))]
+    #[error("no Postgres could be had{}", listed(.0))]
     NoneAvailable(Vec<FailedWay>),
     /// The way `url` was asked for without a URL.
     #[error("no URL was given: set CHAOS_DATABASE_URL=postgresql://user:password@host:port/db")]
@@ -42,7 +42,12 @@ pub enum PostgresError {
 }
 
 fn listed(ways: &[FailedWay]) -> String {
-    ways.iter().map(|way| format!("\n  - {way}")).collect()
+    // Where one way alone was asked for, one line tells it.
+    if let [FailedWay { way, why, fix }] = ways {
+        return format!(": {way}: {why}; fix: {fix}");
+    }
+    let ways = ways.iter().map(|way| format!("\n  - {way}"));
+    format!("; tried in this order:{}", ways.collect::<String>())
 }
 
 #[cfg(test)]
