@@ -109,3 +109,52 @@ pub(super) fn told(effects: &Effects) -> Option<String> {
     let connections = effects.connections.len();
     has_touched(effects).then(|| format!("touched {connections} connections: {}", told.join(", ")))
 }
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::nemesis::Fault;
+    use crate::proxy::Statement;
+    use crate::schedule::Schedule;
+    use crate::seed::Seed;
+
+    /// Enough seeds for each choice to be drawn.
+    const SEEDS: u64 = 40;
+
+    #[test]
+    fn faults_of_links_are_drawn_for_links_of_the_run_and_survive_the_text_of_their_plan() {
+        let profile = Profile::network();
+        let links: BTreeSet<String> = all_links(&profile).into_iter().collect();
+        let (mut drawn, mut outlives) = (BTreeSet::new(), BTreeSet::new());
+        for number in 0..SEEDS {
+            let schedule = Schedule::generate(Seed::new(number), &profile);
+            assert!(schedule.needs_links());
+            let text = schedule.to_text();
+            assert_eq!(Schedule::from_text(&text).unwrap(), schedule);
+            let mut replies = BTreeSet::new();
+            for planned in &schedule.faults {
+                match &planned.fault {
+                    Fault::Latency(fault) => drawn.insert(fault.link.clone()),
+                    Fault::OneWay(fault) => drawn.insert(fault.link.clone()),
+                    Fault::Reset(fault) => drawn.insert(fault.link.clone()),
+                    Fault::BlackHole(fault) => {
+                        let beyond = fault.for_ms >= profile.settings.lease_ms;
+                        outlives.insert((beyond, fault.half_open));
+                        assert!(!beyond || fault.link.ends_with("->pg"));
+                        drawn.insert(fault.link.clone())
+                    }
+                    Fault::CutCommit(fault) => replies.insert(fault.statement),
+                    _ => false,
+                };
+            }
+            let all = [Statement::Insert, Statement::Claim, Statement::Settle];
+            assert_eq!(replies, BTreeSet::from(all));
+        }
+        assert_eq!(drawn, links);
+        assert_eq!(outlives.len(), 4, "{outlives:?}");
+    }
+}
