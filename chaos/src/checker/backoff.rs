@@ -141,8 +141,8 @@ pub fn gaps(event: &EventFacts<'_>, settings: &Settings, faults: &[FaultFacts<'_
                     .filter(move |fault| fault.overlaps(from, to, RECOVERY_SLACK_US))
             };
             let calm = overlapping().next().is_none();
-            let delays = |fault: &FaultFacts<'_>| fault.moves_a_clock() || fault.may_keep(before);
-            let excused = unsettled || overlapping().any(delays);
+            let kept = || faults.iter().any(|fault| may_have_kept(fault, before));
+            let excused = unsettled || overlapping().any(FaultFacts::moves_a_clock) || kept();
             Gap {
                 after: before.begin.op.attempt.unwrap_or(received),
                 next: next.begin.op.attempt.unwrap_or(received + 1),
@@ -182,6 +182,13 @@ fn retry_after_ms(before: &ReceiptFacts<'_>) -> u64 {
     scripted
         .and_then(|scripted| scripted.retry_after_s)
         .map_or(0, |seconds| seconds * 1_000)
+}
+
+/// True when a link may have kept an attempt, or its answer with the Retry-After in it, on its way. What
+/// keeps the next attempt makes the gap longer, and excuses nothing.
+fn may_have_kept(fault: &FaultFacts<'_>, attempt: &ReceiptFacts<'_>) -> bool {
+    let until_us = attempt.end_us().saturating_add(SETTLE_SLACK_US);
+    fault.may_keep(attempt) && fault.overlaps(attempt.begin.t, until_us, WIRE_SLACK_US)
 }
 
 /// True when a kill came while an attempt was open, or so soon after it that its settle may be lost; or
@@ -248,6 +255,43 @@ mod tests {
         };
         assert!(early(true).is_valid());
         assert!(early(false).is_invalid());
+    }
+
+    #[test]
+    fn an_attempt_that_its_link_may_have_kept_excuses_the_gap_after_it_and_no_other() {
+        // Event 0 is answered at once and comes again after 100 ms at the earliest.
+        let early = |link: &'static str, healed: u64| {
+            let sample = Sample::default().edit(move |t, op| match op {
+                Op::RecvBegin(begin) if begin.ordinal == Some(0) && begin.attempt == Some(2) => {
+                    *t = 50_000;
+                }
+                Op::FaultStart(start) => {
+                    (*t, start.f, start.target) = (50, "net.latency".into(), link.into());
+                }
+                Op::FaultEnd(_) => *t = healed,
+                _ => {}
+            });
+            check(&Facts::of(&sample.history()))
+        };
+        assert!(early("workers->r0", 90).is_valid());
+        assert!(early("workers->r2", 90).is_invalid());
+        let before = Sample::default().edit(|t, op| match op {
+            Op::RecvBegin(begin) if begin.ordinal == Some(0) => {
+                *t += if begin.attempt == Some(1) {
+                    SECOND
+                } else {
+                    850_000
+                };
+            }
+            Op::RecvEnd(end) if end.ordinal == Some(0) => *t += SECOND,
+            Op::FaultStart(start) => {
+                (*t, start.f, start.target) = (50, "net.latency".into(), "workers->r0".into());
+            }
+            Op::FaultEnd(_) => *t = 90,
+            _ => {}
+        });
+        let long_over = before.history();
+        assert!(check(&Facts::of(&long_over)).is_invalid());
     }
 
     #[test]
