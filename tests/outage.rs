@@ -2,13 +2,12 @@
 
 mod newcomer;
 mod replies;
+mod server;
 
 use chaos::links::to_database;
 use chaos::proxy::{Control, Direction};
 use dispatcher::Role;
 use mock_receiver::Behavior;
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use reqwest::StatusCode;
 use serde_json::Value;
 use sqlx::PgPool;
@@ -16,7 +15,6 @@ use sqlx::PgPool;
 use crate::support::app::{App, id_of, until};
 use crate::support::db;
 use crate::support::fixture::Endpoint;
-use crate::support::own::own_server;
 
 /// A lease so short that an outage of a few seconds outlasts it.
 const SHORT: &[(&str, &str)] = &[("HTTP_TIMEOUT", "1"), ("LEASE_SECONDS", "1.5")];
@@ -140,68 +138,6 @@ async fn a_stalled_database_is_answered_503_and_delivered_from_afterwards() {
     };
     let event = app.event_when(&id, "delivered").await;
     assert_eq!(outcomes(&event), ["delivered"]);
-    app.stop().await;
-}
-
-// SIGKILL of one backend resets the whole instance: every session ends and the unlogged table of workers is emptied while
-// both workers live. Nobody may be taken for gone, and everything in flight is settled once.
-#[tokio::test]
-async fn a_reset_of_the_instance_ends_no_lease_of_a_living_worker() {
-    let Some(mut own) = own_server().await else {
-        return;
-    };
-    let endpoint = Endpoint::start(|_| Behavior::Answer {
-        status: 200,
-        after_ms: 2_000,
-        retry_after: None,
-    })
-    .await;
-    let database = own.create_database("reset").await.unwrap();
-    let app = App::over(&database, Role::Serve, SLOW).await;
-    let second = App::over(&database, Role::Worker, SLOW).await;
-    let ids = accept(&app, &endpoint, 10).await;
-    all_begun(&endpoint, 10).await;
-
-    let backend: i32 = sqlx::query_scalar("select pg_backend_pid()")
-        .fetch_one(&app.pool)
-        .await
-        .unwrap();
-    kill(Pid::from_raw(backend), Signal::SIGKILL).unwrap();
-
-    for id in &ids {
-        let event = app
-            .event_once(id, "delivered", |event| event["status"] == "delivered")
-            .await;
-        assert_eq!(outcomes(&event), ["delivered"], "{event:#}");
-    }
-    assert_eq!(endpoint.journal.receipts().len(), 10);
-    app.stop().await;
-    second.stop().await;
-}
-
-// An immediate stop and recovery, under events that were acknowledged: all of them are delivered, none is abandoned.
-#[tokio::test]
-async fn a_crash_of_postgres_loses_nothing_that_was_acknowledged() {
-    let Some(mut own) = own_server().await else {
-        return;
-    };
-    let endpoint = Endpoint::start(|_| Behavior::Answer {
-        status: 200,
-        after_ms: 300,
-        retry_after: None,
-    })
-    .await;
-    let database = own.create_database("crash").await.unwrap();
-    let app = App::over(&database, Role::Serve, &[]).await;
-    let ids = accept(&app, &endpoint, 30).await;
-
-    own.stop_at_once().await.unwrap();
-    own.bring_up().await.unwrap();
-
-    for id in &ids {
-        app.event_once(id, "delivered", |event| event["status"] == "delivered")
-            .await;
-    }
     app.stop().await;
 }
 

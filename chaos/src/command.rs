@@ -12,6 +12,7 @@ mod run;
 mod sim;
 mod soak;
 mod stores;
+mod unavailable;
 mod usage;
 mod verify;
 

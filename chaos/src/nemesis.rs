@@ -77,6 +77,7 @@ use swizzle::Swizzle;
 use terminate_sessions::TerminateSessions;
 use terminate_worker::TerminateWorker;
 
+pub use fill_disk::POSTGRES_DISK_FULL;
 pub use trigger::{Sight, Trigger};
 pub use world::World;
 

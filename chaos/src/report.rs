@@ -36,6 +36,8 @@ pub struct Context {
     pub durability: BTreeMap<String, String>,
     /// The machine: kernel, processors.
     pub host: BTreeMap<String, String>,
+    /// Kinds of fault that cannot be done here, with the reason.
+    pub unavailable: BTreeMap<String, String>,
     /// What was not tried in this run, with the reason.
     pub skipped: Vec<String>,
 }

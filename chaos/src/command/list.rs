@@ -3,9 +3,10 @@
 //! Nothing is started: a way to a Postgres or a driver is only asked whether it could be taken.
 
 use super::run::say;
+use super::unavailable::unavailable;
 use crate::checker::{AUDIT_CHECKERS, CHECKERS, Checker, PLANNED_CHECKERS};
 use crate::nemesis::FAULTS;
-use crate::postgres::Postgres;
+use crate::postgres::{Postgres, Wanted};
 use crate::profile::PROFILES;
 use crate::saboteur::SABOTEURS;
 
@@ -16,8 +17,12 @@ pub async fn list() -> u8 {
         item(name, what);
     }
     heading("faults");
+    let unavailable = unavailable(&Wanted::Any).await;
     for fault in FAULTS {
-        item(fault.name, fault.what);
+        match unavailable.get(fault.name) {
+            Some(why) => item(fault.name, &format!("{} (not here: {why})", fault.what)),
+            None => item(fault.name, fault.what),
+        }
     }
     heading("checkers");
     checkers(CHECKERS);

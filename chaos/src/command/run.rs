@@ -6,6 +6,7 @@ use anyhow::Context as _;
 
 use super::args::{Driver, RunArgs};
 use super::stores::Stores;
+use super::unavailable::unavailable;
 use super::{EXIT_ENVIRONMENT, EXIT_USAGE, context, directory};
 use crate::history::op::Section;
 use crate::report::{Context, Judged, first_line};
@@ -75,6 +76,7 @@ async fn whole(
     let stores = Stores::obtain(args, schedule).await?;
     about.postgres = stores.origin();
     about.system = system.describe();
+    about.unavailable = unavailable(&args.wanted()).await;
     eprintln!("postgres: {}\nsystem: {}", about.postgres, about.system);
     if args.driver == Driver::Process {
         about

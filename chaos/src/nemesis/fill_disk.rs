@@ -18,9 +18,12 @@ use crate::profile::Profile;
 use crate::seed::Seed;
 use crate::system::System;
 
+/// The name of the fault, which not every machine allows.
+pub const POSTGRES_DISK_FULL: &str = "postgres.disk_full";
+
 /// The register's entry.
 pub(super) const KIND: FaultKind = FaultKind {
-    name: "postgres.disk_full",
+    name: POSTGRES_DISK_FULL,
     what: "the disk of the server is full, then has room again (needs root)",
     draw,
 };

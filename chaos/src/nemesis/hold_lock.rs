@@ -29,6 +29,9 @@ const TABLE_OF_2: u32 = 1;
 /// Time between two looks at who waits, in milliseconds.
 const LOOK: Duration = Duration::from_millis(50);
 
+/// How often events that are being sent are looked for.
+const LOOKS_MAX: u32 = 60;
+
 /// A lock that is held.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HoldLock {
@@ -42,7 +45,8 @@ fn draw(seed: Seed, profile: &Profile) -> Vec<PlannedFault> {
     spread(seed, profile, KIND.name, |draws| {
         let lock = HoldLock {
             table: draws.random_range(0..2) < TABLE_OF_2,
-            for_ms: outage_ms(draws, profile),
+            // What is being sent is to be settled within this.
+            for_ms: profile.settings.http_timeout_ms + outage_ms(draws, profile),
         };
         (Sight::OpenRequests(profile.workers), Fault::HoldLock(lock))
     })
@@ -54,8 +58,8 @@ impl HoldLock {
         let (holder, watch) = (own.session().await, own.session().await);
         let mut holder = holder.map_err(|error| refused("connecting", &error))?;
         let mut watch = watch.map_err(|error| refused("connecting", &error))?;
-        let begun = world.begin(fault, KIND.name, "postgres");
         self.take(&mut holder).await?;
+        let begun = world.begin(fault, KIND.name, "postgres");
         let effective_us = world.recorder.now_us();
         let until = over_in(self.for_ms);
         let mut most = 0;
@@ -77,15 +81,27 @@ impl HoldLock {
     }
 
     async fn take(&self, holder: &mut PgConnection) -> Result<(), SystemError> {
+        let failed = |error| refused("locking events", &error);
+        sqlx::raw_sql("begin")
+            .execute(&mut *holder)
+            .await
+            .map_err(failed)?;
         let lock = if self.table {
-            "begin; lock table webhook_events in access exclusive mode"
+            "lock table webhook_events in access exclusive mode"
         } else {
-            "begin; select id from webhook_events where lease_token is not null order by id for update"
+            "select id from webhook_events where lease_token is not null order by id for update"
         };
-        let locked = sqlx::raw_sql(lock).execute(holder).await;
-        locked
-            .map(drop)
-            .map_err(|error| refused("locking the events", &error))
+        for _ in 0..LOOKS_MAX {
+            let locked = sqlx::raw_sql(lock).fetch_all(&mut *holder).await;
+            if !locked.map_err(failed)?.is_empty() || self.table {
+                return Ok(());
+            }
+            sleep(LOOK).await;
+        }
+        Err(SystemError::Unavailable {
+            driver: "postgres",
+            why: "no event was being sent that could be locked".to_owned(),
+        })
     }
 }
 

@@ -16,7 +16,7 @@ use super::binaries::Binaries;
 use super::error::FailedWay;
 use super::machine::{Cluster, Place, SmallDisk};
 use super::way::given_url;
-use super::{DATABASE_URL_VARIABLE, Postgres, PostgresError, Server, Wanted, connect, downloaded};
+use super::{Postgres, PostgresError, Server, Wanted, connect, downloaded};
 
 /// How long a connect to a server that may be down or held is waited for, in seconds.
 const PROBE: Duration = Duration::from_secs(2);
@@ -60,18 +60,13 @@ impl OwnServer {
     /// # Errors
     /// Why there is none: another kind of server is wanted, or no binaries work.
     pub async fn start(wanted: &Wanted, small_disk: bool) -> Result<Self, OwnServerError> {
+        may_be_own(wanted)?;
         let of_machine = match wanted {
-            Wanted::Url(_) => return Err(not_own()),
-            Wanted::Any if given_url().is_some() => return Err(not_own()),
-            Wanted::Container => {
-                let why = "a server in a container would come back on another port";
-                return Err(OwnServerError::NotHere(why.to_owned()));
-            }
-            Wanted::Any | Wanted::Machine => {
+            Wanted::Downloaded => Err(Vec::new()),
+            _ => {
                 let binaries = Binaries::of_machine().await;
                 start_with("machine", binaries, small_disk).await
             }
-            Wanted::Downloaded => Err(Vec::new()),
         };
         let mut failed = match of_machine {
             Ok(own) => return Ok(own),
@@ -87,13 +82,14 @@ impl OwnServer {
             })
     }
 
-    /// Whether one can be had here without fetching anything.
+    /// Whether one can be had here, as far as that can be told without fetching anything.
     ///
     /// # Errors
     /// Why not.
-    pub async fn here() -> Result<(), String> {
-        if given_url().is_some() {
-            return Err(not_own().to_string());
+    pub async fn here(wanted: &Wanted) -> Result<(), String> {
+        may_be_own(wanted).map_err(|error| error.to_string())?;
+        if *wanted == Wanted::Downloaded {
+            return Ok(());
         }
         let binaries = Binaries::of_machine().await;
         binaries.map(drop).map_err(|failed| failed.why)
@@ -292,10 +288,17 @@ async fn start_with(
     })
 }
 
-fn not_own() -> OwnServerError {
-    OwnServerError::NotHere(format!(
-        "the server of {DATABASE_URL_VARIABLE} is not the run's own"
-    ))
+/// A server that was given is never touched, and one in a container would come back on another port.
+fn may_be_own(wanted: &Wanted) -> Result<(), OwnServerError> {
+    let why = match wanted {
+        Wanted::Url(_) => "a server that was given is not the run's own",
+        Wanted::Any if given_url().is_some() => {
+            "the server of CHAOS_DATABASE_URL is not the run's own"
+        }
+        Wanted::Container => "a server in a container would come back on another port",
+        Wanted::Any | Wanted::Machine | Wanted::Downloaded => return Ok(()),
+    };
+    Err(OwnServerError::NotHere(why.to_owned()))
 }
 
 fn none(failed: Vec<FailedWay>) -> OwnServerError {

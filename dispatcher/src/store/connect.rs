@@ -171,10 +171,8 @@ fn pool(options: PgConnectOptions, connections: u32, timeout: Duration) -> PgPoo
         .test_before_acquire(false)
         .before_acquire(|connection, meta| {
             Box::pin(async move {
-                if meta.idle_for > TRUSTED_IDLE {
-                    connection.ping().await?;
-                }
-                Ok(true)
+                // One that died while it was idle is replaced without a word: an outage is told by who meets it.
+                Ok(meta.idle_for <= TRUSTED_IDLE || connection.ping().await.is_ok())
             })
         })
         .connect_lazy_with(options)

@@ -1,6 +1,7 @@
 //! Whether the database answers, as the worker sees it: when to try again, when to trust it, and what to log.
 //!
-//! Pure but for its log lines, of which an outage gets few.
+//! Pure but for its log lines, of which an outage gets few. A database that answers one thing and refuses the next, as with a
+//! full disk, is away: outages that follow each other closely are one.
 
 use std::time::Duration;
 
@@ -24,6 +25,8 @@ const REMIND: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub(super) struct Database {
     outage: Option<Outage>,
+    /// The last outage, until the database has answered for long enough.
+    ended: Option<Outage>,
     /// Since when it answers without a break.
     steady_since: Instant,
 }
@@ -34,12 +37,15 @@ struct Outage {
     closed_until: Instant,
     pause: Duration,
     told_at: Instant,
+    /// It has come back since it was told to be over.
+    came_back: bool,
 }
 
 impl Database {
     pub(super) fn new(now: Instant) -> Self {
         Self {
             outage: None,
+            ended: None,
             steady_since: now,
         }
     }
@@ -65,32 +71,51 @@ impl Database {
     pub(super) fn answered(&mut self, now: Instant) {
         if let Some(outage) = self.outage.take() {
             self.steady_since = now;
-            let away_ms = (now - outage.since).as_millis();
-            tracing::info!(away_ms, "the database answers again");
+            if !outage.came_back {
+                let away_ms = (now - outage.since).as_millis();
+                tracing::info!(away_ms, "the database answers again");
+            }
+            self.ended = Some(outage);
+        } else if self.ended.is_some() && self.is_steady(now) {
+            let ended = self.ended.take().filter(|ended| ended.came_back);
+            if let Some(ended) = ended {
+                let unsteady_ms = (self.steady_since - ended.since).as_millis();
+                tracing::info!(unsteady_ms, "the database answers steadily again");
+            }
         }
     }
 
     pub(super) fn failed(&mut self, error: &StoreError, now: Instant) {
-        let Some(outage) = &mut self.outage else {
+        let is_steady = self.is_steady(now);
+        if let Some(outage) = &mut self.outage {
+            // Calls that were under way together fail together: one pause for all of them.
+            if outage.closed_until <= now {
+                outage.goes_on(error, now);
+            }
+        } else if let Some(mut outage) = self.ended.take().filter(|_| !is_steady) {
+            outage.came_back = true;
+            outage.goes_on(error, now);
+            self.outage = Some(outage);
+        } else {
             tracing::warn!(%error, "the database does not answer: results are kept, nothing is claimed");
-            let (pause, told_at) = (PAUSE_MIN, now);
             self.outage = Some(Outage {
                 since: now,
-                closed_until: now + pause,
-                pause,
-                told_at,
+                closed_until: now + PAUSE_MIN,
+                pause: PAUSE_MIN,
+                told_at: now,
+                came_back: false,
             });
-            return;
-        };
-        // Calls that were under way together fail together: one pause for all of them.
-        if outage.closed_until > now {
-            return;
         }
-        outage.pause = (outage.pause * 2).min(PAUSE_MAX);
-        outage.closed_until = now + outage.pause;
-        if now - outage.told_at >= REMIND {
-            outage.told_at = now;
-            let away_s = (now - outage.since).as_secs();
+    }
+}
+
+impl Outage {
+    fn goes_on(&mut self, error: &StoreError, now: Instant) {
+        self.pause = (self.pause * 2).min(PAUSE_MAX);
+        self.closed_until = now + self.pause;
+        if now - self.told_at >= REMIND {
+            self.told_at = now;
+            let away_s = (now - self.since).as_secs();
             tracing::warn!(%error, away_s, "the database still does not answer");
         }
     }
@@ -98,6 +123,9 @@ impl Database {
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+    use std::sync::{Arc, Mutex};
+
     use super::*;
 
     fn lost() -> StoreError {
@@ -122,6 +150,56 @@ mod tests {
         assert_eq!(pauses, [50, 100, 200, 400, 800, 1000, 1000]);
         database.answered(now);
         assert!(database.is_open(now));
+    }
+
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Log {
+        fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+            self.0.lock().expect("nobody panics").write(text)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// The lines that are logged meanwhile.
+    fn logged(work: impl FnOnce()) -> Vec<String> {
+        let log = Log::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_writer(move || writer.clone())
+            .finish();
+        tracing::subscriber::with_default(subscriber, work);
+        let text = String::from_utf8(log.0.lock().expect("nobody panics").clone());
+        let text = text.expect("a log is text");
+        text.lines().map(str::to_owned).collect()
+    }
+
+    // A full disk: what reads is answered, what writes is refused, ten times a second for a minute.
+    #[test]
+    fn a_database_that_answers_one_thing_and_refuses_the_next_is_asked_and_told_of_rarely() {
+        let start = Instant::now();
+        let (mut now, mut refused) = (start, 0);
+        let lines = logged(|| {
+            let mut database = Database::new(start);
+            while now < start + Duration::from_secs(60) {
+                if database.is_open(now) {
+                    database.answered(now);
+                    database.failed(&lost(), now);
+                    refused += 1;
+                }
+                now += Duration::from_millis(100);
+            }
+            database.answered(now);
+            database.answered(now + STEADY);
+            assert!(database.is_steady(now + STEADY));
+        });
+        assert!(refused < 70, "it was asked {refused} times");
+        // That it is away, that it is back, a reminder every 30 s, and that it is back for good.
+        assert!((3..=5).contains(&lines.len()), "{lines:#?}");
     }
 
     #[test]
