@@ -223,8 +223,12 @@ impl Carrier<'_> {
             }
             let goes_on = (swallows || !self.life.torn)
                 && (control.swallows_answers_to(self.way) || !self.gone);
-            if control == Control::Refuse || !goes_on {
+            if control == Control::Refuse {
                 return self.reset();
+            }
+            if !goes_on {
+                // What an earlier control left behind is no effect of this one.
+                return Ended::Reset;
             }
             let read = tokio::select! {
                 biased;

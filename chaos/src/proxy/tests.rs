@@ -214,6 +214,19 @@ async fn a_half_open_connection_is_over_for_the_accepting_side_alone() {
 }
 
 #[tokio::test]
+async fn what_a_control_left_behind_is_no_effect_of_the_next() {
+    let (proxy, listener) = link(Speech::Postgres).await;
+    let (mut client, _server) = connected(&proxy, &listener).await;
+    proxy.set(Control::BlackHole);
+    client.write_all(b"lost").await.expect("loopback answers");
+    let swallowed = proxy.sees(GUARD, |effects| effects.swallowed_bytes == 4);
+    assert!(swallowed.await, "{:?}", proxy.effects());
+    proxy.set(Control::CutCommit(Statement::Insert));
+    assert_eq!(is_reset(client).await, b"");
+    assert_eq!(proxy.effects(), super::Effects::default());
+}
+
+#[tokio::test]
 async fn a_control_may_be_for_one_connection_alone() {
     let (proxy, listener) = link(Speech::Bytes).await;
     let (mut one, mut of_one) = connected(&proxy, &listener).await;
