@@ -1,4 +1,6 @@
-//! No worker panicked, whatever was done to it: a panic is a defect even where nothing was lost by it.
+//! No worker panicked or wrote an error, whatever was done to it: that is a defect even where nothing was lost by it.
+//!
+//! The dispatcher keeps the level ERROR for what no fault explains; an outage is a warning.
 
 use super::{Checker, Examination, Kind, Verdict};
 use crate::history::facts::Facts;
@@ -6,7 +8,7 @@ use crate::history::facts::Facts;
 /// The register's entry.
 pub const CHECKER: Checker = Checker {
     name: "errors_surfaced",
-    invariant: "no worker panicked",
+    invariant: "no worker panicked, and none wrote a line of level ERROR",
     kind: Kind::Safety,
     check,
 };
@@ -17,8 +19,8 @@ fn check(facts: &Facts<'_>) -> Verdict {
     for log in &facts.logs {
         examination.saw_one();
         lines += log.op.lines;
-        for panic in &log.op.panics {
-            examination.broken(format!("{}: {panic}", log.op.worker), [log.seq]);
+        for line in log.op.panics.iter().chain(&log.op.errors) {
+            examination.broken(format!("{}: {line}", log.op.worker), [log.seq]);
         }
     }
     examination.verdict("no log was read", format!("{lines} lines of log"))
@@ -30,11 +32,12 @@ mod tests {
     use crate::checker::sample::Sample;
     use crate::history::op::{Op, WorkerLog};
 
-    fn judged(panics: Vec<String>) -> Verdict {
+    fn judged(panics: Vec<String>, errors: Vec<String>) -> Verdict {
         let log = WorkerLog {
             worker: "w0".into(),
             lines: 9,
             panics,
+            errors,
         };
         check(&Facts::of(
             &Sample::default().with(1, Op::WorkerLog(log)).history(),
@@ -42,9 +45,11 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_is_a_violation_and_a_quiet_log_is_none() {
-        assert!(judged(vec!["thread panicked at worker.rs:1".into()]).is_invalid());
-        assert!(judged(vec![]).is_valid());
+    fn a_panic_or_an_error_is_a_violation_and_a_quiet_log_is_none() {
+        let told = |line: &str| vec![line.to_owned()];
+        assert!(judged(told("thread panicked at worker.rs:1"), vec![]).is_invalid());
+        assert!(judged(vec![], told("ERROR a result cannot be written")).is_invalid());
+        assert!(judged(vec![], vec![]).is_valid());
     }
 
     #[test]

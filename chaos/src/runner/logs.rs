@@ -1,4 +1,4 @@
-//! The workers' logs, read when the run is over: a panic must not stay unseen.
+//! The workers' logs, read when the run is over: a panic or an error must not stay unseen.
 
 use std::io;
 use std::path::Path;
@@ -9,8 +9,10 @@ use crate::system::WorkerSpec;
 
 /// What a panic writes.
 const PANIC: &str = "panicked at";
-/// Panics that are quoted of one log at most.
-const PANICS_MAX: usize = 5;
+/// The level of a line, its second word, that no fault explains.
+const ERROR: &str = "ERROR";
+/// Lines of one kind that are quoted of one log at most.
+const LINES_MAX: usize = 5;
 
 /// Reads the log of each worker into the history. A system that writes no log has none to read.
 pub(super) fn read<'s>(
@@ -27,11 +29,15 @@ pub(super) fn read<'s>(
 
 fn read_one(worker: &str, log: &Path) -> io::Result<WorkerLog> {
     let text = String::from_utf8_lossy(&std::fs::read(log)?).into_owned();
-    let panics = text.lines().filter(|line| line.contains(PANIC));
+    let first = |is_told: &dyn Fn(&&str) -> bool| -> Vec<String> {
+        let told = text.lines().filter(is_told).take(LINES_MAX);
+        told.map(str::to_owned).collect()
+    };
     Ok(WorkerLog {
         worker: worker.to_owned(),
         lines: text.lines().count() as u64,
-        panics: panics.take(PANICS_MAX).map(str::to_owned).collect(),
+        panics: first(&|line| line.contains(PANIC)),
+        errors: first(&|line| line.split_whitespace().nth(1) == Some(ERROR)),
     })
 }
 
@@ -42,11 +48,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_panic_in_a_log_is_found() {
+    fn a_panic_and_an_error_in_a_log_are_found() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("worker-w0.log");
-        std::fs::write(&path, "up\nthread 'main' panicked at src/x.rs:1:2:\nover\n").unwrap();
+        let text = "2026-01-01T00:00:00Z  INFO up, no ERROR\n\
+                    thread 'main' panicked at src/x.rs:1:2:\n\
+                    2026-01-01T00:00:01Z ERROR attempt{event.id=7}: it cannot be written\n";
+        std::fs::write(&path, text).unwrap();
         let log = read_one("w0", &path).unwrap();
-        assert_eq!((log.lines, log.panics.len()), (3, 1));
+        assert_eq!(
+            (log.lines, log.panics.len(), log.errors.len()),
+            (3, 1, 1),
+            "{log:?}"
+        );
     }
 }

@@ -41,6 +41,9 @@ pub struct WorkerLog {
     pub lines: u64,
     /// The first lines that tell of a panic.
     pub panics: Vec<String>,
+    /// The first lines of level ERROR.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<String>,
 }
 
 /// A fault was requested.
