@@ -65,7 +65,7 @@ fn recoveries(text: &mut String, facts: &Facts<'_>) {
         let faults = recoveries.len();
         line(
             text,
-            &format!("  {kind:<22}{faults} healed; next delivery {next}; rate {back}"),
+            &format!("  {kind:<24} {faults} healed; next delivery {next}; rate {back}"),
         );
     }
     line(
@@ -101,10 +101,10 @@ fn fault_line(fault: &FaultFacts<'_>, requests: &BTreeMap<&str, String>) -> Stri
         .take(HITS_SHOWN_MAX)
         .filter_map(|req| requests.get(req.as_str()));
     let named: Vec<&str> = named.map(String::as_str).collect();
-    let more = if hit.len() > HITS_SHOWN_MAX {
-        ", …"
-    } else {
-        ""
+    let ended = match hit.len() {
+        0 => String::new(),
+        ended if ended > HITS_SHOWN_MAX => format!(" ({}, …)", named.join(", ")),
+        _ => format!(" ({})", named.join(", ")),
     };
     let back = fault.end_us.map_or("never healed".to_owned(), |end| {
         format!("healed after {}", seconds(end.saturating_sub(start.t)))
@@ -116,13 +116,12 @@ fn fault_line(fault: &FaultFacts<'_>, requests: &BTreeMap<&str, String>) -> Stri
         None => "; no effect was seen".to_owned(),
     };
     format!(
-        "  #{} {} {} at {}: {} requests open, {} ended by it ({}{more}){observed}; {back}",
+        "  #{} {} {} at {}: {} requests open, {} ended by it{ended}{observed}; {back}",
         start.op.fault,
         start.op.f,
         start.op.target,
         seconds(start.t),
         start.op.open.len(),
         hit.len(),
-        named.join(", "),
     )
 }
