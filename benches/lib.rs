@@ -12,3 +12,4 @@ pub mod plain;
 pub mod processes;
 pub mod sides;
 pub mod stand;
+pub mod told;

@@ -85,12 +85,7 @@ async fn twice_the_lease_has_passed(database: &str) {
 // worker must settle what it holds before anybody, itself and a second worker included, ends the lease by its time.
 #[tokio::test]
 async fn results_in_hand_are_settled_after_an_outage_longer_than_the_lease() {
-    let endpoint = Endpoint::start(|_| Behavior::Answer {
-        status: 200,
-        after_ms: 500,
-        retry_after: None,
-    })
-    .await;
+    let endpoint = Endpoint::answering_after(200, 500).await;
     let database = db::database().await;
     let (link, url) = to_database(&database).unwrap();
     let app = App::over(&url, Role::Serve, SHORT).await;

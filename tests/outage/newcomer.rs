@@ -3,7 +3,6 @@
 use chaos::links::to_database;
 use chaos::proxy::Control;
 use dispatcher::Role;
-use mock_receiver::Behavior;
 
 use super::{SHORT, accept, all_begun, outcomes, twice_the_lease_has_passed};
 use crate::support::app::App;
@@ -17,12 +16,7 @@ const BY_LEASE_ALONE: &[(&str, &str)] = &[SHORT[0], SHORT[1], ("PRESENCE", "fals
 // never cut, starts while the first is about to settle: it must not end those leases first.
 #[tokio::test]
 async fn a_new_worker_leaves_others_the_time_to_settle_what_they_hold() {
-    let endpoint = Endpoint::start(|_| Behavior::Answer {
-        status: 200,
-        after_ms: 500,
-        retry_after: None,
-    })
-    .await;
+    let endpoint = Endpoint::answering_after(200, 500).await;
     let database = db::database().await;
     let (link, url) = to_database(&database).unwrap();
     let app = App::over(&url, Role::Serve, BY_LEASE_ALONE).await;

@@ -1,14 +1,13 @@
 //! What is done to the server itself, each on one of the test's own.
 
-use std::time::Duration;
-
+use chrono::{DateTime, Utc};
 use dispatcher::Role;
-use mock_receiver::Behavior;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::{SHORT, SLOW, accept, all_begun, is_unavailable, outcomes};
-use crate::support::app::App;
+use crate::support::app::{App, until};
+use crate::support::db;
 use crate::support::fixture::Endpoint;
 use crate::support::own::own_server;
 
@@ -19,12 +18,7 @@ async fn a_reset_of_the_instance_ends_no_lease_of_a_living_worker() {
     let Some(mut own) = own_server().await else {
         return;
     };
-    let endpoint = Endpoint::start(|_| Behavior::Answer {
-        status: 200,
-        after_ms: 2_000,
-        retry_after: None,
-    })
-    .await;
+    let endpoint = Endpoint::answering_after(200, 2_000).await;
     let database = own.create_database("reset").await.unwrap();
     let app = App::over(&database, Role::Serve, SLOW).await;
     let second = App::over(&database, Role::Worker, SLOW).await;
@@ -54,12 +48,7 @@ async fn a_crash_of_postgres_loses_nothing_that_was_acknowledged() {
     let Some(mut own) = own_server().await else {
         return;
     };
-    let endpoint = Endpoint::start(|_| Behavior::Answer {
-        status: 200,
-        after_ms: 300,
-        retry_after: None,
-    })
-    .await;
+    let endpoint = Endpoint::answering_after(200, 300).await;
     let database = own.create_database("crash").await.unwrap();
     let app = App::over(&database, Role::Serve, &[]).await;
     let ids = accept(&app, &endpoint, 30).await;
@@ -74,16 +63,6 @@ async fn a_crash_of_postgres_loses_nothing_that_was_acknowledged() {
     app.stop().await;
 }
 
-/// Answers while the database is away.
-async fn answering_200_after(after_ms: u64) -> Endpoint {
-    Endpoint::start(move |_| Behavior::Answer {
-        status: 200,
-        after_ms,
-        retry_after: None,
-    })
-    .await
-}
-
 async fn were_sent_and_settled_in_one_attempt(app: &App, endpoint: &Endpoint, ids: &[String]) {
     for id in ids {
         let event = app
@@ -95,23 +74,37 @@ async fn were_sent_and_settled_in_one_attempt(app: &App, endpoint: &Endpoint, id
     assert_eq!(endpoint.journal.receipts().len(), ids.len());
 }
 
+async fn twice_the_lease_is_over_at(database: &str) -> DateTime<Utc> {
+    let long_over = "select max(lease_until + (lease_until - claimed_at)) from webhook_events";
+    let beside = db::pool(database).await;
+    let at: Option<DateTime<Utc>> = sqlx::query_scalar(long_over)
+        .fetch_one(&beside)
+        .await
+        .unwrap();
+    at.expect("the events are leased")
+}
+
 // The server itself is stopped for twice the lease, at once and without a goodbye; the answers come meanwhile.
 #[tokio::test]
 async fn results_in_hand_are_settled_when_a_stopped_server_is_back_after_the_lease() {
     let Some(mut own) = own_server().await else {
         return;
     };
-    let endpoint = answering_200_after(500).await;
+    let endpoint = Endpoint::answering_after(200, 500).await;
     let database = own.create_database("stopped").await.unwrap();
     let app = App::over(&database, Role::Serve, SHORT).await;
     let second = App::over(&database, Role::Worker, SHORT).await;
     let ids = accept(&app, &endpoint, 5).await;
     all_begun(&endpoint, 5).await;
 
+    let long_over = twice_the_lease_is_over_at(&database).await;
     own.stop_at_once().await.unwrap();
     is_unavailable(&app).await;
-    // Nobody can be asked whether the leases are over: only time passes.
-    tokio::time::sleep(2 * Duration::from_millis(1_500)).await;
+    // The server has the clock of this machine.
+    until("twice the lease has passed", async || {
+        Utc::now() > long_over
+    })
+    .await;
     own.bring_up().await.unwrap();
 
     were_sent_and_settled_in_one_attempt(&app, &endpoint, &ids).await;

@@ -37,6 +37,16 @@ impl Endpoint {
         Self::start(move |_| Behavior::answer(status)).await
     }
 
+    /// Answers every request with one status, so many milliseconds after it came.
+    pub(crate) async fn answering_after(status: u16, after_ms: u64) -> Self {
+        let answer = Behavior::Answer {
+            status,
+            after_ms,
+            retry_after: None,
+        };
+        Self::start(move |_| answer.clone()).await
+    }
+
     pub(crate) fn url(&self, ordinal: u64) -> String {
         format!("http://{}/webhook/{ordinal}", self.receiver.address())
     }

@@ -6,8 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use mock_receiver::{
-    Behavior, Ending, Journal, Moment, Receipt, Receiver, RetryAfter, Script, Secrets, Seen,
-    SignatureCheck,
+    Behavior, Ending, Journal, Moment, Receipt, Receiver, Script, Secrets, Seen, SignatureCheck,
 };
 use tokio::net::TcpListener;
 
@@ -139,35 +138,7 @@ fn begin(receipt: &Receipt, req: String, address: SocketAddr) -> RecvBegin {
             SignatureCheck::Invalid { reason } => format!("invalid: {reason}"),
             SignatureCheck::Unchecked { reason } => format!("{SIG_UNCHECKED}: {reason}"),
         },
-        scripted: receipt.behavior.as_ref().map(scripted),
-    }
-}
-
-fn scripted(behavior: &Behavior) -> Scripted {
-    let (after_ms, retry_after_s) = match behavior {
-        Behavior::Answer {
-            after_ms,
-            retry_after,
-            ..
-        } => {
-            let seconds = match retry_after {
-                Some(RetryAfter::Seconds(seconds)) => Some(*seconds),
-                _ => None,
-            };
-            (*after_ms, seconds)
-        }
-        Behavior::ResetBeforeAnswer { after_ms } | Behavior::CloseBeforeAnswer { after_ms } => {
-            (*after_ms, None)
-        }
-        _ => (0, None),
-    };
-    let status = behavior
-        .status()
-        .map_or(String::new(), |status| format!(" {status}"));
-    Scripted {
-        what: format!("{}{status}", behavior.kind()),
-        after_ms,
-        retry_after_s,
+        scripted: receipt.behavior.as_ref().map(Scripted::from),
     }
 }
 

@@ -5,6 +5,7 @@ use rand::seq::IndexedRandom;
 
 use mock_receiver::{Behavior, RetryAfter};
 
+use crate::history::op::Scripted;
 use crate::profile::Profile;
 use crate::seed::Stream;
 
@@ -129,4 +130,27 @@ fn delay(draws: &mut Stream, profile: &Profile) -> u64 {
         QUICK_MS_MAX
     };
     draws.random_range(0..=most)
+}
+
+/// What the history says of a behavior.
+impl From<&Behavior> for Scripted {
+    fn from(behavior: &Behavior) -> Scripted {
+        let (after_ms, retry_after_s) = match behavior {
+            Behavior::Answer {
+                after_ms,
+                retry_after: Some(RetryAfter::Seconds(seconds)),
+                ..
+            } => (*after_ms, Some(*seconds)),
+            Behavior::Answer { after_ms, .. }
+            | Behavior::ResetBeforeAnswer { after_ms }
+            | Behavior::CloseBeforeAnswer { after_ms } => (*after_ms, None),
+            _ => (0, None),
+        };
+        let status = behavior.status().map(|status| format!(" {status}"));
+        Scripted {
+            what: format!("{}{}", behavior.kind(), status.unwrap_or_default()),
+            after_ms,
+            retry_after_s,
+        }
+    }
 }

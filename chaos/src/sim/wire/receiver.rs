@@ -14,7 +14,6 @@ use tokio::time::sleep;
 use super::SimTransport;
 use crate::history::op::{
     ANSWERED, ANSWERED_THEN_RESET, Op, PEER_CLOSED, RecvBegin, RecvEnd, SIG_UNCHECKED, SIG_VALID,
-    Scripted,
 };
 use crate::history::sha256_hex;
 use crate::sim::fault::{Call, Stage};
@@ -140,7 +139,7 @@ impl Exchange {
             target: self.request.target_url.clone(),
             sha256: sha256_hex(&self.request.payload),
             sig: self.verified(t),
-            scripted: Some(told(behavior)),
+            scripted: Some(behavior.into()),
         };
         core.push(t, Op::RecvBegin(begin));
         req
@@ -234,25 +233,5 @@ fn answered(status: u16, retry_after: Option<&RetryAfter>, after_ms: u64) -> Pla
             error: None,
             snippet: None,
         },
-    }
-}
-
-fn told(behavior: &Behavior) -> Scripted {
-    let (after_ms, retry_after_s) = match behavior {
-        Behavior::Answer {
-            after_ms,
-            retry_after: Some(RetryAfter::Seconds(seconds)),
-            ..
-        } => (*after_ms, Some(*seconds)),
-        Behavior::Answer { after_ms, .. }
-        | Behavior::ResetBeforeAnswer { after_ms }
-        | Behavior::CloseBeforeAnswer { after_ms } => (*after_ms, None),
-        _ => (0, None),
-    };
-    let status = behavior.status().map(|status| format!(" {status}"));
-    Scripted {
-        what: format!("{}{}", behavior.kind(), status.unwrap_or_default()),
-        after_ms,
-        retry_after_s,
     }
 }
