@@ -9,7 +9,7 @@
 use std::time::Duration;
 
 use sqlx::postgres::{PgListener, PgPoolOptions};
-use sqlx::{PgConnection, Row};
+use sqlx::{Connection, PgConnection, Row};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -102,6 +102,10 @@ impl PgStore {
     }
 
     async fn take(&self, holder: Holder) -> Result<PgListener, sqlx::Error> {
+        // The listener's pool meets a server that refuses by pauses that grow to seconds: whoever comes back sooner would
+        // take this worker for gone. So it is asked for a session only when one is to be had.
+        let probe = PgConnection::connect_with(&self.presence_options).await?;
+        probe.close().await?;
         let own = PgPoolOptions::new()
             .max_connections(1)
             .connect_lazy_with(self.presence_options.clone());
