@@ -1,6 +1,8 @@
 //! The accounting table, transition by transition, against real Postgres: what a claim, a settle and a release change, and
 //! what a token that is not the event's own changes (nothing).
 
+mod limits;
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -66,26 +68,6 @@ async fn two_workers_never_hold_one_event() {
     let events: BTreeSet<_> = claims.iter().map(|claim| claim.key.id).collect();
     let tokens: BTreeSet<_> = claims.iter().map(|claim| claim.key.token).collect();
     assert_eq!((claims.len(), events.len(), tokens.len()), (200, 200, 200));
-}
-
-// Nine bytes each: the event with which the bound is reached is the last, and what is left goes with the next claims, in
-// the order in which it was due.
-#[tokio::test]
-async fn a_claim_takes_no_more_bytes_than_it_may_and_leaves_the_rest_for_the_next() {
-    let bench = Bench::new().await;
-    let ids = bench.accept(6).await;
-    let larger = "update webhook_events set payload = '\"7 bytes\"'";
-    sqlx::query(larger).execute(&bench.pool).await.unwrap();
-    let mut taken = Vec::new();
-    for (bytes, count) in [(19, 3), (9, 1), (1_000, 2)] {
-        let limit = ClaimLimit { events: 10, bytes };
-        let claimed = bench.store.claim(Holder(7), LEASE, limit).await.unwrap();
-        assert_eq!(claimed.claims.len(), count, "of {bytes} bytes");
-        let mut claimed: Vec<_> = claimed.claims.iter().map(|claim| claim.key.id).collect();
-        claimed.sort();
-        taken.extend(claimed);
-    }
-    assert_eq!(taken, ids);
 }
 
 #[tokio::test]

@@ -33,6 +33,7 @@ enum Operation {
     Claim {
         worker: u8,
         limit: usize,
+        from_ms: Option<i64>,
         lease_ms: u64,
     },
     Settle {
@@ -78,11 +79,12 @@ fn operation() -> impl Strategy<Value = Operation> {
     let worker = 0..WORKERS;
     let jitters = || vec(0_u8..=8, 1..6);
     let key = prop::option::weighted(0.4, 0_u8..4);
+    let from = prop::option::weighted(0.4, -2_000_i64..100);
     prop_oneof![
         3 => (key, 0_u8..2, any::<bool>())
             .prop_map(|(key, payload, given)| Insert { key, payload, given }),
-        4 => (worker.clone(), 1_usize..5, 100_u64..3_000)
-            .prop_map(|(worker, limit, lease_ms)| Claim { worker, limit, lease_ms }),
+        4 => (worker.clone(), 1_usize..5, from, 100_u64..3_000)
+            .prop_map(|(worker, limit, from_ms, lease_ms)| Claim { worker, limit, from_ms, lease_ms }),
         4 => (any::<u8>(), 1_usize..4, any::<u8>())
             .prop_map(|(first, count, end)| Settle { first, count, end }),
         1 => any::<u8>().prop_map(|which| SettleAgain { which }),
@@ -100,8 +102,8 @@ fn operation() -> impl Strategy<Value = Operation> {
     ]
 }
 
-/// What chance alone comes to too rarely: a keyed event posted again, a holder that is seen absent, and an event that is
-/// abandoned until it is dead.
+/// What chance alone comes to too rarely: a keyed event posted again, a holder that is seen absent, an event that is
+/// abandoned until it is dead, and a claim that begins behind an event.
 fn rare_ways() -> Vec<Operation> {
     let insert = Operation::Insert {
         key: Some(0),
@@ -111,18 +113,37 @@ fn rare_ways() -> Vec<Operation> {
     let claim = Operation::Claim {
         worker: 0,
         limit: 1,
+        from_ms: None,
         lease_ms: 100,
     };
     let later = Operation::Jump { by_ms: 3_000 };
     let reclaim = Operation::ReclaimExpired { jitters: vec![4] };
-    let abandoned = [claim, later.clone(), reclaim, later];
+    let abandoned = [claim, later.clone(), reclaim, later.clone()];
     let absent = [
         Operation::Join { worker: 0 },
         Operation::Vanish { worker: 0 },
         Operation::Absent,
     ];
     let twice = [abandoned.clone(), abandoned].concat();
-    [vec![insert.clone(), insert], absent.to_vec(), twice].concat()
+    let another = Operation::Insert {
+        key: None,
+        payload: 0,
+        given: true,
+    };
+    let behind = Operation::Claim {
+        worker: 0,
+        limit: 2,
+        from_ms: Some(-100),
+        lease_ms: 100,
+    };
+    let two = [another.clone(), later, another, behind];
+    [
+        vec![insert.clone(), insert],
+        absent.to_vec(),
+        twice,
+        two.to_vec(),
+    ]
+    .concat()
 }
 
 #[test]

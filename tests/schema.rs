@@ -26,7 +26,7 @@ async fn the_claim_goes_by_the_due_index_under_a_generic_plan() {
         sqlx::query(setting).execute(&mut session).await.unwrap();
     }
     let prepare = format!(
-        "prepare claiming (bigint, bigint, bigint, bigint) as {}",
+        "prepare claiming (bigint, bigint, bigint, bigint, timestamptz) as {}",
         CLAIM
     );
     sqlx::raw_sql(sqlx::AssertSqlSafe(prepare))
@@ -34,7 +34,7 @@ async fn the_claim_goes_by_the_due_index_under_a_generic_plan() {
         .await
         .unwrap();
     let plan: Vec<(String,)> =
-        sqlx::query_as("explain execute claiming (100, 30000000, 7, 1000000)")
+        sqlx::query_as("explain execute claiming (100, 30000000, 7, 1000000, null)")
             .fetch_all(&mut session)
             .await
             .unwrap();

@@ -54,6 +54,8 @@ pub struct ClaimLimit {
     pub events: usize,
     /// After the event whose payload reaches so many bytes in all, no other is taken.
     pub bytes: usize,
+    /// What became due earlier is not looked for.
+    pub due_from: Option<DateTime<Utc>>,
 }
 
 impl ClaimLimit {
@@ -62,6 +64,7 @@ impl ClaimLimit {
         Self {
             events,
             bytes: CLAIM_BYTES_MAX,
+            due_from: None,
         }
     }
 }
@@ -71,6 +74,8 @@ impl ClaimLimit {
 pub struct Claimed {
     /// The `now()` of the claim.
     pub now: DateTime<Utc>,
+    /// When the first of the events became due.
+    pub first_due: Option<DateTime<Utc>>,
     /// The events, now under this holder's lease.
     pub claims: Vec<Claim>,
 }

@@ -4,6 +4,7 @@
 //! nothing touches the store when it is dropped. So dropping a worker is the same as killing it, which the simulation uses.
 //! It reads no clock but tokio's and no chance but its own RNG.
 
+mod beginning;
 mod database;
 mod hosts;
 mod look;

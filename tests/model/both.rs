@@ -49,6 +49,7 @@ const KINDS: &[&str] = &[
     "insert conflict",
     "claim",
     "claim a part",
+    "claim from a time on",
     "settle",
     "settle already",
     "settle lost",

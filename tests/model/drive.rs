@@ -49,8 +49,16 @@ impl Both {
             Operation::Claim {
                 worker,
                 limit,
+                from_ms,
                 lease_ms,
-            } => self.claim(holder(worker), ms(lease_ms), limit).await,
+            } => {
+                let from_us = from_ms.map(|from_ms| self.now_us + from_ms * 1_000);
+                let limit = ClaimLimit {
+                    due_from: from_us.map(time),
+                    ..ClaimLimit::of(limit)
+                };
+                self.claim(holder(worker), ms(lease_ms), limit).await
+            }
             Operation::Settle { first, count, end } => {
                 let picked = self.pick(first, count);
                 let batch = picked
@@ -148,11 +156,17 @@ impl Both {
 
     /// Which of equally due events a claim takes is Postgres' choice: that it was a legal one is
     /// checked, and the model follows it.
-    async fn claim(&mut self, holder: Holder, lease: Duration, limit: usize) -> Driven {
-        let due = self.model.claimable(self.now_us);
-        let claimed = self.store.claim(holder, lease, ClaimLimit::of(limit)).await;
-        let Claimed { now, mut claims } = claimed.map_err(|e| e.to_string())?;
-        same("count", &due.len().min(limit), &claims.len())?;
+    async fn claim(&mut self, holder: Holder, lease: Duration, limit: ClaimLimit) -> Driven {
+        let from_us = limit.due_from.map(|from| from.timestamp_micros());
+        let all = self.model.claimable(self.now_us, None).len();
+        let due = self.model.claimable(self.now_us, from_us);
+        let claimed = self.store.claim(holder, lease, limit).await;
+        let Claimed {
+            now,
+            first_due,
+            mut claims,
+        } = claimed.map_err(|e| e.to_string())?;
+        same("count", &due.len().min(limit.events), &claims.len())?;
         let due_of = |id: &EventId| self.model.rows[id].due_us;
         let taken: BTreeSet<EventId> = claims.iter().map(|claim| claim.key.id).collect();
         if let Some(strange) = taken.iter().find(|id| !due.contains(id)) {
@@ -178,12 +192,14 @@ impl Both {
             &model,
             &Claimed {
                 now,
+                first_due,
                 claims: claims.clone(),
             },
         )?;
         self.claims.extend(claims);
         Ok(match (taken.len(), due.len()) {
             (0, _) => vec![],
+            (_, due) if due < all => vec!["claim", "claim from a time on"],
             (taken, due) if taken < due => vec!["claim", "claim a part"],
             _ => vec!["claim"],
         })

@@ -349,7 +349,8 @@ fn choose(
     limit: ClaimLimit,
     percent: u32,
 ) -> Vec<(EventId, dispatcher::event::LeaseToken)> {
-    let mut due = core.model.claimable(now_us);
+    let from_us = limit.due_from.map(|from| from.timestamp_micros());
+    let mut due = core.model.claimable(now_us, from_us);
     if percent > 0 && core.draws.random_range(0..100) < percent {
         due.retain(|_| core.draws.random_range(0..2) == 0);
     }

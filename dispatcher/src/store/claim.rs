@@ -17,11 +17,13 @@ use crate::event::{Claim, ClaimKey, EventId, Holder, LeaseToken};
 // any further filter; `now()` comes back even when nothing was due. What would be too many bytes for one reply is locked with
 // the rest and left alone; sizes are in the rows' heads, and are summed in the order of the scan, without a sort. The update
 // finds the rows by where they lie, which their locks hold still, and not by a join: a join's plan for a large guess reads
-// the whole table. Should a row have moved just before it was locked, it is passed over, and stays due.
+// the whole table. Should a row have moved just before it was locked, it is passed over, and stays due. Where the scan begins
+// is the caller's to say: at the left end of the index lie the leased and, until they are vacuumed away, all that were due.
 pub const CLAIM: &str = "
 with due as materialized (
     select ctid as place, octet_length(payload) as bytes from webhook_events
     where status = 'pending' and next_retry_at <= now() and lease_token is null
+        and next_retry_at >= coalesce($5, '-infinity')
     order by next_retry_at limit $1 for update skip locked
 ), summed as (
     select place, sum(bytes) over (rows unbounded preceding) - bytes as before from due
@@ -30,7 +32,7 @@ with due as materialized (
     set lease_token = gen_random_uuid(), lease_until = now() + $2 * interval '1 microsecond',
         claimed_at = now(), holder = $3, attempt_count = e.attempt_count + 1
     where e.ctid = any (array(select place from summed where before < $4))
-    returning e.id, e.lease_token, e.attempt_count, e.failure_count, e.target_url, e.payload
+    returning e.id, e.lease_token, e.attempt_count, e.failure_count, e.target_url, e.payload, e.next_retry_at
 )
 select now() as claimed_at, claimed.* from (values (1)) always left join claimed on true";
 
@@ -45,12 +47,19 @@ pub(super) async fn claim(
         .bind(micros(lease))
         .bind(holder.0)
         .bind(i64::try_from(limit.bytes).unwrap_or(i64::MAX))
+        .bind(limit.due_from)
         .fetch_all(connection)
         .await?;
     let now: DateTime<Utc> = rows[0].try_get("claimed_at")?;
+    let mut first_due = None;
+    for row in &rows {
+        let due: Option<DateTime<Utc>> = row.try_get("next_retry_at")?;
+        first_due = first_due.into_iter().chain(due).min();
+    }
     let claims = rows.iter().filter_map(|row| claimed(row).transpose());
     Ok(Claimed {
         now,
+        first_due,
         claims: claims.collect::<Result<_, _>>()?,
     })
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use tokio::time::Instant;
 
+use super::beginning::Beginning;
 use crate::store::{CLAIM_BATCH_MAX, CLAIM_BYTES_MAX, ClaimLimit, Claimed};
 
 /// Under a backlog, a claim waits for this many free permits, so that it is worth its commit …
@@ -37,6 +38,7 @@ pub(super) struct Look {
     full: bool,
     /// How often claims were halved because one did not come through.
     halvings: u32,
+    beginning: Beginning,
     /// Nothing is claimed before.
     resting_until: Option<Instant>,
     /// Since when a claim under a backlog waits for more permits.
@@ -62,6 +64,7 @@ impl Look {
             claiming: false,
             full: false,
             halvings: 0,
+            beginning: Beginning::new(poll_interval),
             resting_until: None,
             waiting_since: None,
             ask_after: None,
@@ -125,15 +128,22 @@ impl Look {
         self.waiting_since = None;
         self.wanted = false;
         self.claiming = true;
+        let due_from = self.beginning.of_claim(now);
+        if let Some(at) = self.beginning.sweep_at() {
+            // What this claim may leave behind does not wait for the poll.
+            self.at = self.at.min(at);
+        }
         Some(ClaimLimit {
             events: free.min((CLAIM_BATCH_MAX >> self.halvings).max(1)),
             bytes: CLAIM_BYTES_MAX >> self.halvings,
+            due_from,
         })
     }
 
     /// A claim of so much came through in so long.
     pub(super) fn claimed(&mut self, claimed: &Claimed, asked: ClaimLimit, took: Duration) {
         self.claiming = false;
+        self.beginning.claimed(claimed);
         let bytes: usize = claimed.claims.iter().map(|claim| claim.payload.len()).sum();
         self.full = claimed.claims.len() >= asked.events || bytes >= asked.bytes;
         if took > self.in_time && !claimed.claims.is_empty() {
@@ -159,6 +169,7 @@ impl Look {
     pub(super) fn claim_failed(&mut self, asks_for_less: bool) {
         self.claiming = false;
         self.wanted = true;
+        self.beginning.claim_failed();
         if asks_for_less {
             self.halve();
         }
@@ -209,6 +220,7 @@ mod tests {
         };
         Claimed {
             now: DateTime::UNIX_EPOCH,
+            first_due: None,
             claims: vec![claim; count],
         }
     }
@@ -226,11 +238,10 @@ mod tests {
     fn a_wake_during_a_claim_is_not_lost() {
         let now = Instant::now();
         let mut look = look(now);
-        let asked = Some(ClaimLimit::of(500));
-        assert_eq!(look.claim(512, 0, now), asked);
+        assert_eq!(look.claim(512, 0, now), Some(ClaimLimit::of(500)));
         look.want();
         look.claimed(&taken(3, 1), ClaimLimit::of(500), Duration::ZERO);
-        assert_eq!(look.claim(509, 3, now), asked);
+        assert!(look.claim(509, 3, now).is_some());
     }
 
     #[test]
@@ -241,12 +252,13 @@ mod tests {
         look.claimed(&taken(500, 1), ClaimLimit::of(500), Duration::ZERO);
         assert_eq!(look.claim(12, 500, now), None);
         assert_eq!(look.at(now), now + WORTH_WAITING);
-        assert_eq!(look.claim(64, 448, now), Some(ClaimLimit::of(64)));
+        assert_eq!(look.claim(64, 448, now).map(|asked| asked.events), Some(64));
         look.claimed(&taken(64, 1), ClaimLimit::of(64), Duration::ZERO);
         assert_eq!(look.claim(1, 511, now), None);
+        let asked = look.claim(1, 511, now + WORTH_WAITING);
         assert_eq!(
-            look.claim(1, 511, now + WORTH_WAITING),
-            Some(ClaimLimit::of(1)),
+            asked.map(|asked| asked.events),
+            Some(1),
             "but no wait is for ever"
         );
     }
@@ -261,6 +273,24 @@ mod tests {
         assert_eq!(look.at(now), until);
         assert_eq!(look.at(until), now + Duration::from_millis(1_500));
         assert!(look.claim(512, 0, until).is_some());
+    }
+
+    // An event that became visible late is behind the beginning: nothing but a look through everything finds it.
+    #[test]
+    fn after_a_claim_with_a_beginning_one_without_follows_within_a_second() {
+        let zero = Instant::now();
+        let mut look = Look::new(Duration::from_secs(3_600), 512, IN_TIME, zero);
+        for after_ms in [0, 300] {
+            look.want();
+            let asked = look.claim(512, 0, zero + Duration::from_millis(after_ms));
+            let asked = asked.expect("it is wanted");
+            look.claimed(&taken(0, 1), asked, Duration::ZERO);
+        }
+        let later = zero + Duration::from_secs(1);
+        assert_eq!(look.at(zero), later);
+        look.on_timer(later);
+        assert_eq!(look.claim(512, 0, later), Some(ClaimLimit::of(500)));
+        assert_eq!(look.at(later), later + Duration::from_secs(3_600));
     }
 
     // It was cut by its bytes: there is more, and nothing but another claim would tell when.
@@ -334,7 +364,7 @@ mod tests {
         look.next_due_is(Some(Duration::from_secs(60)), now);
         assert_eq!(look.at(now), now + Duration::from_millis(200));
         look.on_timer(now + Duration::from_millis(200));
-        assert!(look.claim(512, 0, now).is_some());
+        assert!(look.claim(512, 0, now + Duration::from_secs(1)).is_some());
         assert_eq!(look.at(now), now + Duration::from_millis(1_700));
     }
 }

@@ -79,7 +79,7 @@ impl<S: Store, T: Transport, R: Rng + Send> Worker<S, T, R> {
             return self.look.claim_failed(asks_for_less);
         };
         self.look.claimed(&claimed, asked, sent_at.elapsed());
-        let Claimed { now, claims } = claimed;
+        let Claimed { now, claims, .. } = claimed;
         self.parts.metrics.claimed(claims.len());
         let draining = self.stop.is_cancelled();
         for claim in claims {

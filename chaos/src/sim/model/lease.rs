@@ -10,10 +10,11 @@ use super::{Attempt, Lease, Model, Touch, time};
 use crate::history::transition::Step;
 
 impl Model {
-    /// Events that a claim may take now, the earliest due first.
+    /// Events that a claim may take now, the earliest due first; none that was due before `from_us`.
     #[must_use]
-    pub fn claimable(&self, now_us: i64) -> Vec<EventId> {
+    pub fn claimable(&self, now_us: i64, from_us: Option<i64>) -> Vec<EventId> {
         let due = self.rows.iter().filter(|(_, row)| row.is_claimable(now_us));
+        let due = due.filter(|(_, row)| from_us.is_none() || row.due_us >= from_us);
         let mut due: Vec<(Option<i64>, EventId)> = due.map(|(id, row)| (row.due_us, *id)).collect();
         due.sort_unstable();
         due.into_iter().map(|(_, id)| id).collect()
@@ -28,11 +29,13 @@ impl Model {
         chosen: impl IntoIterator<Item = (EventId, LeaseToken)>,
     ) -> Claimed {
         let mut claims = Vec::new();
+        let mut first_due = None;
         for (id, token) in chosen {
             let Some(row) = self.rows.get_mut(&id) else {
                 continue;
             };
             assert!(row.is_claimable(now_us), "a claim of what is not claimable");
+            first_due = first_due.into_iter().chain(row.due_us).min();
             row.lease = Some(Lease {
                 token,
                 until_us: now_us + micros(lease),
@@ -51,6 +54,7 @@ impl Model {
         }
         Claimed {
             now: time(now_us),
+            first_due: first_due.map(time),
             claims,
         }
     }

@@ -1,0 +1,56 @@
+//! How much a claim takes, and from which due time on.
+
+use chrono::{DateTime, Utc};
+use dispatcher::event::Holder;
+use dispatcher::store::{ClaimLimit, Store};
+
+use crate::support::fixture::{Bench, LEASE};
+
+// Nine bytes each: the event with which the bound is reached is the last, and what is left goes with the next claims, in
+// the order in which it was due.
+#[tokio::test]
+async fn a_claim_takes_no_more_bytes_than_it_may_and_leaves_the_rest_for_the_next() {
+    let bench = Bench::new().await;
+    let ids = bench.accept(6).await;
+    let larger = "update webhook_events set payload = '\"7 bytes\"'";
+    sqlx::query(larger).execute(&bench.pool).await.unwrap();
+    let mut taken = Vec::new();
+    for (bytes, count) in [(19, 3), (9, 1), (1_000, 2)] {
+        let limit = ClaimLimit {
+            bytes,
+            ..ClaimLimit::of(10)
+        };
+        let claimed = bench.store.claim(Holder(7), LEASE, limit).await.unwrap();
+        assert_eq!(claimed.claims.len(), count, "of {bytes} bytes");
+        let mut claimed: Vec<_> = claimed.claims.iter().map(|claim| claim.key.id).collect();
+        claimed.sort();
+        taken.extend(claimed);
+    }
+    assert_eq!(taken, ids);
+}
+
+// Where the scan begins is the worker's to say: what was due earlier stays, and is there for a claim without a beginning.
+#[tokio::test]
+async fn a_claim_takes_nothing_that_was_due_before_its_beginning() {
+    let bench = Bench::new().await;
+    let ids = bench.accept(3).await;
+    let older =
+        "update webhook_events set next_retry_at = next_retry_at - interval '1 h' where id = $1";
+    let older = sqlx::query(older).bind(ids[1].0);
+    older.execute(&bench.pool).await.unwrap();
+    let due = "select next_retry_at from webhook_events where id = $1";
+    let due = sqlx::query_scalar(due).bind(ids[0].0);
+    let first: DateTime<Utc> = due.fetch_one(&bench.pool).await.unwrap();
+    let limit = ClaimLimit {
+        due_from: Some(first),
+        ..ClaimLimit::of(10)
+    };
+    let claimed = bench.store.claim(Holder(7), LEASE, limit).await.unwrap();
+    let mut taken: Vec<_> = claimed.claims.iter().map(|claim| claim.key.id).collect();
+    taken.sort();
+    assert_eq!(
+        (taken, claimed.first_due),
+        (vec![ids[0], ids[2]], Some(first))
+    );
+    assert_eq!(bench.claim_one().await.key.id, ids[1]);
+}
