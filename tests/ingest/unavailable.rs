@@ -3,12 +3,15 @@
 use std::time::Duration;
 
 use dispatcher::Role;
+use reqwest::Url;
 use serde_json::Value;
-use tokio::net::TcpListener;
-use tokio::time::timeout;
+use sqlx::postgres::PgConnectOptions;
+use tokio::io::copy_bidirectional;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::{sleep, timeout};
 
 use super::{GOOD, problem};
-use crate::support::app::App;
+use crate::support::app::{App, until};
 use crate::support::db;
 use crate::support::raw::Connection;
 
@@ -101,6 +104,43 @@ async fn a_database_that_is_not_there_is_waited_for() {
     server.ensure_database(&missing).await.unwrap();
     app.until_ready().await;
     assert_eq!(app.post(GOOD).await.status(), 202);
+    app.stop().await;
+}
+
+/// The same database, where each session takes longer to come about than a request may take.
+async fn slow_to_connect(database: &str) -> String {
+    const LATE: Duration = Duration::from_secs(2);
+    let options: PgConnectOptions = database.parse().unwrap();
+    let server = (options.get_host().to_owned(), options.get_port());
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            let server = server.clone();
+            tokio::spawn(async move {
+                sleep(LATE).await;
+                let mut server = TcpStream::connect(server).await.unwrap();
+                let _ended = copy_bidirectional(&mut client, &mut server).await;
+            });
+        }
+    });
+    let mut url = Url::parse(database).unwrap();
+    url.set_host(Some("127.0.0.1")).unwrap();
+    url.set_port(Some(port)).unwrap();
+    url.to_string()
+}
+
+// A connection that every request begins anew and gives up in time for its 503 would never come about.
+#[tokio::test]
+async fn a_database_that_is_slow_to_connect_to_is_reached_all_the_same() {
+    let database = db::database().await;
+    let slow = slow_to_connect(&database).await;
+    let app = App::unready(&slow, Role::Api, &[], &database).await;
+    app.until_ready().await;
+    until("a post is accepted", || async {
+        app.post(GOOD).await.status() == 202
+    })
+    .await;
     app.stop().await;
 }
 

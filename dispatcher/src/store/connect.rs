@@ -19,6 +19,9 @@ const ACCEPT_TIMEOUT: Duration = Duration::from_millis(1_500);
 /// The worker waits this long for one statement; then the connection is closed and the statement tried again.
 const WORK_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// A connection that takes longer to come about than its operation can wait is still made, within this time.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// The server's own limits for a statement, below our patience: what was given up here must not go on there. It counts from
 /// when the statement arrives, so one that waited long for its connection may still outlive its caller.
 const ACCEPT_STATEMENT_MS_MAX: u64 = 1_400;
@@ -129,10 +132,8 @@ impl PgStore {
             // A deep backlog makes estimates large, and compiling a plan takes longer than any of them runs.
             ("jit", "off"),
         ]);
-        let lender = |options, connections, timeout| Lender {
-            pool: pool(options, connections, timeout),
-            timeout,
-        };
+        let lender =
+            |options, connections, timeout| Lender::new(pool(options, connections), timeout);
         Self {
             health: lender(accept.clone(), HEALTH_CONNECTIONS, ACCEPT_TIMEOUT),
             accept: lender(accept, options.accept_connections, ACCEPT_TIMEOUT),
@@ -164,10 +165,10 @@ impl PgStore {
     }
 }
 
-fn pool(options: PgConnectOptions, connections: u32, timeout: Duration) -> PgPool {
+fn pool(options: PgConnectOptions, connections: u32) -> PgPool {
     PgPoolOptions::new()
         .max_connections(connections)
-        .acquire_timeout(timeout)
+        .acquire_timeout(CONNECT_TIMEOUT)
         .test_before_acquire(false)
         .before_acquire(|connection, meta| {
             Box::pin(async move {

@@ -3,6 +3,8 @@
 //! A connection whose statement did not end, whether by timeout or because its future was dropped, has an answer under way
 //! that belongs to nobody: it is closed instead of going back to the pool.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use sqlx::pool::PoolConnection;
@@ -17,6 +19,8 @@ use super::error::StoreError;
 pub(super) struct Lender {
     pub(super) pool: PgPool,
     pub(super) timeout: Duration,
+    /// A connection is being made that no operation waits for.
+    connecting: Arc<AtomicBool>,
 }
 
 /// A connection on loan.
@@ -28,6 +32,14 @@ pub(super) struct Lent {
 }
 
 impl Lender {
+    pub(super) fn new(pool: PgPool, timeout: Duration) -> Self {
+        Self {
+            pool,
+            timeout,
+            connecting: Arc::default(),
+        }
+    }
+
     pub(super) async fn lend(&self, doing: &'static str) -> Result<Lent, StoreError> {
         self.lend_after(doing, std::future::ready(()))
             .await
@@ -57,9 +69,25 @@ impl Lender {
                 ));
             }
             Ok((_, Err(error))) => error.to_string(),
-            Err(_) => format!("no connection within {} s", self.timeout.as_secs_f64()),
+            Err(_) => {
+                self.connect_patiently();
+                format!("no connection within {} s", self.timeout.as_secs_f64())
+            }
         };
         Err(StoreError::Unavailable { doing, why })
+    }
+
+    /// Making a connection may take longer than an operation waits: begun anew by each, none would ever come about.
+    fn connect_patiently(&self) {
+        if self.connecting.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let (pool, connecting) = (self.pool.clone(), Arc::clone(&self.connecting));
+        tokio::spawn(async move {
+            // The pool keeps it for whoever comes next; whoever asks meanwhile learns by itself why there is none.
+            let _made = pool.acquire().await;
+            connecting.store(false, Ordering::Relaxed);
+        });
     }
 }
 
