@@ -212,6 +212,13 @@ fn run_one(checker: &Checker, facts: &Facts<'_>) -> Finding {
     }
 }
 
+/// What a checker says of a history, in one line: the tests of the checkers compare it whole.
+#[cfg(test)]
+pub(crate) fn said(checker: &Checker, history: &History) -> String {
+    let finding = run_one(checker, &Facts::of(history));
+    format!("{}: {}", finding.verdict.word(), finding.told())
+}
+
 /// All findings in one word, with its exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -330,6 +337,73 @@ mod tests {
         for (findings, code) in cases {
             assert_eq!(Overall::merge(&findings).exit_code(), code, "{findings:?}");
         }
+    }
+
+    #[test]
+    fn each_end_has_its_word_and_its_exit_code() {
+        let ends = [
+            (Overall::Pass, "pass", 0),
+            (Overall::Unsafe, "unsafe", 1),
+            (Overall::Unknown, "unknown", 2),
+            (Overall::Stuck, "stuck", 3),
+        ];
+        for (end, word, code) in ends {
+            assert_eq!((end.word(), end.exit_code()), (word, code));
+        }
+    }
+
+    fn names(findings: &[Finding]) -> Vec<&str> {
+        findings.iter().map(|finding| &*finding.checker).collect()
+    }
+
+    fn names_of(checkers: &[Checker]) -> Vec<&'static str> {
+        checkers.iter().map(|checker| checker.name).collect()
+    }
+
+    #[test]
+    fn the_checkers_of_the_store_are_asked_where_it_told_anything() {
+        // The sample has something to recover from.
+        let outside = [names_of(CHECKERS), vec!["recovery"]].concat();
+        let sample = sample::Sample::default().history();
+        assert_eq!(names(&check_all(&sample)), outside);
+        let story = story::Story::default().history();
+        let all = [CHECKERS, AUDIT_CHECKERS].concat();
+        assert_eq!(names(&check_all(&story)), names_of(&all));
+        let simulated = [names_of(SIM_CHECKERS), names_of(AUDIT_CHECKERS)].concat();
+        assert_eq!(names(&check_simulation(&story)), simulated);
+    }
+
+    #[test]
+    fn a_planned_checker_is_asked_where_the_run_exercised_it() {
+        use crate::history::op::*;
+        let exit = Op::WorkerExit(WorkerExit {
+            worker: "w0".into(),
+            fault: 9,
+            asked_us: 0,
+            code: Some(0),
+            signal: None,
+            forced: false,
+        });
+        let log = Op::WorkerLog(WorkerLog {
+            worker: "w0".into(),
+            lines: 1,
+            panics: vec![],
+            errors: vec![],
+        });
+        let open = Op::IngestInfo(NotAcknowledged {
+            op: 9,
+            ordinal: 9,
+            status: None,
+            why: String::new(),
+        });
+        let asked = |op: Op| {
+            let history = sample::Sample::default().with(0, op).history();
+            let findings = check_all(&history);
+            names(&findings)[CHECKERS.len()..].join(" ")
+        };
+        assert_eq!(asked(exit), "graceful_stop recovery");
+        assert_eq!(asked(log), "recovery errors_surfaced");
+        assert_eq!(asked(open), "recovery indeterminate");
     }
 
     #[test]

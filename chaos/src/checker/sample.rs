@@ -88,6 +88,29 @@ impl Sample {
         self
     }
 
+    /// Adds a fault from its request to its heal.
+    pub(crate) fn with_fault(mut self, f: &str, target: &str, under_way: (u64, u64)) -> Sample {
+        self.ops.extend(fault(f, target, under_way));
+        self
+    }
+
+    /// Moves a request, and its end with it, to another time.
+    pub(crate) fn at(self, ordinal: u64, attempt: u32, to: u64) -> Sample {
+        let wanted = (Some(ordinal), Some(attempt));
+        let begin = self.ops.iter().find_map(|(t, op)| match op {
+            Op::RecvBegin(begin) if (begin.ordinal, begin.attempt) == wanted => {
+                Some((*t, begin.req.clone()))
+            }
+            _ => None,
+        });
+        let (from, req) = begin.expect("the sample has this request");
+        self.edit(|t, op| match op {
+            Op::RecvBegin(begin) if begin.req == req => *t = to,
+            Op::RecvEnd(end) if end.req == req => *t = to + (*t - from),
+            _ => {}
+        })
+    }
+
     /// Adds a whole request.
     pub(crate) fn with_receipt(mut self, t: u64, ordinal: u64, attempt: u32) -> Sample {
         self.receive(t, ordinal, attempt, Some(200));
@@ -162,6 +185,19 @@ impl Sample {
         self.ops
             .push((KILL + SECOND / 2, Op::FaultEnd(FaultEnd { fault: 1 })));
     }
+}
+
+/// A fault from its request to its heal; its number is its time, which tells it from others.
+pub(crate) fn fault(f: &str, target: &str, (from, to): (u64, u64)) -> [(u64, Op); 2] {
+    let start = FaultStart {
+        fault: from,
+        f: f.into(),
+        target: target.into(),
+        why: "as a test".into(),
+        open: vec![],
+    };
+    let end = FaultEnd { fault: from };
+    [(from, Op::FaultStart(start)), (to, Op::FaultEnd(end))]
 }
 
 fn start() -> Op {

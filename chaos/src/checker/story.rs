@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use super::sample::fault;
 use crate::history::History;
 use crate::history::op::*;
 use crate::history::transition::{Census, Counts, Step, Transition};
@@ -19,19 +20,13 @@ const MS: u64 = 1_000;
 pub(crate) struct Story {
     ops: Vec<(u64, Op)>,
     counts: Counts,
+    /// Claims so far: each has a token of its own.
+    claims: u32,
 }
 
 impl Default for Story {
     fn default() -> Story {
-        let mut story = Story {
-            ops: Vec::new(),
-            counts: Counts {
-                status: "pending".into(),
-                ..Counts::default()
-            },
-        };
-        story.begin();
-        story.step(10 * MS, Step::Accept, 0, Some(0));
+        let mut story = Story::accepted();
         story.claim(20 * MS, 1);
         story.request(22 * MS, 1, 500);
         story.counts.failure_count = 1;
@@ -46,7 +41,7 @@ impl Default for Story {
         story.counts.abandon_count = 0;
         story.counts.status = "delivered".into();
         story.step(710 * MS, Step::Settle, 3, None);
-        story.end();
+        story.read();
         story
     }
 }
@@ -54,6 +49,54 @@ impl Default for Story {
 impl Story {
     /// When the run is over, in microseconds.
     pub(crate) const END: u64 = 60_000_000;
+
+    /// The event is accepted and due, and that is all of it.
+    pub(crate) fn accepted() -> Story {
+        let mut story = Story {
+            ops: Vec::new(),
+            counts: Counts {
+                status: "pending".into(),
+                ..Counts::default()
+            },
+            claims: 0,
+        };
+        story.begin();
+        story.step(10 * MS, Step::Accept, 0, Some(0));
+        let reads = PhaseBegin {
+            phase: Phase::FinalReads,
+            bound_us: None,
+        };
+        story.ops.push((Story::END, Op::Phase(reads)));
+        story
+    }
+
+    /// One more transition, so many milliseconds after the begin; what else it counts is the edit's.
+    pub(crate) fn then(mut self, ms: u64, step: Step, edit: impl Fn(&mut Transition)) -> Story {
+        if step == Step::Claim {
+            self.counts.attempt_count += 1;
+        }
+        let attempt = self.counts.attempt_count;
+        if step == Step::Release {
+            self.counts.attempt_count -= 1;
+        }
+        self.step(ms * MS, step, attempt, None);
+        if let Some(op) = self.ops.last_mut().and_then(|(_, op)| transition(op)) {
+            edit(op);
+            self.counts.clone_from(&op.after);
+        }
+        self
+    }
+
+    /// Adds a fault from its request to its heal.
+    pub(crate) fn with_fault(mut self, f: &str, target: &str, under_way: (u64, u64)) -> Story {
+        self.ops.extend(fault(f, target, under_way));
+        self
+    }
+
+    /// Takes out every fault.
+    pub(crate) fn in_peace(self) -> Story {
+        self.without(|op| op.source() == "fault")
+    }
 
     pub(crate) fn history(mut self) -> History {
         self.ops.sort_by_key(|(t, _)| *t);
@@ -73,22 +116,20 @@ impl Story {
             let of_kind = Step::of(op).is_some_and(|(step, at)| {
                 step == kind && (step != Step::Settle || at.after.status == "pending")
             });
-            if let Op::Claim(at) | Op::Settle(at) | Op::Reclaim(at) = op
-                && of_kind
-            {
+            if let Some(at) = transition(op).filter(|_| of_kind) {
                 edit(at);
             }
         })
     }
 
-    pub(crate) fn without(mut self, drop: impl Fn(&Op) -> bool) -> Story {
-        self.ops.retain(|(_, op)| !drop(op));
+    /// Adds an op.
+    pub(crate) fn with(mut self, t: u64, op: Op) -> Story {
+        self.ops.push((t, op));
         self
     }
 
-    /// One more claim, after the end of the event.
-    pub(crate) fn then_claim(mut self, attempt: u32) -> Story {
-        self.claim(800 * MS, attempt);
+    pub(crate) fn without(mut self, drop: impl Fn(&Op) -> bool) -> Story {
+        self.ops.retain(|(_, op)| !drop(op));
         self
     }
 
@@ -125,14 +166,7 @@ impl Story {
         self.ops.push((11 * MS, Op::IngestOk(ok)));
     }
 
-    fn end(&mut self) {
-        let phase = |phase| {
-            Op::Phase(PhaseBegin {
-                phase,
-                bound_us: None,
-            })
-        };
-        self.ops.push((Story::END, phase(Phase::FinalReads)));
+    fn read(&mut self) {
         let census = Census {
             rows: 1,
             delivered: 1,
@@ -155,7 +189,8 @@ impl Story {
 
     fn step(&mut self, t: u64, step: Step, attempt: u32, due_in: Option<u64>) {
         let us = |t: u64| ZERO_US + i64::try_from(t).expect("a short story");
-        let token = Some(format!("t{attempt}"));
+        self.claims += u32::from(step == Step::Claim);
+        let token = Some(format!("t{}", self.claims));
         let ends = step.ends_a_lease();
         let lease_us = Settings::scaled().lease_ms * 1_000;
         let lasts = ends || step == Step::Claim;
@@ -211,5 +246,13 @@ impl Story {
         };
         self.ops.push((t, Op::FaultStart(start)));
         self.ops.push((t + MS, Op::FaultEnd(FaultEnd { fault: 1 })));
+    }
+}
+
+fn transition(op: &mut Op) -> Option<&mut Transition> {
+    match op {
+        Op::Accept(at) | Op::Claim(at) | Op::Settle(at) | Op::Release(at) => Some(at),
+        Op::Reclaim(at) | Op::Cancel(at) | Op::Replay(at) => Some(at),
+        _ => None,
     }
 }

@@ -74,48 +74,74 @@ fn sent_after_the_end(facts: &Facts<'_>, row: &RowFacts<'_>) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::checker::said;
     use crate::checker::story::Story;
     use crate::history::op::Op;
 
+    fn told(story: Story) -> String {
+        said(&CHECKER, &story.history())
+    }
+
+    fn is_valid(story: Story) -> bool {
+        check(&Facts::of(&story.history())).is_valid()
+    }
+
+    /// The request of an attempt comes when all is over.
+    fn late(attempt: u32) -> Story {
+        Story::default().edit(move |t, op| {
+            if matches!(op, Op::RecvBegin(begin) if begin.attempt == Some(attempt)) {
+                *t = LATE;
+            }
+        })
+    }
+
+    /// When that is.
+    const LATE: u64 = Story::END - 1;
+
     #[test]
     fn a_claim_after_the_end_is_a_violation() {
-        let story = Story::default().then_claim(4);
-        assert!(check(&Facts::of(&story.history())).is_invalid());
+        assert_eq!(
+            told(Story::default().then(800, Step::Claim, |_| {})),
+            "INVALID: 1 of 7 broken; event e was delivered, and then there was a Claim (lines [18, 19])"
+        );
+    }
+
+    #[test]
+    fn a_replay_after_the_end_is_none() {
+        let replayed =
+            Story::default().then(800, Step::Replay, |op| op.after.status = "pending".into());
+        assert!(is_valid(replayed.then(900, Step::Claim, |_| {})));
     }
 
     #[test]
     fn a_request_after_its_own_settle_is_a_violation() {
-        let story = Story::default().edit(|t, op| {
-            if matches!(op, Op::RecvBegin(begin) if begin.attempt == Some(3)) {
-                *t = Story::END - 1;
-            }
-        });
-        assert!(check(&Facts::of(&story.history())).is_invalid());
+        assert_eq!(
+            told(late(3)),
+            "INVALID: 1 of 6 broken; event e: attempt 3 was settled before it was received (lines [17, 18])"
+        );
+        assert!(!is_valid(late(1)));
     }
 
     #[test]
     fn a_request_that_its_link_kept_may_come_after_its_own_settle() {
-        let kept = |link: &'static str| {
-            let story = Story::default().edit(move |t, op| match op {
-                Op::RecvBegin(begin) if begin.attempt == Some(3) => *t = Story::END - 1,
-                Op::FaultStart(start) => {
-                    (start.f, start.target) = ("net.latency".into(), link.into());
-                }
-                _ => {}
-            });
-            check(&Facts::of(&story.history()))
-        };
-        assert!(kept("workers->q3").is_valid());
-        assert!(kept("workers->q4").is_invalid());
+        let kept =
+            |link, from| is_valid(late(3).with_fault("net.latency", link, (from, Story::END)));
+        assert!(kept("workers->q3", LATE));
+        assert!(!kept("workers->q3", LATE + 1));
+        assert!(!kept("workers->q4", LATE));
     }
 
     #[test]
     fn a_late_request_of_a_claim_that_lost_its_lease_is_none() {
-        let story = Story::default().edit(|t, op| {
-            if matches!(op, Op::RecvBegin(begin) if begin.attempt == Some(2)) {
-                *t = Story::END - 1;
-            }
-        });
-        assert!(check(&Facts::of(&story.history())).is_valid());
+        let note = |late| {
+            format!(
+                "valid: 6 examined, {late} requests came after the end, each from a claim that had lost its lease"
+            )
+        };
+        assert_eq!(told(late(2)), note(1));
+        assert_eq!(told(Story::default()), note(0));
+        // What comes after the claim of a new round comes after no end.
+        let replayed = late(2).then(800, Step::Replay, |op| op.after.status = "pending".into());
+        assert!(told(replayed).contains(" 0 requests came after the end"));
     }
 }

@@ -144,3 +144,59 @@ impl Examination {
         Verdict::Valid { examined, note }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An examination of so many things, so many of them broken, with these doubts.
+    fn examined(things: u64, broken: u64, doubts: &[&str]) -> Verdict {
+        let mut examination = Examination::default();
+        (0..things).for_each(|_| examination.saw_one());
+        (0..broken).for_each(|at| examination.broken(format!("the {at}th"), [at, at + 1]));
+        for doubt in doubts {
+            examination.doubt((*doubt).to_owned());
+        }
+        examination.verdict("nothing was seen", "a note".into())
+    }
+
+    #[test]
+    fn what_was_examined_and_found_whole_is_valid() {
+        let (examined, note) = (2, "a note".into());
+        let verdict = self::examined(2, 0, &[]);
+        assert_eq!(verdict, Verdict::Valid { examined, note });
+        assert_eq!((verdict.word(), verdict.examined()), ("valid", 2));
+        assert_eq!((verdict.is_valid(), verdict.is_invalid()), (true, false));
+    }
+
+    #[test]
+    fn nothing_seen_and_the_first_doubt_are_unknown() {
+        let unknown = |examined, why: &str| {
+            let why = why.to_owned();
+            Verdict::Unknown { examined, why }
+        };
+        assert_eq!(examined(0, 0, &[]), unknown(0, "nothing was seen"));
+        let doubtful = examined(3, 0, &["first", "second"]);
+        assert_eq!(doubtful, unknown(3, "first"));
+        assert_eq!((doubtful.word(), doubtful.examined()), ("unknown", 3));
+        assert_eq!((doubtful.is_valid(), doubtful.is_invalid()), (false, false));
+    }
+
+    #[test]
+    fn one_violation_outweighs_every_doubt_and_only_the_first_few_are_shown() {
+        let verdict = examined(9, 7, &["a doubt"]);
+        assert_eq!((verdict.word(), verdict.examined()), ("INVALID", 9));
+        assert_eq!((verdict.is_valid(), verdict.is_invalid()), (false, true));
+        let Verdict::Invalid {
+            violations,
+            witnesses,
+            ..
+        } = verdict
+        else {
+            panic!("{verdict:?}");
+        };
+        assert_eq!((violations, witnesses.len()), (7, WITNESSES_MAX));
+        assert_eq!(witnesses[1], Witness::new("the 1th".into(), [1, 2]));
+        assert!(examined(9, 1, &[]).is_invalid());
+    }
+}
