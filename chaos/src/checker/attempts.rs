@@ -4,7 +4,9 @@
 //! needs a killed worker, or another fault that may cost a lease: one of them abandons one event at most
 //! once, a clock twice (it jumps, and jumps back), a crash loop as often as it kills. Only a living
 //! worker whose lease was ended may send an attempt after a later one was received, or the network
-//! between workers and receivers may keep it for that long.
+//! between workers and receivers may keep it for that long; nobody may send it twice.
+
+use std::collections::BTreeSet;
 
 use super::{Checker, Examination, Kind, Verdict};
 use crate::history::facts::{EventFacts, Facts, FaultFacts};
@@ -40,22 +42,23 @@ type Found = Vec<(String, Vec<u64>)>;
 fn sent_twice(event: &EventFacts<'_>, faults: &[FaultFacts<'_>]) -> Found {
     let mut found = Found::new();
     let mut newest = (0, 0);
+    let mut seen = BTreeSet::new();
     for receipt in &event.receipts {
         let Some(number) = receipt.begin.op.attempt else {
             continue;
         };
         let (t, seq) = (receipt.begin.t, receipt.begin.seq);
+        let is_new = seen.insert(number);
         // What a living worker had in hand when its lease was ended may leave it late, but not twice.
-        let lost_its_lease = number < newest.0
-            && event.is_called_abandoned(receipt)
+        let lost_its_lease = event.is_called_abandoned(receipt)
             && faults
                 .iter()
                 .any(|fault| fault.may_abandon() && !fault.may_kill() && fault.start.t <= t);
-        let was_kept = number < newest.0
-            && faults
-                .iter()
-                .any(|fault| fault.may_keep(receipt) && fault.start.t <= t);
-        if number <= newest.0 && !lost_its_lease && !was_kept {
+        let was_kept = faults
+            .iter()
+            .any(|fault| fault.may_keep(receipt) && fault.start.t <= t);
+        let is_excused = is_new && (lost_its_lease || was_kept);
+        if number <= newest.0 && !is_excused {
             let what = format!("attempt {number} was received after attempt {}", newest.0);
             found.push((what, vec![newest.1, seq]));
         }
@@ -107,13 +110,78 @@ fn miscounted(event: &EventFacts<'_>, excuses: usize) -> Found {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::checker::sample::{SECOND, Sample};
+    use crate::checker::said;
+    use crate::checker::sample::{KILL, SECOND, Sample};
     use crate::history::op::Op;
 
     #[test]
     fn one_number_for_two_requests_is_a_violation() {
         let history = Sample::default().with_receipt(4 * SECOND, 0, 2).history();
         assert!(check(&Facts::of(&history)).is_invalid());
+    }
+
+    fn is_valid(sample: Sample) -> bool {
+        check(&Facts::of(&sample.history())).is_valid()
+    }
+
+    /// Attempt 1 of event 1, which the view calls so, comes a second after attempt 2.
+    fn late(outcome: &'static str) -> Sample {
+        let sample = Sample::default().at(1, 1, LATE);
+        sample.edit(move |_, op| match op {
+            Op::State(state) if state.ordinal == 1 => state.attempts[0].outcome = outcome.into(),
+            _ => {}
+        })
+    }
+
+    /// When that is.
+    const LATE: u64 = KILL + 3 * SECOND;
+
+    #[test]
+    fn a_late_attempt_is_excused_by_what_ended_the_lease_of_a_living_worker_and_by_nothing_else() {
+        let after = |f, from| late("abandoned").with_fault(f, "w0", (from, LATE + SECOND));
+        assert!(
+            !is_valid(late("abandoned")),
+            "a killed worker sends nothing"
+        );
+        assert!(is_valid(after("worker.pause", LATE)));
+        assert!(!is_valid(after("worker.pause", LATE + 1)));
+        assert!(!is_valid(after("receiver.hang", KILL)));
+        let settled = late("rejected").with_fault("worker.pause", "w0", (KILL, LATE));
+        assert!(!is_valid(settled));
+    }
+
+    #[test]
+    fn a_late_attempt_is_excused_by_its_own_link() {
+        let kept =
+            |link, from| late("rejected").with_fault("net.latency", link, (from, LATE + SECOND));
+        assert!(is_valid(kept("workers->r1", LATE)));
+        assert!(!is_valid(kept("workers->r1", LATE + 1)));
+        assert!(!is_valid(kept("workers->r2", LATE)));
+    }
+
+    #[test]
+    fn nothing_excuses_that_an_attempt_is_sent_twice() {
+        let paused = |sample: Sample| sample.with_fault("worker.pause", "w0", (KILL, LATE));
+        let kept = |sample: Sample| sample.with_fault("net.latency", "workers->r1", (KILL, LATE));
+        for excused in [paused, kept] {
+            // Under the newest number, and under one that a later attempt has overtaken.
+            let again = |attempt| excused(Sample::default().with_receipt(LATE, 1, attempt));
+            assert!(!is_valid(again(2)));
+            assert!(!is_valid(again(1)));
+        }
+    }
+
+    #[test]
+    fn what_was_examined_and_what_is_wrong_with_it_is_told() {
+        let told = |sample: Sample| said(&CHECKER, &sample.history());
+        assert_eq!(
+            told(Sample::default()),
+            "valid: 4 examined, 10 requests received"
+        );
+        assert_eq!(
+            told(Sample::default().with_receipt(4 * SECOND, 0, 1)),
+            "INVALID: 1 of 4 broken; event 0: attempt 1 was received after attempt 2 (lines [19, 25])"
+        );
     }
 
     #[test]
@@ -134,7 +202,22 @@ mod tests {
 
     #[test]
     fn an_abandoned_attempt_without_a_kill_is_a_violation() {
-        let history = Sample::default().without(|op| matches!(op, Op::FaultStart(_)));
-        assert!(check(&Facts::of(&history.history())).is_invalid());
+        assert!(!is_valid(
+            Sample::default().without(|op| matches!(op, Op::FaultStart(_)))
+        ));
+    }
+
+    #[test]
+    fn the_rows_of_an_event_that_is_under_way_need_not_be_there_yet() {
+        let status = |status: &'static str| {
+            Sample::default().edit(move |_, op| {
+                if let Op::State(state) = op {
+                    state.status = Some(status.into());
+                    state.attempts.truncate(1);
+                }
+            })
+        };
+        assert!(is_valid(status("pending")));
+        assert!(!is_valid(status("delivered")));
     }
 }
