@@ -86,7 +86,8 @@ fn left_behind(facts: &Facts<'_>, exit: &At<'_, WorkerExit>) -> Vec<(String, u64
     found
 }
 
-/// When no worker of the main section ran, as far as stops tell: a killed one is taken for running.
+/// When no worker of the main section ran, as far as stops tell: a killed one is taken for running, and
+/// what is not started again stays away.
 fn idle(facts: &Facts<'_>) -> Vec<(u64, u64)> {
     let starts = facts
         .workers
@@ -108,68 +109,149 @@ fn idle(facts: &Facts<'_>) -> Vec<(u64, u64)> {
             since = Some(t);
         }
     }
+    idle.extend(since.map(|from| (from, u64::MAX)));
     idle
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::checker::said;
     use crate::checker::sample::{SECOND, Sample};
     use crate::history::op::{Op, WorkerSeen};
 
+    /// When the worker is asked to stop.
+    const ASKED: u64 = 8 * SECOND;
+    /// The deadline of 1.5 s and five seconds, and the slack.
+    const BOUND: u64 = 6_500_000 + STOP_SLACK_US;
+
+    fn started(worker: &str, section: Section) -> Op {
+        Op::Worker(WorkerSeen {
+            worker: worker.into(),
+            section,
+            ready: false,
+        })
+    }
+
     fn stopped(took_us: u64, code: Option<i32>, forced: bool) -> Sample {
-        let asked_us = 8 * SECOND;
         let exit = WorkerExit {
             worker: "w0".into(),
             fault: 2,
-            asked_us,
+            asked_us: ASKED,
             code,
             signal: None,
             forced,
         };
-        let started = WorkerSeen {
-            worker: "w0".into(),
-            section: Section::Main,
-            ready: false,
-        };
-        Sample::default()
-            .with(1, Op::Worker(started))
-            .with(asked_us + took_us, Op::WorkerExit(exit))
+        let sample = Sample::default().with(1, started("w0", Section::Main));
+        sample.with(ASKED + took_us, Op::WorkerExit(exit))
+    }
+
+    fn is_valid(sample: Sample) -> bool {
+        check(&Facts::of(&sample.history())).is_valid()
     }
 
     #[test]
     fn a_clean_stop_in_time_is_none_and_any_other_is_a_violation() {
-        let judged = |sample: Sample| check(&Facts::of(&sample.history()));
-        assert!(judged(stopped(SECOND, Some(0), false)).is_valid());
-        assert!(judged(stopped(SECOND, Some(1), false)).is_invalid());
-        assert!(judged(stopped(SECOND, None, true)).is_invalid());
-        assert!(judged(stopped(11 * SECOND, Some(0), false)).is_invalid());
+        let judged = |took_us, code, forced| is_valid(stopped(took_us, code, forced));
+        assert!(judged(SECOND, Some(0), false));
+        assert!(!judged(SECOND, Some(1), false));
+        assert!(!judged(SECOND, None, false));
+        assert!(!judged(SECOND, Some(0), true));
+        assert!(judged(BOUND, Some(0), false));
+        assert!(!judged(BOUND + 1, Some(0), false));
+    }
+
+    #[test]
+    fn how_a_worker_ended_is_told() {
+        let told = |sample: Sample| said(&CHECKER, &sample.history());
+        assert_eq!(
+            told(stopped(SECOND, Some(0), false)),
+            "valid: 1 examined, each clean and in time"
+        );
+        assert_eq!(
+            told(stopped(11 * SECOND, Some(0), false)),
+            "INVALID: 1 of 1 broken; w0 ended with code Some(0), signal None after 11000 ms (lines [37])"
+        );
+    }
+
+    /// A stop that takes no time, and a request of event 0 at another.
+    fn sent_at(t: u64) -> Sample {
+        stopped(0, Some(0), false).with_receipt(t, 0, 3)
     }
 
     #[test]
     fn a_request_while_nobody_runs_is_a_violation() {
-        let sample = stopped(SECOND, Some(0), false);
-        let started = WorkerSeen {
-            worker: "w0".into(),
-            section: Section::Main,
-            ready: false,
-        };
-        let sample = sample.with(12 * SECOND, Op::Worker(started));
-        let sample = sample.with_receipt(10 * SECOND, 0, 3);
-        assert!(check(&Facts::of(&sample.history())).is_invalid());
+        let until = 12 * SECOND;
+        let restarted = |t| sent_at(t).with(until, started("w0", Section::Main));
+        // What was sent before may be on its way for a while.
+        assert!(is_valid(restarted(ASKED + WIRE_SLACK_US)));
+        assert!(!is_valid(restarted(ASKED + WIRE_SLACK_US + 1)));
+        assert!(!is_valid(restarted(until - 1)));
+        assert!(is_valid(restarted(until)));
     }
 
     #[test]
-    fn an_attempt_that_a_stop_leaves_abandoned_is_a_violation() {
-        let sample = stopped(0, Some(0), false).edit(|t, op| {
-            // The kill of the sample becomes the stop.
-            if let Op::WorkerExit(exit) = op {
-                exit.asked_us = crate::checker::sample::KILL;
-                *t = exit.asked_us + SECOND;
+    fn a_request_after_the_last_stop_is_a_violation() {
+        assert!(!is_valid(sent_at(10 * SECOND)));
+    }
+
+    #[test]
+    fn a_request_while_another_worker_of_the_section_runs_is_none() {
+        let beside = |section| sent_at(10 * SECOND).with(2, started("w1", section));
+        assert!(is_valid(beside(Section::Main)));
+        assert!(!is_valid(beside(Section::Defaults)));
+        // Nor does the end of one that never ran leave nobody.
+        let unknown = sent_at(10 * SECOND).edit(|_, op| {
+            if let Op::Worker(seen) = op {
+                seen.worker = "another".into();
             }
         });
-        let sample = sample.without(|op| matches!(op, Op::FaultStart(_)));
-        assert!(check(&Facts::of(&sample.history())).is_invalid());
+        assert!(is_valid(unknown));
+    }
+
+    #[test]
+    fn only_a_start_in_the_section_itself_ends_the_time_in_which_nobody_runs() {
+        let meanwhile = |op| {
+            let sample = sent_at(10 * SECOND).with(9 * SECOND, op);
+            is_valid(sample.with(12 * SECOND, started("w0", Section::Main)))
+        };
+        assert!(!meanwhile(started("defaults", Section::Defaults)));
+        let ready = WorkerSeen {
+            worker: "w1".into(),
+            section: Section::Main,
+            ready: true,
+        };
+        assert!(!meanwhile(Op::Worker(ready)));
+        assert!(meanwhile(started("w1", Section::Main)));
+    }
+
+    #[test]
+    fn an_attempt_is_left_behind_if_it_was_open_when_the_worker_was_asked() {
+        // The one that the sample's kill leaves abandoned, and no kill.
+        let open = |from, to| {
+            let sample = stopped(0, Some(0), false).edit(move |t, op| match op {
+                Op::RecvBegin(begin) if begin.req == "r1-1" => *t = from,
+                Op::RecvEnd(end) if end.req == "r1-1" => *t = to,
+                _ => {}
+            });
+            sample.without(|op| op.source() == "fault")
+        };
+        assert!(!is_valid(open(ASKED, ASKED)));
+        assert!(is_valid(open(ASKED - 2, ASKED - 1)));
+        assert!(is_valid(open(ASKED + 1, ASKED + 2)));
+        let settled = open(ASKED, ASKED).edit(|_, op| {
+            if let Op::State(state) = op {
+                for row in &mut state.attempts {
+                    row.outcome = "delivered".into();
+                }
+            }
+        });
+        assert!(is_valid(settled));
+        assert!(is_valid(open(ASKED, ASKED).with_fault(
+            "worker.kill",
+            "w1",
+            (ASKED, ASKED)
+        )));
     }
 
     #[test]
