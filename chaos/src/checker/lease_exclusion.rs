@@ -1,7 +1,7 @@
 //! One holder at a time: the leases of an event do not overlap, and none is ended early without cause.
 //!
 //! Before a lease has run out on the database's clock, only its holder may end it, unless a fault had
-//! killed the holder or had cut its presence.
+//! killed the holder or had cut its presence; and what has no lease cannot lose it.
 
 use super::{Checker, Examination, Kind, Verdict};
 use crate::history::facts::{
@@ -42,14 +42,18 @@ fn check(facts: &Facts<'_>) -> Verdict {
                     }
                 }
                 Step::Reclaim => {
-                    let claim = open.take().map_or(at.seq, |claim| claim.seq);
+                    let Some(claim) = open.take() else {
+                        let what = format!("event {id} was reclaimed and had no lease");
+                        examination.broken(what, [at.seq]);
+                        continue;
+                    };
                     if is_early(at.op) {
                         early += 1;
                         if !holder_was_hit(facts, *at) {
                             let what = format!(
                                 "the lease of event {id} was ended before its time, its holder unharmed"
                             );
-                            examination.broken(what, [claim, at.seq]);
+                            examination.broken(what, [claim.seq, at.seq]);
                         }
                     }
                 }
@@ -86,13 +90,68 @@ fn holder_was_hit(facts: &Facts<'_>, reclaim: At<'_, Transition>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::checker::said;
     use crate::checker::story::Story;
     use crate::history::op::Op;
 
     #[test]
     fn a_claim_under_another_claim_is_a_violation() {
         let story = Story::default().without(|op| matches!(op, Op::Reclaim(_)));
+        assert_eq!(
+            said(&CHECKER, &story.history()),
+            "INVALID: 1 of 3 broken; event e was claimed under another claim (lines [9, 14])"
+        );
+    }
+
+    #[test]
+    fn every_way_in_which_a_lease_ends_lets_the_next_claim_be() {
+        for end in [Step::Settle, Step::Release, Step::Cancel] {
+            let claimed = Story::accepted().then(20, Step::Claim, |_| {});
+            let story = claimed.then(30, end, |_| {}).then(40, Step::Claim, |_| {});
+            assert!(check(&Facts::of(&story.history())).is_valid(), "{end:?}");
+        }
+        let claimed = Story::accepted().then(20, Step::Claim, |_| {});
+        let story = claimed
+            .then(30, Step::Replay, |_| {})
+            .then(40, Step::Claim, |_| {});
         assert!(check(&Facts::of(&story.history())).is_invalid());
+    }
+
+    #[test]
+    fn one_lease_is_not_ended_twice() {
+        let over = |op: &mut Transition| op.lease_until_us = Some(op.now_us);
+        let reclaim = |story: Story, ms| story.then(ms, Step::Reclaim, over);
+        let claimed = || Story::accepted().then(20, Step::Claim, |_| {});
+        let reclaimed = reclaim(claimed(), 5_000);
+        assert!(check(&Facts::of(&reclaimed.history())).is_valid());
+        let twice = reclaim(reclaim(claimed(), 5_000), 6_000);
+        assert_eq!(
+            said(&CHECKER, &twice.history()),
+            "INVALID: 1 of 1 broken; event e was reclaimed and had no lease (lines [7])"
+        );
+    }
+
+    #[test]
+    fn a_holder_is_ended_by_a_fault_that_came_before() {
+        let hit = |from| {
+            let early = |op: &mut Transition| op.lease_until_us = Some(op.now_us + 1);
+            let story = Story::default().in_peace().edit_steps(Step::Reclaim, early);
+            said(
+                &CHECKER,
+                &story
+                    .with_fault("worker.kill", "w0/h0", (from, Story::END))
+                    .history(),
+            )
+        };
+        assert_eq!(
+            hit(700_000),
+            "valid: 3 examined, 1 leases ended with their holder"
+        );
+        assert_eq!(
+            hit(700_001),
+            "INVALID: 1 of 3 broken; the lease of event e was ended before its time, its holder unharmed \
+             (lines [9, 12])"
+        );
     }
 
     #[test]
