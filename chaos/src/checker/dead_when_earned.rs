@@ -50,11 +50,11 @@ fn unearned(
     settings: &Settings,
 ) -> Option<String> {
     let after = &at.op.after;
-    let status = facts
-        .receipt(row, at.op.attempt)
-        .and_then(|receipt| receipt.end?.op.status);
-    // A 410 whose body is too long is gone, too; then no whole answer was written.
-    let may_be_gone = status.is_none_or(|status| status == GONE);
+    // A 410 whose body is too long is gone, too; then no whole answer was written. But one was asked.
+    let may_be_gone = facts.receipt(row, at.op.attempt).is_some_and(|receipt| {
+        let status = receipt.end.and_then(|end| end.op.status);
+        status.is_none_or(|status| status == GONE)
+    });
     let (earned, step_is_right) = match after.reason.as_deref() {
         Some("exhausted") => (after.failure_count == settings.max_attempts, Step::Settle),
         Some("gone") => (may_be_gone, Step::Settle),
@@ -90,7 +90,9 @@ fn overdrawn((_, at): &StepAt<'_>, settings: &Settings) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::checker::said;
     use crate::checker::story::Story;
+    use crate::history::op::Op;
     use crate::history::transition::Transition;
 
     fn with(kind: Step, edit: impl Fn(&mut Transition)) -> Verdict {
@@ -129,15 +131,63 @@ mod tests {
         assert!(abandoned(20).is_valid());
     }
 
+    /// The first attempt is answered so, and settled as gone.
+    fn gone_by(status: Option<u16>) -> Verdict {
+        let story = Story::default().edit_steps(Step::Settle, |op| die(op, "gone"));
+        let answered = story.edit(|_, op| {
+            if let Op::RecvEnd(end) = op
+                && end.status == Some(500)
+            {
+                end.status = status;
+            }
+        });
+        check(&Facts::of(&answered.history()))
+    }
+
     #[test]
-    fn gone_without_a_410_or_dead_without_a_reason_is_a_violation() {
-        assert!(with(Step::Settle, |op| die(op, "gone")).is_invalid());
+    fn gone_needs_a_410_or_an_answer_that_was_not_written_whole() {
+        assert!(gone_by(Some(500)).is_invalid());
+        assert!(gone_by(Some(GONE)).is_valid());
+        assert!(gone_by(None).is_valid());
+        assert!(with(Step::Reclaim, |op| die(op, "gone")).is_invalid());
+        let claimed = Story::accepted().then(20, Step::Claim, |_| {});
+        let unsent = claimed.then(30, Step::Settle, |op| die(op, "gone"));
+        assert!(check(&Facts::of(&unsent.history())).is_invalid());
+    }
+
+    #[test]
+    fn cancelled_is_what_an_operator_did_and_nobody_else() {
+        let cancelled = |step| {
+            let story = Story::accepted().then(20, step, |op| die(op, "cancelled"));
+            said(&CHECKER, &story.history())
+        };
+        assert_eq!(cancelled(Step::Cancel), "valid: 2 examined, 1 are dead");
+        assert_eq!(
+            cancelled(Step::Settle),
+            "INVALID: 1 of 2 broken; event e is dead (cancelled) by a Settle after 0 failures and 0 \
+             abandonments in a row (lines [5])"
+        );
+    }
+
+    #[test]
+    fn dead_without_a_reason_is_a_violation() {
         assert!(with(Step::Settle, |op| op.after.status = "dead".into()).is_invalid());
     }
 
     #[test]
-    fn living_on_with_the_budget_spent_is_a_violation() {
-        let story = Story::default().edit_steps(Step::Claim, |op| op.after.failure_count = 20);
-        assert!(check(&Facts::of(&story.history())).is_invalid());
+    fn living_on_with_a_budget_spent_is_a_violation_and_being_delivered_is_none() {
+        let lives = |failures, abandons| {
+            with(Step::Reclaim, move |op| {
+                (op.after.failure_count, op.after.abandon_count) = (failures, abandons);
+            })
+        };
+        assert!(lives(19, 19).is_valid());
+        assert!(lives(20, 0).is_invalid());
+        assert!(lives(0, 20).is_invalid());
+        let delivered = Story::accepted().then(20, Step::Settle, |op| {
+            op.after.status = "delivered".into();
+            op.after.failure_count = 20;
+        });
+        assert!(check(&Facts::of(&delivered.history())).is_valid());
     }
 }
