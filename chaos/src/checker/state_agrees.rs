@@ -32,7 +32,8 @@ fn check(facts: &Facts<'_>) -> Verdict {
             examination.broken(what, [state.seq]);
         }
         for (what, seq) in disagreements(event, &state.op.attempts) {
-            examination.broken(format!("event {ordinal}, {what}"), [state.seq, seq]);
+            let seqs = [state.seq].into_iter().chain(seq);
+            examination.broken(format!("event {ordinal}, {what}"), seqs);
         }
     }
     examination.verdict(
@@ -42,15 +43,24 @@ fn check(facts: &Facts<'_>) -> Verdict {
 }
 
 /// Attempts whose row in the view tells another story than their receipt.
-fn disagreements(event: &EventFacts<'_>, rows: &[AttemptSeen]) -> Vec<(String, u64)> {
+fn disagreements(event: &EventFacts<'_>, rows: &[AttemptSeen]) -> Vec<(String, Option<u64>)> {
     let receipts: BTreeMap<u32, &ReceiptFacts<'_>> = event
         .receipts
         .iter()
         .filter_map(|receipt| Some((receipt.begin.op.attempt?, receipt)))
         .collect();
+    // Where requests carry no number, nothing is known of a single one.
+    let is_numbered = event.receipts.iter().all(|r| r.begin.op.attempt.is_some());
     let mut found = Vec::new();
     for row in rows {
         let Some(receipt) = receipts.get(&row.number) else {
+            if row.outcome == "delivered" && is_numbered {
+                let what = format!(
+                    "attempt {}: delivered in the view, never received",
+                    row.number
+                );
+                found.push((what, None));
+            }
             continue;
         };
         let Some(end) = receipt.end else { continue };
@@ -59,7 +69,7 @@ fn disagreements(event: &EventFacts<'_>, rows: &[AttemptSeen]) -> Vec<(String, u
                 "attempt {}: delivered in the view, {} on the wire",
                 row.number, end.op.how
             );
-            found.push((what, end.seq));
+            found.push((what, Some(end.seq)));
         }
         if let (Some(said), Some(given)) = (row.status_code, end.op.status)
             && said != given
@@ -68,7 +78,7 @@ fn disagreements(event: &EventFacts<'_>, rows: &[AttemptSeen]) -> Vec<(String, u
                 "attempt {}: {said} in the view, {given} on the wire",
                 row.number
             );
-            found.push((what, end.seq));
+            found.push((what, Some(end.seq)));
         }
     }
     found
@@ -77,21 +87,32 @@ fn disagreements(event: &EventFacts<'_>, rows: &[AttemptSeen]) -> Vec<(String, u
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::checker::said;
     use crate::checker::sample::Sample;
-    use crate::history::op::{Op, RecvEnd};
+    use crate::history::op::{Op, State};
 
     #[test]
-    fn delivered_without_a_receipt_is_a_violation() {
-        let history = Sample::default().without(|op| {
-            matches!(
-                op,
-                Op::RecvEnd(RecvEnd {
-                    ordinal: Some(0),
-                    ..
-                })
-            ) || matches!(op, Op::RecvBegin(begin) if begin.ordinal == Some(0))
-        });
-        assert!(check(&Facts::of(&history.history())).is_invalid());
+    fn delivered_without_a_receipt_is_a_violation_whatever_attempts_are_listed() {
+        let unreceived = |status: &'static str| {
+            let unreceived = Sample::default().without(|op| match op {
+                Op::RecvBegin(begin) => begin.ordinal == Some(0),
+                Op::RecvEnd(end) => end.ordinal == Some(0),
+                _ => false,
+            });
+            let unlisted = unreceived.edit(|_, op| {
+                if let Op::State(state) = op
+                    && state.ordinal == 0
+                {
+                    (state.status, state.attempts) = (Some(status.into()), vec![]);
+                }
+            });
+            said(&CHECKER, &unlisted.history())
+        };
+        assert!(unreceived("pending").starts_with("valid"));
+        assert_eq!(
+            unreceived("delivered"),
+            "INVALID: 1 of 4 broken; event 0 is said to be delivered; no receiver took it (lines [34])"
+        );
     }
 
     #[test]
@@ -104,6 +125,66 @@ mod tests {
             }
         });
         assert!(check(&Facts::of(&history.history())).is_invalid());
+    }
+
+    /// What is said when the view tells this of event 0.
+    fn told(edit: impl Fn(&mut State)) -> String {
+        let history = Sample::default().edit(|_, op| {
+            if let Op::State(state) = op
+                && state.ordinal == 0
+            {
+                edit(state);
+            }
+        });
+        said(&CHECKER, &history.history())
+    }
+
+    #[test]
+    fn a_status_in_the_view_is_the_one_that_the_receiver_gave() {
+        let status = |code| move |state: &mut State| state.attempts[0].status_code = Some(code);
+        assert_eq!(
+            told(status(500)),
+            "valid: 4 examined, final reads agree with receipts"
+        );
+        assert_eq!(
+            told(status(502)),
+            "INVALID: 1 of 4 broken; event 0, attempt 1: 502 in the view, 500 on the wire (lines [38, 16])"
+        );
+    }
+
+    #[test]
+    fn an_attempt_called_delivered_that_no_receiver_saw_is_a_violation_though_another_was_taken() {
+        let called = |state: &mut State| {
+            let row = AttemptSeen {
+                number: 3,
+                outcome: "delivered".into(),
+                status_code: None,
+            };
+            state.attempts.push(row);
+        };
+        assert_eq!(
+            told(called),
+            "INVALID: 1 of 4 broken; event 0, attempt 3: delivered in the view, never received (lines [38])"
+        );
+        let unnumbered = Sample::default().edit(|_, op| match op {
+            Op::State(state) => called(state),
+            Op::RecvBegin(begin) => begin.attempt = None,
+            _ => {}
+        });
+        assert!(check(&Facts::of(&unnumbered.history())).is_valid());
+    }
+
+    #[test]
+    fn a_state_that_was_not_read_is_a_doubt_and_one_that_is_unknown_there_is_not_judged_here() {
+        let answered = |http| move |state: &mut State| state.http = http;
+        assert_eq!(
+            told(answered(503)),
+            "unknown: 3 examined, the state of event 0 could not be read"
+        );
+        assert_eq!(
+            told(answered(404)),
+            "valid: 3 examined, final reads agree with receipts"
+        );
     }
 
     #[test]
