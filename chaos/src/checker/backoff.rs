@@ -211,30 +211,235 @@ pub fn may_have_kept_unsettled(fault: &FaultFacts<'_>, attempt: &ReceiptFacts<'_
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::checker::said;
     use crate::checker::sample::{KILL, SECOND, Sample};
-    use crate::history::op::{Op, RecvBegin, RecvEnd};
+    use crate::history::op::Op;
+    use crate::history::transition::Transition;
 
-    /// Moves the request of `attempt` of event 3 (default settings) to another time.
-    fn moved(attempt: u32, to: u64) -> Verdict {
-        let req = |req: &str| req.starts_with(&format!("r3-{attempt}-"));
-        let history = Sample::default().edit(|t, op| match op {
-            Op::RecvBegin(RecvBegin { req: name, .. }) if req(name) => *t = to,
-            Op::RecvEnd(RecvEnd { req: name, .. }) if req(name) => *t = to + 1,
-            _ => {}
-        });
-        check(&Facts::of(&history.history()))
+    /// When attempt 3 of event 3 (default settings, no fault) begins; its answer ends it.
+    const THIRD: u64 = 6_501_000;
+    const THIRD_END: u64 = THIRD + 1_000;
+
+    fn judged(sample: Sample) -> String {
+        said(&CHECKER, &sample.history())
+    }
+
+    /// Attempt 4 of event 3 comes so long after attempt 3.
+    fn fourth_after(us: u64) -> Sample {
+        Sample::default().at(3, 4, THIRD + us)
+    }
+
+    fn is_valid(sample: Sample) -> bool {
+        check(&Facts::of(&sample.history())).is_valid()
+    }
+
+    /// True when event 3 may rest so long after its third attempt and no shorter, and so long and no longer.
+    fn is_bound(edit: impl Fn(&mut u64, &mut Op) + Copy, lower_us: u64, upper_us: u64) -> bool {
+        let lower_us = lower_us - CLOCK_SLACK_US;
+        let valid = |us| is_valid(fourth_after(us).edit(edit));
+        [valid(lower_us - 1), valid(lower_us)] == [false, true]
+            && [valid(upper_us), valid(upper_us + 1)] == [true, false]
     }
 
     #[test]
-    fn an_attempt_before_its_delay_has_passed_is_a_violation() {
-        // The third failure waits 8 s, from 6.5 s on.
-        assert!(moved(4, 14 * SECOND).is_invalid());
-        assert!(moved(4, 15 * SECOND).is_valid());
+    fn a_gap_is_as_long_as_the_retry_rule_says_to_the_microsecond() {
+        // The third failure waits 8 to 10 s; it lasted 1 ms, and the poll is 1.5 s.
+        assert!(is_bound(
+            |_, _| {},
+            8_000_000,
+            1_000 + 11_500_000 + QUEUE_SLACK_US
+        ));
     }
 
     #[test]
-    fn an_attempt_long_after_its_delay_is_a_violation() {
-        assert!(moved(4, 14 * SECOND + 10 * SECOND).is_invalid());
+    fn a_broken_bound_is_told_in_milliseconds_with_both_lines() {
+        assert_eq!(
+            judged(fourth_after(7_000_000)),
+            "INVALID: 1 of 6 broken; event 3: 7000 ms after attempt 3 comes the next; the least gap is \
+             8000 ms (lines [30, 34])"
+        );
+        assert_eq!(
+            judged(fourth_after(17_000_000)),
+            "INVALID: 1 of 6 broken; event 3: 17000 ms after attempt 3 comes the next; the greatest gap \
+             is 16501 ms (lines [30, 41])"
+        );
+        assert_eq!(
+            judged(Sample::default()),
+            "valid: 6 examined, 1 gaps excused by a fault that may have kept a failure unsettled"
+        );
+    }
+
+    #[test]
+    fn an_answer_that_was_told_to_wait_and_its_retry_after_move_the_bounds() {
+        let waits = |_: &mut u64, op: &mut Op| {
+            if let Op::RecvBegin(begin) = op
+                && (begin.ordinal, begin.attempt) == (Some(3), Some(3))
+                && let Some(scripted) = &mut begin.scripted
+            {
+                (scripted.after_ms, scripted.retry_after_s) = (2_000, Some(20));
+            }
+        };
+        let upper_us = 1_000 + 21_500_000 + QUEUE_SLACK_US;
+        assert!(is_bound(waits, 22_000_000, upper_us));
+        // An answer that did not come through whole asks for nothing.
+        let broken_off = |t: &mut u64, op: &mut Op| {
+            waits(t, op);
+            if let Op::RecvEnd(end) = op {
+                end.how = "reset".into();
+            }
+        };
+        let upper_us = 1_000 + 11_500_000 + QUEUE_SLACK_US;
+        assert!(is_bound(broken_off, 10_000_000, upper_us));
+    }
+
+    #[test]
+    fn a_request_whose_end_nobody_saw_lasted_to_the_deadline_at_most() {
+        let unseen = |_: &mut u64, op: &mut Op| {
+            if let Op::RecvEnd(end) = op
+                && end.req.starts_with("r3-3-")
+            {
+                end.req = "another".into();
+            }
+        };
+        let upper_us = 15_000_000 + 11_500_000 + QUEUE_SLACK_US;
+        assert!(is_bound(unseen, 8_000_000, upper_us));
+    }
+
+    #[test]
+    fn only_an_attempt_that_went_back_unsent_excuses_a_long_gap() {
+        let late = || fourth_after(30 * SECOND);
+        let told = |step: Step, attempt| {
+            let id = "e3".into();
+            let back = Transition {
+                id,
+                attempt,
+                ..Transition::default()
+            };
+            late().with(THIRD + SECOND, step.op(back))
+        };
+        assert!(!is_valid(late()));
+        assert!(is_valid(told(Step::Release, 4)));
+        assert!(!is_valid(told(Step::Release, 3)));
+        assert!(!is_valid(told(Step::Release, 5)));
+        assert!(!is_valid(told(Step::Claim, 4)));
+        // Requests without a number are counted.
+        let unnumbered = |_: &mut u64, op: &mut Op| {
+            if let Op::RecvBegin(begin) = op {
+                begin.attempt = None;
+            }
+        };
+        assert!(is_valid(told(Step::Release, 4).edit(unnumbered)));
+        assert!(!is_valid(told(Step::Release, 3).edit(unnumbered)));
+    }
+
+    #[test]
+    fn a_late_request_ends_no_gap_and_a_number_that_comes_again_does() {
+        let at_once = |attempt| Sample::default().with_receipt(201_001, 0, attempt);
+        assert!(is_valid(at_once(1)));
+        assert!(!is_valid(at_once(2)));
+    }
+
+    #[test]
+    fn what_a_kill_left_unsettled_is_no_failure_and_what_is_called_settled_is_one() {
+        let third = |outcome: &'static str| {
+            let sample = Sample::default().with_receipt(KILL + 2 * SECOND + 100_000, 1, 3);
+            sample.edit(move |_, op| match op {
+                Op::State(state) if state.ordinal == 1 => {
+                    state.attempts[0].outcome = outcome.into();
+                }
+                _ => {}
+            })
+        };
+        assert!(is_valid(third("abandoned")));
+        assert!(!is_valid(third("reset")));
+        // And then the gap after it is not excused either.
+        let at_once = |sample: Sample| sample.at(1, 2, KILL + 40).at(1, 3, KILL + SECOND);
+        assert!(is_valid(at_once(third("abandoned"))));
+        assert!(!is_valid(at_once(third("reset"))));
+    }
+
+    #[test]
+    fn a_clock_that_a_fault_moves_excuses_a_short_gap() {
+        let early = |f| {
+            let sample = Sample::default().at(0, 2, 50_000);
+            is_valid(sample.with_fault(f, "postgres", (20_000, 30_000)))
+        };
+        assert!(early("clock.step"));
+        assert!(!early("worker.pause"));
+    }
+
+    #[test]
+    fn a_long_gap_is_excused_while_something_is_wrong_and_for_a_while_after_it() {
+        let late = |heal| {
+            let kill = |op: &Op| op.source() == "fault";
+            let sample =
+                Sample::default()
+                    .without(kill)
+                    .at(0, 1, 10 * SECOND)
+                    .at(0, 2, 19 * SECOND);
+            is_valid(sample.with_fault("worker.pause", "w0", (SECOND, heal)))
+        };
+        assert!(late(10 * SECOND - RECOVERY_SLACK_US));
+        assert!(!late(10 * SECOND - RECOVERY_SLACK_US - 1));
+    }
+
+    /// True when a fault under way from one time to the other may concern attempt 3 of event 3.
+    fn concerns(
+        may: fn(&FaultFacts<'_>, &ReceiptFacts<'_>) -> bool,
+        (f, target): (&str, &str),
+        under_way: (u64, u64),
+    ) -> bool {
+        let sample = Sample::default().without(|op| op.source() == "fault");
+        let history = sample.with_fault(f, target, under_way).history();
+        let facts = Facts::of(&history);
+        may(&facts.faults[0], &facts.events[&3].receipts[2])
+    }
+
+    #[test]
+    fn a_kill_may_cost_a_settle_from_the_wires_slack_before_to_the_settles_after() {
+        let kill = |from| concerns(may_have_kept_unsettled, ("worker.kill", "w0"), (from, from));
+        assert_eq!(
+            [THIRD - WIRE_SLACK_US - 1, THIRD - WIRE_SLACK_US].map(kill),
+            [false, true]
+        );
+        let last = THIRD_END + SETTLE_SLACK_US;
+        assert_eq!([last, last + 1].map(kill), [true, false]);
+    }
+
+    #[test]
+    fn another_fault_may_cost_a_settle_for_as_long_as_its_aftermath() {
+        let costs = |f| move |under_way| concerns(may_have_kept_unsettled, (f, "w0"), under_way);
+        let last = THIRD_END + SETTLE_SLACK_US;
+        for (f, after_us) in [
+            ("worker.pause", SETTLE_SLACK_US),
+            ("postgres.stop", RECOVERY_SLACK_US),
+        ] {
+            let healed = THIRD - after_us;
+            assert_eq!(
+                [(0, healed - 1), (0, healed)].map(costs(f)),
+                [false, true],
+                "{f}"
+            );
+            assert_eq!(
+                [(last, last), (last + 1, last + 1)].map(costs(f)),
+                [true, false],
+                "{f}"
+            );
+        }
+        assert!(!costs("receiver.hang")((THIRD, THIRD_END)));
+    }
+
+    #[test]
+    fn a_link_may_keep_an_attempt_from_the_wires_slack_before_to_the_settles_after() {
+        let keeps = |f| move |under_way| concerns(may_have_kept, (f, "workers->r3"), under_way);
+        let (healed, last) = (THIRD - WIRE_SLACK_US, THIRD_END + SETTLE_SLACK_US);
+        let late = keeps("net.latency");
+        assert_eq!([(0, healed - 1), (0, healed)].map(late), [false, true]);
+        assert_eq!(
+            [(last, last), (last + 1, last + 1)].map(late),
+            [true, false]
+        );
+        assert!(!keeps("worker.pause")((THIRD, THIRD_END)));
     }
 
     #[test]

@@ -116,7 +116,7 @@ fn zero_us(facts: &Facts<'_>) -> i64 {
         .unwrap_or(0)
 }
 
-/// When something was wrong or just over, in order and merged.
+/// When something was wrong or just over, in order of begin; they may overlap.
 fn storms(facts: &Facts<'_>) -> Vec<(u64, u64)> {
     let after = |end: u64| end.saturating_add(RECOVERY_SLACK_US);
     let mut storms: Vec<(u64, u64)> = facts
@@ -125,19 +125,12 @@ fn storms(facts: &Facts<'_>) -> Vec<(u64, u64)> {
         .map(|fault| (fault.start.t, fault.end_us.map_or(u64::MAX, after)))
         .collect();
     storms.sort_unstable();
-    storms.dedup_by(|next, kept| {
-        let merged = next.0 <= kept.1;
-        if merged {
-            kept.1 = kept.1.max(next.1);
-        }
-        merged
-    });
     storms
 }
 
 fn longest_calm(storms: &[(u64, u64)], from: u64, to: u64) -> u64 {
     let (mut calm, mut longest) = (from, 0);
-    for (begin, end) in storms.iter().filter(|(_, end)| *end >= from) {
+    for (begin, end) in storms {
         if *begin >= to {
             break;
         }
@@ -150,8 +143,94 @@ fn longest_calm(storms: &[(u64, u64)], from: u64, to: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::checker::said;
     use crate::checker::story::Story;
-    use crate::history::op::Op;
+    use crate::history::op::{Op, PhaseBegin};
+
+    /// What is said of a story that is read at that time.
+    fn read_at(end: u64, story: Story) -> String {
+        let story = story.edit(|t, op| {
+            if matches!(op, Op::Phase(PhaseBegin { phase, .. }) if *phase == Phase::FinalReads) {
+                *t = end;
+            }
+        });
+        said(&CHECKER, &story.history())
+    }
+
+    fn is_valid(end: u64, story: Story) -> bool {
+        read_at(end, story).starts_with("valid")
+    }
+
+    /// With so many permits.
+    fn permits(max_in_flight: u32) -> Story {
+        Story::accepted().edit(move |_, op| {
+            if let Op::RunStart(start) = op {
+                let settings = start.sections.values_mut();
+                settings.for_each(|settings| settings.max_in_flight = max_in_flight);
+            }
+        })
+    }
+
+    #[test]
+    fn a_due_event_is_claimed_within_a_poll_the_deadlines_before_it_and_the_queue() {
+        // Due at 10 ms; the poll is 250 ms, the deadline 1.5 s.
+        let within = |permits: Story, turns: u64| {
+            let bound = 10_000 + 250_000 + turns * 1_500_000 + QUEUE_SLACK_US;
+            is_valid(bound, permits)
+        };
+        let beyond = |permits: Story, turns: u64| {
+            let bound = 10_000 + 250_000 + turns * 1_500_000 + QUEUE_SLACK_US;
+            !is_valid(bound + 1, permits)
+        };
+        for (most, turns) in [(512, 1), (2, 1), (1, 2)] {
+            assert!(within(permits(most), turns), "{most}");
+            assert!(beyond(permits(most), turns), "{most}");
+        }
+    }
+
+    #[test]
+    fn a_lease_that_ran_out_is_ended_within_the_look_for_it_and_the_queue() {
+        // Claimed at 20 ms for 4 s.
+        let claimed = || Story::accepted().then(20, Step::Claim, |_| {});
+        let bound = 4_020_000 + EXPIRED_LOOK_US + QUEUE_SLACK_US;
+        assert!(is_valid(bound, claimed()));
+        assert_eq!(
+            read_at(bound + 1_000, claimed()),
+            "INVALID: 1 of 2 broken; event e kept a lease that had run out for 16001 ms although nothing \
+             was wrong (lines [5])"
+        );
+    }
+
+    #[test]
+    fn what_was_looked_at_is_told() {
+        let told = |story: Story| said(&CHECKER, &story.history());
+        assert_eq!(
+            told(Story::default()),
+            "valid: 6 examined, nothing waited long"
+        );
+        assert_eq!(
+            told(Story::accepted()),
+            "INVALID: 1 of 1 broken; event e was due for 59990 ms although nothing was wrong (lines [3])"
+        );
+        let unread = Story::default().without(|op| matches!(op, Op::Phase(_)));
+        assert_eq!(
+            told(unread),
+            "unknown: 0 examined, the run did not come to its end"
+        );
+    }
+
+    #[test]
+    fn a_fault_and_a_while_after_it_are_no_calm() {
+        let second = 1_000_000;
+        let story = || Story::accepted().with_fault("worker.pause", "w0", (second, 20 * second));
+        let bound = 6_750_000;
+        let calm = 20 * second + RECOVERY_SLACK_US;
+        assert!(is_valid(calm + bound, story()));
+        assert!(!is_valid(calm + bound + 1, story()));
+        // Another that begins within the first does not end before it.
+        let within = || story().with_fault("worker.pause", "w1", (2 * second, 3 * second));
+        assert!(is_valid(calm + bound, within()));
+    }
 
     #[test]
     fn a_due_event_that_nobody_claims_is_a_violation() {
@@ -184,6 +263,7 @@ mod tests {
 
     #[test]
     fn calm_is_measured_between_storms() {
+        assert_eq!(longest_calm(&[(10, 60), (20, 30)], 0, 100), 40);
         let storms = [(10, 20), (50, 60)];
         assert_eq!(longest_calm(&storms, 0, 100), 40);
         assert_eq!(longest_calm(&storms, 15, 55), 30);
