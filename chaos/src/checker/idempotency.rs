@@ -53,20 +53,14 @@ fn check(facts: &Facts<'_>) -> Verdict {
     examination.verdict("no event was acknowledged", note)
 }
 
+/// What is told of one key. Two events that are both accepted under it have two ids, or share one, which
+/// [`check`] finds.
 fn judge_key(examination: &mut Examination, key: &str, events: &[Posted<'_, '_>]) {
     let ids = events.iter().flat_map(|(_, event)| ids(event));
     let ids: BTreeMap<&str, u64> = ids.collect();
     if ids.len() > 1 {
         let what = format!("the key {key} got the ids {:?}", ids.keys());
         examination.broken(what, ids.values().copied());
-    }
-    let accepted = events.iter();
-    let accepted = accepted.filter(|(_, event)| !event.acknowledged.is_empty());
-    let accepted: Vec<_> = accepted.collect();
-    if let [(one, first), (other, second), ..] = accepted[..] {
-        let what = format!("events {one} and {other}, of other bytes, got one key {key} both");
-        let seqs = acknowledgements(first).chain(acknowledgements(second));
-        examination.broken(what, seqs);
     }
     if let [(ordinal, event)] = events {
         let refused = event.failed.iter();
@@ -95,6 +89,8 @@ fn acknowledgements(event: &EventFacts<'_>) -> impl Iterator<Item = u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::checker::Witness;
+    use crate::checker::said;
     use crate::checker::sample::Sample;
     use crate::history::op::{Acknowledged, NotAcknowledged, Op};
 
@@ -117,7 +113,12 @@ mod tests {
 
     #[test]
     fn one_id_for_two_events_is_a_violation() {
-        assert!(second_post_gets("e1").is_invalid());
+        let told = second_post_gets("e1");
+        let Verdict::Invalid { witnesses, .. } = told else {
+            panic!("{told:?}");
+        };
+        let what = "events 1 and 2 got one id, e1".into();
+        assert_eq!(witnesses[0], Witness::new(what, [8, 12]));
     }
 
     #[test]
@@ -134,7 +135,7 @@ mod tests {
     }
 
     /// Event 1 posted under the key of event 2, and answered so.
-    fn other_bytes(answered: impl Fn(u64) -> Op) -> Verdict {
+    fn other_bytes(answered: impl Fn(u64) -> Op) -> String {
         let history = Sample::default().edit(move |_, op| match op {
             Op::IngestInvoke(invoke) if invoke.ordinal == 1 => invoke.key = Some("key-2".into()),
             Op::IngestOk(ok) if ok.ordinal == 1 => *op = answered(ok.op),
@@ -145,14 +146,18 @@ mod tests {
             Op::RecvEnd(end) => end.ordinal == Some(1),
             _ => false,
         });
-        check(&Facts::of(&unsent.history()))
+        said(&CHECKER, &unsent.history())
     }
 
     fn refused(op: u64, ordinal: u64) -> Op {
+        refused_with(CONFLICT, op, ordinal)
+    }
+
+    fn refused_with(status: u16, op: u64, ordinal: u64) -> Op {
         Op::IngestFail(NotAcknowledged {
             op,
             ordinal,
-            status: Some(CONFLICT),
+            status: Some(status),
             why: String::new(),
         })
     }
@@ -165,21 +170,42 @@ mod tests {
                 Op::IngestOk(Acknowledged { op, ordinal, id })
             })
         };
-        assert!(other_bytes(|op| refused(op, 1)).is_valid());
-        assert!(accepted("e1").is_invalid());
-        assert!(accepted("e2").is_invalid());
+        assert_eq!(
+            other_bytes(|op| refused(op, 1)),
+            "valid: 3 examined, 1 keys posted again, 1 of them with other bytes"
+        );
+        assert!(accepted("e1").starts_with("INVALID: 1 of 4 broken; the key key-2 got the ids"));
+        assert!(
+            accepted("e2").starts_with("INVALID: 1 of 4 broken; events 1 and 2 got one id, e2")
+        );
     }
 
     #[test]
-    fn a_conflict_with_nobody_is_a_violation() {
-        let history = Sample::default().edit(|_, op| {
-            if let Op::IngestOk(ok) = op
-                && ok.op == 902
-            {
-                *op = refused(902, 2);
-            }
+    fn a_conflict_with_nobody_is_a_violation_and_another_refusal_is_none() {
+        let second_post_is_refused_with = |status| {
+            let history = Sample::default().edit(move |_, op| {
+                if let Op::IngestOk(ok) = op
+                    && ok.op == 902
+                {
+                    *op = refused_with(status, 902, 2);
+                }
+            });
+            check(&Facts::of(&history.history()))
+        };
+        assert!(second_post_is_refused_with(CONFLICT).is_invalid());
+        assert!(second_post_is_refused_with(429).is_valid());
+    }
+
+    #[test]
+    fn a_key_that_was_posted_under_one_time_was_not_posted_again() {
+        let history = Sample::default().edit(|_, op| match op {
+            Op::IngestInvoke(invoke) if invoke.ordinal == 1 => invoke.key = Some("key-1".into()),
+            _ => {}
         });
-        assert!(check(&Facts::of(&history.history())).is_invalid());
+        assert_eq!(
+            said(&CHECKER, &history.history()),
+            "valid: 4 examined, 1 keys posted again, 0 of them with other bytes"
+        );
     }
 
     #[test]

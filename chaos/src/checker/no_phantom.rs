@@ -83,13 +83,87 @@ fn phantom(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::checker::said;
     use crate::checker::sample::Sample;
     use crate::history::op::{NotAcknowledged, Op};
 
+    fn told(sample: Sample) -> String {
+        said(&CHECKER, &sample.history())
+    }
+
+    fn is_valid(sample: Sample) -> bool {
+        check(&Facts::of(&sample.history())).is_valid()
+    }
+
     #[test]
     fn a_request_for_an_event_that_nobody_posted_is_a_phantom() {
-        let history = Sample::default().with_receipt(500, 77, 1).history();
-        assert!(check(&Facts::of(&history)).is_invalid());
+        assert!(!is_valid(Sample::default().with_receipt(500, 77, 1)));
+    }
+
+    #[test]
+    fn a_request_before_its_post_is_a_phantom() {
+        assert_eq!(
+            told(Sample::default().at(0, 1, 5)),
+            "INVALID: 1 of 10 broken; event 0: received before it was posted (lines [3])"
+        );
+    }
+
+    #[test]
+    fn a_request_at_a_place_of_no_event_is_a_phantom_unless_its_id_is_known_or_nobody_signed_it() {
+        let stray = |id: Option<&'static str>, sig: &'static str| {
+            is_valid(Sample::default().edit(move |_, op| {
+                if let Op::RecvBegin(begin) = op
+                    && begin.ordinal == Some(0)
+                {
+                    (begin.ordinal, begin.id, begin.sig) =
+                        (None, id.map(str::to_owned), sig.to_owned());
+                }
+            }))
+        };
+        assert!(!stray(Some("another"), "valid"));
+        assert!(!stray(None, "valid"));
+        assert!(stray(Some("e0"), "valid"));
+        assert!(stray(Some("another"), "invalid: no entry matches"));
+        let nothing_else = |op: &Op| {
+            op.source() == "recv" && !matches!(op, Op::RecvBegin(b) if b.ordinal.is_none())
+        };
+        let known = Sample::default().edit(|_, op| {
+            if let Op::RecvBegin(begin) = op
+                && begin.ordinal == Some(0)
+            {
+                begin.ordinal = None;
+            }
+        });
+        let note = "valid: 2 examined, 0 received without ever having been acknowledged";
+        assert_eq!(told(known.without(nothing_else)), note);
+    }
+
+    /// Event 0 is posted two times and one of its requests has another id; the second post ends so.
+    fn posted_again(ended: fn(NotAcknowledged) -> Op) -> Sample {
+        let sample = Sample::default().edit(|_, op| match op {
+            Op::RecvBegin(begin) if (begin.ordinal, begin.attempt) == (Some(0), Some(2)) => {
+                begin.id = Some("another".into());
+            }
+            Op::IngestInvoke(invoke) if invoke.op == 902 => {
+                (invoke.op, invoke.ordinal) = (900, 0);
+            }
+            _ => {}
+        });
+        let end = NotAcknowledged {
+            op: 900,
+            ordinal: 0,
+            status: None,
+            why: String::new(),
+        };
+        sample
+            .without(|op| matches!(op, Op::IngestOk(ok) if ok.op == 902))
+            .with(40, ended(end))
+    }
+
+    #[test]
+    fn another_id_is_a_phantom_unless_another_post_may_have_stored_it() {
+        assert!(is_valid(posted_again(Op::IngestInfo)));
+        assert!(!is_valid(posted_again(Op::IngestFail)));
     }
 
     #[test]
@@ -113,10 +187,13 @@ mod tests {
                     };
                 }
             });
-            check(&Facts::of(&history.history()))
+            told(history)
         };
-        assert!(ended(true).is_invalid());
-        assert!(ended(false).is_valid());
+        assert!(ended(true).starts_with("INVALID: 2 of 10 broken"));
+        assert_eq!(
+            ended(false),
+            "valid: 10 examined, 1 received without ever having been acknowledged"
+        );
     }
 
     #[test]

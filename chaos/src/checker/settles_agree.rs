@@ -75,11 +75,10 @@ fn is_our_own_shortage(facts: &Facts<'_>, settle: At<'_, Transition>, claimed_us
 fn may_be_unheard(facts: &Facts<'_>, receipt: &ReceiptFacts<'_>) -> bool {
     let until_us = receipt.end_us().saturating_add(SETTLE_SLACK_US);
     let mut faults = facts.faults.iter();
-    receipt.is_success()
-        && faults.any(|fault| {
-            (fault.may_keep(receipt) || fault.name() == WORKER_PAUSE)
-                && fault.overlaps(receipt.begin.t, until_us, 0)
-        })
+    faults.any(|fault| {
+        (fault.may_keep(receipt) || fault.name() == WORKER_PAUSE)
+            && fault.overlaps(receipt.begin.t, until_us, 0)
+    })
 }
 
 fn disagreement(
@@ -106,6 +105,7 @@ fn disagreement(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::checker::said;
     use crate::checker::story::Story;
     use crate::history::op::{ANSWERED_THEN_RESET, Op, RecvEnd};
 
@@ -135,37 +135,103 @@ mod tests {
         assert!(check(&Facts::of(&story.history())).is_invalid());
     }
 
+    fn is_valid(story: Story) -> bool {
+        check(&Facts::of(&story.history())).is_valid()
+    }
+
+    /// The first attempt, which is settled as a failure, was answered by a 200 after so long.
+    fn taken(how: &'static str, after_us: u64) -> Story {
+        Story::default().in_peace().edit(move |t, op| {
+            if let Op::RecvEnd(end) = op
+                && end.status == Some(500)
+            {
+                *t = BEGIN + after_us;
+                (end.status, end.how) = (Some(200), how.into());
+            }
+        })
+    }
+
+    /// When the first attempt is received, and when it is answered.
+    const BEGIN: u64 = 22_000;
+    const END: u64 = BEGIN + 1;
+
     #[test]
     fn a_2xx_in_time_that_is_settled_as_a_failure_is_a_violation_unless_it_was_lost() {
-        let taken = |how: &'static str| {
-            let story = Story::default().edit(move |_, op| {
-                if let Op::RecvEnd(end) = op
-                    && end.status == Some(500)
-                {
-                    (end.status, end.how) = (Some(200), how.into());
-                }
-            });
-            check(&Facts::of(&story.history()))
-        };
-        assert!(taken(ANSWERED).is_invalid());
-        assert!(taken(ANSWERED_THEN_RESET).is_valid());
+        assert!(!is_valid(taken(ANSWERED, 1)));
+        assert!(is_valid(taken(ANSWERED_THEN_RESET, 1)));
+        // Nine tenths of a deadline of 1.5 s.
+        assert!(!is_valid(taken(ANSWERED, 1_349_999)));
+        assert!(is_valid(taken(ANSWERED, 1_350_000)));
+    }
+
+    #[test]
+    fn a_2xx_that_a_pause_or_its_link_may_have_kept_may_be_settled_as_a_failure() {
+        let with =
+            |f, target, under_way| is_valid(taken(ANSWERED, 1).with_fault(f, target, under_way));
+        let last = END + SETTLE_SLACK_US;
+        for (f, target) in [("worker.pause", "w0"), ("net.latency", "workers->q1")] {
+            let under_way = |from, to| with(f, target, (from, to));
+            assert!(under_way(1, BEGIN));
+            assert!(!under_way(1, BEGIN - 1));
+            assert!(under_way(last, last));
+            assert!(!under_way(last + 1, last + 1));
+        }
+        assert!(!with("net.latency", "workers->q2", (1, last)));
+        assert!(!with("worker.kill", "w0", (1, last)));
+    }
+
+    #[test]
+    fn nothing_excuses_that_an_attempt_is_settled_as_delivered_which_nobody_took() {
+        let refused = Story::default().edit(|_, op| {
+            if let Op::RecvEnd(end) = op {
+                end.status = Some(500);
+            }
+        });
+        assert!(!is_valid(refused.with_fault(
+            "worker.pause",
+            "w0",
+            (1, Story::END)
+        )));
+    }
+
+    #[test]
+    fn what_disagrees_is_told_with_the_lines_of_both() {
+        let told = |story: Story| said(&CHECKER, &story.history());
+        assert_eq!(
+            told(Story::default()),
+            "valid: 2 examined, every one agrees"
+        );
+        assert_eq!(
+            told(taken(ANSWERED, 1)),
+            "INVALID: 1 of 2 broken; event e, attempt 1 was taken in time and is settled as rejected \
+             (lines [8, 6])"
+        );
+    }
+
+    /// The first attempt has this outcome, and these faults are under way from and to these times.
+    fn failed(outcome: &'static str, faults: &[(&str, (u64, u64))]) -> bool {
+        let story = Story::default()
+            .in_peace()
+            .edit_steps(Step::Settle, |op| op.outcome = Some(outcome.into()));
+        let with = |story: Story, (f, under_way): &(&str, _)| story.with_fault(f, "w0", *under_way);
+        is_valid(faults.iter().fold(story, with))
     }
 
     #[test]
     fn a_shortage_of_the_workers_own_that_is_settled_as_a_failure_is_a_violation() {
-        let failed = |outcome: &'static str, fault: &'static str| {
-            let story = Story::default()
-                .without(|op| matches!(op, Op::FaultEnd(_)))
-                .edit(|t, op| {
-                    if let Op::FaultStart(start) = op {
-                        (*t, start.f) = (1, fault.into());
-                    }
-                })
-                .edit_steps(Step::Settle, |op| op.outcome = Some(outcome.into()));
-            check(&Facts::of(&story.history()))
-        };
-        assert!(failed(CONNECT, WORKER_SHORT).is_invalid());
-        assert!(failed("rejected", WORKER_SHORT).is_valid());
-        assert!(failed(CONNECT, "receiver.refuse").is_valid());
+        // Claimed at 20 ms, settled at 30.
+        let always = (1, Story::END);
+        let short = (WORKER_SHORT, always);
+        assert!(!failed(CONNECT, &[short]));
+        assert!(failed("rejected", &[short]));
+        for other in ["receiver.refuse", "net.reset"] {
+            assert!(failed(CONNECT, &[(other, always)]));
+            assert!(failed(CONNECT, &[short, (other, (2, Story::END))]));
+            assert!(!failed(CONNECT, &[short, (other, (2, 19_999))]));
+        }
+        assert!(!failed(CONNECT, &[(WORKER_SHORT, (1, 20_000))]));
+        assert!(failed(CONNECT, &[(WORKER_SHORT, (1, 19_999))]));
+        assert!(!failed(CONNECT, &[(WORKER_SHORT, (30_000, 40_000))]));
+        assert!(failed(CONNECT, &[(WORKER_SHORT, (30_001, 40_000))]));
     }
 }
