@@ -30,16 +30,49 @@ mod tests {
     use super::*;
     use crate::checker::story::Story;
     use crate::history::op::Op;
+    use crate::history::transition::Census;
+
+    /// What is said when there are so many rows, and so many of them in each state.
+    fn counted(rows: u64, [pending, leased, delivered, dead]: [u64; 4]) -> &'static str {
+        let counted = Census {
+            rows,
+            pending,
+            leased,
+            delivered,
+            dead,
+        };
+        let story = Story::default().edit(move |_, op| {
+            if let Op::Census(census) = op {
+                *census = counted;
+            }
+        });
+        check(&Facts::of(&story.history())).word()
+    }
 
     #[test]
-    fn a_row_too_few_or_in_no_state_is_a_violation() {
-        for (rows, delivered) in [(0, 0), (1, 0), (2, 1)] {
-            let story = Story::default().edit(move |_, op| {
-                if let Op::Census(census) = op {
-                    (census.rows, census.delivered) = (rows, delivered);
-                }
-            });
-            assert!(check(&Facts::of(&story.history())).is_invalid());
+    fn one_row_in_any_state_is_what_was_accepted() {
+        for state in 0..4 {
+            let mut states = [0; 4];
+            states[state] = 1;
+            assert_eq!(counted(1, states), "valid", "{states:?}");
         }
+    }
+
+    #[test]
+    fn a_row_too_few_or_too_many_or_in_no_state_is_a_violation() {
+        let nowhere = [0; 4];
+        let delivered = [0, 0, 1, 0];
+        assert_eq!(counted(0, nowhere), "INVALID");
+        assert_eq!(counted(1, nowhere), "INVALID");
+        assert_eq!(counted(0, delivered), "INVALID");
+        assert_eq!(counted(2, delivered), "INVALID");
+        assert_eq!(counted(2, [1, 0, 1, 0]), "INVALID");
+        assert_eq!(counted(1, [1, 0, 1, 0]), "INVALID");
+    }
+
+    #[test]
+    fn a_story_in_which_nobody_counted_is_unknown() {
+        let story = Story::default().without(|op| matches!(op, Op::Census(_)));
+        assert_eq!(check(&Facts::of(&story.history())).word(), "unknown");
     }
 }

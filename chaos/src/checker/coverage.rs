@@ -86,6 +86,7 @@ fn is_uncovered(facts: &Facts<'_>, kind: &str, planned: u32) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::checker::said;
     use crate::checker::sample::Sample;
     use crate::history::op::{FaultSkip, Op, Phase, PhaseBegin};
 
@@ -93,9 +94,65 @@ mod tests {
         check(&Facts::of(&Sample::default().without(drop).history())).word()
     }
 
+    fn told(sample: Sample) -> String {
+        said(&CHECKER, &sample.history())
+    }
+
+    fn kills_required(kills: u32) -> Sample {
+        Sample::default().edit(move |_, op| {
+            if let Op::RunStart(start) = op {
+                start.kills_required = kills;
+            }
+        })
+    }
+
     #[test]
     fn a_kill_that_hit_nothing_does_not_count() {
         assert_eq!(without(|op| matches!(op, Op::FaultEffect(_))), "unknown");
+    }
+
+    #[test]
+    fn as_many_kills_are_enough_as_are_required() {
+        assert_eq!(
+            told(kills_required(1)),
+            "valid: 10 examined, 1 kills in flight, 6 failures, 1 of them hangs"
+        );
+        assert_eq!(
+            told(kills_required(2)),
+            "unknown: 10 examined, 1 kills hit an open request, 2 are required"
+        );
+        assert!(told(kills_required(0)).starts_with("valid"));
+    }
+
+    #[test]
+    fn what_is_not_planned_need_not_be_seen() {
+        let peaceful = Sample::default().edit(|_, op| match op {
+            Op::RunStart(start) => {
+                (start.failures_planned, start.hangs_planned) = (false, false);
+                start.sections.remove(&Section::Defaults);
+            }
+            Op::RecvEnd(end) => end.status = Some(200),
+            Op::RecvBegin(begin) => {
+                if let Some(scripted) = &mut begin.scripted {
+                    scripted.what = "answer".into();
+                }
+            }
+            _ => {}
+        });
+        assert_eq!(
+            told(peaceful),
+            "valid: 10 examined, 1 kills in flight, 0 failures, 0 of them hangs"
+        );
+    }
+
+    #[test]
+    fn failures_that_were_planned_and_never_seen_are_unknown() {
+        let answered = Sample::default().edit(|_, op| {
+            if let Op::RecvEnd(end) = op {
+                end.status = Some(200);
+            }
+        });
+        assert!(told(answered).ends_with("failures are planned and none was seen"));
     }
 
     #[test]

@@ -47,6 +47,7 @@ fn check(facts: &Facts<'_>) -> Verdict {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::checker::said;
     use crate::checker::sample::Sample;
     use crate::history::op::Op;
 
@@ -83,6 +84,37 @@ mod tests {
         assert!(died(Some("gone")).is_valid());
         assert!(died(Some("exhausted")).is_invalid());
         assert!(died(None).is_invalid());
+    }
+
+    #[test]
+    fn what_is_dead_is_counted_and_what_is_told_names_the_plan() {
+        let told = |status: &'static str, planned: bool| {
+            let history = Sample::default().edit(move |_, op| match op {
+                Op::RunStart(start) if planned => {
+                    start.deaths.insert(2, "gone".into());
+                }
+                Op::State(state) if state.ordinal == 2 => {
+                    (state.status, state.reason) = (Some(status.into()), Some("gone".into()));
+                }
+                _ => {}
+            });
+            said(&CHECKER, &history.history())
+        };
+        assert_eq!(told("delivered", false), "valid: 4 examined, none is dead");
+        assert_eq!(
+            told("dead", true),
+            "valid: 4 examined, 1 are dead, each as planned"
+        );
+        // Still under way: that is another's to judge.
+        assert_eq!(told("pending", true), "valid: 4 examined, none is dead");
+        assert_eq!(
+            told("delivered", true),
+            "INVALID: 1 of 4 broken; event 2 is delivered after 2 requests, not gone (lines [40])"
+        );
+        assert_eq!(
+            told("dead", false),
+            "INVALID: 1 of 4 broken; event 2 is dead (gone) after 2 requests, not delivered (lines [40])"
+        );
     }
 
     #[test]

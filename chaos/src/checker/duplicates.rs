@@ -170,6 +170,7 @@ fn check(facts: &Facts<'_>) -> Verdict {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::checker::said;
     use crate::checker::sample::{KILL, SECOND, Sample};
     use crate::history::op::Op;
 
@@ -203,6 +204,24 @@ mod tests {
     }
 
     #[test]
+    fn the_2xx_that_the_view_calls_delivered_is_the_one_that_needs_no_cause() {
+        // Event 2 is called delivered by its second attempt; the answer to a third was reset.
+        let history = Sample::default().with_receipt(9 * SECOND, 2, 3);
+        let history = history.edit(|_, op| {
+            if let Op::RecvEnd(end) = op
+                && end.req.starts_with("r2-3-")
+            {
+                end.how = ANSWERED_THEN_RESET.into();
+            }
+        });
+        let history = history.history();
+        assert_eq!(
+            said(&CHECKER, &history),
+            "valid: 5 examined, 1 response lost"
+        );
+    }
+
+    #[test]
     fn a_second_2xx_after_a_fault_of_a_link_has_the_cause_that_this_link_can_be() {
         let cause = |link: &'static str| {
             let history = Sample::default().with_receipt(KILL - 9_000, 1, 1);
@@ -225,5 +244,86 @@ mod tests {
         let history = Sample::default().with_receipt(KILL - 9_000, 1, 1).history();
         let counts = by_cause(&Facts::of(&history));
         assert_eq!(counts, BTreeMap::from([(Cause::WorkerKilled, 1)]));
+        assert_eq!(
+            said(&CHECKER, &history),
+            "valid: 5 examined, 1 worker killed in flight"
+        );
+    }
+
+    /// The cause of a second 2xx of event 1 that lasted so long, beside a fault of this kind or none.
+    fn cause_of(f: Option<&str>, lasted_us: u64) -> Cause {
+        let begin = KILL - 9_000;
+        let sample = Sample::default().without(|op| op.source() == "fault");
+        let sample = sample.with_receipt(begin, 1, 1).edit(move |t, op| {
+            if matches!(op, Op::RecvEnd(end) if end.req.starts_with("r1-1-")) {
+                *t = begin + lasted_us;
+            }
+        });
+        let history = match f {
+            Some(f) => sample.with_fault(f, "w0", (begin, begin + SECOND)),
+            None => sample,
+        };
+        let history = history.history();
+        let causes = by_cause(&Facts::of(&history));
+        let [cause] = causes.keys().copied().collect::<Vec<_>>()[..] else {
+            panic!("{causes:?}");
+        };
+        cause
+    }
+
+    #[test]
+    fn each_fault_is_a_cause_of_its_own() {
+        for (f, cause) in [
+            ("worker.crash_loop", Cause::WorkerKilled),
+            ("postgres.stop", Cause::SettleUnknown),
+            ("worker.pause", Cause::LeaseExpired),
+            ("clock.step", Cause::LeaseExpired),
+            ("presence.cut", Cause::HolderPresumedGone),
+            ("receiver.hang", Cause::Unexplained),
+        ] {
+            assert_eq!(cause_of(Some(f), 1_000), cause, "{f}");
+        }
+    }
+
+    #[test]
+    fn an_answer_after_nine_tenths_of_the_deadline_may_be_after_it() {
+        assert_eq!(cause_of(None, 1_349_999), Cause::Unexplained);
+        assert_eq!(cause_of(None, 1_350_000), Cause::DispatcherTimeout);
+    }
+
+    #[test]
+    fn what_is_taken_is_counted_and_so_is_what_nothing_explains() {
+        let told = |sample: Sample| said(&CHECKER, &sample.history());
+        assert_eq!(told(Sample::default()), "valid: 4 examined, none");
+        let told = told(Sample::default().with_receipt(9 * SECOND, 2, 3));
+        let what = "event 2 was taken more than once for no cause";
+        assert!(
+            told.starts_with(&format!("INVALID: 1 of 5 broken; {what}")),
+            "{told}"
+        );
+    }
+
+    #[test]
+    fn a_kill_explains_as_many_as_a_worker_has_in_flight_and_no_more() {
+        let taken_twice = |times: u64, permits: u32| {
+            let again = |sample: Sample, n| sample.with_receipt(KILL - 9_000 + n, 1, 1);
+            let sample = (0..times)
+                .fold(Sample::default(), again)
+                .edit(move |_, op| {
+                    if let Op::RunStart(start) = op {
+                        let settings = start.sections.values_mut();
+                        settings.for_each(|settings| settings.max_in_flight = permits);
+                    }
+                });
+            said(&CHECKER, &sample.history())
+        };
+        assert_eq!(
+            taken_twice(2, 2),
+            "valid: 6 examined, 2 worker killed in flight"
+        );
+        assert_eq!(
+            taken_twice(3, 2),
+            "INVALID: 1 of 7 broken; 3 duplicates by 1 kills with 2 in flight (lines [])"
+        );
     }
 }
