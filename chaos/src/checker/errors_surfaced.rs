@@ -49,7 +49,8 @@ mod tests {
         let told = |line: &str| vec![line.to_owned()];
         assert!(judged(told("thread panicked at worker.rs:1"), vec![]).is_invalid());
         assert!(judged(vec![], told("ERROR a result cannot be written")).is_invalid());
-        assert!(judged(vec![], vec![]).is_valid());
+        let (examined, note) = (1, "9 lines of log".into());
+        assert_eq!(judged(vec![], vec![]), Verdict::Valid { examined, note });
     }
 
     #[test]

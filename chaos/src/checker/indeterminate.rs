@@ -100,8 +100,10 @@ fn rows<'h>(facts: &Facts<'h>) -> BTreeMap<u64, BTreeMap<&'h str, u64>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::checker::said;
     use crate::checker::sample::Sample;
-    use crate::history::op::{NotAcknowledged, Op};
+    use crate::history::op::{Acknowledged, NotAcknowledged, Op};
+    use crate::history::transition::Transition;
 
     /// The sample, in which the post of event 0 ended without a definite answer.
     fn open() -> Sample {
@@ -144,17 +146,103 @@ mod tests {
 
     #[test]
     fn an_open_post_may_be_delivered_and_may_be_absent() {
-        let note = |verdict| match verdict {
-            Verdict::Valid { note, .. } => note,
-            other => panic!("{other:?}"),
-        };
-        let recovered = note(told(open()));
-        assert!(
-            recovered.starts_with("1 recovered, 0 unknown"),
-            "{recovered}"
+        let note = |sample: Sample| said(&CHECKER, &sample.history());
+        assert_eq!(
+            note(open()),
+            "valid: 1 examined, 1 recovered, 0 unknown, 0 made sure by another post"
         );
-        let unknown = note(told(unreceived(open())));
-        assert!(unknown.starts_with("0 recovered, 1 unknown"), "{unknown}");
+        assert_eq!(
+            note(unreceived(open())),
+            "valid: 1 examined, 0 recovered, 1 unknown, 0 made sure by another post"
+        );
+        let again = open().with(40, acknowledged("e0"));
+        assert_eq!(
+            note(again),
+            "valid: 1 examined, 0 recovered, 0 unknown, 1 made sure by another post"
+        );
+    }
+
+    /// A 202 to a post of event 0.
+    fn acknowledged(id: &str) -> Op {
+        let (op, ordinal, id) = (0, 0, id.to_owned());
+        Op::IngestOk(Acknowledged { op, ordinal, id })
+    }
+
+    /// The store's word that a row of event 0 was accepted.
+    fn row(id: &str) -> Op {
+        Op::Accept(Transition {
+            id: id.to_owned(),
+            target: Some("http://r/webhook/0".into()),
+            ..Transition::default()
+        })
+    }
+
+    /// Event 0 is posted two times without a key; the second post ends so.
+    fn posted_again(ended: fn(NotAcknowledged) -> Op) -> Sample {
+        let sample = open().edit(|_, op| match op {
+            Op::IngestInvoke(invoke) if invoke.op == 902 => {
+                (invoke.op, invoke.ordinal) = (900, 0);
+            }
+            _ => {}
+        });
+        let end = NotAcknowledged {
+            op: 900,
+            ordinal: 0,
+            status: None,
+            why: String::new(),
+        };
+        let sample = sample.without(|op| matches!(op, Op::IngestOk(ok) if ok.op == 902));
+        sample.with(40, ended(end))
+    }
+
+    #[test]
+    fn an_event_has_as_many_ids_as_posts_that_may_have_stored_it() {
+        let rows = |sample: Sample, ids: &[&str]| {
+            let told = |sample: Sample, id: &&str| sample.with(50, row(id));
+            told_valid(ids.iter().fold(unreceived(sample), told))
+        };
+        assert!(rows(posted_again(Op::IngestInfo), &["a", "b"]));
+        assert!(!rows(posted_again(Op::IngestInfo), &["a", "b", "c"]));
+        assert!(rows(posted_again(Op::IngestFail), &["a"]));
+        assert!(!rows(posted_again(Op::IngestFail), &["a", "b"]));
+        // Under a key, that is another's to judge.
+        let keyed = open().edit(|_, op| {
+            if let Op::IngestInvoke(invoke) = op {
+                invoke.key = Some("key".into());
+            }
+        });
+        assert!(rows(keyed, &["a", "b"]));
+    }
+
+    fn told_valid(sample: Sample) -> bool {
+        told(sample).is_valid()
+    }
+
+    #[test]
+    fn half_a_body_must_not_be_a_row_either() {
+        assert!(!told_valid(unreceived(cut()).with(50, row("a"))));
+        let another = row("a");
+        let of_another = Step::of(&another).map(|(_, at)| at.clone());
+        let claim = Op::Claim(of_another.expect("a transition"));
+        assert!(told_valid(unreceived(cut()).with(50, claim)));
+    }
+
+    #[test]
+    fn what_was_stored_is_told_with_its_ids_and_lines() {
+        assert_eq!(
+            said(
+                &CHECKER,
+                &unreceived(open())
+                    .with(50, row("a"))
+                    .with(51, row("b"))
+                    .history()
+            ),
+            "INVALID: 1 of 1 broken; event 0 has the ids [\"a\", \"b\"] of 1 posts (lines [3, 13, 14])"
+        );
+        assert_eq!(
+            said(&CHECKER, &unreceived(cut()).with(50, row("a")).history()),
+            "INVALID: 1 of 1 broken; event 0 was stored; no post of it was ever sent whole (lines [3, 13])"
+        );
     }
 
     #[test]

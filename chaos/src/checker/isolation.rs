@@ -228,13 +228,16 @@ mod tests {
     #[test]
     fn every_event_that_waited_too_long_is_a_violation_and_no_other() {
         let late = 3 * SECOND;
-        let sample = WHOLE.sample().with_event(300, 2, HANG, late);
+        // One that waits as long as the bound waits no longer.
+        let bound_us = 2 * WHOLE.quiet_us + SLACK_US;
+        let sample = WHOLE.sample().with_event(299, 2, HANG, bound_us);
+        let sample = sample.with_event(300, 2, HANG, late);
         match check(&Facts::of(&sample.history())) {
             Verdict::Invalid {
                 examined,
                 violations,
                 ..
-            } => assert_eq!((examined, violations), (6, 1)),
+            } => assert_eq!((examined, violations), (7, 1)),
             verdict => panic!("{verdict:?}"),
         }
     }
@@ -248,6 +251,14 @@ mod tests {
             judged((0..late).fold(many, waiting))
         };
         assert_eq!((with_late(1), with_late(2)), ("valid", "INVALID"));
+        // The second longest of a hundred may wait as long as the bound.
+        let soon = |sample: Sample, n| sample.with_event(300 + n, 1, HANG + n, 10_000);
+        let many = (0..93).fold(WHOLE.sample(), soon);
+        let bound_us = 2 * WHOLE.quiet_us + SLACK_US;
+        let waiting = many
+            .with_event(500, 1, HANG, bound_us)
+            .with_event(501, 1, HANG, 3 * SECOND);
+        assert_eq!(judged(waiting), "valid");
     }
 
     #[test]

@@ -189,6 +189,7 @@ fn bound_us(settings: &Settings) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::checker::said;
     use crate::checker::sample::{KILL, SECOND, Sample};
     use crate::history::op::{FaultEnd, FaultStart, Op, PhaseBegin};
 
@@ -251,18 +252,47 @@ mod tests {
                 }
                 _ => {}
             });
-            check(&Facts::of(&sample.history()))
+            said(&CHECKER, &sample.history())
         };
-        assert!(silent(BOUND).is_valid());
-        assert!(silent(BOUND + 2).is_invalid());
+        let told = "1 of 1 broken; 22500 ms passed between a worker.kill and the next delivery (lines [26])";
+        assert!(silent(BOUND).starts_with("valid"));
+        assert_eq!(silent(BOUND + SECOND), format!("INVALID: {told}"));
+        assert!(silent(BOUND + 2).starts_with("INVALID"));
+    }
+
+    #[test]
+    fn a_delivery_at_the_very_end_of_a_fault_is_the_next_after_it() {
+        let sample = Sample::default().with_receipt(HEALED - 1_000, 0, 9);
+        assert_eq!(only(&Facts::of(&sample.history())).0, Some(0));
+    }
+
+    #[test]
+    fn a_time_is_within_from_its_first_microsecond_to_the_last_before_its_end() {
+        assert_eq!(within(&[1, 5, 9], 5, 9), 1);
+        assert_eq!(within(&[1, 5, 9], 6, 10), 1);
+        assert_eq!(within(&[1, 5, 9], 2, 5), 0);
     }
 
     // Ten deliveries in two seconds are five a second; nine tenths of that, rounded up, are five.
     #[test]
     fn the_rate_is_back_at_the_delivery_from_which_on_a_second_has_enough() {
-        let alone = with_baseline(10, 15 * SECOND).with_receipt(HEALED + SECOND, 0, 9);
-        let sample = delivered_from(alone, HEALED + 3 * SECOND, 5);
-        assert_eq!(rate_of(sample), Some(Rate::Back(3 * SECOND + 1_000)));
+        let alone = || with_baseline(10, 15 * SECOND).with_receipt(HEALED + SECOND, 0, 9);
+        let sample = || delivered_from(alone(), HEALED + 3 * SECOND, 5);
+        assert_eq!(rate_of(sample()), Some(Rate::Back(3 * SECOND + 1_000)));
+        assert_eq!(
+            said(&CHECKER, &sample().history()),
+            "valid: 1 examined, at most 1001 ms to the next delivery; back at the baseline's rate after 1"
+        );
+    }
+
+    #[test]
+    fn the_last_of_enough_deliveries_comes_before_the_second_is_over() {
+        let last_after = |us| {
+            let four = delivered_from(with_baseline(10, 15 * SECOND), HEALED, 4);
+            rate_of(four.with_receipt(HEALED + us, 0, 9))
+        };
+        assert_eq!(last_after(SECOND - 1), Some(Rate::Back(1_000)));
+        assert_eq!(last_after(SECOND), Some(Rate::Away(15 * SECOND - HEALED)));
     }
 
     #[test]
@@ -286,6 +316,14 @@ mod tests {
         assert_eq!(rate_of(late(after)), Some(Rate::Back(SECOND + 1_000)));
         let next = late(after).with(before, Op::FaultStart(fault(2)));
         assert_eq!(rate_of(next), Some(Rate::Away(SECOND)));
+        // Nor into one that began before and went on; one that ended with it went on no longer.
+        let another = |healed| {
+            let end = Op::FaultEnd(FaultEnd { fault: 2 });
+            let sample = late(after).with(KILL, Op::FaultStart(fault(2)));
+            rate_of(sample.with(healed, end))
+        };
+        assert_eq!(another(HEALED), Some(Rate::Back(SECOND + 1_000)));
+        assert_eq!(another(HEALED + 1), Some(Rate::Away(0)));
     }
 
     #[test]
@@ -300,10 +338,15 @@ mod tests {
     fn a_rate_that_stays_away_for_longer_than_the_bound_is_a_violation() {
         let slow = |watched| {
             let sample = with_baseline(10, HEALED + watched).with_receipt(HEALED, 0, 9);
-            check(&Facts::of(&sample.history()))
+            said(&CHECKER, &sample.history())
         };
-        assert!(slow(BOUND).is_valid());
-        assert!(slow(BOUND + 1).is_invalid());
+        let told = "valid: 1 examined, at most 1 ms to the next delivery; back at the baseline's rate after 0";
+        assert_eq!(slow(BOUND), told);
+        assert_eq!(
+            slow(BOUND + 1),
+            "INVALID: 1 of 1 broken; 21500 ms after a worker.kill, deliveries were slower than in the \
+             baseline (lines [46])"
+        );
     }
 
     #[test]
