@@ -280,6 +280,71 @@ mod tests {
     }
 
     #[test]
+    fn a_line_that_goes_back_in_time_is_noticed_and_one_of_the_same_time_is_none() {
+        let at = |times: [u64; 2]| {
+            let op = || history().entries()[0].op.clone();
+            let history = History::from_ops(times.map(|t| (t, op())));
+            History::from_jsonl(&history.to_jsonl()).map(|read| read.tail().to_owned())
+        };
+        assert!(at([5, 5]).is_ok());
+        assert_eq!(at([5, 4]), Err(HistoryError::Broken { line: 2 }));
+    }
+
+    #[test]
+    fn a_line_of_another_number_is_noticed_though_its_hash_is_right() {
+        let mut entries = history().entries()[..2].to_vec();
+        entries[1].seq = 7;
+        let text: String = entries.iter().map(|entry| entry.line() + "\n").collect();
+        assert_eq!(
+            History::from_jsonl(&text),
+            Err(HistoryError::Broken { line: 2 })
+        );
+    }
+
+    #[test]
+    fn the_tail_is_the_hash_of_the_last_line_and_a_chain_knows_its_last_line() {
+        let history = history();
+        let text = history.to_jsonl();
+        let last = text.lines().last().unwrap();
+        assert_eq!(history.tail(), sha256_hex(last.as_bytes()));
+        let mut chain = Chain::default();
+        let ops = history.entries().iter();
+        let entries = ops
+            .map(|entry| chain.entry(entry.t, entry.op.clone()))
+            .collect();
+        assert_eq!(chain.line(), last);
+        assert_eq!(chain.history(entries), history);
+    }
+
+    #[test]
+    fn a_transition_tells_whether_a_model_or_a_trigger_saw_it() {
+        let counted = || {
+            [
+                (1, Op::Census(transition::Census::default())),
+                (2, history().entries()[0].op.clone()),
+            ]
+        };
+        let sources = |history: &History| -> Vec<String> {
+            history
+                .entries()
+                .iter()
+                .map(|entry| entry.src.clone())
+                .collect()
+        };
+        assert_eq!(sources(&History::from_ops(counted())), ["pg.audit", "run"]);
+        let simulated = History::of_simulation(counted());
+        assert_eq!(sources(&simulated), ["sim", "run"]);
+        assert_eq!(History::from_jsonl(&simulated.to_jsonl()), Ok(simulated));
+        let unchained = History::unchained(counted());
+        let places: Vec<(u64, u64)> = unchained
+            .entries()
+            .iter()
+            .map(|entry| (entry.seq, entry.t))
+            .collect();
+        assert_eq!(places, [(1, 1), (2, 2)]);
+    }
+
+    #[test]
     fn a_half_line_and_an_empty_file_are_errors_and_no_panic() {
         let text = history().to_jsonl();
         let half = &text[..text.len() - 9];

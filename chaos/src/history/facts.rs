@@ -21,7 +21,7 @@ pub use faults::{
     RECEIVER_REFUSE, WORKER_CRASH_LOOP, WORKER_KILL, WORKER_PANIC, WORKER_PAUSE, WORKER_SCALE,
     WORKER_SHORT, WORKER_TERMINATE,
 };
-pub use rows::{ClaimFacts, RowFacts, StepAt, StoreFacts};
+pub use rows::{RowFacts, StepAt, StoreFacts};
 
 /// An op with its place and time.
 #[derive(Debug)]
@@ -344,5 +344,37 @@ fn at<'h, T>(entry: &Entry, op: &'h T) -> At<'h, T> {
         seq: entry.seq,
         t: entry.t,
         op,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::history::transition::Transition;
+
+    #[test]
+    fn a_row_is_named_by_its_target_unless_its_client_was_told_its_id() {
+        let accepted = Transition {
+            id: "e".into(),
+            target: Some("http://r/webhook/7".into()),
+            ..Transition::default()
+        };
+        let acknowledged = Acknowledged {
+            op: 1,
+            ordinal: 3,
+            id: "e".into(),
+        };
+        let ordinal = |ops: Vec<Op>| {
+            let history = History::unchained(ops.into_iter().map(|op| (0, op)));
+            Facts::of(&history).rows["e"].ordinal
+        };
+        let elsewhere = Transition {
+            target: Some("http://r/webhook".into()),
+            ..accepted.clone()
+        };
+        assert_eq!(ordinal(vec![Op::Accept(accepted.clone())]), Some(7));
+        assert_eq!(ordinal(vec![Op::Accept(elsewhere)]), None);
+        let told = vec![Op::Accept(accepted), Op::IngestOk(acknowledged)];
+        assert_eq!(ordinal(told), Some(3));
     }
 }

@@ -388,3 +388,43 @@ pub struct AttemptSeen {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status_code: Option<u16>,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_whole_2xx_is_a_success_and_nothing_else_is() {
+        let success = |status| {
+            let end = RecvEnd {
+                req: String::new(),
+                ordinal: None,
+                status,
+                how: ANSWERED.into(),
+            };
+            end.is_success()
+        };
+        assert_eq!([200, 299].map(|status| success(Some(status))), [true; 2]);
+        assert_eq!([199, 300].map(|status| success(Some(status))), [false; 2]);
+        assert!(!success(None));
+    }
+
+    #[test]
+    fn an_event_that_has_ended_or_is_unknown_is_final() {
+        let read = |http, status: Option<&str>| {
+            let status = status.map(str::to_owned);
+            let state = State {
+                http,
+                status,
+                ..State::unread(3, "e")
+            };
+            assert_eq!((state.ordinal, &*state.id), (3, "e"));
+            state.is_final()
+        };
+        assert!(read(200, Some("delivered")));
+        assert!(read(200, Some("dead")));
+        assert!(read(404, None));
+        assert!(!read(200, Some("pending")));
+        assert!(!read(0, None));
+    }
+}

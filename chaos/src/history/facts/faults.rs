@@ -178,3 +178,187 @@ impl FaultFacts<'_> {
         self.start.t <= to_us && end_us >= from_us
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checker::sample::fault;
+    use crate::history::History;
+    use crate::history::facts::Facts;
+    use crate::history::op::{Op, RecvBegin, SIG_VALID, WorkerExit};
+
+    const FROM: u64 = 100;
+    const TO: u64 = 200;
+
+    /// What `ask` says of a fault of this kind that is done to this target, with these ops after it.
+    fn told<T>(f: &str, target: &str, more: &[Op], ask: impl Fn(&FaultFacts<'_>) -> T) -> T {
+        let ops = fault(f, target, (FROM, TO)).into_iter();
+        let more = more.iter().map(|op| (TO, op.clone()));
+        let history = History::unchained(ops.chain(more));
+        ask(&Facts::of(&history).faults[0])
+    }
+
+    fn effect(hit: &[&str], observed: Option<&str>) -> Op {
+        Op::FaultEffect(FaultEffect {
+            fault: FROM,
+            effective_us: 150,
+            hit: hit.iter().map(|req| (*req).to_owned()).collect(),
+            observed: observed.map(str::to_owned),
+        })
+    }
+
+    /// Whether it may kill, let leases expire, lose settles, lose presence; and how many it abandons.
+    fn harm(fault: &FaultFacts<'_>) -> ([bool; 4], usize) {
+        let may = [
+            fault.may_kill(),
+            fault.may_expire_leases(),
+            fault.may_lose_settles(),
+            fault.may_lose_presence(),
+        ];
+        assert_eq!(fault.may_abandon(), may.contains(&true), "{}", fault.name());
+        (may, fault.abandons_max())
+    }
+
+    #[test]
+    fn each_kind_of_fault_does_the_harm_that_it_can_do() {
+        let none = [false; 4];
+        let [kills, expires, unsettles, hides] = [0, 1, 2, 3].map(|at| {
+            let mut may = none;
+            may[at] = true;
+            may
+        });
+        for (f, target, expected) in [
+            (WORKER_KILL, "w0", (kills, 1)),
+            (WORKER_CRASH_LOOP, "w0", (kills, 5)),
+            (WORKER_PANIC, "w0", (kills, 1)),
+            (WORKER_PAUSE, "w0", (expires, 1)),
+            ("clock.step", "postgres", (expires, 2)),
+            ("store.error", "w0", (unsettles, 1)),
+            ("postgres.stop", "postgres", (unsettles, 3)),
+            (NET_RESET, "client->w0+w0->pg", (unsettles, 3)),
+            (NET_RESET, "workers->r0", (none, 0)),
+            ("presence.cut", "w0", (hides, 1)),
+            (WORKER_TERMINATE, "w0", (none, 0)),
+            (RECEIVER_HANG, "w0->pg", (none, 0)),
+        ] {
+            assert_eq!(told(f, target, &[], harm), expected, "{f} of {target}");
+        }
+    }
+
+    #[test]
+    fn a_worker_that_was_stopped_by_force_was_killed() {
+        let exit = |forced| {
+            Op::WorkerExit(WorkerExit {
+                worker: "w0".into(),
+                fault: FROM,
+                asked_us: FROM,
+                code: None,
+                signal: None,
+                forced,
+            })
+        };
+        let killed = |ops: &[Op]| {
+            told(WORKER_TERMINATE, "w0", ops, |fault| {
+                (fault.may_kill(), fault.abandons_max())
+            })
+        };
+        assert_eq!(killed(&[exit(false)]), (false, 0));
+        assert_eq!(killed(&[exit(true)]), (true, 1));
+        assert_eq!(killed(&[exit(true), exit(false)]), (true, 1));
+        assert_eq!(killed(&[exit(true), exit(true)]), (true, 1));
+    }
+
+    #[test]
+    fn a_kill_counts_if_it_ended_a_request_and_a_fault_is_effective_if_anything_was_seen() {
+        let seen = |f: &str, ops: &[Op]| {
+            told(f, "w0", ops, |fault| {
+                (fault.is_counted_kill(), fault.is_effective())
+            })
+        };
+        assert_eq!(seen(WORKER_KILL, &[]), (false, false));
+        assert_eq!(seen(WORKER_KILL, &[effect(&[], None)]), (false, false));
+        assert_eq!(
+            seen(WORKER_KILL, &[effect(&[], Some("seen"))]),
+            (false, true)
+        );
+        assert_eq!(seen(WORKER_KILL, &[effect(&["r0-1"], None)]), (true, true));
+        assert_eq!(
+            seen(WORKER_PAUSE, &[effect(&["r0-1"], None)]),
+            (false, true)
+        );
+    }
+
+    #[test]
+    fn a_fault_without_a_known_effect_had_it_at_its_request() {
+        let effective = |ops: &[Op]| told(WORKER_KILL, "w0", ops, |fault| fault.effective_us());
+        assert_eq!(effective(&[]), FROM);
+        assert_eq!(effective(&[effect(&[], None)]), 150);
+    }
+
+    #[test]
+    fn a_fault_keeps_what_goes_over_its_link() {
+        let begin = |req: &str| {
+            let op = Op::RecvBegin(RecvBegin {
+                req: req.into(),
+                ordinal: Some(0),
+                id: None,
+                attempt: None,
+                target: String::new(),
+                sha256: String::new(),
+                sig: SIG_VALID.into(),
+                scripted: None,
+            });
+            History::unchained([(1, op)])
+        };
+        let keeps = |f: &str, target: &str, req: &str| {
+            let history = begin(req);
+            let facts = Facts::of(&history);
+            told(f, target, &[], |fault| {
+                fault.may_keep(&facts.events[&0].receipts[0])
+            })
+        };
+        assert!(keeps(NET_LATENCY, "workers->r1", "r1-7"));
+        assert!(keeps(NET_LATENCY, "workers->r0+workers->r1", "r1-7"));
+        assert!(keeps(RECEIVER_REFUSE, "workers->r1", "r1-7"));
+        assert!(
+            keeps(NET_LATENCY, "workers->r1", "r1"),
+            "a name without a number"
+        );
+        assert!(!keeps(NET_LATENCY, "workers->r1", "r2-7"));
+        assert!(!keeps(WORKER_PAUSE, "workers->r1", "r1-7"));
+    }
+
+    #[test]
+    fn a_fault_concerns_the_holder_that_it_names_or_any() {
+        let concerns =
+            |target: &str| told(WORKER_KILL, target, &[], |fault| fault.may_concern("h0"));
+        assert_eq!(["w0", "w0/h0", "w0/h1"].map(concerns), [true, true, false]);
+    }
+
+    #[test]
+    fn a_fault_overlaps_what_it_touches_with_its_aftermath() {
+        let overlaps = |(from, to, after)| {
+            told(WORKER_PAUSE, "w0", &[], |fault| {
+                fault.overlaps(from, to, after)
+            })
+        };
+        assert_eq!(
+            [(0, FROM - 1, 0), (0, FROM, 0)].map(overlaps),
+            [false, true]
+        );
+        assert_eq!(
+            [(TO, 900, 0), (TO + 1, 900, 0)].map(overlaps),
+            [true, false]
+        );
+        assert_eq!(
+            [(TO + 5, 900, 5), (TO + 6, 900, 5)].map(overlaps),
+            [true, false]
+        );
+        // One that nobody healed goes on.
+        let [start, _] = fault(WORKER_PAUSE, "w0", (FROM, TO));
+        let history = History::unchained([start]);
+        let unhealed = Facts::of(&history).faults[0];
+        assert!(unhealed.overlaps(u64::MAX, u64::MAX, 0));
+        assert!(!unhealed.overlaps(0, FROM - 1, 0));
+    }
+}

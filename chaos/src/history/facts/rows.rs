@@ -16,34 +16,7 @@ pub struct RowFacts<'h> {
     pub steps: Vec<StepAt<'h>>,
 }
 
-/// A claim with what ended it.
-#[derive(Clone, Copy, Debug)]
-pub struct ClaimFacts<'h> {
-    /// The claim.
-    pub claim: At<'h, Transition>,
-    /// The transition that ended its lease, if one did.
-    pub end: Option<StepAt<'h>>,
-}
-
 impl<'h> RowFacts<'h> {
-    /// Every claim with the next transition that ends a lease.
-    pub fn claims(&self) -> impl Iterator<Item = ClaimFacts<'h>> {
-        let claims = self
-            .steps
-            .iter()
-            .enumerate()
-            .filter(|(_, (step, _))| *step == Step::Claim);
-        claims.map(|(index, (_, claim))| {
-            let end = self.steps[index + 1..]
-                .iter()
-                .find(|(step, _)| step.ends_a_lease());
-            ClaimFacts {
-                claim: *claim,
-                end: end.copied(),
-            }
-        })
-    }
-
     /// The transitions in pairs: each with the one before it.
     pub fn pairs(&self) -> impl Iterator<Item = (&StepAt<'h>, &StepAt<'h>)> {
         self.steps.iter().zip(self.steps.iter().skip(1))
