@@ -55,11 +55,10 @@ impl fmt::Display for Cause {
 
 /// The cause of each further 2xx of an event: what kept it from being the one that counts.
 #[must_use]
-pub fn causes(
-    event: &EventFacts<'_>,
-    settings: &Settings,
-    faults: &[FaultFacts<'_>],
-) -> Vec<Cause> {
+pub fn causes(facts: &Facts<'_>, event: &EventFacts<'_>) -> Vec<Cause> {
+    let Some(settings) = facts.settings(event) else {
+        return Vec::new();
+    };
     let successes: Vec<&ReceiptFacts<'_>> = event.successes().collect();
     // The one that the view calls delivered counts; without its word, the last.
     let counted = successes
@@ -70,12 +69,24 @@ pub fn causes(
         .iter()
         .enumerate()
         .filter(|(at, _)| *at != counted);
+    let row = event.id().and_then(|id| facts.rows.get(id));
+    let taken_early = |receipt: &ReceiptFacts<'_>| {
+        row.is_some_and(|row| row.was_taken_early(receipt.begin.op.attempt))
+    };
     others
-        .map(|(_, receipt)| cause(receipt, settings, faults))
+        .map(|(_, receipt)| {
+            let faults = facts.faults_of(event);
+            cause(receipt, settings, faults, taken_early(receipt))
+        })
         .collect()
 }
 
-fn cause<'f>(receipt: &ReceiptFacts<'_>, settings: &Settings, faults: &[FaultFacts<'f>]) -> Cause {
+fn cause<'f>(
+    receipt: &ReceiptFacts<'_>,
+    settings: &Settings,
+    faults: &[FaultFacts<'f>],
+    taken_early: bool,
+) -> Cause {
     let how = receipt.end.map_or("", |end| end.op.how.as_str());
     let lasted_us = receipt.end_us().saturating_sub(receipt.begin.t);
     // Nine tenths: the deadline began before the request arrived.
@@ -99,7 +110,12 @@ fn cause<'f>(receipt: &ReceiptFacts<'_>, settings: &Settings, faults: &[FaultFac
     } else if on_its_way() {
         Cause::ResponseLost
     } else if by(FaultFacts::may_lose_settles) {
-        Cause::SettleUnknown
+        // With its lease it could have told the database a little later: a result is kept and told again.
+        if taken_early {
+            Cause::HolderPresumedGone
+        } else {
+            Cause::SettleUnknown
+        }
     } else if by(FaultFacts::may_expire_leases) {
         Cause::LeaseExpired
     } else if by(FaultFacts::may_lose_presence) {
@@ -114,10 +130,7 @@ fn cause<'f>(receipt: &ReceiptFacts<'_>, settings: &Settings, faults: &[FaultFac
 pub fn by_cause(facts: &Facts<'_>) -> BTreeMap<Cause, u64> {
     let mut counts = BTreeMap::new();
     for event in facts.events.values() {
-        let Some(settings) = facts.settings(event) else {
-            continue;
-        };
-        for cause in causes(event, settings, facts.faults_of(event)) {
+        for cause in causes(facts, event) {
             *counts.entry(cause).or_default() += 1;
         }
     }
@@ -135,7 +148,7 @@ fn check(facts: &Facts<'_>) -> Verdict {
         for _ in event.successes() {
             examination.saw_one();
         }
-        if causes(event, settings, facts.faults_of(event)).contains(&Cause::Unexplained) {
+        if causes(facts, event).contains(&Cause::Unexplained) {
             let seqs = event.successes().map(|receipt| receipt.begin.seq);
             examination.broken(
                 format!("event {ordinal} was taken more than once for no cause"),
@@ -172,7 +185,10 @@ mod tests {
     use super::*;
     use crate::checker::said;
     use crate::checker::sample::{KILL, SECOND, Sample};
+    use crate::checker::story::Story;
+    use crate::history::facts::NET_BLACK_HOLE;
     use crate::history::op::Op;
+    use crate::history::transition::Step;
 
     #[test]
     fn a_second_2xx_for_no_reason_is_a_violation() {
@@ -237,6 +253,28 @@ mod tests {
         assert_eq!(cause("w0->pg"), Some(Cause::SettleUnknown));
         assert_eq!(cause("workers->r2"), Some(Cause::Unexplained));
         assert_eq!(cause("client->w0"), Some(Cause::Unexplained));
+    }
+
+    #[test]
+    fn a_second_2xx_of_a_living_worker_whose_lease_was_ended_early_is_of_a_holder_presumed_gone() {
+        let cause = |lease_us: i64, link: &'static str| {
+            let story = Story::default()
+                .edit_steps(Step::Reclaim, |op| {
+                    op.lease_until_us = Some(op.now_us + lease_us)
+                })
+                .edit(move |_, op| {
+                    if let Op::FaultStart(start) = op {
+                        (start.f, start.target) = (NET_BLACK_HOLE.into(), link.into());
+                    }
+                });
+            let history = story.history();
+            by_cause(&Facts::of(&history))
+                .into_keys()
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(cause(1, "w0->pg"), [Cause::HolderPresumedGone]);
+        assert_eq!(cause(0, "w0->pg"), [Cause::SettleUnknown]);
+        assert_eq!(cause(1, "client->w0"), [Cause::Unexplained]);
     }
 
     #[test]

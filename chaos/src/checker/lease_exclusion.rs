@@ -47,7 +47,7 @@ fn check(facts: &Facts<'_>) -> Verdict {
                         examination.broken(what, [at.seq]);
                         continue;
                     };
-                    if is_early(at.op) {
+                    if at.op.is_early() {
                         early += 1;
                         if !holder_was_hit(facts, *at) {
                             let what = format!(
@@ -66,12 +66,6 @@ fn check(facts: &Facts<'_>) -> Verdict {
         "the store told no claim",
         format!("{early} leases ended with their holder"),
     )
-}
-
-fn is_early(reclaim: &Transition) -> bool {
-    reclaim
-        .lease_until_us
-        .is_some_and(|until| reclaim.now_us < until)
 }
 
 fn holder_was_hit(facts: &Facts<'_>, reclaim: At<'_, Transition>) -> bool {

@@ -80,6 +80,14 @@ pub struct Counts {
     pub round: u32,
 }
 
+impl Transition {
+    /// True of a reclaim that did not wait for the lease to run out: the holder was taken for gone.
+    #[must_use]
+    pub fn is_early(&self) -> bool {
+        self.lease_until_us.is_some_and(|until| self.now_us < until)
+    }
+}
+
 impl Counts {
     /// True when nothing more may happen to the event in this round.
     #[must_use]

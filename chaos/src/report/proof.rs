@@ -141,9 +141,7 @@ fn event_line(ordinal: u64, event: &EventFacts<'_>, facts: &Facts<'_>) -> String
             Fate::Lost => "LOST",
         }
     };
-    let causes = facts.settings(event).map_or_else(Vec::new, |settings| {
-        duplicates::causes(event, settings, facts.faults_of(event))
-    });
+    let causes = duplicates::causes(facts, event);
     let causes: Vec<String> = causes
         .iter()
         .map(|cause| format!(", again: {cause}"))

@@ -22,6 +22,15 @@ impl<'h> RowFacts<'h> {
         self.steps.iter().zip(self.steps.iter().skip(1))
     }
 
+    /// True when the lease of this attempt was ended before its time: its holder was taken for gone.
+    #[must_use]
+    pub fn was_taken_early(&self, attempt: Option<u32>) -> bool {
+        let mut steps = self.steps.iter();
+        steps.any(|(step, at)| {
+            *step == Step::Reclaim && Some(at.op.attempt) == attempt && at.op.is_early()
+        })
+    }
+
     /// The newest transition.
     #[must_use]
     pub fn last(&self) -> Option<&StepAt<'h>> {
