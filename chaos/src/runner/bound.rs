@@ -1,10 +1,11 @@
 //! How long a drain may take: computed from the plan and the settings, so that it is a promise.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use mock_receiver::Behavior;
 
-use crate::history::facts::{CRASHES_MAX, WORKER_CRASH_LOOP};
+use crate::history::facts::{CRASHES_MAX, OF_RECEIVERS, RECEIVER_FAULT_MS_MAX, WORKER_CRASH_LOOP};
 use crate::history::op::Section;
 use crate::nemesis::BEYOND_LEASE_MS_MAX;
 use crate::profile::Settings;
@@ -20,6 +21,11 @@ const RECLAIM_MS: u64 = 5_000;
 const TRUST_MS: u64 = 5_000;
 /// What one event of the backlog costs at most, in milliseconds.
 const EVENT_MS: u64 = 10;
+/// Attempts that a worker has open to one host at most, unless the plan says otherwise: the dispatcher's
+/// own default.
+const PER_HOST: u32 = 64;
+/// How long an event is kept away from a host at its cap at most, in milliseconds.
+const KEPT_AWAY_MS_MAX: u64 = 60_000;
 
 /// The longest script at its longest delays, the backlog, and what the faults have left behind, plus the
 /// profile's slack.
@@ -46,7 +52,7 @@ fn aftermath_ms(schedule: &Schedule, settings: &Settings) -> u64 {
     let mut failures = 0_u64;
     let mut costliest_ms = 0;
     for (name, count) in schedule.faults_planned() {
-        let (most, costs_ms) = cost_of_one(&name, settings);
+        let (most, costs_ms) = cost_of_one(&name, schedule, settings);
         failures += most * u64::from(count);
         costliest_ms = costliest_ms.max(costs_ms);
     }
@@ -58,16 +64,22 @@ fn aftermath_ms(schedule: &Schedule, settings: &Settings) -> u64 {
 }
 
 /// How many attempts of one event a fault of this kind may spoil, and how long one event may still wait
-/// for the end of its lease when the fault is healed, in milliseconds.
-fn cost_of_one(name: &str, settings: &Settings) -> (u64, u64) {
+/// when the fault is healed, for the end of its lease or for its turn at its receiver, in milliseconds.
+fn cost_of_one(name: &str, schedule: &Schedule, settings: &Settings) -> (u64, u64) {
     if name.starts_with("client.") {
         // A client costs the events of others nothing.
         return (0, 0);
     }
+    if name.starts_with(OF_RECEIVERS) {
+        let spoiled = u64::from(settings.failures_within(RECEIVER_FAULT_MS_MAX));
+        // What hung just then runs into its deadline.
+        let waits_ms = settings.http_timeout_ms + crowd_ms(schedule, settings);
+        return (spoiled, waits_ms);
+    }
     let leased_ms = settings.lease_ms + RECLAIM_MS;
     if name.starts_with("net.") || name.starts_with("postgres.") {
         let outage_ms = settings.lease_ms + BEYOND_LEASE_MS_MAX;
-        let spoiled = attempts_within(settings, outage_ms);
+        let spoiled = u64::from(settings.failures_within(outage_ms));
         return (spoiled, leased_ms + TRUST_MS);
     }
     match name {
@@ -76,18 +88,17 @@ fn cost_of_one(name: &str, settings: &Settings) -> (u64, u64) {
     }
 }
 
-/// How many attempts in a row fit into an outage at their shortest delays.
-fn attempts_within(settings: &Settings, outage_ms: u64) -> u64 {
-    let mut until_ms = 0;
-    let mut attempts = 1;
-    while attempts < u64::from(settings.max_attempts) {
-        until_ms += settings.delay_ms(u32::try_from(attempts).unwrap_or(u32::MAX));
-        if until_ms > outage_ms {
-            break;
-        }
-        attempts += 1;
+/// How long an event may be kept away from a receiver that was just healed, in milliseconds: it steps
+/// aside for those before it, and at a receiver that hangs each of them takes a whole deadline.
+fn crowd_ms(schedule: &Schedule, settings: &Settings) -> u64 {
+    let mut crowds = BTreeMap::new();
+    for event in schedule.section(Section::Main) {
+        *crowds.entry(event.receiver).or_default() += 1_u64;
     }
-    attempts
+    let largest = crowds.into_values().max().unwrap_or(0);
+    let at_once = settings.max_in_flight_per_host.unwrap_or(PER_HOST);
+    let turns = largest.div_ceil(u64::from(at_once.max(1)));
+    (turns * settings.http_timeout_ms).min(KEPT_AWAY_MS_MAX)
 }
 
 fn script_ms(event: &PlannedEvent, settings: &Settings) -> u64 {
@@ -96,7 +107,10 @@ fn script_ms(event: &PlannedEvent, settings: &Settings) -> u64 {
             Behavior::Answer { after_ms, .. }
             | Behavior::ResetBeforeAnswer { after_ms }
             | Behavior::CloseBeforeAnswer { after_ms } => *after_ms,
-            Behavior::Hang { .. } | Behavior::HangAfterHead { .. } => settings.http_timeout_ms,
+            Behavior::Hang { .. }
+            | Behavior::HangAfterHead { .. }
+            | Behavior::Drip { .. }
+            | Behavior::EndlessBody { .. } => settings.http_timeout_ms,
             _ => 0,
         };
         let delay_ms = settings.delay_ms_max(number).max(RETRY_AFTER_MS);
@@ -111,23 +125,67 @@ mod tests {
     use crate::profile::Profile;
     use crate::seed::Seed;
 
+    /// What these faults add to the bound, in milliseconds.
+    fn added_ms(profile: &Profile, faults: &[&str]) -> u64 {
+        let bound = |profile: &Profile| drain(&Schedule::generate(Seed::new(1), profile));
+        let with = faults.iter().fold(profile.clone(), |profile, fault| {
+            profile.with_fault(fault, 1)
+        });
+        (bound(&with) - bound(profile)).as_millis() as u64
+    }
+
     #[test]
     fn an_outage_costs_a_lease_the_trust_after_it_and_the_delay_that_it_led_to() {
-        let settings = Settings::scaled();
         // 100, 200, 400, 800 ms, and then a second each, in 6.5 s: the tenth begins after 6.5 s.
-        assert_eq!(attempts_within(&settings, 6_500), 10);
-        let bound = |faults: &[&str]| {
-            let mut profile = Profile::calm();
-            for fault in faults {
-                profile = profile.with_fault(fault, 1);
-            }
-            drain(&Schedule::generate(Seed::new(1), &profile)).as_millis()
-        };
-        let none = bound(&[]);
-        assert_eq!(bound(&["worker.pause"]) - none, 4_000 + 5_000 + 125 + 250);
+        assert_eq!(Settings::scaled().failures_within(6_500), 10);
+        let added = |faults: &[&str]| added_ms(&Profile::calm(), faults);
+        assert_eq!(added(&["worker.pause"]), 4_000 + 5_000 + 125 + 250);
         let outage = 4_000 + 5_000 + 5_000 + 1_250 + 250;
-        assert_eq!(bound(&["net.black_hole"]) - none, outage);
-        assert_eq!(bound(&["net.black_hole", "worker.pause"]) - none, outage);
+        assert_eq!(added(&["net.black_hole"]), outage);
+        assert_eq!(added(&["net.black_hole", "worker.pause"]), outage);
+    }
+
+    #[test]
+    fn a_receiver_that_was_away_costs_its_last_deadline_its_crowd_and_the_delay_that_it_led_to() {
+        let few = |per_host| Profile {
+            receivers: 1,
+            settings: Settings {
+                max_in_flight_per_host: per_host,
+                ..Settings::scaled()
+            },
+            ..Profile::calm().with_events(102)
+        };
+        // A hundred in the main section: two turns of 64, or thirteen of 8.
+        let (deadline, delay) = (1_500, 1_250 + 250);
+        for (per_host, turns) in [(None, 2), (Some(8), 13)] {
+            let added = added_ms(&few(per_host), &["receiver.hang"]);
+            assert_eq!(added, deadline + turns * 1_500 + delay);
+        }
+        let crowded = added_ms(&few(Some(1)), &["receiver.refuse"]);
+        assert_eq!(crowded, deadline + KEPT_AWAY_MS_MAX + delay);
+    }
+
+    #[test]
+    fn an_answer_that_does_not_end_costs_the_whole_deadline() {
+        let settings = Settings::scaled();
+        let lasts = |behavior| {
+            let planned = Schedule::generate(Seed::new(1), &Profile::calm());
+            let event = PlannedEvent {
+                script: vec![behavior],
+                ..planned.events[0].clone()
+            };
+            script_ms(&event, &settings)
+        };
+        let at_once = lasts(Behavior::answer(200));
+        for kind in ["hang", "hang_after_head", "drip", "endless_body"] {
+            let behavior = serde_json::from_value(serde_json::json!({ "kind": kind }));
+            let behavior: Behavior = behavior.expect("each has defaults");
+            assert_eq!(
+                lasts(behavior),
+                at_once + settings.http_timeout_ms,
+                "{kind}"
+            );
+        }
     }
 
     #[test]
