@@ -3,14 +3,11 @@
 //! Endangers: attempts, backoff, isolation. It is back for too short a time to work off what waits for
 //! it. The effect is how often the harness's own connection was refused.
 
-use std::time::Duration;
-
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
-use tokio::time::sleep;
 
 use super::draw::spread;
-use super::refuse_receiver::refuse_for;
+use super::refuse_receiver::come_and_go;
 use super::{Applied, Fault, FaultKind, PlannedFault, Sight, World};
 use crate::history::facts::{RECEIVER_FAULT_MS_MAX, RECEIVER_FLAP};
 use crate::links;
@@ -52,21 +49,7 @@ fn draw(seed: Seed, profile: &Profile) -> Vec<PlannedFault> {
 
 impl FlapReceiver {
     pub(super) async fn apply<S>(&self, world: &mut World<'_, S>, fault: u64) -> Applied {
-        let link = links::to_receiver(self.receiver);
-        let begun = world.begin(fault, KIND.name, &link);
-        let effective_us = world.recorder.now_us();
-        let mut refused = 0;
-        for (away_ms, back_ms) in &self.turns_ms {
-            let away = Duration::from_millis(*away_ms);
-            refused += u32::from(refuse_for(world, &link, away).await?);
-            sleep(Duration::from_millis(*back_ms)).await;
-        }
-        let times = self.turns_ms.len();
-        let observed = format!("refused connections {refused} of {times} times");
-        let observed = (refused > 0).then_some(observed);
-        world.effect(&begun, effective_us, Vec::new(), observed);
-        world.end(&begun);
-        Ok(())
+        come_and_go(world, (fault, KIND.name), self.receiver, &self.turns_ms).await
     }
 
     pub(super) fn heal<S>(&self, world: &World<'_, S>) -> Applied {

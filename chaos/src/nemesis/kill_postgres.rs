@@ -6,8 +6,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::draw::spread;
-use super::outage::{outage_ms, over_in, sit_out};
+use super::outage::{go_down, outage_ms};
 use super::{Applied, Fault, FaultKind, PlannedFault, Sight, World};
+use crate::postgres::OwnServer;
 use crate::profile::Profile;
 use crate::seed::Seed;
 use crate::system::System;
@@ -36,13 +37,6 @@ fn draw(seed: Seed, profile: &Profile) -> Vec<PlannedFault> {
 
 impl KillPostgres {
     pub(super) async fn apply<S: System>(&self, world: &mut World<'_, S>, fault: u64) -> Applied {
-        world.own_server()?;
-        let begun = world.begin(fault, KIND.name, "postgres");
-        world.own_server()?.kill().await?;
-        let effective_us = world.recorder.now_us();
-        let observed = sit_out(world, over_in(self.down_ms)).await?;
-        world.effect(&begun, effective_us, Vec::new(), observed);
-        world.end(&begun);
-        Ok(())
+        go_down(world, (fault, KIND.name), self.down_ms, OwnServer::kill).await
     }
 }

@@ -7,7 +7,7 @@ use sqlx::PgConnection;
 use tokio::time::{Instant, sleep_until};
 
 use super::{Applied, BEYOND_LEASE_MS_MAX, World};
-use crate::postgres::{APPLICATION, OwnServerError};
+use crate::postgres::{APPLICATION, OwnServer, OwnServerError};
 use crate::profile::Profile;
 use crate::seed::Stream;
 use crate::system::{System, SystemError};
@@ -41,6 +41,23 @@ pub(super) async fn heal<S: System>(world: &mut World<'_, S>) -> Applied {
         Ok(own) => Ok(own.bring_up().await?),
         Err(_) => Ok(()),
     }
+}
+
+/// The whole life of a fault that ends the server as `end` does it and leaves it down for a while.
+pub(super) async fn go_down<S: System>(
+    world: &mut World<'_, S>,
+    (fault, name): (u64, &str),
+    down_ms: u64,
+    end: impl AsyncFnOnce(&mut OwnServer) -> Result<(), OwnServerError>,
+) -> Applied {
+    world.own_server()?;
+    let begun = world.begin(fault, name, "postgres");
+    end(world.own_server()?).await?;
+    let effective_us = world.recorder.now_us();
+    let observed = sit_out(world, over_in(down_ms)).await?;
+    world.effect(&begun, effective_us, Vec::new(), observed);
+    world.end(&begun);
+    Ok(())
 }
 
 /// Waits until the end of an outage in which no client may connect, heals it, and gives what was seen of it.

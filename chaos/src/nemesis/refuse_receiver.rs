@@ -19,7 +19,6 @@ use crate::links;
 use crate::profile::Profile;
 use crate::proxy::Control;
 use crate::seed::Seed;
-use crate::system::SystemError;
 
 /// The register's entry.
 pub(super) const KIND: FaultKind = FaultKind {
@@ -52,14 +51,8 @@ fn draw(seed: Seed, profile: &Profile) -> Vec<PlannedFault> {
 
 impl RefuseReceiver {
     pub(super) async fn apply<S>(&self, world: &mut World<'_, S>, fault: u64) -> Applied {
-        let link = links::to_receiver(self.receiver);
-        let begun = world.begin(fault, KIND.name, &link);
-        let effective_us = world.recorder.now_us();
-        let refused = refuse_for(world, &link, Duration::from_millis(self.for_ms)).await?;
-        let observed = refused.then(|| "a connection was refused".to_owned());
-        world.effect(&begun, effective_us, Vec::new(), observed);
-        world.end(&begun);
-        Ok(())
+        let once = [(self.for_ms, 0)];
+        come_and_go(world, (fault, KIND.name), self.receiver, &once).await
     }
 
     pub(super) fn heal<S>(&self, world: &World<'_, S>) -> Applied {
@@ -68,20 +61,32 @@ impl RefuseReceiver {
     }
 }
 
-/// Refuses connections on a link for so long; true when one of the harness's own was refused.
-pub(super) async fn refuse_for<S>(
+/// The whole life of a fault in which a receiver is away and back in turns, each so many milliseconds
+/// long.
+pub(super) async fn come_and_go<S>(
     world: &World<'_, S>,
-    link: &str,
-    how_long: Duration,
-) -> Result<bool, SystemError> {
-    let proxy = world.links.link(link);
-    let proxy = proxy.map_err(|why| SystemError::Unavailable {
-        driver: "links",
-        why,
-    })?;
-    proxy.set(Control::Refuse);
-    sleep(how_long).await;
-    let tried = TcpStream::connect(proxy.address()).await;
-    proxy.set(Control::Pass);
-    Ok(tried.is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused))
+    (fault, name): (u64, &str),
+    receiver: u32,
+    turns_ms: &[(u64, u64)],
+) -> Applied {
+    let link = links::to_receiver(receiver);
+    let proxy = world.link(&link)?;
+    let begun = world.begin(fault, name, &link);
+    let effective_us = world.recorder.now_us();
+    let mut refused = 0;
+    for (away_ms, back_ms) in turns_ms {
+        proxy.set(Control::Refuse);
+        sleep(Duration::from_millis(*away_ms)).await;
+        let tried = TcpStream::connect(proxy.address()).await;
+        proxy.set(Control::Pass);
+        let is_refused = tried.is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused);
+        refused += u32::from(is_refused);
+        sleep(Duration::from_millis(*back_ms)).await;
+    }
+    let times = turns_ms.len();
+    let observed = format!("refused connections {refused} of {times} times");
+    let observed = (refused > 0).then_some(observed);
+    world.effect(&begun, effective_us, Vec::new(), observed);
+    world.end(&begun);
+    Ok(())
 }
