@@ -6,7 +6,6 @@
 
 mod wire;
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use chaos::checker::Overall;
@@ -112,22 +111,7 @@ impl<'a> Telling<'a> {
 
     fn start(&mut self) {
         let schedule = self.schedule;
-        let sections = BTreeMap::from([
-            (Section::Main, self.main.clone()),
-            (Section::Defaults, Settings::defaults()),
-        ]);
-        let start = RunStart {
-            seed: schedule.seed,
-            profile: schedule.profile.name.clone(),
-            schedule_sha256: sha256_hex(schedule.to_text().as_bytes()),
-            sections,
-            kills_required: schedule.kills_required(),
-            faults_planned: schedule.faults_planned(),
-            deaths: schedule.deaths(),
-            failures_planned: true,
-            hangs_planned: true,
-        };
-        self.ops.push((0, Op::RunStart(start)));
+        self.ops.push((0, Op::RunStart(schedule.run_start())));
         let profile = &schedule.profile;
         self.phase(1, Phase::Baseline, None);
         self.phase(profile.baseline_ms * MS + 1, Phase::Storm, None);

@@ -21,12 +21,10 @@ use tokio::time::{Instant, interval, sleep_until};
 use crate::audit::{AuditError, Audits};
 use crate::hangs::Hangs;
 use crate::history::History;
-use crate::history::op::{Op, Phase, PhaseBegin, RunStart, Section, WorkerSeen};
-use crate::history::sha256_hex;
+use crate::history::op::{Op, Phase, PhaseBegin, Section, WorkerSeen};
 use crate::links::Links;
 use crate::nemesis::{self, World};
 use crate::postgres::OwnServer;
-use crate::profile::Settings;
 use crate::recorder::Recorder;
 use crate::schedule::{PlannedEvent, Schedule};
 use crate::system::{System, SystemError};
@@ -195,7 +193,8 @@ impl<'a, S: System> Run<'a, S> {
     async fn start(&mut self) -> Result<(), RunError> {
         let doing = "starting the workers";
         let failed = |source| RunError::System { doing, source };
-        self.recorder.record(Op::RunStart(run_start(self.schedule)));
+        self.recorder
+            .record(Op::RunStart(self.schedule.run_start()));
         for (section, spec) in self.workers.specs() {
             self.system.start(spec).await.map_err(failed)?;
             self.recorder.record(seen(&spec.name, *section, false));
@@ -329,31 +328,4 @@ fn seen(worker: &str, section: Section, ready: bool) -> Op {
         section,
         ready,
     })
-}
-
-/// What the checkers need to know of the plan.
-fn run_start(schedule: &Schedule) -> RunStart {
-    let has = |wanted: &dyn Fn(&str) -> bool| {
-        let mut behaviors = schedule
-            .section(Section::Main)
-            .flat_map(|event| &event.script);
-        behaviors.any(|behavior| wanted(behavior.kind()))
-    };
-    let mut sections = BTreeMap::from([(Section::Main, schedule.profile.main_settings())]);
-    if schedule.section(Section::Defaults).next().is_some() {
-        sections.insert(Section::Defaults, Settings::defaults());
-    }
-    RunStart {
-        seed: schedule.seed,
-        profile: schedule.profile.name.clone(),
-        schedule_sha256: sha256_hex(schedule.to_text().as_bytes()),
-        sections,
-        kills_required: schedule.kills_required(),
-        faults_planned: schedule.faults_planned(),
-        deaths: schedule.deaths(),
-        failures_planned: schedule
-            .section(Section::Main)
-            .any(|event| event.script.len() > 1),
-        hangs_planned: has(&|kind| kind.starts_with("hang")),
-    }
 }

@@ -5,6 +5,7 @@
 
 mod payload;
 mod script;
+mod start;
 
 use std::collections::BTreeMap;
 
