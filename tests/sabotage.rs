@@ -68,8 +68,15 @@ async fn an_honest_stand_in_passes_every_checker_under_the_same_plans() {
             budgets.push(budget);
         }
     }
-    for budget in budgets {
+    let runs = budgets.into_iter().map(|budget| async move {
         let judged = run(Arc::new(Honest), budget, Overall::Pass).await;
         assert_eq!(judged.overall, Overall::Pass, "{}", judged.checks_text());
-    }
+        // What must catch the liar has been asked.
+        let liars = SABOTEURS.iter().filter(|s| s.budget == budget);
+        for by in liars.map(|saboteur| saboteur.caught_by) {
+            assert!(judged.findings.iter().any(|f| f.checker == by), "{by}");
+        }
+    });
+    let runs = stream::iter(runs).buffer_unordered(AT_ONCE);
+    runs.collect::<Vec<()>>().await;
 }

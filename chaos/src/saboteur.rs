@@ -5,6 +5,7 @@
 //! the stand-in is honest, and every checker must say so. Nothing here is a model of the dispatcher.
 
 mod api;
+mod budget;
 mod delivery;
 pub mod lie;
 mod register;
@@ -20,6 +21,7 @@ pub mod forgets_keys;
 pub mod gives_up_early;
 pub mod ignores_other_bytes;
 pub mod ignores_retry_after;
+pub mod ignores_the_host_cap;
 pub mod ignores_the_lease;
 pub mod never_reclaims;
 pub mod reserializes;
@@ -29,6 +31,7 @@ pub mod sends_elsewhere;
 pub mod signs_wrongly;
 pub mod takes_half_a_body;
 
+pub use budget::Budget;
 pub use lie::{Honest, Lie, Outcome};
-pub use register::{Budget, SABOTEURS, Saboteur};
+pub use register::{SABOTEURS, Saboteur};
 pub use stand_in::StandIn;

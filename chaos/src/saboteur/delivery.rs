@@ -1,5 +1,6 @@
 //! The stand-in's deliveries: due events are claimed in the map, signed, posted and settled.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -13,6 +14,9 @@ use super::stand_in::{Attempt, Event, Worker};
 
 /// Wait between two looks for due events.
 const LOOK: Duration = Duration::from_millis(10);
+
+/// Largest body of an answer, as the contract says: some answers have no end.
+const RESPONSE_BYTES_MAX: usize = 1024 * 1024;
 
 /// Delivers until its runtime ends.
 pub(super) async fn run(worker: Worker) {
@@ -29,16 +33,62 @@ pub(super) async fn run(worker: Worker) {
 fn claim(worker: &Worker) -> Vec<(String, Event)> {
     let now = Instant::now();
     let mut held = worker.held();
-    let due = held
-        .events
-        .iter_mut()
-        .filter(|(_, e)| e.status == "pending" && is_free(worker, e) && e.due <= now);
+    let mut open = Open::of(worker, held.events.values());
+    let due = held.events.iter_mut().filter(|(_, e)| {
+        let is_due = e.status == "pending" && is_free(worker, e) && e.due <= now;
+        is_due && open.takes(&e.target)
+    });
     due.map(|(id, event)| {
         event.holders.push(worker.spec.name.clone());
         event.attempt_count += u32::from(worker.lie.counts_attempt(event.failures));
         (id.clone(), event.clone())
     })
     .collect()
+}
+
+/// How many attempts a worker has open, and how many of them to each host.
+struct Open {
+    in_all: usize,
+    in_all_max: usize,
+    by_host: BTreeMap<String, usize>,
+    by_host_max: usize,
+}
+
+impl Open {
+    fn of<'e>(worker: &Worker, events: impl Iterator<Item = &'e Event>) -> Open {
+        let capped = worker.lie.caps_hosts();
+        let per_host = worker.setting("MAX_IN_FLIGHT_PER_HOST", 64);
+        let mut open = Open {
+            in_all: 0,
+            in_all_max: worker.setting("MAX_IN_FLIGHT", 512),
+            by_host: BTreeMap::new(),
+            by_host_max: if capped { per_host } else { usize::MAX },
+        };
+        for event in events.filter(|event| event.is_held_by(&worker.spec.name)) {
+            open.begin(&event.target);
+        }
+        open
+    }
+
+    /// Whether one more may begin; if so, it does.
+    fn takes(&mut self, target: &str) -> bool {
+        let to_host = self.by_host.get(host(target)).copied().unwrap_or(0);
+        let takes = self.in_all < self.in_all_max && to_host < self.by_host_max;
+        if takes {
+            self.begin(target);
+        }
+        takes
+    }
+
+    fn begin(&mut self, target: &str) {
+        self.in_all += 1;
+        *self.by_host.entry(host(target).to_owned()).or_default() += 1;
+    }
+}
+
+/// The host and port of a target.
+fn host(target: &str) -> &str {
+    target.split('/').nth(2).unwrap_or(target)
 }
 
 fn is_free(worker: &Worker, event: &Event) -> bool {
@@ -71,10 +121,15 @@ async fn send(worker: &Worker, http: &reqwest::Client, id: &str, event: &Event) 
         .header("webhook-signature", signature)
         .header("webhook-attempt", event.attempt_count)
         .body(body);
-    let response = request.send().await.map_err(|error| class(&error))?;
-    let status = response.status().as_u16();
-    response.bytes().await.map_err(|error| class(&error))?;
-    Ok(status)
+    let mut response = request.send().await.map_err(|error| class(&error))?;
+    let mut read = 0;
+    while let Some(piece) = response.chunk().await.map_err(|error| class(&error))? {
+        read += piece.len();
+        if read > RESPONSE_BYTES_MAX {
+            return Err("response_too_large");
+        }
+    }
+    Ok(response.status().as_u16())
 }
 
 fn class(error: &reqwest::Error) -> &'static str {
@@ -124,8 +179,7 @@ fn settle(worker: &Worker, id: &str, number: u32, outcome: Outcome) {
         return;
     }
     event.failures += 1;
-    let max = worker.spec.env.get("MAX_ATTEMPTS");
-    let max = max.and_then(|text| text.parse().ok()).unwrap_or(20);
+    let max = worker.setting("MAX_ATTEMPTS", 20);
     if event.failures >= worker.lie.budget(max) {
         event.status = "dead";
         return;

@@ -41,6 +41,11 @@ pub trait Lie: Send + Sync + std::fmt::Debug {
         true
     }
 
+    /// Whether one host takes no more than its share of the attempts that a worker has open.
+    fn caps_hosts(&self) -> bool {
+        true
+    }
+
     /// Whether what a killed worker held is given up.
     fn reclaims(&self) -> bool {
         true

@@ -3,18 +3,12 @@
 use std::sync::Arc;
 
 use super::{
-    Lie, acknowledges_before_commit, calls_500_success, calls_timeout_success,
+    Budget, Lie, acknowledges_before_commit, calls_500_success, calls_timeout_success,
     counts_a_retry_as_the_first, forgets_after_202, forgets_keys, gives_up_early,
-    ignores_other_bytes, ignores_retry_after, ignores_the_lease, never_reclaims, reserializes,
-    retries_without_backoff, says_delivered_unsent, sends_elsewhere, signs_wrongly,
-    takes_half_a_body,
+    ignores_other_bytes, ignores_retry_after, ignores_the_host_cap, ignores_the_lease,
+    never_reclaims, reserializes, retries_without_backoff, says_delivered_unsent, sends_elsewhere,
+    signs_wrongly, takes_half_a_body,
 };
-use crate::profile::{Profile, Settings};
-
-/// Events that a saboteur is given to betray itself.
-const EVENTS: u32 = 40;
-/// How long they are posted, in milliseconds.
-const STORM_MS: u64 = 2_000;
 
 /// A broken dispatcher and who must catch it.
 #[derive(Clone, Copy, Debug)]
@@ -31,75 +25,6 @@ pub struct Saboteur {
     pub budget: Budget,
     /// A fresh liar.
     pub lie: fn() -> Arc<dyn Lie>,
-}
-
-/// Within how much of a run a saboteur must be caught.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Budget {
-    /// Events that are posted.
-    pub events: u32,
-    /// How long they are posted, in milliseconds.
-    pub storm_ms: u64,
-    /// Workers that share them.
-    pub workers: u32,
-    /// A fault, beside the kill, without which it would not betray itself; drawn twice.
-    pub fault: Option<&'static str>,
-}
-
-impl Budget {
-    /// The budget of most saboteurs.
-    #[must_use]
-    pub const fn of_workers(workers: u32) -> Budget {
-        Budget {
-            events: EVENTS,
-            storm_ms: STORM_MS,
-            workers,
-            fault: None,
-        }
-    }
-
-    /// The same with two faults of this kind.
-    #[must_use]
-    pub const fn with_fault(self, fault: &'static str) -> Budget {
-        let fault = Some(fault);
-        Budget { fault, ..self }
-    }
-
-    /// The run that it pays for: few attempts and little slack, since a saboteur's events may never end.
-    #[must_use]
-    pub fn profile(self) -> Profile {
-        Profile {
-            name: "sabotage".into(),
-            events: self.events,
-            baseline_ms: 0,
-            storm_ms: self.storm_ms,
-            workers: self.workers,
-            failures_max: 3,
-            answer_delay_ms_max: 300,
-            // A kill excuses what two workers send twice: they must betray themselves without one.
-            kills: u32::from(self.workers == 1),
-            faults: self
-                .fault
-                .map(|name| (name.to_owned(), 2))
-                .into_iter()
-                .collect(),
-            kills_required: u32::from(self.workers == 1),
-            payload_bytes_max: 8 * 1024,
-            default_events: 0,
-            drain_slack_ms: 3_000,
-            settings: Settings {
-                // On a loaded machine a request may wait for a second before its receiver sees it: with a
-                // shorter deadline it was sent again for no cause that anybody could see.
-                http_timeout_ms: 2_500,
-                backoff_base_ms: 50,
-                backoff_cap_ms: 400,
-                lease_ms: 4_000,
-                max_attempts: 6,
-                ..Settings::scaled()
-            },
-            ..Profile::chaotic()
-        }
-    }
 }
 
 /// Every saboteur, in the order of what it breaks.
@@ -151,6 +76,14 @@ pub const SABOTEURS: &[Saboteur] = &[
         also_caught_by: &["attempts", "backoff", "state_agrees"],
         budget: Budget::of_workers(2),
         lie: || Arc::new(ignores_the_lease::IgnoresLeases),
+    },
+    Saboteur {
+        name: "ignores_the_host_cap",
+        what: "lets one host take every slot, so that the others wait for it while it hangs",
+        caught_by: "isolation",
+        also_caught_by: &[],
+        budget: Budget::of_slots(9, 3),
+        lie: || Arc::new(ignores_the_host_cap::IgnoresHostCap),
     },
     Saboteur {
         name: "never_reclaims",

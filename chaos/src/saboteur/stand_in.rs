@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::net::TcpListener;
+use std::str::FromStr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -80,16 +81,16 @@ impl Worker {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// A setting, or what it is without being given.
+    pub(super) fn setting<T: FromStr>(&self, name: &str, default: T) -> T {
+        let given = self.spec.env.get(name);
+        given.and_then(|text| text.parse().ok()).unwrap_or(default)
+    }
+
     /// A setting of seconds, in milliseconds.
     pub(super) fn setting_ms(&self, name: &str, default_ms: u64) -> u64 {
-        let given = self
-            .spec
-            .env
-            .get(name)
-            .and_then(|text| text.parse::<f64>().ok());
-        given.map_or(default_ms, |s| {
-            Duration::from_secs_f64(s).as_millis() as u64
-        })
+        let seconds = self.setting(name, default_ms as f64 / 1_000.0);
+        Duration::from_secs_f64(seconds).as_millis() as u64
     }
 }
 

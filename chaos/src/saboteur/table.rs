@@ -51,8 +51,11 @@ pub fn saboteurs() -> String {
         let fault = budget
             .fault
             .map_or(String::new(), |name| format!(", two `{name}`"));
+        let slots = budget.slots.map_or(String::new(), |(in_all, to_one_host)| {
+            format!(", {in_all} slots and {to_one_host} of them to one host")
+        });
         let within = format!(
-            "{} events in {} ms, {} worker{}{fault}",
+            "{} events in {} ms, {} worker{}{slots}{fault}",
             budget.events,
             budget.storm_ms,
             budget.workers,
