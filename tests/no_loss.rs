@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use chaos::binary::dispatcher_binary;
 use chaos::checker::Overall;
 use chaos::command::prove;
+use chaos::history::facts::OF_RECEIVERS;
 use chaos::history::op::Section;
 use chaos::postgres::{OwnServer, Wanted};
 use chaos::profile::{Profile, Settings};
@@ -223,6 +224,25 @@ async fn no_event_is_lost_to_clients_that_crowd_one_key_break_off_dawdle_burst_a
         let mut system = ProcessSystem::new(dispatcher_binary().unwrap());
         assert_nothing_is_lost(&mut system, seed, &profile).await;
     }
+}
+
+/// Every fault of receivers, under a pinned seed and a fresh one. Both at once: most of each is waiting.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_event_is_lost_to_receivers_that_hang_refuse_and_flap() {
+    let fresh = Seed::fresh();
+    eprintln!("fresh seed {fresh}");
+    let profile = Profile {
+        workers: 2,
+        events: 150,
+        storm_ms: 9_000,
+        ..small()
+    }
+    .with_family(OF_RECEIVERS, 1);
+    let proven = async |seed| {
+        let mut system = ProcessSystem::new(dispatcher_binary().unwrap());
+        assert_nothing_is_lost(&mut system, seed, &profile).await;
+    };
+    tokio::join!(proven(Seed::new(0x4ec3)), proven(fresh));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,15 +1,16 @@
 //! One receiver takes every request and answers none, while the others are healthy.
 //!
 //! Endangers: isolation, liveness. Its scripts wait: a request hangs until its sender's deadline, so an
-//! event uses up attempts. The effect is the requests that hung.
+//! event uses up attempts. It begins with the first request that hangs; the effect is all of them.
 
 use std::time::Duration;
 
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::draw::spread;
+use super::over_link::{TOUCHED, untouched};
 use super::{Applied, Fault, FaultKind, PlannedFault, Sight, World};
 use crate::history::facts::{RECEIVER_FAULT_MS_MAX, RECEIVER_HANG};
 use crate::profile::Profile;
@@ -46,14 +47,19 @@ fn draw(seed: Seed, profile: &Profile) -> Vec<PlannedFault> {
 
 impl HangReceiver {
     pub(super) async fn apply<S>(&self, world: &mut World<'_, S>, fault: u64) -> Applied {
-        let begun = world.begin(fault, KIND.name, &format!("r{}", self.receiver));
+        let name = format!("r{}", self.receiver);
+        let begun = world.begin(fault, KIND.name, &name);
         let before = world.hangs.hung(self.receiver);
+        let hung = || world.hangs.hung(self.receiver) - before;
         world.hangs.begin(self.receiver);
+        let until = Instant::now() + TOUCHED;
+        if hung() == 0 && !world.recorder.sees(until, |_| hung() > 0).await {
+            return Err(untouched(&name));
+        }
         let effective_us = world.recorder.now_us();
         sleep(Duration::from_millis(self.for_ms)).await;
         self.heal(world)?;
-        let hung = world.hangs.hung(self.receiver) - before;
-        let observed = (hung > 0).then(|| format!("{hung} requests hung"));
+        let observed = Some(format!("{} requests hung", hung()));
         world.effect(&begun, effective_us, Vec::new(), observed);
         world.end(&begun);
         Ok(())

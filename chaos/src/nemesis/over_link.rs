@@ -12,8 +12,8 @@ use crate::proxy::{Control, Direction, Effects, Proxy};
 use crate::seed::Stream;
 use crate::system::{System, SystemError};
 
-/// How long is waited until something comes by on a link that a fault is done to.
-const TOUCHED: Duration = Duration::from_secs(4);
+/// How long is waited until something comes by that a fault can be done to.
+pub(super) const TOUCHED: Duration = Duration::from_secs(4);
 
 /// One of all links.
 pub(super) fn any_link(draws: &mut Stream, profile: &Profile) -> String {
@@ -50,10 +50,10 @@ impl<'a, S> World<'a, S> {
 }
 
 /// Says that a fault was not done because nothing came by that it could have been done to.
-pub(super) fn untouched(link: &str) -> SystemError {
+pub(super) fn untouched(on: &str) -> SystemError {
     SystemError::Unavailable {
         driver: "links",
-        why: format!("nothing that it is for came by on {link}"),
+        why: format!("nothing that it is for came by on {on}"),
     }
 }
 
