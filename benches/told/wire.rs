@@ -1,6 +1,6 @@
 //! What the behaviors of a script do on the wire, and what the dispatcher makes of it.
 
-use chaos::history::op::{ANSWERED, ANSWERED_THEN_RESET};
+use chaos::history::op::{ANSWERED, ANSWERED_THEN_RESET, PEER_CLOSED};
 use chaos::profile::Settings;
 use mock_receiver::{Behavior, RetryAfter};
 
@@ -64,6 +64,10 @@ impl Wire {
                 "timeout",
                 settings.http_timeout_ms,
             ),
+            Behavior::Drip { .. } => failed(PEER_CLOSED, "timeout", settings.http_timeout_ms),
+            Behavior::EndlessBody { .. } => {
+                failed("endless_until_peer_closed", "response_too_large", 1)
+            }
             Behavior::ResetBeforeAnswer { after_ms } => failed("reset", "reset", *after_ms),
             Behavior::CloseBeforeAnswer { after_ms } => failed("closed", "reset", *after_ms),
             _ => failed("broken_off", "body", 1),

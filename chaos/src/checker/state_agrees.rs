@@ -1,7 +1,8 @@
 //! What the dispatcher says of an event agrees with what happened on the wire.
 //!
 //! `delivered` needs a whole 2xx that a receiver wrote, in the very attempt that is called delivered,
-//! and a status in the view is the status that the receiver gave.
+//! and a status in the view is the status that the receiver gave. An answer is called too large if it had
+//! no end, and no other is; an answer without an end was never a whole one.
 
 use std::collections::BTreeMap;
 
@@ -16,6 +17,13 @@ pub const CHECKER: Checker = Checker {
     kind: Kind::Safety,
     check,
 };
+
+/// How the view calls an answer that was larger than its bound.
+const TOO_LARGE: &str = "response_too_large";
+/// How it calls a whole answer that is no 2xx.
+const REJECTED: &str = "rejected";
+/// What the behavior is called that never ends its answer.
+const ENDLESS: &str = "endless_body";
 
 fn check(facts: &Facts<'_>) -> Verdict {
     let mut examination = Examination::default();
@@ -71,6 +79,9 @@ fn disagreements(event: &EventFacts<'_>, rows: &[AttemptSeen]) -> Vec<(String, O
             );
             found.push((what, Some(end.seq)));
         }
+        if let Some(what) = of_endless(row, receipt) {
+            found.push((what, Some(receipt.begin.seq)));
+        }
         if let (Some(said), Some(given)) = (row.status_code, end.op.status)
             && said != given
         {
@@ -84,8 +95,23 @@ fn disagreements(event: &EventFacts<'_>, rows: &[AttemptSeen]) -> Vec<(String, O
     found
 }
 
+/// What is wrong of what is said of an answer without an end, or of another as if it were one.
+fn of_endless(row: &AttemptSeen, receipt: &ReceiptFacts<'_>) -> Option<String> {
+    let scripted = receipt.begin.op.scripted.as_ref();
+    let what = scripted.map_or("", |scripted| scripted.what.as_str());
+    let wrong = match row.outcome.as_str() {
+        TOO_LARGE => !what.starts_with(ENDLESS),
+        REJECTED => what.starts_with(ENDLESS),
+        _ => false,
+    };
+    let (number, said) = (row.number, &row.outcome);
+    wrong.then(|| format!("attempt {number}: {said} in the view, {what} on the wire"))
+}
+
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
     use super::*;
     use crate::checker::said;
     use crate::checker::sample::Sample;
@@ -185,6 +211,28 @@ mod tests {
             told(answered(404)),
             "valid: 3 examined, final reads agree with receipts"
         );
+    }
+
+    #[test]
+    fn an_answer_without_an_end_is_too_large_or_too_slow_and_no_other_answer_is_too_large() {
+        let told = |what: &'static str, outcome: &'static str| {
+            let history = Sample::default().edit(move |_, op| match op {
+                Op::RecvBegin(begin) if begin.ordinal == Some(2) && begin.attempt == Some(1) => {
+                    begin.scripted.as_mut().unwrap().what = what.into();
+                }
+                Op::State(state) if state.ordinal == 2 => {
+                    state.attempts[0].outcome = outcome.into();
+                }
+                _ => {}
+            });
+            check(&Facts::of(&history.history())).word()
+        };
+        assert_eq!(told("endless_body 200", "response_too_large"), "valid");
+        assert_eq!(told("endless_body 200", "timeout"), "valid");
+        assert_eq!(told("endless_body 200", "rejected"), "INVALID");
+        assert_eq!(told("endless_body 200", "delivered"), "INVALID");
+        assert_eq!(told("drip 200", "timeout"), "valid");
+        assert_eq!(told("drip 200", "response_too_large"), "INVALID");
     }
 
     #[test]

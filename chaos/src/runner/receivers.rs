@@ -152,6 +152,8 @@ fn end(receipt: &Receipt, req: String) -> RecvEnd {
         Some(Ending::BrokenOff) => "broken_off",
         Some(Ending::HungUntilPeerClosed) => "hung_until_peer_closed",
         Some(Ending::HungUntilBound) => "hung_until_bound",
+        // Whoever reads such an answer leaves when it has had enough, and is not gone for that.
+        Some(Ending::PeerClosed) if is_endless(receipt) => "endless_until_peer_closed",
         Some(Ending::PeerClosed) => PEER_CLOSED,
         Some(Ending::Stopped) | None => "stopped",
     };
@@ -161,5 +163,30 @@ fn end(receipt: &Receipt, req: String) -> RecvEnd {
         ordinal: receipt.ordinal,
         status,
         how: how.to_owned(),
+    }
+}
+
+fn is_endless(receipt: &Receipt) -> bool {
+    matches!(receipt.behavior, Some(Behavior::EndlessBody { .. }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // A kill counts by the requests whose sender went away: one that was too large would be taken for hit.
+    #[test]
+    fn who_has_had_enough_of_an_answer_without_an_end_is_not_gone() {
+        let ended = |kind: &str| {
+            let receipt = serde_json::json!({
+                "seq": 1, "receiver": "127.0.0.1:1", "ordinal": 1, "path": "/1", "arrival": 1,
+                "sha256": "", "bytes": 0, "signature": {"result": "valid"}, "head_us": 1,
+                "begin_us": 1, "behavior": {"kind": kind}, "ending": {"how": "peer_closed"},
+            });
+            let receipt: Receipt = serde_json::from_value(receipt).expect("all that it needs");
+            end(&receipt, "r0-1".into()).how
+        };
+        assert_eq!(ended("drip"), PEER_CLOSED);
+        assert_eq!(ended("endless_body"), "endless_until_peer_closed");
     }
 }

@@ -3,7 +3,7 @@
 use rand::RngExt;
 use rand::seq::IndexedRandom;
 
-use mock_receiver::{Behavior, RetryAfter};
+use mock_receiver::{Behavior, Framing, RetryAfter};
 
 use crate::history::op::Scripted;
 use crate::profile::Profile;
@@ -13,6 +13,8 @@ use crate::seed::Stream;
 const QUICK_MS_MAX: u64 = 20;
 /// How long a hang lasts at most, in milliseconds: far longer than any deadline of an attempt.
 const HANG_MS: u64 = 60_000;
+/// Time before each byte of an answer that drips, in milliseconds: no wait for one byte is long.
+const DRIP_EVERY_MS: u64 = 100;
 /// Statuses that are failures and nothing more.
 const FAILING: &[u16] = &[
     400, 401, 404, 408, 418, 422, 425, 500, 500, 500, 502, 503, 504, 302, 308,
@@ -58,14 +60,20 @@ pub(super) fn surviving(draws: &mut Stream, profile: &Profile) -> Vec<Behavior> 
     script
 }
 
+/// What only the deadline of the attempt ends.
 fn hang(draws: &mut Stream) -> Behavior {
-    if draws.random_range(0..4) == 0 {
-        return Behavior::HangAfterHead {
+    match draws.random_range(0..8) {
+        0 | 1 => Behavior::HangAfterHead {
             status: 200,
             hold_ms: HANG_MS,
-        };
+        },
+        2 => Behavior::Drip {
+            status: 200,
+            bytes: (HANG_MS / DRIP_EVERY_MS) as u32,
+            every_ms: DRIP_EVERY_MS,
+        },
+        _ => Behavior::Hang { hold_ms: HANG_MS },
     }
-    Behavior::Hang { hold_ms: HANG_MS }
 }
 
 fn failure(draws: &mut Stream, profile: &Profile) -> Behavior {
@@ -86,6 +94,12 @@ fn failure(draws: &mut Stream, profile: &Profile) -> Behavior {
                 after_ms,
             }
         }
+        8 => Behavior::EndlessBody {
+            status: 200,
+            framing: *[Framing::Chunked, Framing::UntilClose]
+                .choose(draws)
+                .expect("there are two"),
+        },
         _ => {
             let status = *FAILING.choose(draws).expect("the list has entries");
             Behavior::Answer {
@@ -151,6 +165,55 @@ impl From<&Behavior> for Scripted {
             what: format!("{}{}", behavior.kind(), status.unwrap_or_default()),
             after_ms,
             retry_after_s,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::seed::Seed;
+
+    // Shares of some 26,000 attempts: 8 % that only a deadline ends, 62 % other failures.
+    #[test]
+    fn one_in_eight_hangs_drips_and_one_in_twenty_failures_has_no_end() {
+        let profile = Profile::chaotic();
+        let mut draws = Seed::new(0x5eed).stream("receivers/scripts");
+        let scripts = (0..8_000).map(|_| surviving(&mut draws, &profile));
+        let mut drawn: BTreeMap<&str, usize> = BTreeMap::new();
+        for behavior in scripts.flat_map(|script| script.into_iter().rev().skip(1)) {
+            *drawn.entry(behavior.kind()).or_default() += 1;
+        }
+        let hangs = drawn["hang"] + drawn["hang_after_head"] + drawn["drip"];
+        let failures = drawn.values().sum::<usize>() - hangs;
+        let per_thousand = |part: usize, of: usize| 1_000 * part / of;
+        let shares = [
+            per_thousand(drawn["drip"], hangs),
+            per_thousand(drawn["hang_after_head"], hangs),
+            per_thousand(drawn["endless_body"], failures),
+        ];
+        assert!((100..150).contains(&shares[0]), "{shares:?}");
+        assert!((220..280).contains(&shares[1]), "{shares:?}");
+        assert!((40..60).contains(&shares[2]), "{shares:?}");
+    }
+
+    #[test]
+    fn an_answer_that_drips_outlasts_every_deadline_and_never_pauses_for_one() {
+        let mut draws = Seed::new(1).stream("receivers/scripts");
+        let mut hangs = std::iter::repeat_with(|| hang(&mut draws));
+        let drip = hangs.find_map(|behavior| match behavior {
+            Behavior::Drip {
+                bytes, every_ms, ..
+            } => Some((u64::from(bytes), every_ms)),
+            _ => None,
+        });
+        let (bytes, every_ms) = drip.expect("it has no end");
+        for (name, _) in crate::profile::PROFILES {
+            let profile = Profile::named(name).expect("a listed profile exists");
+            let deadline_ms = profile.settings.http_timeout_ms;
+            assert!(every_ms * 2 < deadline_ms && bytes * every_ms > 2 * deadline_ms);
         }
     }
 }
