@@ -16,6 +16,8 @@ mod unavailable;
 mod usage;
 mod verify;
 
+use std::io::Write as _;
+
 pub use args::{Cli, Command, Driver, RunArgs};
 pub use list::list;
 pub use replay::{ReplayArgs, replay, replay_simulation};
@@ -31,3 +33,8 @@ pub const EXIT_ENVIRONMENT: u8 = 4;
 pub const EXIT_OTHER: u8 = 5;
 /// Exit code of a command line that cannot be understood.
 pub const EXIT_USAGE: u8 = 64;
+
+/// Says a line on standard output. Whoever reads it may have read enough: that is no reason to fail.
+fn say(line: &str) {
+    let _ = writeln!(std::io::stdout(), "{line}");
+}

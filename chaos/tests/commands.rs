@@ -61,6 +61,16 @@ fn what_is_asked_for_is_no_error() {
 }
 
 #[test]
+fn whoever_reads_no_more_of_what_is_said_ends_nothing() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut list = Command::new(env!("CARGO_BIN_EXE_chaos"));
+    let list = list.arg("list").stdout(writer).output().unwrap();
+    let told = String::from_utf8(list.stderr).unwrap();
+    assert_eq!((list.status.code(), told.as_str()), (Some(0), ""));
+}
+
+#[test]
 fn files_that_are_not_there_have_no_verdict() {
     let dir = tempfile::tempdir().unwrap();
     let empty = dir.path().to_str().unwrap();

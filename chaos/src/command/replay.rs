@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use clap::Args;
 
 use super::args::{Driver, RunArgs, way};
-use super::{EXIT_OTHER, EXIT_USAGE, run, sim};
+use super::{EXIT_OTHER, EXIT_USAGE, run, say, sim};
 use crate::report::first_line;
 use crate::schedule::Schedule;
 use crate::sim::SimSchedule;
@@ -75,7 +75,7 @@ pub async fn replay(args: ReplayArgs) -> u8 {
 
 fn say_first(schedule: &Schedule) {
     let git = super::context::git();
-    run::say(&first_line(schedule.seed, &git, &schedule.profile.name));
+    say(&first_line(schedule.seed, &git, &schedule.profile.name));
 }
 
 fn load(file: &Path) -> anyhow::Result<Schedule> {

@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use super::args::{Driver, RunArgs};
 use super::stores::Stores;
 use super::unavailable::unavailable;
-use super::{EXIT_ENVIRONMENT, EXIT_USAGE, context, directory};
+use super::{EXIT_ENVIRONMENT, EXIT_USAGE, context, directory, say};
 use crate::history::op::Section;
 use crate::report::{Context, Judged, first_line};
 use crate::runner::{self, Site};
@@ -132,9 +132,4 @@ async fn system(driver: Driver) -> anyhow::Result<AnySystem> {
         #[cfg(not(feature = "docker"))]
         Driver::Container => anyhow::bail!("this build has no container driver (feature docker)"),
     }
-}
-
-#[expect(clippy::print_stdout, reason = "the lines that a run is known by")]
-pub(super) fn say(line: &str) {
-    println!("{line}");
 }

@@ -8,7 +8,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::args::milliseconds;
-use super::{EXIT_ENVIRONMENT, EXIT_USAGE};
+use super::{EXIT_ENVIRONMENT, EXIT_USAGE, say};
 use crate::seed::Seed;
 use crate::sim::mutant::Specimen;
 use crate::sim::soak::{AGAIN_ONE_IN, Failure, Soak};
@@ -250,9 +250,4 @@ fn per_minute(seeds: u64, took: Duration) -> u64 {
 )]
 fn now() -> std::time::Instant {
     std::time::Instant::now()
-}
-
-#[expect(clippy::print_stdout, reason = "what the command was asked for")]
-fn say(line: &str) {
-    println!("{line}");
 }

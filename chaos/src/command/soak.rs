@@ -9,8 +9,8 @@ use clap::Args;
 use tokio::time::Instant;
 
 use super::args::{Driver, RunArgs, milliseconds, profile, way};
-use super::run::{run, say};
-use super::{EXIT_ENVIRONMENT, directory};
+use super::run::run;
+use super::{EXIT_ENVIRONMENT, directory, say};
 use crate::checker::Overall;
 use crate::profile::EVENTS_MAX;
 use crate::seed::Seed;

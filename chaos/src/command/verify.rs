@@ -10,8 +10,7 @@ use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 use serde::Deserialize;
 
-use super::run::say;
-use super::{EXIT_ENVIRONMENT, EXIT_OTHER};
+use super::{EXIT_ENVIRONMENT, EXIT_OTHER, say};
 use crate::checker::{Finding, Overall};
 use crate::history::{History, Op, sha256_hex};
 use crate::report::Judged;

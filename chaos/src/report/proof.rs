@@ -14,7 +14,7 @@ use crate::history::op::{Phase, Section};
 /// What no run of this tier can show.
 const NOT_PROVEN: &[&str] = &[
     "loss of power: a kill never empties the page cache, so nothing here proves that fsync works",
-    "faults of clocks and of disks: this tier has none",
+    "faults of clocks, and of disks but a full one: this tier has none",
     "order between events: it is not promised",
     "the same interleaving on the next run: the seed repeats the plan, not the machine's timing",
 ];
