@@ -1,7 +1,7 @@
 //! After each fault, deliveries come again, and as fast as they came in peace.
 //!
-//! Two times are taken from the end of a fault: to the next whole 2xx of an acknowledged event, and to
-//! the moment from which on deliveries come at nine tenths of the rate of the quiet baseline. The rate
+//! Two times are taken from the end of a fault: to the next whole 2xx of an acknowledged event (from the
+//! next accept, where nothing was left to deliver), and to the moment from which on deliveries come at nine tenths of the rate of the quiet baseline. The rate
 //! can be told only while events are posted and no further fault has begun, and only where the baseline
 //! had enough of them. Both have one generous bound: a lease, the look for expired ones, the deadline and
 //! the longest backoff; the figures are in the proof.
@@ -36,7 +36,8 @@ pub struct Recovery<'f> {
     pub kind: &'f str,
     /// The line of its request.
     pub seq: u64,
-    /// From its end to the next delivery, in microseconds; none when there was none, nor had to be.
+    /// From its end, or from the next accept where nothing was left, to the next delivery, in microseconds;
+    /// none when there was none, nor had to be.
     pub next_us: Option<u64>,
     /// What its rate of deliveries came to; none without a baseline.
     pub rate: Option<Rate>,
@@ -56,6 +57,7 @@ pub enum Rate {
 pub fn recoveries<'f>(facts: &'f Facts<'_>) -> BTreeMap<&'f str, Vec<Recovery<'f>>> {
     let delivered = deliveries(facts);
     let wanted = wanted(facts, &delivered);
+    let owed = owed(facts);
     let mut found: BTreeMap<&str, Vec<Recovery<'_>>> = BTreeMap::new();
     for fault in &facts.faults {
         if let Some(end_us) = fault.end_us {
@@ -64,7 +66,7 @@ pub fn recoveries<'f>(facts: &'f Facts<'_>) -> BTreeMap<&'f str, Vec<Recovery<'f
             found.entry(fault.name()).or_default().push(Recovery {
                 kind: fault.name(),
                 seq: fault.start.seq,
-                next_us: after.first().map(|t| t - end_us),
+                next_us: next_us(after, &owed, end_us),
                 rate: wanted.map(|wanted| rate(after, wanted, end_us, until_us)),
             });
         }
@@ -77,15 +79,33 @@ pub fn recoveries<'f>(facts: &'f Facts<'_>) -> BTreeMap<&'f str, Vec<Recovery<'f
 #[must_use]
 pub fn is_exercised(facts: &Facts<'_>) -> bool {
     let healed = facts.faults.iter().filter_map(|fault| fault.end_us).min();
-    healed.is_some_and(|end_us| {
-        let mut events = facts
-            .accepted()
-            .filter(|(_, event)| event.section() == Section::Main);
-        events.any(|(_, event)| {
-            let first = event.successes().map(|receipt| receipt.end_us()).min();
-            first.is_none_or(|t| t >= end_us)
-        })
-    })
+    healed.is_some_and(|end_us| owed_from(&owed(facts), end_us).is_some())
+}
+
+/// When each event of the main section was accepted, and when it was taken. The dead are owed to nobody.
+fn owed(facts: &Facts<'_>) -> Vec<(u64, u64)> {
+    let of_main = facts
+        .accepted()
+        .filter(|(_, event)| event.section() == Section::Main);
+    let owed = of_main.filter_map(|(_, event)| {
+        let taken = event.successes().map(|receipt| receipt.end_us()).min();
+        let is_dead = taken.is_none() && event.status() == Some("dead");
+        let accepted = event.acknowledged.first()?;
+        (!is_dead).then(|| (accepted.t, taken.unwrap_or(u64::MAX)))
+    });
+    owed.collect()
+}
+
+/// From when on there was something to deliver after a fault: its end, or the next accept where nothing
+/// was left.
+fn owed_from(owed: &[(u64, u64)], end_us: u64) -> Option<u64> {
+    let later = owed.iter().filter(|(_, taken)| *taken >= end_us);
+    later.map(|(accepted, _)| *accepted.max(&end_us)).min()
+}
+
+fn next_us(after: &[u64], owed: &[(u64, u64)], end_us: u64) -> Option<u64> {
+    let from_us = owed_from(owed, end_us)?;
+    after.first().map(|t| t.saturating_sub(from_us))
 }
 
 /// The ends of all whole 2xx of the main section, in order.
@@ -271,6 +291,28 @@ mod tests {
         assert_eq!(within(&[1, 5, 9], 5, 9), 1);
         assert_eq!(within(&[1, 5, 9], 6, 10), 1);
         assert_eq!(within(&[1, 5, 9], 2, 5), 0);
+    }
+
+    // A run whose faults take longer than its posting has little to deliver between them.
+    #[test]
+    fn where_nothing_was_left_to_deliver_the_silence_begins_with_the_next_accept() {
+        let alone = |accepted: u64| {
+            let others = |op: &Op| matches!(op, Op::RecvBegin(begin) if begin.ordinal == Some(1) && begin.attempt == Some(2));
+            let late = HEALED + 2 * BOUND;
+            let sample = Sample::default().without(others).edit(|_, op| {
+                if let Op::State(state) = op
+                    && state.ordinal == 1
+                {
+                    state.status = Some("dead".into());
+                }
+            });
+            check(&Facts::of(
+                &sample.with_event(7, 0, accepted, late - accepted).history(),
+            ))
+        };
+        assert!(alone(HEALED + BOUND + 1_000).is_valid());
+        assert!(alone(HEALED + BOUND + 999).is_invalid());
+        assert!(alone(KILL).is_invalid());
     }
 
     // Ten deliveries in two seconds are five a second; nine tenths of that, rounded up, are five.
