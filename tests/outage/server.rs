@@ -111,3 +111,21 @@ async fn results_in_hand_are_settled_when_a_stopped_server_is_back_after_the_lea
     app.stop().await;
     second.stop().await;
 }
+
+// Of the harness's own ways: what a probe calls away may be a starved machine, and whoever has something to do there waits on.
+#[tokio::test]
+async fn a_session_of_the_harness_waits_for_longer_than_a_probe() {
+    let Some(own) = own_server().await else {
+        return;
+    };
+    let postmaster = own.postgres().pid().unwrap().try_into().unwrap();
+    kill(Pid::from_raw(postmaster), Signal::SIGSTOP).unwrap();
+    let healed = async {
+        let refusal = own.refusal().await;
+        kill(Pid::from_raw(postmaster), Signal::SIGCONT).unwrap();
+        refusal
+    };
+    let (session, refusal) = tokio::join!(own.session(), healed);
+    assert!(refusal.unwrap().contains("no answer within"));
+    session.unwrap();
+}

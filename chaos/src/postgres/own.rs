@@ -20,6 +20,9 @@ use super::{Postgres, PostgresError, Server, Wanted, connect, downloaded};
 
 /// How long a connect to a server that may be down or held is waited for, in seconds.
 const PROBE: Duration = Duration::from_secs(2);
+/// How long a session that something is to be done with may take to begin: on a starved machine more than
+/// a probe waits, and then the run had no verdict.
+const SESSION_SECONDS_MAX: Duration = Duration::from_secs(30);
 /// How long a server that is healed may take until it takes sessions again, in seconds: it recovers first.
 const READY_SECONDS_MAX: Duration = Duration::from_secs(120);
 /// Pause between two attempts to connect, in milliseconds.
@@ -124,15 +127,19 @@ impl OwnServer {
     /// # Errors
     /// What the server said instead.
     pub async fn session(&self) -> Result<PgConnection, sqlx::Error> {
+        self.session_within(SESSION_SECONDS_MAX).await
+    }
+
+    async fn session_within(&self, most: Duration) -> Result<PgConnection, sqlx::Error> {
         let admin = self.postgres.admin_url();
         let url = self.database.as_deref().unwrap_or(admin);
-        let patience = timeout(PROBE, connect(url)).await;
+        let patience = timeout(most, connect(url)).await;
         patience.unwrap_or_else(|_| Err(sqlx::Error::PoolTimedOut))
     }
 
     /// What keeps a client from connecting just now, if anything does.
     pub async fn refusal(&self) -> Option<String> {
-        match self.session().await {
+        match self.session_within(PROBE).await {
             Ok(_) => None,
             Err(sqlx::Error::PoolTimedOut) => {
                 Some(format!("no answer within {} s", PROBE.as_secs()))
