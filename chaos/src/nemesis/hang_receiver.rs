@@ -54,7 +54,7 @@ impl HangReceiver {
         world.hangs.begin(self.receiver);
         let until = Instant::now() + TOUCHED;
         if hung() == 0 && !world.recorder.sees(until, |_| hung() > 0).await {
-            return Err(untouched(&name));
+            return Err(untouched("receivers", &name));
         }
         let effective_us = world.recorder.now_us();
         sleep(Duration::from_millis(self.for_ms)).await;

@@ -50,9 +50,9 @@ impl<'a, S> World<'a, S> {
 }
 
 /// Says that a fault was not done because nothing came by that it could have been done to.
-pub(super) fn untouched(on: &str) -> SystemError {
+pub(super) fn untouched(driver: &'static str, on: &str) -> SystemError {
     SystemError::Unavailable {
-        driver: "links",
+        driver,
         why: format!("nothing that it is for came by on {on}"),
     }
 }
@@ -69,7 +69,7 @@ pub(super) async fn hold<S: System>(
     let begun = world.begin(fault, name, link);
     proxy.set(control);
     if !proxy.sees(TOUCHED, has_touched).await {
-        return Err(untouched(link));
+        return Err(untouched("links", link));
     }
     let effective_us = world.recorder.now_us();
     sleep(Duration::from_millis(for_ms)).await;

@@ -103,7 +103,7 @@ impl Swizzle {
             proxy.set(Control::Pass);
         }
         if seen.is_empty() {
-            return Err(untouched(&links.join(" or ")));
+            return Err(untouched("links", &links.join(" or ")));
         }
         world.effect(&begun, effective_us, Vec::new(), Some(seen.join("; ")));
         world.end(&begun);
