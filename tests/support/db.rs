@@ -21,7 +21,9 @@ struct Own(Vec<String>);
 
 impl Drop for Own {
     fn drop(&mut self) {
-        LEFT.lock().expect("nobody panics with it").append(&mut self.0);
+        LEFT.lock()
+            .expect("nobody panics with it")
+            .append(&mut self.0);
     }
 }
 
@@ -54,7 +56,9 @@ async fn drop_what_is_left(server: &Postgres) {
     if left.is_empty() {
         return;
     }
-    let mut admin = connect(server.admin_url()).await.expect("it takes sessions");
+    let mut admin = connect(server.admin_url())
+        .await
+        .expect("it takes sessions");
     for url in left {
         let options: PgConnectOptions = url.parse().expect("a URL");
         let name = options.get_database().expect("it names one");
