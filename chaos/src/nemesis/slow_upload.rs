@@ -60,7 +60,7 @@ pub struct SlowUpload {
 
 fn draw(seed: Seed, profile: &Profile) -> Vec<PlannedFault> {
     let mut numbers = 0..;
-    spread(seed, profile, KIND.name, |draws| {
+    let mut faults = spread(seed, profile, KIND.name, |draws| {
         let number = numbers.next().expect("it has no end");
         let slow = SlowUpload {
             ordinal: Poster::SlowUpload.first_ordinal(number),
@@ -70,7 +70,15 @@ fn draw(seed: Seed, profile: &Profile) -> Vec<PlannedFault> {
             endless: draws.random_range(0..4) < ENDLESS_OF_4,
         };
         (Sight::Time, Fault::SlowUpload(slow))
-    })
+    });
+    // Faults come one after the other: within the storm this one would keep the others until there is
+    // nobody left to hit.
+    for planned in &mut faults {
+        if matches!(&planned.fault, Fault::SlowUpload(slow) if slow.endless) {
+            planned.trigger.at_ms = profile.storm_ms;
+        }
+    }
+    faults
 }
 
 impl SlowUpload {
@@ -138,5 +146,29 @@ impl SlowUpload {
         }
         let seconds = took.as_secs();
         Ok(format!("; one that never ends was ended after {seconds} s"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_fault_of_a_plan_waits_for_the_end_of_an_upload_that_has_none() {
+        let mut endless = 0;
+        for number in 0..200 {
+            let faults = PlannedFault::draw_all(Seed::new(number), &Profile::everything());
+            let mut never_ends = faults
+                .iter()
+                .map(|planned| matches!(&planned.fault, Fault::SlowUpload(slow) if slow.endless));
+            if let Some(at) = never_ends.position(|never_ends| never_ends) {
+                endless += 1;
+                assert_eq!(at + 1, faults.len(), "seed {number}");
+            }
+        }
+        assert!(
+            (10..50).contains(&endless),
+            "{endless} of 200 plans have one"
+        );
     }
 }
