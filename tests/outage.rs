@@ -1,5 +1,6 @@
 //! The database goes away: no event is lost, no attempt is burnt, nobody has to step in, and the API never says 202 in vain.
 
+mod exhausted;
 mod newcomer;
 mod replies;
 mod server;

@@ -4,6 +4,7 @@ pub(crate) mod accounting;
 pub(crate) mod app;
 pub(crate) mod db;
 pub(crate) mod fixture;
+pub(crate) mod gated;
 pub(crate) mod names;
 pub(crate) mod own;
 pub(crate) mod process;
