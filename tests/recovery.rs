@@ -3,6 +3,7 @@
 
 mod isolation;
 mod kills;
+mod silence;
 mod stops;
 
 use std::collections::BTreeMap;

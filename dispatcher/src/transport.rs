@@ -6,6 +6,7 @@
 mod classify;
 mod dial;
 mod healthcheck;
+mod lookups;
 mod read_answer;
 mod resolve;
 mod shortage;

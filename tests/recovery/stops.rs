@@ -199,7 +199,7 @@ async fn a_stop_of_an_idle_process_is_clean_and_asks_for_no_patience() {
     assert!(exit.is_clean(), "{exit}");
 }
 
-// The resolver's thread cannot be cancelled and waits for ten seconds; the process must not wait for it.
+// The resolver's thread cannot be cancelled and waits for a minute; the process must not wait for it.
 #[tokio::test]
 async fn a_silent_name_server_does_not_hold_up_a_stop() {
     let Some(names) = NameServer::start(|_, _| None).await else {

@@ -18,6 +18,9 @@ const DATAGRAM_BYTES_MAX: usize = 512;
 /// Where resolvers ask.
 const PORT: u16 = 53;
 
+/// Resolvers wait longer for a silent server than any test lets an attempt take: what ends the attempt is its own deadline.
+const PATIENT: &str = "options timeout:30";
+
 /// What is answered to the question for a name's addresses, the how-manieth that comes, from 0.
 type Answers = dyn Fn(&str, usize) -> Option<Vec<Ipv4Addr>> + Send + Sync;
 
@@ -56,7 +59,7 @@ impl NameServer {
             return Err(std::io::Error::other("no mount namespace is to be had"));
         }
         let mut configuration = NamedTempFile::new()?;
-        writeln!(configuration, "nameserver {address}")?;
+        writeln!(configuration, "nameserver {address}\n{PATIENT}")?;
         let serving = tokio::spawn(serve(socket, answers));
         Ok(Self {
             configuration,

@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use super::dial::DialError;
+use super::lookups::{Found, Lookups};
 use super::shortage;
 use crate::target::AllowList;
 
@@ -11,6 +12,7 @@ use crate::target::AllowList;
 #[derive(Clone)]
 pub(super) struct GuardedResolver {
     allowed: Arc<AllowList>,
+    lookups: Lookups,
 }
 
 /// Why a name gives no address to dial.
@@ -38,18 +40,29 @@ pub(super) enum ResolveError {
 
 impl GuardedResolver {
     pub(super) fn new(allowed: Arc<AllowList>) -> Self {
-        Self { allowed }
+        Self {
+            allowed,
+            lookups: Lookups::default(),
+        }
     }
 
     /// The addresses of a name that may be dialled, port 0 each.
     pub(super) async fn resolve(&self, name: &str) -> Result<Vec<SocketAddr>, DialError> {
-        match tokio::net::lookup_host((name, 0)).await {
-            Ok(found) => Ok(permitted(name, found.collect(), &self.allowed)?),
-            Err(error) => Err(match shortage::of_resolving() {
+        match self.lookups.find(name, look_up).await {
+            Ok(found) => Ok(permitted(name, found, &self.allowed)?),
+            Err(why) => Err(match shortage::of_resolving() {
                 Some(shortage) => shortage.into(),
-                None => unknown(name, &error).into(),
+                None => unknown(name, &why).into(),
             }),
         }
+    }
+}
+
+/// By the system's resolver.
+async fn look_up(name: String) -> Found {
+    match tokio::net::lookup_host((name, 0)).await {
+        Ok(found) => Ok(found.collect()),
+        Err(error) => Err(error.to_string()),
     }
 }
 
