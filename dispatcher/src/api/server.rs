@@ -127,6 +127,7 @@ mod tests {
     use axum::routing::get;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::sync::Notify;
+    use tokio::time::Instant;
 
     use super::*;
 
@@ -194,6 +195,29 @@ mod tests {
         began.notified().await;
         may.notify_waiters();
         answered(&mut third).await;
+    }
+
+    // The request is never answered. From the stop on time is virtual: nothing here waits for a clock.
+    #[tokio::test]
+    async fn a_stop_waits_for_requests_under_way_no_longer_than_it_may_take() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let began = Arc::<Notify>::default();
+        let begin = Arc::clone(&began);
+        let answer = || async move {
+            begin.notify_one();
+            std::future::pending::<()>().await;
+        };
+        let router = Router::new().route("/", get(answer));
+        let (stop, stop_max) = (CancellationToken::new(), STOP_SECONDS_MAX / 2);
+        let serving = tokio::spawn(serve(listener, router, 2, (stop.clone(), stop_max)));
+        let _client = ask(address).await;
+        began.notified().await;
+        tokio::time::pause();
+        let since = Instant::now();
+        stop.cancel();
+        serving.await.unwrap();
+        assert_eq!(since.elapsed().as_secs(), stop_max.as_secs());
     }
 
     // The pipe is full after the first bytes of the answer. Virtual time: nothing here waits for a clock.
