@@ -12,4 +12,5 @@ pub mod plain;
 pub mod processes;
 pub mod sides;
 pub mod stand;
+pub mod steady;
 pub mod told;

@@ -42,6 +42,17 @@ impl Client {
     /// # Errors
     /// Any other answer, or none.
     pub async fn post(&mut self, target_url: &str) -> anyhow::Result<()> {
+        match self.try_post(target_url).await? {
+            202 => Ok(()),
+            status => bail!("an event was not accepted: {status}"),
+        }
+    }
+
+    /// Posts one event and gives the status of its answer, whatever it is.
+    ///
+    /// # Errors
+    /// When there is no whole answer.
+    pub async fn try_post(&mut self, target_url: &str) -> anyhow::Result<u16> {
         let body = format!(
             r#"{{"target_url":"{target_url}","payload":{{"fill":"{:x<289}"}}}}"#,
             ""
@@ -57,10 +68,8 @@ impl Client {
         );
         self.stream.write_all(&self.request).await?;
         let answer = self.answer().await?;
-        if !answer.starts_with("HTTP/1.1 202 ") {
-            bail!("an event was not accepted: {answer}");
-        }
-        Ok(())
+        let status = answer.split(' ').nth(1).and_then(|code| code.parse().ok());
+        status.with_context(|| format!("no answer by HTTP: {answer}"))
     }
 
     /// The text of a path, by GET.

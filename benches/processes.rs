@@ -1,4 +1,4 @@
-//! What a process costs, from `/proc`: CPU time with that of its children, and resident memory.
+//! What a process costs, from `/proc`: CPU time with that of its children, resident memory, and what it has open.
 
 use std::fs;
 use std::time::Duration;
@@ -21,6 +21,11 @@ pub fn rss_mib(pid: u32) -> f64 {
 /// The most that was ever resident, in MiB.
 pub fn rss_peak_mib(pid: u32) -> f64 {
     status_kib(pid, "VmHWM:") / 1_024.0
+}
+
+/// Files and sockets that a process has open.
+pub fn descriptors(pid: u32) -> usize {
+    fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count)
 }
 
 struct Stat {
@@ -64,9 +69,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn this_process_has_memory_and_a_parent() {
+    fn this_process_has_memory_open_files_and_a_parent() {
         let own = std::process::id();
         assert!(rss_mib(own) > 0.5 && rss_peak_mib(own) >= rss_mib(own) - 1.0);
+        assert!(descriptors(own) >= 3, "standard input, output and error");
         let parent = stat(own).expect("it lives").parent;
         assert!(!children(parent).is_empty());
     }
