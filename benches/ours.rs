@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use chrono::Utc;
 use dispatcher::config::Config;
-use dispatcher::event::{Answer, Claim, Disposition, Holder, Outcome, Settlement};
+use dispatcher::event::{AttemptResult, Claim, Disposition, Outcome, Settlement, WorkerId};
 use dispatcher::store::{ClaimLimit, PgStore, SETTLE_BATCH_MAX, Store, StoreError, StoreOptions};
 use sqlx::PgPool;
 use tokio::sync::Mutex;
@@ -13,7 +13,7 @@ use crate::backlog;
 use crate::sides::Side;
 
 /// Whose claims these are.
-const HOLDER: Holder = Holder(1);
+const HOLDER: WorkerId = WorkerId(1);
 
 /// Long enough for any round.
 const LEASE: Duration = Duration::from_secs(600);
@@ -118,7 +118,7 @@ async fn patiently<V, F: Future<Output = Result<V, StoreError>>>(
 fn delivered(claim: &Claim) -> Settlement {
     Settlement {
         key: claim.key,
-        answer: Answer {
+        result: AttemptResult {
             outcome: Outcome::Delivered { status: 200 },
             error: None,
             snippet: Some(b"ok".to_vec()),

@@ -10,7 +10,7 @@ use chaos::history::facts::Facts;
 use chaos::history::op::Op;
 use chaos::history::transition::{Step, Transition};
 use dispatcher::event::{Claim, Disposition, Outcome, Reason, Release};
-use dispatcher::store::{Cause, Store};
+use dispatcher::store::{ReclaimCause, Store};
 
 use crate::support::accounting::{expire, failed, reclaim};
 use crate::support::fixture::{Bench, HOLDER, settlement};
@@ -145,7 +145,11 @@ async fn release_and_reclaim_are_told_apart_from_a_settle() {
     let (_, claimed) = claimed(&bench, &mut audit).await;
     expire(&bench).await;
     told(&mut audit).await;
-    bench.store.reclaim(reclaim(Cause::Expired)).await.unwrap();
+    bench
+        .store
+        .reclaim(reclaim(ReclaimCause::Expired))
+        .await
+        .unwrap();
     let reclaimed = one(&mut audit, Step::Reclaim).await;
     assert_eq!(reclaimed.held, claimed.token);
     assert_eq!((reclaimed.attempt, reclaimed.after.abandon_count), (1, 1));
@@ -180,7 +184,11 @@ async fn a_stale_settle_tells_nothing_and_one_that_changed_the_row_is_caught() {
     let mut ops = Vec::new();
     let stale = bench.claim_one().await;
     expire(&bench).await;
-    bench.store.reclaim(reclaim(Cause::Expired)).await.unwrap();
+    bench
+        .store
+        .reclaim(reclaim(ReclaimCause::Expired))
+        .await
+        .unwrap();
     let fresh = bench.claim_one().await;
     let late = failed(&stale, Duration::ZERO);
     bench.store.settle(vec![late]).await.unwrap();

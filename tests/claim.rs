@@ -6,8 +6,8 @@ mod limits;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use dispatcher::event::{Disposition, Holder, LeaseToken, Outcome, Reason, Release, Settled};
-use dispatcher::store::{Cause, ClaimLimit, Store};
+use dispatcher::event::{Disposition, LeaseToken, Outcome, Reason, Release, Settled, WorkerId};
+use dispatcher::store::{ClaimLimit, ReclaimCause, Store};
 use futures_util::future::join_all;
 use uuid::Uuid;
 
@@ -53,7 +53,7 @@ async fn two_workers_never_hold_one_event() {
             let mut mine = Vec::new();
             loop {
                 let claimed = store
-                    .claim(Holder(holder), LEASE, ClaimLimit::of(7))
+                    .claim(WorkerId(holder), LEASE, ClaimLimit::of(7))
                     .await
                     .expect("a claim")
                     .claims;
@@ -76,7 +76,11 @@ async fn a_success_ends_the_event_and_a_row_of_abandonments() {
     let id = bench.accept(1).await[0];
     bench.claim_one().await;
     expire(&bench).await;
-    bench.store.reclaim(reclaim(Cause::Expired)).await.unwrap();
+    bench
+        .store
+        .reclaim(reclaim(ReclaimCause::Expired))
+        .await
+        .unwrap();
     let claim = bench.claim_one().await;
     let done = settlement(
         &claim,
@@ -184,7 +188,7 @@ async fn a_stale_token_changes_nothing() {
     assert_eq!(
         bench
             .store
-            .reclaim(reclaim(Cause::Expired))
+            .reclaim(reclaim(ReclaimCause::Expired))
             .await
             .unwrap()
             .len(),
@@ -330,7 +334,7 @@ async fn transitions_of_the_same_events_at_once_do_not_deadlock() {
             settle(false),
             settle(true),
             bench.store.release(release.collect()),
-            bench.store.reclaim(reclaim(Cause::Expired)),
+            bench.store.reclaim(reclaim(ReclaimCause::Expired)),
         );
         let settled = one
             .unwrap()
@@ -348,7 +352,7 @@ async fn transitions_of_the_same_events_at_once_do_not_deadlock() {
         expire(&bench).await;
         while !bench
             .store
-            .reclaim(reclaim(Cause::Expired))
+            .reclaim(reclaim(ReclaimCause::Expired))
             .await
             .unwrap()
             .is_empty()

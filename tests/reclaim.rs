@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use dispatcher::event::Holder;
-use dispatcher::store::{Cause, ClaimLimit, Reclaim, Reclaimed, Store};
+use dispatcher::event::WorkerId;
+use dispatcher::store::{ClaimLimit, Reclaim, ReclaimCause, Reclaimed, Store};
 use sqlx::Connection;
 
 use crate::support::accounting::{COUNTS, expire, reclaim, text};
@@ -16,7 +16,11 @@ async fn a_lease_is_not_reclaimed_before_it_runs_out() {
     bench.accept(1).await;
     bench.claim_one().await;
     assert_eq!(
-        bench.store.reclaim(reclaim(Cause::Expired)).await.unwrap(),
+        bench
+            .store
+            .reclaim(reclaim(ReclaimCause::Expired))
+            .await
+            .unwrap(),
         []
     );
 }
@@ -28,7 +32,11 @@ async fn abandonments_in_a_row_end_the_event_and_burn_no_failure() {
     for n in 1..=3_u32 {
         let claim = bench.claim_one().await;
         expire(&bench).await;
-        let reclaimed = bench.store.reclaim(reclaim(Cause::Expired)).await.unwrap();
+        let reclaimed = bench
+            .store
+            .reclaim(reclaim(ReclaimCause::Expired))
+            .await
+            .unwrap();
         let expected = Reclaimed {
             key: claim.key,
             holder: HOLDER,
@@ -61,7 +69,7 @@ async fn an_abandonment_is_due_after_its_own_delay_and_share_of_the_jitter() {
     bench.claim(2).await;
     expire(&bench).await;
     let with_jitter = Reclaim {
-        cause: Cause::Expired,
+        cause: ReclaimCause::Expired,
         delays: vec![Duration::from_secs(100); 2],
         jitters: vec![0.0, 1.0],
     };
@@ -80,7 +88,7 @@ async fn a_holder_is_absent_only_while_its_lock_is() {
     let bench = Bench::new().await;
     let id = bench.accept(1).await[0];
     // The highest bit of both halves of the lock's key is set: the halves are unsigned.
-    let holder = Holder(0x7fff_ffff_ffff_fff1);
+    let holder = WorkerId(0x7fff_ffff_ffff_fff1);
     let mut session = sqlx::PgConnection::connect(&bench.url).await.unwrap();
     sqlx::query("select pg_advisory_lock($1)")
         .bind(holder.0)
@@ -98,11 +106,11 @@ async fn a_holder_is_absent_only_while_its_lock_is() {
         .claim(holder, LEASE, ClaimLimit::of(1))
         .await
         .unwrap();
-    assert_eq!(bench.store.absent_holders(holder).await.unwrap(), []);
+    assert_eq!(bench.store.absent_workers(holder).await.unwrap(), []);
     assert_eq!(
         bench
             .store
-            .reclaim(reclaim(Cause::Gone(holder)))
+            .reclaim(reclaim(ReclaimCause::Gone(holder)))
             .await
             .unwrap(),
         []
@@ -110,12 +118,12 @@ async fn a_holder_is_absent_only_while_its_lock_is() {
 
     session.close().await.unwrap();
     until("the lock is free", || async {
-        bench.store.absent_holders(holder).await.unwrap() == [holder]
+        bench.store.absent_workers(holder).await.unwrap() == [holder]
     })
     .await;
     let reclaimed = bench
         .store
-        .reclaim(reclaim(Cause::Gone(holder)))
+        .reclaim(reclaim(ReclaimCause::Gone(holder)))
         .await
         .unwrap();
     assert_eq!(
@@ -127,7 +135,7 @@ async fn a_holder_is_absent_only_while_its_lock_is() {
     );
     bench.store.forget(holder).await.unwrap();
     assert_eq!(
-        bench.store.absent_holders(HOLDER).await.unwrap(),
+        bench.store.absent_workers(HOLDER).await.unwrap(),
         [HOLDER],
         "only the one that asks and never registered"
     );
@@ -139,5 +147,5 @@ async fn a_holder_of_an_earlier_start_of_the_server_is_not_gone_by_presence() {
     let register =
         "insert into workers values (5, pg_postmaster_start_time() - interval '1 s', now())";
     sqlx::query(register).execute(&bench.pool).await.unwrap();
-    assert_eq!(bench.store.absent_holders(HOLDER).await.unwrap(), [HOLDER]);
+    assert_eq!(bench.store.absent_workers(HOLDER).await.unwrap(), [HOLDER]);
 }

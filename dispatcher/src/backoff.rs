@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rand::{Rng, RngExt};
 
-use crate::event::{Answer, Disposition, Outcome, Reason};
+use crate::event::{AttemptResult, Disposition, Outcome, Reason};
 
 /// A delay is drawn from `[d, (1 + JITTER) d]`.
 const JITTER: f64 = 0.25;
@@ -125,7 +125,7 @@ pub fn stretched(floor: Duration, share: f64) -> Duration {
 }
 
 /// Adds to an answer's error that the cap cut its `Retry-After`.
-pub fn note_cut(answer: &mut Answer, decision: &Decision, cap: Duration) {
+pub fn note_cut(answer: &mut AttemptResult, decision: &Decision, cap: Duration) {
     if let Some(asked) = decision.cut_retry_after {
         answer.error = Some(format!(
             "Retry-After of {} s cut to RETRY_AFTER_CAP_SECONDS ({} s)",

@@ -31,9 +31,9 @@ pub struct LeaseToken(pub Uuid);
 
 /// The number by which a worker process is known to the others: random, 63 bits, never zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Holder(pub i64);
+pub struct WorkerId(pub i64);
 
-impl fmt::Display for Holder {
+impl fmt::Display for WorkerId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:016x}", self.0)
     }
@@ -165,7 +165,7 @@ impl Outcome {
 
 /// What an attempt left behind: the outcome and what an operator wants to see of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answer {
+pub struct AttemptResult {
     /// What the wire said.
     pub outcome: Outcome,
     /// What went wrong, in words; none for a whole answer.
@@ -174,7 +174,7 @@ pub struct Answer {
     pub snippet: Option<Vec<u8>>,
 }
 
-impl Answer {
+impl AttemptResult {
     /// An answer without a body.
     pub fn failed(outcome: Outcome, error: impl Into<String>) -> Self {
         Self {
@@ -224,7 +224,7 @@ pub struct Settlement {
     /// Whose.
     pub key: ClaimKey,
     /// What the wire said.
-    pub answer: Answer,
+    pub result: AttemptResult,
     /// What follows.
     pub disposition: Disposition,
     /// When the attempt began, on the database's clock.

@@ -28,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api::{Api, Shared};
 use crate::config::Config;
-use crate::event::Holder;
+use crate::event::WorkerId;
 use crate::store::{PgStore, SchemaError, StoreOptions};
 use crate::transport::{HttpTransport, TransportError};
 use crate::worker::{Parts, Worker};
@@ -121,7 +121,7 @@ async fn work(
         return Ok(());
     }
     let mut rng: StdRng = rand::make_rng();
-    let holder = Holder::fresh(&mut rng);
+    let holder = WorkerId::fresh(&mut rng);
     let leave = CancellationToken::new();
     let present = config.worker.presence.then(|| {
         let (store, leave) = (store.clone(), leave.clone());

@@ -14,7 +14,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::event::{Disposition, Outcome, Settled, Settlement};
-use crate::store::{Cause, Reclaimed};
+use crate::store::{ReclaimCause, Reclaimed};
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct ByOutcome {
@@ -215,10 +215,10 @@ impl Metrics {
         }
     }
 
-    pub(crate) fn reclaimed(&self, cause: Cause, lease: &Reclaimed) {
+    pub(crate) fn reclaimed(&self, cause: ReclaimCause, lease: &Reclaimed) {
         let cause = match cause {
-            Cause::Expired => "expired",
-            Cause::Gone(_) => "gone",
+            ReclaimCause::Expired => "expired",
+            ReclaimCause::Gone(_) => "gone",
         };
         self.reclaims.get_or_create(&ByCause { cause }).inc();
         if lease.dead {

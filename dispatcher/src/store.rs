@@ -30,10 +30,10 @@ pub use self::error::StoreError;
 pub use self::find::{AttemptView, EventView};
 pub use self::gauges::Gauges;
 pub use self::insert::Inserted;
-pub use self::reclaim::{Cause, Reclaim, Reclaimed};
+pub use self::reclaim::{Reclaim, ReclaimCause, Reclaimed};
 pub use self::schema::SchemaError;
 use self::settle::SettleColumns;
-use crate::event::{Claim, EventId, Holder, NewEvent, Release, Settled, Settlement};
+use crate::event::{Claim, EventId, NewEvent, Release, Settled, Settlement, WorkerId};
 
 /// Most events that one claim takes.
 pub const CLAIM_BATCH_MAX: usize = 500;
@@ -97,7 +97,7 @@ pub trait Store: Clone + Send + Sync + 'static {
     /// claim: leases due events that hold no lease, up to a limit.
     fn claim(
         &self,
-        holder: Holder,
+        holder: WorkerId,
         lease: Duration,
         limit: ClaimLimit,
     ) -> impl Future<Output = Result<Claimed, StoreError>> + Send;
@@ -125,10 +125,10 @@ pub trait Store: Clone + Send + Sync + 'static {
 
     /// The holders that registered at this start of the server and whose lock is absent just now; `own` is among them also
     /// when it is not registered.
-    fn absent_holders(
+    fn absent_workers(
         &self,
-        own: Holder,
-    ) -> impl Future<Output = Result<Vec<Holder>, StoreError>> + Send;
+        own: WorkerId,
+    ) -> impl Future<Output = Result<Vec<WorkerId>, StoreError>> + Send;
 
     /// reclaim: ends leases whose holder is gone or late.
     fn reclaim(
@@ -137,7 +137,7 @@ pub trait Store: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Result<Vec<Reclaimed>, StoreError>> + Send;
 
     /// Forgets a holder that stays gone.
-    fn forget(&self, holder: Holder) -> impl Future<Output = Result<(), StoreError>> + Send;
+    fn forget(&self, holder: WorkerId) -> impl Future<Output = Result<(), StoreError>> + Send;
 }
 
 impl Store for PgStore {
@@ -166,7 +166,7 @@ impl Store for PgStore {
 
     async fn claim(
         &self,
-        holder: Holder,
+        holder: WorkerId,
         lease: Duration,
         limit: ClaimLimit,
     ) -> Result<Claimed, StoreError> {
@@ -200,10 +200,10 @@ impl Store for PgStore {
         self.drop_presence();
     }
 
-    async fn absent_holders(&self, own: Holder) -> Result<Vec<Holder>, StoreError> {
+    async fn absent_workers(&self, own: WorkerId) -> Result<Vec<WorkerId>, StoreError> {
         let mut lent = self.work.lend("looking for gone workers").await?;
         let deadline = lent.deadline;
-        let look = presence::absent_holders(lent.connection(), own);
+        let look = presence::absent_workers(lent.connection(), own);
         let done = timeout_at(deadline, look).await;
         lent.conclude(done)
     }
@@ -214,7 +214,7 @@ impl Store for PgStore {
         lent.conclude(done)
     }
 
-    async fn forget(&self, holder: Holder) -> Result<(), StoreError> {
+    async fn forget(&self, holder: WorkerId) -> Result<(), StoreError> {
         let mut lent = self.work.lend("forgetting a gone worker").await?;
         let done = timeout_at(lent.deadline, presence::forget(lent.connection(), holder)).await;
         lent.conclude(done)

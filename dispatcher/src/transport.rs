@@ -35,7 +35,7 @@ use self::resolve::GuardedResolver;
 pub use self::shortage::NotSent;
 use self::wire::Heard;
 use crate::config::TransportConfig;
-use crate::event::{Answer, EventId, Outcome};
+use crate::event::{AttemptResult, EventId, Outcome};
 use crate::target::{self, AllowList, TargetError};
 
 /// How receivers see us.
@@ -69,7 +69,10 @@ pub struct Request {
 /// What can make an attempt: the network, or a simulation of it.
 pub trait Transport: Clone + Send + Sync + 'static {
     /// Makes one attempt and tells what the wire said, within the deadline; or that nothing could be sent from here.
-    fn attempt(&self, request: Request) -> impl Future<Output = Result<Answer, NotSent>> + Send;
+    fn attempt(
+        &self,
+        request: Request,
+    ) -> impl Future<Output = Result<AttemptResult, NotSent>> + Send;
 }
 
 /// The transport over real sockets.
@@ -115,7 +118,7 @@ impl HttpTransport {
         })
     }
 
-    async fn exchange(&self, request: Request) -> Result<Answer, NotSent> {
+    async fn exchange(&self, request: Request) -> Result<AttemptResult, NotSent> {
         let began = Instant::now();
         let started_at = request.started_at;
         // A literal address never reaches the resolver, so it is looked at here, on each attempt: the allow-list may be
@@ -123,16 +126,26 @@ impl HttpTransport {
         let target = match target::parse_url(&request.target_url, &self.allowed) {
             Ok(url) => url.as_str().parse::<Uri>(),
             Err(refused @ TargetError::Refused(..)) => {
-                return Ok(Answer::failed(
+                return Ok(AttemptResult::failed(
                     Outcome::TargetRefused,
                     format!("target {refused}"),
                 ));
             }
-            Err(broken) => return Ok(Answer::failed(Outcome::Connect, format!("target {broken}"))),
+            Err(broken) => {
+                return Ok(AttemptResult::failed(
+                    Outcome::Connect,
+                    format!("target {broken}"),
+                ));
+            }
         };
         let mut request = match target {
             Ok(target) => request.for_the_wire(target),
-            Err(broken) => return Ok(Answer::failed(Outcome::Connect, format!("target {broken}"))),
+            Err(broken) => {
+                return Ok(AttemptResult::failed(
+                    Outcome::Connect,
+                    format!("target {broken}"),
+                ));
+            }
         };
         let connection = capture_connection(&mut request);
         match self.client.request(request).await {
@@ -170,10 +183,10 @@ fn heard_anything(connection: &CaptureConnection) -> bool {
 }
 
 impl Transport for HttpTransport {
-    async fn attempt(&self, request: Request) -> Result<Answer, NotSent> {
+    async fn attempt(&self, request: Request) -> Result<AttemptResult, NotSent> {
         match timeout(self.timeout, self.exchange(request)).await {
             Ok(answer) => answer,
-            Err(_) => Ok(Answer::failed(
+            Err(_) => Ok(AttemptResult::failed(
                 Outcome::Timeout,
                 format!("no whole answer within {} s", self.timeout.as_secs_f64()),
             )),

@@ -33,10 +33,10 @@ use self::sweeper::Sweeper;
 use self::work::{Held, Work};
 use crate::backoff::jitter;
 use crate::config::WorkerConfig;
-use crate::event::{Holder, Release};
+use crate::event::{Release, WorkerId};
 use crate::metrics::Metrics;
 use crate::signature::Signer;
-use crate::store::{Cause, RECLAIM_BATCH_MAX, Reclaim, Store};
+use crate::store::{RECLAIM_BATCH_MAX, Reclaim, ReclaimCause, Store};
 use crate::transport::Transport;
 
 /// What a worker is made of.
@@ -51,7 +51,7 @@ pub struct Parts<S, T, R> {
     /// All its chance.
     pub rng: R,
     /// Its number among the workers.
-    pub holder: Holder,
+    pub holder: WorkerId,
     /// Told when this process has stored an event.
     pub wake: Arc<Notify>,
     /// What it counts into.
@@ -179,7 +179,7 @@ impl<S: Store, T: Transport, R: Rng + Send> Worker<S, T, R> {
         }
         if self.sweeper.look(now) {
             let (store, own) = (self.parts.store.clone(), self.parts.holder);
-            self.work.push(work::absent_holders(store, own));
+            self.work.push(work::absent_workers(store, own));
         }
         if let Some(cause) = self.sweeper.reclaim(now, self.database.is_steady(now)) {
             let reclaim = self.reclaim(cause);
@@ -269,7 +269,7 @@ impl<S: Store, T: Transport, R: Rng + Send> Worker<S, T, R> {
         self.releases.push(held.release(delay));
     }
 
-    fn reclaim(&mut self, cause: Cause) -> Reclaim {
+    fn reclaim(&mut self, cause: ReclaimCause) -> Reclaim {
         let policy = self.config.policy;
         let rng = &mut self.parts.rng;
         Reclaim {

@@ -1,7 +1,7 @@
 //! How much a claim takes, and from which due time on.
 
 use chrono::{DateTime, Utc};
-use dispatcher::event::Holder;
+use dispatcher::event::WorkerId;
 use dispatcher::store::{ClaimLimit, Store};
 
 use crate::support::fixture::{Bench, LEASE};
@@ -20,7 +20,7 @@ async fn a_claim_takes_no_more_bytes_than_it_may_and_leaves_the_rest_for_the_nex
             bytes,
             ..ClaimLimit::of(10)
         };
-        let claimed = bench.store.claim(Holder(7), LEASE, limit).await.unwrap();
+        let claimed = bench.store.claim(WorkerId(7), LEASE, limit).await.unwrap();
         assert_eq!(claimed.claims.len(), count, "of {bytes} bytes");
         let mut claimed: Vec<_> = claimed.claims.iter().map(|claim| claim.key.id).collect();
         claimed.sort();
@@ -45,7 +45,7 @@ async fn a_claim_takes_nothing_that_was_due_before_its_beginning() {
         due_from: Some(first),
         ..ClaimLimit::of(10)
     };
-    let claimed = bench.store.claim(Holder(7), LEASE, limit).await.unwrap();
+    let claimed = bench.store.claim(WorkerId(7), LEASE, limit).await.unwrap();
     let mut taken: Vec<_> = claimed.claims.iter().map(|claim| claim.key.id).collect();
     taken.sort();
     assert_eq!(

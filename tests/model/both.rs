@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 
 use chaos::sim::model::Model;
-use dispatcher::event::{Claim, Holder, Settlement};
+use dispatcher::event::{Claim, Settlement, WorkerId};
 use dispatcher::store::{PgStore, Store, StoreOptions};
 use sqlx::pool::PoolConnection;
 use sqlx::{PgPool, Postgres};
@@ -35,7 +35,7 @@ pub(super) struct Both {
     /// Every claim that was ever made: stale ones are settled and released, too.
     pub(super) claims: Vec<Claim>,
     pub(super) settled: Vec<Settlement>,
-    pub(super) joined: BTreeSet<Holder>,
+    pub(super) joined: BTreeSet<WorkerId>,
 }
 
 /// Which kinds of operation had an effect at least once.

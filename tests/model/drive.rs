@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use chaos::sim::model::time;
 use dispatcher::event::{
-    Answer, Claim, Disposition, EventId, Holder, NewEvent, Outcome, Reason, Release, Settled,
-    Settlement, Target,
+    AttemptResult, Claim, Disposition, EventId, NewEvent, Outcome, Reason, Release, Settled,
+    Settlement, Target, WorkerId,
 };
-use dispatcher::store::{Cause, ClaimLimit, Claimed, Inserted, Reclaim, Store};
+use dispatcher::store::{ClaimLimit, Claimed, Inserted, Reclaim, ReclaimCause, Store};
 use uuid::Uuid;
 
 use super::Operation;
@@ -23,11 +23,11 @@ fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
 
-fn holder(worker: u8) -> Holder {
-    Holder(i64::from(worker) + 1)
+fn holder(worker: u8) -> WorkerId {
+    WorkerId(i64::from(worker) + 1)
 }
 
-fn reclaim(cause: Cause, jitters: &[u8]) -> Reclaim {
+fn reclaim(cause: ReclaimCause, jitters: &[u8]) -> Reclaim {
     Reclaim {
         cause,
         delays: DELAYS_MS.map(ms).to_vec(),
@@ -80,14 +80,14 @@ impl Both {
                 delay_ms,
             } => self.release(first, count, ms(delay_ms)).await,
             Operation::ReclaimExpired { ref jitters } => {
-                self.reclaim(reclaim(Cause::Expired, jitters), "reclaim expired")
+                self.reclaim(reclaim(ReclaimCause::Expired, jitters), "reclaim expired")
                     .await
             }
             Operation::ReclaimGone {
                 worker,
                 ref jitters,
             } => {
-                let cause = Cause::Gone(holder(worker));
+                let cause = ReclaimCause::Gone(holder(worker));
                 self.reclaim(reclaim(cause, jitters), "reclaim gone").await
             }
             Operation::Join { worker } => self.join(holder(worker)).await,
@@ -102,7 +102,7 @@ impl Both {
         }
     }
 
-    async fn forget(&mut self, holder: Holder) -> Driven {
+    async fn forget(&mut self, holder: WorkerId) -> Driven {
         let forgotten = self.store.forget(holder).await;
         forgotten.map_err(|e| e.to_string())?;
         self.model.forget(holder);
@@ -110,9 +110,9 @@ impl Both {
     }
 
     async fn absent(&mut self) -> Driven {
-        let absent = self.store.absent_holders(holder(0)).await;
+        let absent = self.store.absent_workers(holder(0)).await;
         let absent = absent.map_err(|e| e.to_string())?;
-        same("absent", &self.model.absent_holders(holder(0)), &absent)?;
+        same("absent", &self.model.absent_workers(holder(0)), &absent)?;
         Ok(vec!["absent"; absent.len().min(1)])
     }
 
@@ -156,7 +156,7 @@ impl Both {
 
     /// Which of equally due events a claim takes is Postgres' choice: that it was a legal one is
     /// checked, and the model follows it.
-    async fn claim(&mut self, holder: Holder, lease: Duration, limit: ClaimLimit) -> Driven {
+    async fn claim(&mut self, holder: WorkerId, lease: Duration, limit: ClaimLimit) -> Driven {
         let from_us = limit.due_from.map(|from| from.timestamp_micros());
         let all = self.model.claimable(self.now_us, None).len();
         let due = self.model.claimable(self.now_us, from_us);
@@ -237,7 +237,7 @@ impl Both {
         };
         Settlement {
             key: claim.key,
-            answer: Answer {
+            result: AttemptResult {
                 outcome,
                 error: Some("as a test".into()),
                 snippet: Some(vec![0, end]),
@@ -303,7 +303,7 @@ impl Both {
     }
 
     /// The lock first, then the row, as a process does.
-    async fn join(&mut self, holder: Holder) -> Driven {
+    async fn join(&mut self, holder: WorkerId) -> Driven {
         if self.joined.insert(holder) {
             let lock = "select pg_advisory_lock($1)";
             let lock = sqlx::query(lock).bind(holder.0);
@@ -323,7 +323,7 @@ impl Both {
     }
 
     /// Its session ends: the lock is gone, the row stays.
-    async fn vanish(&mut self, holder: Holder) -> Driven {
+    async fn vanish(&mut self, holder: WorkerId) -> Driven {
         if !self.joined.remove(&holder) {
             return Ok(vec![]);
         }

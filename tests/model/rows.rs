@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use chaos::history::transition::Counts;
 use chaos::sim::model::{Lease, Row};
 use chrono::{DateTime, Utc};
-use dispatcher::event::{EventId, Holder, LeaseToken};
+use dispatcher::event::{EventId, LeaseToken, WorkerId};
 use sqlx::postgres::PgRow;
 use sqlx::{PgPool, Row as _};
 
@@ -39,7 +39,7 @@ fn of(row: &PgRow) -> Row {
             token: LeaseToken(token),
             until_us: us(row, "lease_until").unwrap(),
             claimed_us: us(row, "claimed_at").unwrap(),
-            holder: Holder(row.get("holder")),
+            holder: WorkerId(row.get("holder")),
         }),
         created_us: us(row, "created_at").unwrap(),
         finished_us: us(row, "finished_at"),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use dispatcher::event::{Claim, Disposition, Outcome, Settlement};
-use dispatcher::store::{Cause, Reclaim};
+use dispatcher::store::{Reclaim, ReclaimCause};
 
 use super::fixture::{Bench, settlement};
 
@@ -28,7 +28,7 @@ pub(crate) fn failed(claim: &Claim, delay: Duration) -> Settlement {
 }
 
 /// Three abandonments are one too many; no delay, so that the next claim follows at once.
-pub(crate) fn reclaim(cause: Cause) -> Reclaim {
+pub(crate) fn reclaim(cause: ReclaimCause) -> Reclaim {
     Reclaim {
         cause,
         delays: vec![Duration::ZERO; 2],

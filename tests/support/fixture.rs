@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dispatcher::event::{
-    Answer, Claim, Disposition, EventId, Holder, NewEvent, Outcome, Settlement, Target,
+    AttemptResult, Claim, Disposition, EventId, NewEvent, Outcome, Settlement, Target, WorkerId,
 };
 use dispatcher::store::{ClaimLimit, PgStore, Store, StoreOptions};
 use mock_receiver::{Behavior, Journal, Receiver, Script, Secrets, Seen};
@@ -59,7 +59,7 @@ pub(crate) struct Bench {
     pub(crate) url: String,
 }
 
-pub(crate) const HOLDER: Holder = Holder(7);
+pub(crate) const HOLDER: WorkerId = WorkerId(7);
 pub(crate) const LEASE: Duration = Duration::from_secs(30);
 
 impl Bench {
@@ -144,7 +144,7 @@ impl Bench {
 pub(crate) fn settlement(claim: &Claim, outcome: Outcome, disposition: Disposition) -> Settlement {
     Settlement {
         key: claim.key,
-        answer: Answer {
+        result: AttemptResult {
             outcome,
             error: None,
             snippet: None,

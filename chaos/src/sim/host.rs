@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use dispatcher::backoff::Policy;
 use dispatcher::config::WorkerConfig;
-use dispatcher::event::Holder;
+use dispatcher::event::WorkerId;
 use dispatcher::worker::{Parts, Worker};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -54,7 +54,7 @@ fn start(world: &Arc<World>, index: usize) -> impl Future<Output = ()> + use<> {
     let host = &mut core.hosts[index];
     host.life += 1;
     let life = host.life;
-    host.holder = Holder(i64::from(life) << 8 | i64::try_from(index).unwrap_or(0) | 1 << 40);
+    host.holder = WorkerId(i64::from(life) << 8 | i64::try_from(index).unwrap_or(0) | 1 << 40);
     host.up = true;
     host.killed = false;
     host.paused = 0;

@@ -12,7 +12,7 @@ mod read;
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
-use dispatcher::event::{EventId, Holder, LeaseToken, NewEvent};
+use dispatcher::event::{EventId, LeaseToken, NewEvent, WorkerId};
 use dispatcher::store::{AttemptView, Inserted};
 
 use crate::history::op::Op;
@@ -26,8 +26,8 @@ pub struct Model {
     /// Ended attempts by event and number.
     pub attempts: BTreeMap<(EventId, u32), Attempt>,
     keys: BTreeMap<String, EventId>,
-    registered: BTreeSet<Holder>,
-    locks: BTreeSet<Holder>,
+    registered: BTreeSet<WorkerId>,
+    locks: BTreeSet<WorkerId>,
     journal: Vec<Touch>,
 }
 
@@ -64,7 +64,7 @@ pub struct Lease {
     /// Since when, in microseconds of Unix time.
     pub claimed_us: i64,
     /// Whose.
-    pub holder: Holder,
+    pub holder: WorkerId,
 }
 
 /// An ended attempt, with the token of its claim.

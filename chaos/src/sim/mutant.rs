@@ -4,7 +4,7 @@
 //! one, and what lies to it, or in its name, is here. Every hook does nothing unless a mutant says so.
 
 use dispatcher::config::WorkerConfig;
-use dispatcher::event::{Answer, EventId, Holder, NewEvent, Release, Settlement};
+use dispatcher::event::{AttemptResult, EventId, NewEvent, Release, Settlement, WorkerId};
 use dispatcher::store::{Claimed, Inserted, Reclaim, Reclaimed, StoreError};
 use dispatcher::transport::{NotSent, Request};
 
@@ -62,8 +62,8 @@ pub trait Mutant: Sync {
     fn released(&self, model: &mut Model, releases: &[Release]) {}
 
     /// Which holders are said to be absent.
-    fn absent(&self, model: &Model, own: Holder) -> Vec<Holder> {
-        model.absent_holders(own)
+    fn absent(&self, model: &Model, own: WorkerId) -> Vec<WorkerId> {
+        model.absent_workers(own)
     }
 
     /// Before a reclaim, with the time that it goes by; false when none is made.
@@ -75,7 +75,7 @@ pub trait Mutant: Sync {
     fn reclaimed(&self, model: &mut Model, reclaim: &Reclaim, reclaimed: &[Reclaimed]) {}
 
     /// Answers an attempt without sending it.
-    fn instead_of_sending(&self, request: &Request) -> Option<Answer> {
+    fn instead_of_sending(&self, request: &Request) -> Option<AttemptResult> {
         None
     }
 
@@ -83,7 +83,7 @@ pub trait Mutant: Sync {
     ///
     /// # Errors
     /// As told, unless it lies.
-    fn not_sent(&self, why: NotSent) -> Result<Answer, NotSent> {
+    fn not_sent(&self, why: NotSent) -> Result<AttemptResult, NotSent> {
         Err(why)
     }
 
@@ -91,7 +91,7 @@ pub trait Mutant: Sync {
     fn request(&self, request: &mut Request) {}
 
     /// Changes what the wire said.
-    fn answer(&self, request: &Request, answer: Answer) -> Answer {
+    fn answer(&self, request: &Request, answer: AttemptResult) -> AttemptResult {
         answer
     }
 }

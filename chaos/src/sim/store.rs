@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use dispatcher::event::{EventId, Holder, NewEvent, Release, Settled, Settlement};
+use dispatcher::event::{EventId, NewEvent, Release, Settled, Settlement, WorkerId};
 use dispatcher::store::{
     ClaimLimit, Claimed, EventView, Inserted, Reclaim, Reclaimed, Store, StoreError,
 };
@@ -179,23 +179,23 @@ pub(super) async fn stand_still(world: &Arc<World>, host: usize) {
 
 fn not_applied(call: Call) -> StoreError {
     StoreError::Refused {
-        doing: call.name(),
+        operation: call.name(),
         sqlstate: "40P01".into(),
-        why: "deadlock detected".into(),
+        reason: "deadlock detected".into(),
     }
 }
 
 fn unavailable(call: Call) -> StoreError {
     StoreError::Unavailable {
-        doing: call.name(),
-        why: "connection refused".into(),
+        operation: call.name(),
+        reason: "connection refused".into(),
     }
 }
 
-fn unknown(call: Call, why: &str) -> StoreError {
+fn unknown(call: Call, reason: &str) -> StoreError {
     StoreError::Unknown {
-        doing: call.name(),
-        why: why.into(),
+        operation: call.name(),
+        reason: reason.into(),
     }
 }
 
@@ -242,7 +242,7 @@ impl Store for SimStore {
 
     async fn claim(
         &self,
-        holder: Holder,
+        holder: WorkerId,
         lease: Duration,
         limit: ClaimLimit,
     ) -> Result<Claimed, StoreError> {
@@ -309,11 +309,11 @@ impl Store for SimStore {
         }
     }
 
-    async fn absent_holders(&self, own: Holder) -> Result<Vec<Holder>, StoreError> {
+    async fn absent_workers(&self, own: WorkerId) -> Result<Vec<WorkerId>, StoreError> {
         let mutant = self.mutant();
         self.call(Call::Absent, move |core, _| match mutant {
             Some(mutant) => mutant.absent(&core.model, own),
-            None => core.model.absent_holders(own),
+            None => core.model.absent_workers(own),
         })
         .await
     }
@@ -335,7 +335,7 @@ impl Store for SimStore {
         .await
     }
 
-    async fn forget(&self, holder: Holder) -> Result<(), StoreError> {
+    async fn forget(&self, holder: WorkerId) -> Result<(), StoreError> {
         self.call(Call::Forget, move |core, _| core.model.forget(holder))
             .await
     }

@@ -9,7 +9,7 @@ mod receiver;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dispatcher::event::{Answer, Outcome};
+use dispatcher::event::{AttemptResult, Outcome};
 use dispatcher::transport::{NotSent, Request, Transport};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
@@ -28,7 +28,7 @@ pub(super) struct SimTransport {
 }
 
 impl Transport for SimTransport {
-    async fn attempt(&self, mut request: Request) -> Result<Answer, NotSent> {
+    async fn attempt(&self, mut request: Request) -> Result<AttemptResult, NotSent> {
         let sent = Call::Attempt.at(Stage::Sent);
         let effect = self.world.pass(self.host, self.life, sent);
         if effect.dies {
@@ -60,8 +60,8 @@ impl Transport for SimTransport {
         tokio::spawn(exchange.run(tell));
         let answer = match timeout(deadline, answer).await {
             Ok(Ok(answer)) => answer,
-            Ok(Err(_)) => Answer::failed(Outcome::Reset, "the connection ended"),
-            Err(_) => Answer::failed(Outcome::Timeout, "no whole answer in time"),
+            Ok(Err(_)) => AttemptResult::failed(Outcome::Reset, "the connection ended"),
+            Err(_) => AttemptResult::failed(Outcome::Timeout, "no whole answer in time"),
         };
         Ok(match mutant {
             Some(mutant) => mutant.answer(&request, answer),

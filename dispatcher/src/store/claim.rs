@@ -10,7 +10,7 @@ use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row};
 
 use super::{CLAIM_BATCH_MAX, ClaimLimit, Claimed};
-use crate::event::{Claim, ClaimKey, EventId, Holder, LeaseToken};
+use crate::event::{Claim, ClaimKey, EventId, LeaseToken, WorkerId};
 
 /// The statement itself, public so that a proof can look at its plan.
 // Materialized: the planner may not run the locking scan more than once. The scan is of one table, by one index, without
@@ -38,7 +38,7 @@ select now() as claimed_at, claimed.* from (values (1)) always left join claimed
 
 pub(super) async fn claim(
     connection: &mut PgConnection,
-    holder: Holder,
+    holder: WorkerId,
     lease: Duration,
     limit: ClaimLimit,
 ) -> Result<Claimed, sqlx::Error> {

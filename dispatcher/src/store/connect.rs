@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use super::keyed::KeyedPosts;
 use super::lend::Lender;
-use crate::event::Holder;
+use crate::event::WorkerId;
 
 /// A request waits this long for the database at most, so that its 503 is there within two seconds.
 const ACCEPT_TIMEOUT: Duration = Duration::from_millis(1_500);
@@ -179,7 +179,7 @@ fn pool(options: PgConnectOptions, connections: u32) -> PgPool {
         .connect_lazy_with(options)
 }
 
-impl Holder {
+impl WorkerId {
     /// A number that no other process has: a pid would repeat in a restarted container.
     pub fn fresh(rng: &mut impl rand::Rng) -> Self {
         use rand::RngExt;

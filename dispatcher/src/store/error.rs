@@ -4,36 +4,36 @@
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// It never reached Postgres: certainly nothing was done.
-    #[error("{doing}: the database is out of reach: {why}")]
+    #[error("{operation}: the database is out of reach: {reason}")]
     Unavailable {
         /// What was attempted.
-        doing: &'static str,
+        operation: &'static str,
         /// Why it is out of reach.
-        why: String,
+        reason: String,
     },
     /// It was sent and no answer came: it may or may not have been done.
-    #[error("{doing}: the outcome is unknown: {why}")]
+    #[error("{operation}: the outcome is unknown: {reason}")]
     Unknown {
         /// What was attempted.
-        doing: &'static str,
+        operation: &'static str,
         /// What was seen instead of an answer.
-        why: String,
+        reason: String,
     },
     /// Postgres answered with an error: certainly nothing was done.
-    #[error("{doing}: Postgres refused: {why}")]
+    #[error("{operation}: Postgres refused: {reason}")]
     Refused {
         /// What was attempted.
-        doing: &'static str,
+        operation: &'static str,
         /// The five characters of its SQLSTATE.
         sqlstate: String,
         /// What it said.
-        why: String,
+        reason: String,
     },
 }
 
 impl StoreError {
     /// Sorts an error that came while a statement was under way.
-    pub(super) fn while_running(doing: &'static str, error: sqlx::Error) -> Self {
+    pub(super) fn while_running(operation: &'static str, error: sqlx::Error) -> Self {
         let sqlstate = match &error {
             sqlx::Error::Database(answer) => answer.code().map(|code| code.into_owned()),
             _ => None,
@@ -41,17 +41,17 @@ impl StoreError {
         match sqlstate {
             // Class 57P and 08: the session is ending, which may happen between the commit and its reply.
             Some(code) if code.starts_with("57P") || code.starts_with("08") => Self::Unknown {
-                doing,
-                why: error.to_string(),
+                operation,
+                reason: error.to_string(),
             },
             Some(sqlstate) => Self::Refused {
-                doing,
+                operation,
                 sqlstate,
-                why: error.to_string(),
+                reason: error.to_string(),
             },
             None => Self::Unknown {
-                doing,
-                why: error.to_string(),
+                operation,
+                reason: error.to_string(),
             },
         }
     }

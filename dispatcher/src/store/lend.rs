@@ -26,7 +26,7 @@ pub(super) struct Lender {
 /// A connection on loan.
 pub(super) struct Lent {
     connection: Option<PoolConnection<Postgres>>,
-    doing: &'static str,
+    operation: &'static str,
     /// When the operation must have ended.
     pub(super) deadline: Instant,
 }
@@ -40,8 +40,8 @@ impl Lender {
         }
     }
 
-    pub(super) async fn lend(&self, doing: &'static str) -> Result<Lent, StoreError> {
-        self.lend_after(doing, std::future::ready(()))
+    pub(super) async fn lend(&self, operation: &'static str) -> Result<Lent, StoreError> {
+        self.lend_after(operation, std::future::ready(()))
             .await
             .map(|((), lent)| lent)
     }
@@ -49,7 +49,7 @@ impl Lender {
     /// Waits for something that must come before a connection is worth asking for, all under the one deadline.
     pub(super) async fn lend_after<T>(
         &self,
-        doing: &'static str,
+        operation: &'static str,
         first: impl Future<Output = T>,
     ) -> Result<(T, Lent), StoreError> {
         let deadline = Instant::now() + self.timeout;
@@ -57,13 +57,13 @@ impl Lender {
             let first = first.await;
             (first, self.pool.acquire().await)
         };
-        let why = match timeout_at(deadline, both).await {
+        let reason = match timeout_at(deadline, both).await {
             Ok((first, Ok(connection))) => {
                 return Ok((
                     first,
                     Lent {
                         connection: Some(connection),
-                        doing,
+                        operation,
                         deadline,
                     },
                 ));
@@ -74,7 +74,7 @@ impl Lender {
                 format!("no connection within {} s", self.timeout.as_secs_f64())
             }
         };
-        Err(StoreError::Unavailable { doing, why })
+        Err(StoreError::Unavailable { operation, reason })
     }
 
     /// Making a connection may take longer than an operation waits: begun anew by each, none would ever come about.
@@ -109,15 +109,15 @@ impl Lent {
                 Ok(value)
             }
             Ok(Err(error)) => {
-                let error = StoreError::while_running(self.doing, error);
+                let error = StoreError::while_running(self.operation, error);
                 if matches!(error, StoreError::Refused { .. }) {
                     self.connection.take();
                 }
                 Err(error)
             }
             Err(_) => Err(StoreError::Unknown {
-                doing: self.doing,
-                why: "no answer in time".into(),
+                operation: self.operation,
+                reason: "no answer in time".into(),
             }),
         }
     }

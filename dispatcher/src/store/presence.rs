@@ -14,7 +14,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::PgStore;
-use crate::event::Holder;
+use crate::event::WorkerId;
 
 /// How long to wait before the lock is tried again.
 const RETRY_AFTER: Duration = Duration::from_millis(50);
@@ -54,7 +54,7 @@ impl PgStore {
     }
 
     /// Holds the lock of `holder`, again and again, until it is told to stop; then takes the row away.
-    pub async fn hold_presence(&self, holder: Holder, stop: CancellationToken) {
+    pub async fn hold_presence(&self, holder: WorkerId, stop: CancellationToken) {
         let mut told = false;
         while !stop.is_cancelled() {
             let ended = tokio::select! {
@@ -86,7 +86,7 @@ impl PgStore {
     }
 
     /// Takes the lock, registers, and returns when the connection has ended and why; or nothing if it was given up.
-    async fn hold_once(&self, holder: Holder) -> Option<sqlx::Error> {
+    async fn hold_once(&self, holder: WorkerId) -> Option<sqlx::Error> {
         let listener = match timeout(TAKING_SECONDS_MAX, self.take(holder)).await {
             Ok(Ok(listener)) => listener,
             Ok(Err(error)) => return Some(error),
@@ -101,7 +101,7 @@ impl PgStore {
         }
     }
 
-    async fn take(&self, holder: Holder) -> Result<PgListener, sqlx::Error> {
+    async fn take(&self, holder: WorkerId) -> Result<PgListener, sqlx::Error> {
         // The listener's pool meets a server that refuses by pauses that grow to seconds: whoever comes back sooner would
         // take this worker for gone. So it is asked for a session only when one is to be had.
         let probe = PgConnection::connect_with(&self.presence_options).await?;
@@ -140,22 +140,22 @@ async fn end_of(mut listener: PgListener) -> sqlx::Error {
     }
 }
 
-pub(super) async fn absent_holders(
+pub(super) async fn absent_workers(
     connection: &mut PgConnection,
-    own: Holder,
-) -> Result<Vec<Holder>, sqlx::Error> {
+    own: WorkerId,
+) -> Result<Vec<WorkerId>, sqlx::Error> {
     let rows = sqlx::query(ABSENT)
         .bind(own.0)
         .fetch_all(connection)
         .await?;
     rows.iter()
-        .map(|row| row.try_get("holder").map(Holder))
+        .map(|row| row.try_get("holder").map(WorkerId))
         .collect()
 }
 
 pub(super) async fn forget(
     connection: &mut PgConnection,
-    holder: Holder,
+    holder: WorkerId,
 ) -> Result<(), sqlx::Error> {
     sqlx::query(FORGET)
         .bind(holder.0)

@@ -8,22 +8,22 @@ use std::time::Duration;
 use sqlx::{PgConnection, Row};
 
 use super::claim::micros;
-use crate::event::{ClaimKey, EventId, Holder, LeaseToken};
+use crate::event::{ClaimKey, EventId, LeaseToken, WorkerId};
 
 /// Whose leases are ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cause {
+pub enum ReclaimCause {
     /// Every lease that ran out.
     Expired,
     /// Every lease of a holder that is known to be gone.
-    Gone(Holder),
+    Gone(WorkerId),
 }
 
 /// One reclaim. All chance and all policy come with it, so that a model of the store can repeat it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Reclaim {
     /// Whose leases.
-    pub cause: Cause,
+    pub cause: ReclaimCause,
     /// The delay before jitter after the k-th abandonment in a row, from k = 1; the event is dead at one more.
     pub delays: Vec<Duration>,
     /// A share of the jitter, in `[0, 1]`, for each event in the order of ids; as many as leases may be ended.
@@ -36,7 +36,7 @@ pub struct Reclaimed {
     /// The claim that it was.
     pub key: ClaimKey,
     /// Who held it.
-    pub holder: Holder,
+    pub holder: WorkerId,
     /// Abandonments in a row, this one included.
     pub abandon_count: u32,
     /// Whether that was one too many.
@@ -94,12 +94,12 @@ pub(super) async fn reclaim(
 ) -> Result<Vec<Reclaimed>, sqlx::Error> {
     let delays: Vec<_> = reclaim.delays.iter().map(|delay| micros(*delay)).collect();
     let (candidates, holder, why) = match reclaim.cause {
-        Cause::Expired => (
+        ReclaimCause::Expired => (
             LAPSED,
             None,
             "its lease ran out before its worker settled it",
         ),
-        Cause::Gone(holder) => (HELD_BY_THE_GONE, Some(holder.0), "its worker is gone"),
+        ReclaimCause::Gone(holder) => (HELD_BY_THE_GONE, Some(holder.0), "its worker is gone"),
     };
     // Planned anew each time: it is a rare statement, and a plan kept from when the table was small could read all of a large
     // one for every lease.
@@ -122,7 +122,7 @@ fn reclaimed(row: &sqlx::postgres::PgRow) -> Result<Reclaimed, sqlx::Error> {
             token: LeaseToken(row.try_get("token")?),
             number: number.unsigned_abs(),
         },
-        holder: Holder(row.try_get("holder")?),
+        holder: WorkerId(row.try_get("holder")?),
         abandon_count: abandoned.unsigned_abs(),
         dead: row.try_get("is_dead")?,
     })

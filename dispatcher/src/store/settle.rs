@@ -85,7 +85,7 @@ impl SettleColumns {
             Disposition::RetryAfter(delay) => ("pending", None, Some(micros(delay))),
             Disposition::Dead(reason) => ("dead", Some(reason.as_str()), None),
         };
-        let answer = &settlement.answer;
+        let result = &settlement.result;
         self.ids.push(settlement.key.id.0);
         self.tokens.push(settlement.key.token.0);
         self.numbers
@@ -96,21 +96,21 @@ impl SettleColumns {
         self.started.push(settlement.started_at);
         self.durations
             .push(i64::try_from(settlement.duration.as_millis()).unwrap_or(i64::MAX));
-        self.outcomes.push(answer.outcome.as_str());
+        self.outcomes.push(result.outcome.as_str());
         self.status_codes.push(
-            answer
+            result
                 .outcome
                 .status()
                 .and_then(|status| i16::try_from(status).ok()),
         );
         // Postgres text holds no NUL; an error may quote what a receiver sent.
         self.errors.push(
-            answer
+            result
                 .error
                 .as_ref()
                 .map(|error| error.replace('\0', "\u{fffd}")),
         );
-        self.responses.push(answer.snippet.clone());
+        self.responses.push(result.snippet.clone());
     }
 }
 

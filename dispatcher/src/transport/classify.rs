@@ -10,10 +10,10 @@ use hyper_util::client::legacy;
 use super::dial::DialError;
 use super::resolve::ResolveError;
 use super::shortage::NotSent;
-use crate::event::{Answer, Outcome};
+use crate::event::{AttemptResult, Outcome};
 
 /// The class of an error that came before the whole head of an answer; `heard` says whether a byte of it had come.
-pub(super) fn before_answer(error: &legacy::Error, heard: bool) -> Result<Answer, NotSent> {
+pub(super) fn before_answer(error: &legacy::Error, heard: bool) -> Result<AttemptResult, NotSent> {
     let dial = chain(error).find_map(<dyn Error>::downcast_ref::<DialError>);
     let outcome = match dial {
         Some(DialError::NotSent(why)) => return Err(why.clone()),
@@ -26,7 +26,7 @@ pub(super) fn before_answer(error: &legacy::Error, heard: bool) -> Result<Answer
         None if chain(error).any(<dyn Error>::is::<rustls::Error>) => Outcome::Tls,
         None => Outcome::Reset,
     };
-    Ok(Answer::failed(outcome, describe(error)))
+    Ok(AttemptResult::failed(outcome, describe(error)))
 }
 
 /// An error in words: the innermost cause is what an operator needs.

@@ -9,7 +9,7 @@ use hyper::body::Incoming;
 use hyper::header::{HeaderMap, RETRY_AFTER};
 
 use super::classify;
-use crate::event::{Answer, Outcome};
+use crate::event::{AttemptResult, Outcome};
 
 /// How much of an answer is read and kept.
 #[derive(Clone, Copy, Debug)]
@@ -25,7 +25,7 @@ pub(super) async fn read_answer(
     mut response: Response<Incoming>,
     limits: AnswerLimits,
     now: impl Fn() -> DateTime<Utc>,
-) -> Answer {
+) -> AttemptResult {
     let status = response.status().as_u16();
     let mut snippet = Vec::new();
     let mut bytes = 0_usize;
@@ -40,7 +40,7 @@ pub(super) async fn read_answer(
                 if bytes > limits.response_bytes_max {
                     let error = format!("the answer is over {} bytes", limits.response_bytes_max);
                     let outcome = Outcome::ResponseTooLarge { status };
-                    return Answer {
+                    return AttemptResult {
                         outcome,
                         error: Some(error),
                         snippet: Some(snippet),
@@ -50,7 +50,7 @@ pub(super) async fn read_answer(
             None => break,
             Some(Err(error)) => {
                 let error = Some(classify::describe(&error));
-                return Answer {
+                return AttemptResult {
                     outcome: Outcome::Body,
                     error,
                     snippet: Some(snippet),
@@ -66,7 +66,7 @@ pub(super) async fn read_answer(
             retry_after: retry_after(response.headers(), now()),
         }
     };
-    Answer {
+    AttemptResult {
         outcome,
         error: None,
         snippet: Some(snippet),

@@ -130,8 +130,8 @@ mod tests {
 
     fn lost() -> StoreError {
         StoreError::Unknown {
-            doing: "testing",
-            why: "cut".into(),
+            operation: "testing",
+            reason: "cut".into(),
         }
     }
 

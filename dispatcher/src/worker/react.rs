@@ -10,8 +10,8 @@ use super::hosts::Verdict;
 use super::shortage::SHORTAGE_REST;
 use super::work::{self, Attempted, Done, Held};
 use crate::backoff::note_cut;
-use crate::event::{Answer, Release, Settlement};
-use crate::store::{Cause, ClaimLimit, Claimed, Reclaimed, Store, StoreError};
+use crate::event::{AttemptResult, Release, Settlement};
+use crate::store::{ClaimLimit, Claimed, ReclaimCause, Reclaimed, Store, StoreError};
 use crate::transport::{NotSent, Transport};
 
 impl<S: Store, T: Transport, R: Rng + Send> Worker<S, T, R> {
@@ -100,18 +100,18 @@ impl<S: Store, T: Transport, R: Rng + Send> Worker<S, T, R> {
     }
 
     fn on_attempted(&mut self, mut attempted: Attempted) {
-        let (answer, now) = (attempted.answer.take(), Instant::now());
+        let (result, now) = (attempted.result.take(), Instant::now());
         self.attempting -= 1;
         self.parts.metrics.in_flight(self.attempting);
-        match &answer {
+        match &result {
             Some(Err(why)) => self.on_not_sent(&attempted, why, now),
             _ => self.hosts.finished(&attempted.host, now, attempted.started),
         }
         if let Some(next) = self.hosts.next(&attempted.host, now) {
             self.start(next);
         }
-        match answer {
-            Some(Ok(answer)) => self.settle(answer, &attempted, now),
+        match result {
+            Some(Ok(result)) => self.settle(result, &attempted, now),
             Some(Err(_)) => {}
             // A panic inside an attempt is ours, not the receiver's: its lease ends it, as if the worker had died of it.
             None => {
@@ -135,20 +135,20 @@ impl<S: Store, T: Transport, R: Rng + Send> Worker<S, T, R> {
         });
     }
 
-    fn settle(&mut self, mut answer: Answer, attempted: &Attempted, now: Instant) {
+    fn settle(&mut self, mut result: AttemptResult, attempted: &Attempted, now: Instant) {
         self.parts
             .metrics
-            .attempted(&answer.outcome, attempted.duration);
+            .attempted(&result.outcome, attempted.duration);
         let policy = self.config.policy;
         let decision = policy.decide(
             attempted.failure_count,
-            &answer.outcome,
+            &result.outcome,
             &mut self.parts.rng,
         );
-        note_cut(&mut answer, &decision, policy.retry_after_cap);
+        note_cut(&mut result, &decision, policy.retry_after_cap);
         let settlement = Settlement {
             key: attempted.key,
-            answer,
+            result,
             disposition: decision.disposition,
             started_at: attempted.started_at,
             duration: attempted.duration,
@@ -156,7 +156,7 @@ impl<S: Store, T: Transport, R: Rng + Send> Worker<S, T, R> {
         self.settling.push(settlement, now);
     }
 
-    fn on_reclaimed(&mut self, cause: Cause, reclaimed: Result<Vec<Reclaimed>, StoreError>) {
+    fn on_reclaimed(&mut self, cause: ReclaimCause, reclaimed: Result<Vec<Reclaimed>, StoreError>) {
         let reclaimed = self.observe(reclaimed);
         let ended = reclaimed.as_ref().map(Vec::len);
         self.sweeper.reclaimed(cause, ended, Instant::now());

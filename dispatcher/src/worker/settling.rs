@@ -95,7 +95,7 @@ impl Settling {
             let rest = batch.split_off(batch.len() / 2);
             self.again.extend([batch, rest]);
         } else if let Some(mut alone) = batch.pop() {
-            if alone.answer.snippet.take().is_some() | alone.answer.error.take().is_some() {
+            if alone.result.snippet.take().is_some() | alone.result.error.take().is_some() {
                 self.again.push_back(vec![alone]);
             } else {
                 tracing::error!(event.id = %alone.key.id, attempt = alone.key.number, %error,
@@ -111,7 +111,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::event::{Answer, ClaimKey, Disposition, EventId, LeaseToken, Outcome};
+    use crate::event::{AttemptResult, ClaimKey, Disposition, EventId, LeaseToken, Outcome};
 
     fn result(n: u32) -> Settlement {
         let key = ClaimKey {
@@ -121,7 +121,7 @@ mod tests {
         };
         Settlement {
             key,
-            answer: Answer {
+            result: AttemptResult {
                 outcome: Outcome::Timeout,
                 error: None,
                 snippet: Some(vec![0]),
@@ -134,17 +134,17 @@ mod tests {
 
     fn cut() -> StoreError {
         StoreError::Unknown {
-            doing: "testing",
-            why: "cut".into(),
+            operation: "testing",
+            reason: "cut".into(),
         }
     }
 
     fn poisoned() -> StoreError {
-        let (doing, why) = ("testing", "a NUL in text".into());
+        let (operation, reason) = ("testing", "a NUL in text".into());
         StoreError::Refused {
-            doing,
+            operation,
             sqlstate: "22021".into(),
-            why,
+            reason,
         }
     }
 
@@ -195,7 +195,7 @@ mod tests {
         while let Some(batch) = settling.next_batch(now, true) {
             if batch
                 .iter()
-                .any(|result| result.key.number == 5 && result.answer.snippet.is_some())
+                .any(|result| result.key.number == 5 && result.result.snippet.is_some())
             {
                 settling.failed(batch, &poisoned());
             } else {

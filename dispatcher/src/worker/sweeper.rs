@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::event::Holder;
-use crate::store::{Cause, RECLAIM_BATCH_MAX};
+use crate::event::WorkerId;
+use crate::store::{RECLAIM_BATCH_MAX, ReclaimCause};
 
 /// How often to look for holders whose lock is absent.
 const LOOK: Duration = Duration::from_millis(250);
@@ -26,18 +26,18 @@ const EXPIRED_LOOK: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(super) struct Sweeper {
     /// Whose sweeper this is: it never ends its own leases.
-    own: Holder,
+    own: WorkerId,
     /// Since when it misses itself.
     own_absent_since: Option<Instant>,
     own_is_gone: bool,
     lease: Duration,
-    absent: BTreeMap<Holder, Absence>,
+    absent: BTreeMap<WorkerId, Absence>,
     look_at: Instant,
     looking: bool,
     expired_at: Instant,
-    causes: VecDeque<Cause>,
+    causes: VecDeque<ReclaimCause>,
     reclaiming: bool,
-    to_forget: BTreeSet<Holder>,
+    to_forget: BTreeSet<WorkerId>,
 }
 
 #[derive(Debug)]
@@ -48,7 +48,7 @@ struct Absence {
 
 impl Sweeper {
     /// The first looks of both kinds are at once.
-    pub(super) fn new(own: Holder, lease: Duration, now: Instant) -> Self {
+    pub(super) fn new(own: WorkerId, lease: Duration, now: Instant) -> Self {
         Self {
             own,
             own_absent_since: None,
@@ -80,7 +80,7 @@ impl Sweeper {
     }
 
     /// A look's answer; without one, nobody is known to be absent any more.
-    pub(super) fn seen(&mut self, absent: Option<Vec<Holder>>, now: Instant) {
+    pub(super) fn seen(&mut self, absent: Option<Vec<WorkerId>>, now: Instant) {
         self.looking = false;
         let mut seen: BTreeSet<_> = absent.into_iter().flatten().collect();
         let own_is_absent = seen.remove(&self.own);
@@ -100,7 +100,7 @@ impl Sweeper {
                 continue;
             }
             absence.sweep_at = now + SWEEP_AGAIN;
-            self.causes.push_back(Cause::Gone(holder));
+            self.causes.push_back(ReclaimCause::Gone(holder));
             if now - absence.since >= self.lease + GONE_AFTER {
                 self.to_forget.insert(holder);
             }
@@ -120,13 +120,13 @@ impl Sweeper {
     }
 
     /// Whose leases to end now. `steady` says that the database was not away lately.
-    pub(super) fn reclaim(&mut self, now: Instant, steady: bool) -> Option<Cause> {
+    pub(super) fn reclaim(&mut self, now: Instant, steady: bool) -> Option<ReclaimCause> {
         if self.reclaiming {
             return None;
         }
         let expired = (steady && now >= self.expired_at).then(|| {
             self.expired_at = now + EXPIRED_LOOK;
-            Cause::Expired
+            ReclaimCause::Expired
         });
         let cause = expired.or_else(|| self.causes.pop_front())?;
         self.reclaiming = true;
@@ -134,12 +134,12 @@ impl Sweeper {
     }
 
     /// A reclaim ended so many leases; a full batch, or a failure, has more to come.
-    pub(super) fn reclaimed(&mut self, cause: Cause, ended: Option<usize>, now: Instant) {
+    pub(super) fn reclaimed(&mut self, cause: ReclaimCause, ended: Option<usize>, now: Instant) {
         self.reclaiming = false;
         let more = ended.is_none_or(|ended| ended >= RECLAIM_BATCH_MAX);
         match cause {
-            Cause::Expired if more => self.expired_at = now,
-            Cause::Gone(holder) if more && self.absent.contains_key(&holder) => {
+            ReclaimCause::Expired if more => self.expired_at = now,
+            ReclaimCause::Gone(holder) if more && self.absent.contains_key(&holder) => {
                 self.causes.push_front(cause);
             }
             _ => {}
@@ -147,12 +147,12 @@ impl Sweeper {
     }
 
     /// A holder to be forgotten now.
-    pub(super) fn forget(&mut self) -> Option<Holder> {
+    pub(super) fn forget(&mut self) -> Option<WorkerId> {
         self.to_forget.pop_first()
     }
 
     /// A holder was forgotten, or will be in a later look.
-    pub(super) fn forgotten(&mut self, holder: Holder, done: bool) {
+    pub(super) fn forgotten(&mut self, holder: WorkerId, done: bool) {
         if done {
             self.absent.remove(&holder);
         }
@@ -174,8 +174,8 @@ mod tests {
         sweeper: &mut Sweeper,
         start: Instant,
         until: Duration,
-        absent: impl Fn(Duration) -> Vec<Holder>,
-    ) -> Vec<(u128, Cause)> {
+        absent: impl Fn(Duration) -> Vec<WorkerId>,
+    ) -> Vec<(u128, ReclaimCause)> {
         let mut found = Vec::new();
         let mut now = start;
         while now < start + until {
@@ -194,25 +194,25 @@ mod tests {
     #[test]
     fn a_holder_absent_in_two_looks_is_gone_within_six_tenths_of_a_second() {
         let start = Instant::now();
-        let mut sweeper = Sweeper::new(Holder(1), LEASE, start);
+        let mut sweeper = Sweeper::new(WorkerId(1), LEASE, start);
         let died = ms(10);
         let found = watch(&mut sweeper, start, ms(1_000), |at| {
             if at >= died {
-                vec![Holder(2)]
+                vec![WorkerId(2)]
             } else {
                 Vec::new()
             }
         });
-        assert_eq!(found.first(), Some(&(550, Cause::Gone(Holder(2)))));
+        assert_eq!(found.first(), Some(&(550, ReclaimCause::Gone(WorkerId(2)))));
     }
 
     #[test]
     fn a_lock_that_is_back_at_the_second_look_means_nothing() {
         let start = Instant::now();
-        let mut sweeper = Sweeper::new(Holder(1), LEASE, start);
+        let mut sweeper = Sweeper::new(WorkerId(1), LEASE, start);
         let found = watch(&mut sweeper, start, ms(2_000), |at| {
             if at >= ms(250) && at < ms(500) {
-                vec![Holder(2)]
+                vec![WorkerId(2)]
             } else {
                 Vec::new()
             }
@@ -224,7 +224,7 @@ mod tests {
     #[test]
     fn a_look_that_is_under_way_sets_no_timer() {
         let start = Instant::now();
-        let mut sweeper = Sweeper::new(Holder(1), LEASE, start);
+        let mut sweeper = Sweeper::new(WorkerId(1), LEASE, start);
         assert!(sweeper.look(start));
         assert_eq!(sweeper.at(), None);
         sweeper.seen(Some(Vec::new()), start + ms(5_000));
@@ -234,9 +234,9 @@ mod tests {
     #[test]
     fn nobody_ends_its_own_leases() {
         let start = Instant::now();
-        let mut sweeper = Sweeper::new(Holder(1), LEASE, start);
+        let mut sweeper = Sweeper::new(WorkerId(1), LEASE, start);
         assert_eq!(
-            watch(&mut sweeper, start, ms(2_000), |_| vec![Holder(1)]),
+            watch(&mut sweeper, start, ms(2_000), |_| vec![WorkerId(1)]),
             []
         );
     }
@@ -245,7 +245,7 @@ mod tests {
     #[test]
     fn a_worker_that_misses_itself_in_two_looks_is_gone_to_others_and_begins_anew() {
         let start = Instant::now();
-        let mut sweeper = Sweeper::new(Holder(1), LEASE, start);
+        let mut sweeper = Sweeper::new(WorkerId(1), LEASE, start);
         let looks = [
             (0, true, false),
             (250, false, false),
@@ -258,7 +258,7 @@ mod tests {
         ];
         for (at, is_absent, is_gone) in looks {
             sweeper.seen(
-                Some(vec![Holder(1); usize::from(is_absent)]),
+                Some(vec![WorkerId(1); usize::from(is_absent)]),
                 start + ms(at),
             );
             assert_eq!(sweeper.is_own_gone(), is_gone, "at {at} ms");
@@ -268,29 +268,31 @@ mod tests {
     #[test]
     fn a_gone_holder_is_swept_for_a_whole_lease_and_then_forgotten() {
         let start = Instant::now();
-        let mut sweeper = Sweeper::new(Holder(1), LEASE, start);
-        let found = watch(&mut sweeper, start, LEASE + ms(2_000), |_| vec![Holder(2)]);
+        let mut sweeper = Sweeper::new(WorkerId(1), LEASE, start);
+        let found = watch(&mut sweeper, start, LEASE + ms(2_000), |_| {
+            vec![WorkerId(2)]
+        });
         assert!(found.len() >= 25, "{}", found.len());
-        assert_eq!(sweeper.forget(), Some(Holder(2)));
+        assert_eq!(sweeper.forget(), Some(WorkerId(2)));
     }
 
     #[test]
     fn expiry_is_looked_for_at_once_then_rarely_and_never_just_after_an_outage() {
         let start = Instant::now();
-        let mut sweeper = Sweeper::new(Holder(1), LEASE, start);
+        let mut sweeper = Sweeper::new(WorkerId(1), LEASE, start);
         assert_eq!(sweeper.reclaim(start, false), None);
-        assert_eq!(sweeper.reclaim(start, true), Some(Cause::Expired));
-        sweeper.reclaimed(Cause::Expired, Some(RECLAIM_BATCH_MAX), start);
+        assert_eq!(sweeper.reclaim(start, true), Some(ReclaimCause::Expired));
+        sweeper.reclaimed(ReclaimCause::Expired, Some(RECLAIM_BATCH_MAX), start);
         assert_eq!(
             sweeper.reclaim(start, true),
-            Some(Cause::Expired),
+            Some(ReclaimCause::Expired),
             "a full batch has more to come"
         );
-        sweeper.reclaimed(Cause::Expired, Some(3), start);
+        sweeper.reclaimed(ReclaimCause::Expired, Some(3), start);
         assert_eq!(sweeper.reclaim(start + ms(4_900), true), None);
         assert_eq!(
             sweeper.reclaim(start + EXPIRED_LOOK, true),
-            Some(Cause::Expired)
+            Some(ReclaimCause::Expired)
         );
     }
 }

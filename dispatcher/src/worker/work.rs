@@ -14,9 +14,11 @@ use tracing::Instrument;
 use url::Url;
 
 use super::hosts::HostKey;
-use crate::event::{Answer, Claim, ClaimKey, Disposition, Holder, Release, Settled, Settlement};
+use crate::event::{
+    AttemptResult, Claim, ClaimKey, Disposition, Release, Settled, Settlement, WorkerId,
+};
 use crate::signature::Signer;
-use crate::store::{Cause, ClaimLimit, Claimed, Reclaim, Reclaimed, Store, StoreError};
+use crate::store::{ClaimLimit, Claimed, Reclaim, ReclaimCause, Reclaimed, Store, StoreError};
 use crate::transport::{NotSent, Request, Transport};
 
 /// Something under way.
@@ -35,9 +37,9 @@ pub(super) enum Done {
     NextDue(Result<Option<Duration>, StoreError>),
     Settled(Vec<Settlement>, Result<Vec<Settled>, StoreError>),
     Released(Vec<Release>, Result<usize, StoreError>),
-    Absent(Result<Vec<Holder>, StoreError>),
-    Reclaimed(Cause, Result<Vec<Reclaimed>, StoreError>),
-    Forgotten(Holder, Result<(), StoreError>),
+    Absent(Result<Vec<WorkerId>, StoreError>),
+    Reclaimed(ReclaimCause, Result<Vec<Reclaimed>, StoreError>),
+    Forgotten(WorkerId, Result<(), StoreError>),
 }
 
 /// A claim with the clocks that go with it.
@@ -61,7 +63,7 @@ pub(super) struct Attempted {
     pub(super) started_at: DateTime<Utc>,
     pub(super) duration: Duration,
     /// None if the attempt panicked.
-    pub(super) answer: Option<Result<Answer, NotSent>>,
+    pub(super) result: Option<Result<AttemptResult, NotSent>>,
 }
 
 impl Held {
@@ -107,7 +109,7 @@ fn host_of(target_url: &str) -> HostKey {
 
 pub(super) fn claim(
     store: impl Store,
-    holder: Holder,
+    holder: WorkerId,
     lease: Duration,
     limit: ClaimLimit,
     stop: CancellationToken,
@@ -146,7 +148,7 @@ pub(super) fn attempt(transport: impl Transport, signer: Signer, held: Held) -> 
             target_url: held.claim.target_url,
             payload: Bytes::from(held.claim.payload),
         };
-        let answer = AssertUnwindSafe(transport.attempt(request))
+        let result = AssertUnwindSafe(transport.attempt(request))
             .catch_unwind()
             .await;
         Done::Attempted(Attempted {
@@ -156,7 +158,7 @@ pub(super) fn attempt(transport: impl Transport, signer: Signer, held: Held) -> 
             started,
             started_at,
             duration: started.elapsed(),
-            answer: answer.ok(),
+            result: result.ok(),
         })
     };
     Box::pin(attempt.instrument(span))
@@ -180,8 +182,8 @@ pub(super) fn release(store: impl Store, releases: Vec<Release>) -> Work {
     })
 }
 
-pub(super) fn absent_holders(store: impl Store, own: Holder) -> Work {
-    Box::pin(async move { Done::Absent(store.absent_holders(own).await) })
+pub(super) fn absent_workers(store: impl Store, own: WorkerId) -> Work {
+    Box::pin(async move { Done::Absent(store.absent_workers(own).await) })
 }
 
 pub(super) fn reclaim(store: impl Store, reclaim: Reclaim) -> Work {
@@ -189,7 +191,7 @@ pub(super) fn reclaim(store: impl Store, reclaim: Reclaim) -> Work {
     Box::pin(async move { Done::Reclaimed(cause, store.reclaim(reclaim).await) })
 }
 
-pub(super) fn forget(store: impl Store, holder: Holder) -> Work {
+pub(super) fn forget(store: impl Store, holder: WorkerId) -> Work {
     Box::pin(async move { Done::Forgotten(holder, store.forget(holder).await) })
 }
 
@@ -203,10 +205,10 @@ pub(super) fn delay_of(settlement: &Settlement) -> Option<Duration> {
 
 /// One line an attempt: its number, its outcome, and what comes next.
 pub(super) fn log_settled(settlement: &Settlement, settled: Settled) {
-    let (key, outcome) = (settlement.key, &settlement.answer.outcome);
+    let (key, outcome) = (settlement.key, &settlement.result.outcome);
     let elapsed_ms = u64::try_from(settlement.duration.as_millis()).unwrap_or(u64::MAX);
     let (id, attempt, status) = (key.id, key.number, outcome.status());
-    let (word, error) = (outcome.as_str(), settlement.answer.error.as_deref());
+    let (word, error) = (outcome.as_str(), settlement.result.error.as_deref());
     if settled == Settled::LeaseLost {
         tracing::warn!(event.id = %id, attempt, outcome = word, status, elapsed_ms,
             "lease lost: somebody else ended it, this result changes nothing");
@@ -229,11 +231,11 @@ pub(super) fn log_settled(settlement: &Settlement, settled: Settled) {
 }
 
 /// One line an abandoned attempt.
-pub(super) fn log_reclaimed(lease: &Reclaimed, cause: Cause) {
+pub(super) fn log_reclaimed(lease: &Reclaimed, cause: ReclaimCause) {
     let (id, attempt) = (lease.key.id, lease.key.number);
     let cause = match cause {
-        Cause::Expired => "its lease ran out",
-        Cause::Gone(_) => "its worker is gone",
+        ReclaimCause::Expired => "its lease ran out",
+        ReclaimCause::Gone(_) => "its worker is gone",
     };
     let in_a_row = lease.abandon_count;
     if lease.dead {

@@ -72,16 +72,16 @@ impl Model {
         row.due_us = due;
         row.finished_us = due.is_none().then_some(now_us);
         row.lease = None;
-        let outcome = settlement.answer.outcome.as_str();
-        let status_code = settlement.answer.outcome.status();
+        let outcome = settlement.result.outcome.as_str();
+        let status_code = settlement.result.outcome.status();
         let view = AttemptView {
             number: i32::try_from(key.number).unwrap_or(i32::MAX),
             started_at: settlement.started_at,
             duration_ms: i64::try_from(settlement.duration.as_millis()).ok(),
             outcome: outcome.into(),
             status_code: status_code.and_then(|code| i16::try_from(code).ok()),
-            error: settlement.answer.error.clone(),
-            response: settlement.answer.snippet.clone(),
+            error: settlement.result.error.clone(),
+            response: settlement.result.snippet.clone(),
             next_retry_at: due.map(time),
         };
         let token = key.token;

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use chrono::DateTime;
-use dispatcher::event::{Claim, ClaimKey, EventId, Holder, LeaseToken, Release};
-use dispatcher::store::{AttemptView, Cause, Claimed, Reclaim, Reclaimed};
+use dispatcher::event::{Claim, ClaimKey, EventId, LeaseToken, Release, WorkerId};
+use dispatcher::store::{AttemptView, Claimed, Reclaim, ReclaimCause, Reclaimed};
 
 use super::{Attempt, Lease, Model, Touch, time};
 use crate::history::transition::Step;
@@ -24,7 +24,7 @@ impl Model {
     pub fn claim(
         &mut self,
         now_us: i64,
-        holder: Holder,
+        holder: WorkerId,
         lease: Duration,
         chosen: impl IntoIterator<Item = (EventId, LeaseToken)>,
     ) -> Claimed {
@@ -90,8 +90,8 @@ impl Model {
     /// reclaim: leases whose holder is gone or late end, in the order of ids.
     pub fn reclaim(&mut self, now_us: i64, reclaim: &Reclaim) -> Vec<Reclaimed> {
         let gone = |lease: &Lease| match reclaim.cause {
-            Cause::Expired => lease.until_us <= now_us,
-            Cause::Gone(holder) => lease.holder == holder && !self.locks.contains(&holder),
+            ReclaimCause::Expired => lease.until_us <= now_us,
+            ReclaimCause::Gone(holder) => lease.holder == holder && !self.locks.contains(&holder),
         };
         let lapsed: Vec<(EventId, Lease)> = self
             .rows
@@ -163,10 +163,10 @@ impl Model {
     }
 }
 
-const fn why(cause: Cause) -> &'static str {
+const fn why(cause: ReclaimCause) -> &'static str {
     match cause {
-        Cause::Expired => "its lease ran out before its worker settled it",
-        Cause::Gone(_) => "its worker is gone",
+        ReclaimCause::Expired => "its lease ran out before its worker settled it",
+        ReclaimCause::Gone(_) => "its worker is gone",
     }
 }
 

@@ -1,7 +1,7 @@
 //! Mistakes in ending the leases of others.
 
-use dispatcher::event::Holder;
-use dispatcher::store::{Cause, Reclaim, Reclaimed};
+use dispatcher::event::WorkerId;
+use dispatcher::store::{Reclaim, ReclaimCause, Reclaimed};
 
 use super::Mutant;
 use crate::sim::model::Model;
@@ -29,19 +29,19 @@ impl Mutant for ReclaimsEarly {
 pub(super) struct TakesTheLivingForGone;
 
 impl Mutant for TakesTheLivingForGone {
-    fn absent(&self, model: &Model, _: Holder) -> Vec<Holder> {
+    fn absent(&self, model: &Model, _: WorkerId) -> Vec<WorkerId> {
         model.registered()
     }
 
     fn before_reclaim(&self, model: &mut Model, _: &mut i64, reclaim: &Reclaim) -> bool {
-        if let Cause::Gone(holder) = reclaim.cause {
+        if let ReclaimCause::Gone(holder) = reclaim.cause {
             model.unlock(holder);
         }
         true
     }
 
     fn reclaimed(&self, model: &mut Model, reclaim: &Reclaim, _: &[Reclaimed]) {
-        if let Cause::Gone(holder) = reclaim.cause {
+        if let ReclaimCause::Gone(holder) = reclaim.cause {
             model.register(holder);
         }
     }

@@ -1,13 +1,13 @@
 //! Mistakes between the worker and the receiver.
 
 use bytes::Bytes;
-use dispatcher::event::{Answer, Outcome};
+use dispatcher::event::{AttemptResult, Outcome};
 use dispatcher::transport::{NotSent, Request};
 
 use super::Mutant;
 
-const fn taken(status: u16) -> Answer {
-    Answer {
+const fn taken(status: u16) -> AttemptResult {
+    AttemptResult {
         outcome: Outcome::Delivered { status },
         error: None,
         snippet: None,
@@ -18,7 +18,7 @@ const fn taken(status: u16) -> Answer {
 pub(super) struct SaysDeliveredUnsent;
 
 impl Mutant for SaysDeliveredUnsent {
-    fn instead_of_sending(&self, _: &Request) -> Option<Answer> {
+    fn instead_of_sending(&self, _: &Request) -> Option<AttemptResult> {
         Some(taken(200))
     }
 }
@@ -27,7 +27,7 @@ impl Mutant for SaysDeliveredUnsent {
 pub(super) struct TakesForSuccess(pub(super) fn(&Outcome) -> bool);
 
 impl Mutant for TakesForSuccess {
-    fn answer(&self, _: &Request, answer: Answer) -> Answer {
+    fn answer(&self, _: &Request, answer: AttemptResult) -> AttemptResult {
         if (self.0)(&answer.outcome) {
             return taken(answer.outcome.status().unwrap_or(200));
         }
@@ -39,9 +39,9 @@ impl Mutant for TakesForSuccess {
 pub(super) struct TakesSuccessForFailure;
 
 impl Mutant for TakesSuccessForFailure {
-    fn answer(&self, _: &Request, answer: Answer) -> Answer {
+    fn answer(&self, _: &Request, answer: AttemptResult) -> AttemptResult {
         if answer.outcome == (Outcome::Delivered { status: 204 }) {
-            return Answer::failed(Outcome::Body, "no body");
+            return AttemptResult::failed(Outcome::Body, "no body");
         }
         answer
     }
@@ -51,8 +51,8 @@ impl Mutant for TakesSuccessForFailure {
 pub(super) struct BlamesTheReceiver;
 
 impl Mutant for BlamesTheReceiver {
-    fn not_sent(&self, why: NotSent) -> Result<Answer, NotSent> {
-        Ok(Answer::failed(Outcome::Connect, why.to_string()))
+    fn not_sent(&self, why: NotSent) -> Result<AttemptResult, NotSent> {
+        Ok(AttemptResult::failed(Outcome::Connect, why.to_string()))
     }
 }
 

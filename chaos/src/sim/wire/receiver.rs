@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use dispatcher::event::{Answer, Outcome};
+use dispatcher::event::{AttemptResult, Outcome};
 use dispatcher::transport::Request;
 use mock_receiver::verify::Signed;
 use mock_receiver::{Behavior, RetryAfter, SignatureCheck};
@@ -35,7 +35,7 @@ struct Played {
     after: Option<Duration>,
     status: Option<u16>,
     how: &'static str,
-    answer: Answer,
+    answer: AttemptResult,
 }
 
 impl Exchange {
@@ -50,7 +50,7 @@ impl Exchange {
         }
     }
 
-    pub(super) async fn run(self, mut tell: oneshot::Sender<Answer>) {
+    pub(super) async fn run(self, mut tell: oneshot::Sender<AttemptResult>) {
         let most = self.world.plan.wire_ms_max;
         let (there, back) = {
             let mut core = self.world.core();
@@ -58,7 +58,10 @@ impl Exchange {
         };
         sleep(there).await;
         if self.is_refused() {
-            let _ = tell.send(Answer::failed(Outcome::Connect, "connection refused"));
+            let _ = tell.send(AttemptResult::failed(
+                Outcome::Connect,
+                "connection refused",
+            ));
             return;
         }
         let behavior = self.scripted();
@@ -179,7 +182,7 @@ impl Exchange {
             after: Some(Duration::from_millis(after_ms)),
             status: None,
             how,
-            answer: Answer::failed(outcome, how),
+            answer: AttemptResult::failed(outcome, how),
         };
         match behavior {
             Behavior::Answer {
@@ -191,7 +194,7 @@ impl Exchange {
                 let mut played = answered(*status, None, 0);
                 played.how = ANSWERED_THEN_RESET;
                 if self.world.core().draws.random_range(0..2) == 0 {
-                    played.answer = Answer::failed(Outcome::Body, "reset");
+                    played.answer = AttemptResult::failed(Outcome::Body, "reset");
                 }
                 played
             }
@@ -228,7 +231,7 @@ fn answered(status: u16, retry_after: Option<&RetryAfter>, after_ms: u64) -> Pla
         after: Some(Duration::from_millis(after_ms)),
         status: Some(status),
         how: ANSWERED,
-        answer: Answer {
+        answer: AttemptResult {
             outcome,
             error: None,
             snippet: None,

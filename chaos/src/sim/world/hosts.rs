@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use dispatcher::event::Holder;
+use dispatcher::event::WorkerId;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -17,7 +17,7 @@ pub(in crate::sim) struct Host {
     pub(in crate::sim) name: String,
     /// Grows with each start; calls of an earlier life are nobody's.
     pub(in crate::sim) life: u32,
-    pub(in crate::sim) holder: Holder,
+    pub(in crate::sim) holder: WorkerId,
     pub(in crate::sim) up: bool,
     /// Its presence lock is held, as it knows itself.
     pub(in crate::sim) present: bool,
@@ -52,7 +52,7 @@ impl Host {
         Host {
             name: format!("w{number}"),
             life: 0,
-            holder: Holder(0),
+            holder: WorkerId(0),
             up: false,
             present: false,
             ends: Vec::new(),
