@@ -1,5 +1,7 @@
-//! The audit trigger: every transition of the accounting table, made by the dispatcher's own statements, is told as what it
-//! is; and what is not in the table is told so that a checker objects.
+//! The audit trigger of the harness against the dispatcher's own statements.
+//!
+//! The trigger must report each transition with its kind. A change outside the accounting table
+//! must make a checker object.
 
 use std::time::Duration;
 
@@ -13,16 +15,16 @@ use dispatcher::event::{Claim, Disposition, Outcome, Reason, Release};
 use dispatcher::store::{ReclaimCause, Store};
 
 use crate::support::accounting::{expire, failed, reclaim};
-use crate::support::fixture::{Bench, HOLDER, settlement};
+use crate::support::fixture::{Bench, WORKER, settlement};
 
 async fn audited() -> (Bench, Audit) {
     let bench = Bench::new().await;
     let audit = Audit::install(&bench.url).await.unwrap();
-    (bench, audit.expect("the schema is there"))
+    (bench, audit.expect("the audit can be installed"))
 }
 
-/// What was told since the last reading, as steps.
-async fn told(audit: &mut Audit) -> Vec<(Step, Transition)> {
+/// Reads the transitions since the last read, as steps.
+async fn read(audit: &mut Audit) -> Vec<(Step, Transition)> {
     let ops = audit.read().await.unwrap();
     let step = |op: &Op| {
         let (step, transition) = Step::of(op).unwrap();
@@ -31,11 +33,11 @@ async fn told(audit: &mut Audit) -> Vec<(Step, Transition)> {
     ops.iter().map(step).collect()
 }
 
-/// The one transition that was told.
+/// Reads the transitions and requires a single one of the expected step.
 async fn one(audit: &mut Audit, expected: Step) -> Transition {
-    let mut told = told(audit).await;
-    assert_eq!(told.len(), 1, "{told:?}");
-    let (step, transition) = told.remove(0);
+    let mut steps = read(audit).await;
+    assert_eq!(steps.len(), 1, "{steps:?}");
+    let (step, transition) = steps.remove(0);
     assert_eq!(step, expected, "{transition:?}");
     transition
 }
@@ -57,7 +59,7 @@ fn verdict(checker: &str, ops: Vec<Op>) -> Verdict {
 }
 
 #[tokio::test]
-async fn accept_and_claim_are_told_with_the_lease_and_its_end() {
+async fn audit_reports_accept_and_claim_with_the_lease() {
     let (bench, mut audit) = audited().await;
     let id = bench.accept(1).await[0];
     let accept = one(&mut audit, Step::Accept).await;
@@ -66,16 +68,16 @@ async fn accept_and_claim_are_told_with_the_lease_and_its_end() {
     let (claim, claimed) = claimed(&bench, &mut audit).await;
     assert_eq!(claimed.token, Some(claim.key.token.0.to_string()));
     assert_eq!((claimed.attempt, claimed.held), (1, None));
-    assert_eq!(claimed.holder, Some(HOLDER.to_string()));
+    assert_eq!(claimed.holder, Some(WORKER.to_string()));
     let lease_us = claimed.lease_until_us.unwrap() - claimed.now_us;
     assert_eq!(lease_us, 30_000_000);
     assert_eq!(claimed.after.attempt_count, 1);
 }
 
 #[tokio::test]
-async fn each_way_to_settle_is_told_with_its_outcome_and_token() {
+async fn audit_reports_each_settle_with_outcome_and_token() {
     let (bench, mut audit) = audited().await;
-    let ways = [
+    let cases = [
         (
             Disposition::Delivered,
             Outcome::Delivered { status: 200 },
@@ -104,7 +106,7 @@ async fn each_way_to_settle_is_told_with_its_outcome_and_token() {
             1,
         ),
     ];
-    for (disposition, outcome, status, failures) in ways {
+    for (disposition, outcome, status, failures) in cases {
         bench.accept(1).await;
         one(&mut audit, Step::Accept).await;
         let (claim, claimed) = claimed(&bench, &mut audit).await;
@@ -127,7 +129,7 @@ async fn each_way_to_settle_is_told_with_its_outcome_and_token() {
 }
 
 #[tokio::test]
-async fn release_and_reclaim_are_told_apart_from_a_settle() {
+async fn audit_distinguishes_release_and_reclaim_from_settle() {
     let (bench, mut audit) = audited().await;
     bench.accept(1).await;
     one(&mut audit, Step::Accept).await;
@@ -144,7 +146,7 @@ async fn release_and_reclaim_are_told_apart_from_a_settle() {
 
     let (_, claimed) = claimed(&bench, &mut audit).await;
     expire(&bench).await;
-    told(&mut audit).await;
+    read(&mut audit).await;
     bench
         .store
         .reclaim(reclaim(ReclaimCause::Expired))
@@ -156,9 +158,9 @@ async fn release_and_reclaim_are_told_apart_from_a_settle() {
     assert_eq!(reclaimed.outcome.as_deref(), Some("abandoned"));
 }
 
-// No statement of the dispatcher's does these yet: made by hand, as the accounting table says.
+// The dispatcher has no statement for these transitions yet, so the test executes the SQL.
 #[tokio::test]
-async fn cancel_and_replay_are_told() {
+async fn audit_reports_cancel_and_replay() {
     let (bench, mut audit) = audited().await;
     bench.accept(1).await;
     one(&mut audit, Step::Accept).await;
@@ -178,7 +180,7 @@ async fn cancel_and_replay_are_told() {
 }
 
 #[tokio::test]
-async fn a_stale_settle_tells_nothing_and_one_that_changed_the_row_is_caught() {
+async fn settle_with_a_stale_token_is_detected_if_it_changes_the_row() {
     let (bench, mut audit) = audited().await;
     bench.accept(1).await;
     let mut ops = Vec::new();
@@ -200,7 +202,8 @@ async fn a_stale_settle_tells_nothing_and_one_that_changed_the_row_is_caught() {
     bench.store.settle(vec![settle]).await.unwrap();
     ops.extend(audit.read().await.unwrap());
     let settles = ops.iter().filter(|op| matches!(op, Op::Settle(_))).count();
-    // The lapse of the lease was written by hand: an update of no transition.
+    // `expire` updates the row by hand. The audit reports this update as a settle without an
+    // outcome.
     assert_eq!(settles, 2, "{ops:?}");
     ops.retain(|op| !matches!(op, Op::Settle(settle) if settle.outcome.is_none()));
     assert!(verdict("fencing", ops.clone()).is_valid());
@@ -226,7 +229,7 @@ async fn a_stale_settle_tells_nothing_and_one_that_changed_the_row_is_caught() {
 }
 
 #[tokio::test]
-async fn an_event_that_disappears_is_caught() {
+async fn deleted_event_is_detected() {
     let (bench, mut audit) = audited().await;
     bench.accept(2).await;
     execute(
@@ -242,9 +245,10 @@ async fn an_event_that_disappears_is_caught() {
     }
 }
 
-// One transaction began before the first reading and ends after it: its number is lower than one that was read already.
+// A transaction starts before the first read and commits after it. Its number is lower than a
+// number that was already read.
 #[tokio::test]
-async fn what_commits_late_is_read_once_and_nothing_is_read_twice() {
+async fn late_commit_is_read_and_no_transition_is_read_twice() {
     let (bench, mut audit) = audited().await;
     bench.accept(1).await;
     let mut late = bench.pool.begin().await.unwrap();
@@ -253,9 +257,9 @@ async fn what_commits_late_is_read_once_and_nothing_is_read_twice() {
         .await
         .unwrap();
     bench.accept(1).await;
-    let first = told(&mut audit).await;
+    let first = read(&mut audit).await;
     assert_eq!(first.len(), 2, "{first:?}");
     late.commit().await.unwrap();
     one(&mut audit, Step::Replay).await;
-    assert_eq!(told(&mut audit).await, []);
+    assert_eq!(read(&mut audit).await, []);
 }

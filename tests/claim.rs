@@ -1,66 +1,63 @@
-//! The accounting table, transition by transition, against real Postgres: what a claim, a settle and a release change, and
-//! what a token that is not the event's own changes (nothing).
+//! Claim, settle and release against Postgres, transition by transition.
+//!
+//! Each test compares the whole row before and after a transition. A wrong count in the row would
+//! send an event too often, or end it too early. `tests/reclaim.rs` tests the fourth transition.
 
 mod limits;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use dispatcher::event::{Disposition, LeaseToken, Outcome, Reason, Release, Settled, WorkerId};
+use dispatcher::event::{
+    Claim, Disposition, EventId, LeaseToken, Outcome, Reason, Release, Settled, Settlement,
+    WorkerId,
+};
 use dispatcher::store::{ClaimLimit, ReclaimCause, Store};
 use futures_util::future::join_all;
 use uuid::Uuid;
 
-use crate::support::accounting::{COUNTS, LEASED, expire, failed, reclaim, text};
-use crate::support::fixture::{Bench, LEASE, settlement};
+use crate::support::accounting::{Row, Status, expire, failed, reclaim};
+use crate::support::fixture::{Bench, LEASE, WORKER, settlement};
 
 #[tokio::test]
-async fn a_claim_leases_the_event_and_begins_its_attempt() {
+async fn claim_leases_the_event_and_counts_the_attempt() {
     let bench = Bench::new().await;
     let id = bench.accept(1).await[0];
-    assert_eq!(
-        bench.row(id, COUNTS).await,
-        text(["pending", "-", "0", "0", "0", "0"])
-    );
+    assert_eq!(Row::read(&bench, id).await, Row::new());
     let claim = bench.claim_one().await;
-    assert_eq!(
-        (claim.key.id, claim.key.number, claim.failure_count),
-        (id, 1, 0)
-    );
-    assert_eq!(
-        bench.row(id, COUNTS).await,
-        text(["pending", "-", "1", "0", "0", "0"])
-    );
-    assert_eq!(
-        bench.row(id, LEASED).await,
-        text(["true", "true", "true", "7"])
-    );
-    assert_eq!(
-        bench.claim(10).await,
-        [],
-        "an event under a lease is no candidate"
-    );
+    assert_eq!(claim.key.id, id);
+    assert_eq!(claim.key.number, 1);
+    assert_eq!(claim.failure_count, 0);
+    let leased = Row {
+        attempts: 1,
+        leased_by: Some(WORKER.0),
+        ..Row::new()
+    };
+    assert_eq!(Row::read(&bench, id).await, leased);
+    let again = bench.claim(10).await;
+    assert_eq!(again, [], "a leased event was claimed again");
 }
 
-// Eight claimers over two connections race for 200 events; every event must be handed out once.
+// Eight claimers share two connections and compete for 200 events. A claim that reads without
+// `skip locked` or without the lease condition returns the same event to two of them.
 #[tokio::test]
-async fn two_workers_never_hold_one_event() {
+async fn two_workers_never_claim_the_same_event() {
     let bench = Bench::new().await;
     bench.accept(200).await;
     let claims = join_all((1..=8).map(|holder| {
         let store = bench.store.clone();
         async move {
-            let mut mine = Vec::new();
+            let mut claims = Vec::new();
             loop {
                 let claimed = store
                     .claim(WorkerId(holder), LEASE, ClaimLimit::of(7))
                     .await
-                    .expect("a claim")
+                    .expect("the claim succeeds")
                     .claims;
                 if claimed.is_empty() {
-                    return mine;
+                    return claims;
                 }
-                mine.extend(claimed);
+                claims.extend(claimed);
             }
         }
     }));
@@ -71,7 +68,7 @@ async fn two_workers_never_hold_one_event() {
 }
 
 #[tokio::test]
-async fn a_success_ends_the_event_and_a_row_of_abandonments() {
+async fn success_ends_the_event_and_resets_the_abandon_count() {
     let bench = Bench::new().await;
     let id = bench.accept(1).await[0];
     bench.claim_one().await;
@@ -82,29 +79,16 @@ async fn a_success_ends_the_event_and_a_row_of_abandonments() {
         .await
         .unwrap();
     let claim = bench.claim_one().await;
-    let done = settlement(
-        &claim,
-        Outcome::Delivered { status: 204 },
-        Disposition::Delivered,
-    );
-    assert_eq!(
-        bench.store.settle(vec![done]).await.unwrap(),
-        [Settled::Now]
-    );
-    assert_eq!(
-        bench.row(id, COUNTS).await,
-        text(["delivered", "-", "2", "0", "0", "0"])
-    );
-    assert_eq!(
-        bench.row(id, LEASED).await,
-        text(["false", "false", "false", "-"])
-    );
-    assert_eq!(
-        bench
-            .row(id, "next_retry_at, finished_at is not null")
-            .await,
-        text(["-", "true"])
-    );
+    let settled = bench.store.settle(vec![delivered(&claim, 204)]).await;
+    assert_eq!(settled.unwrap(), [Settled::Now]);
+    let expected = Row {
+        status: Status::Delivered,
+        attempts: 2,
+        ..Row::new()
+    };
+    assert_eq!(Row::read(&bench, id).await, expected);
+    let has_end = "next_retry_at is null and finished_at is not null";
+    assert!(bench.holds(id, has_end).await);
     assert_eq!(
         bench.attempts(id).await,
         [(1, "abandoned".into()), (2, "delivered".into())]
@@ -112,54 +96,59 @@ async fn a_success_ends_the_event_and_a_row_of_abandonments() {
 }
 
 #[tokio::test]
-async fn a_failure_is_due_again_after_its_delay_and_counts() {
+async fn failure_counts_and_is_due_after_its_delay() {
     let bench = Bench::new().await;
     let id = bench.accept(1).await[0];
     let claim = bench.claim_one().await;
-    let settled = bench
-        .store
-        .settle(vec![failed(&claim, Duration::from_millis(90_001))])
-        .await;
+    let delay = Duration::from_millis(90_001);
+    let settled = bench.store.settle(vec![failed(&claim, delay)]).await;
     assert_eq!(settled.unwrap(), [Settled::Now]);
-    assert_eq!(
-        bench.row(id, COUNTS).await,
-        text(["pending", "-", "1", "1", "0", "0"])
-    );
-    let sql = "select (a.next_retry_at = e.next_retry_at)::text, \
-               (e.next_retry_at between now() + interval '80 s' and now() + interval '90.001 s')::text \
-               from webhook_events e join delivery_attempts a on a.event_id = e.id";
-    let due: (String, String) = sqlx::query_as(sql).fetch_one(&bench.pool).await.unwrap();
-    assert_eq!(due, ("true".into(), "true".into()));
-    assert_eq!(bench.claim(10).await, [], "it is not due yet");
+    let expected = Row {
+        attempts: 1,
+        failures: 1,
+        ..Row::new()
+    };
+    assert_eq!(Row::read(&bench, id).await, expected);
+    let due_in_time = "next_retry_at between now() + interval '80 s' \
+                       and now() + interval '90.001 s'";
+    assert!(bench.holds(id, due_in_time).await);
+    let same_in_attempt = "next_retry_at = (select a.next_retry_at from delivery_attempts a \
+                           where a.event_id = webhook_events.id)";
+    assert!(bench.holds(id, same_in_attempt).await);
+    let early = bench.claim(10).await;
+    assert_eq!(early, [], "claimed before it was due");
     let next = bench
         .store
         .next_due(chrono::DateTime::UNIX_EPOCH)
         .await
         .unwrap()
         .unwrap();
-    assert!(next > Duration::from_secs(80) && next <= Duration::from_millis(90_001));
+    assert!(next > Duration::from_secs(80) && next <= delay, "{next:?}");
 }
 
 #[tokio::test]
-async fn a_dead_event_keeps_its_reason() {
+async fn dead_event_keeps_its_reason() {
     let bench = Bench::new().await;
-    for (reason, word) in [(Reason::Exhausted, "exhausted"), (Reason::Gone, "gone")] {
+    for reason in [Reason::Exhausted, Reason::Gone] {
         let id = bench.accept(1).await[0];
         let claim = bench.claim_one().await;
         let dead = settlement(&claim, Outcome::Timeout, Disposition::Dead(reason));
-        assert_eq!(
-            bench.store.settle(vec![dead]).await.unwrap(),
-            [Settled::Now]
-        );
-        assert_eq!(
-            bench.row(id, COUNTS).await,
-            text(["dead", word, "1", "1", "0", "0"])
-        );
+        let settled = bench.store.settle(vec![dead]).await.unwrap();
+        assert_eq!(settled, [Settled::Now]);
+        let expected = Row {
+            status: Status::Dead,
+            reason: Some(reason),
+            attempts: 1,
+            failures: 1,
+            ..Row::new()
+        };
+        assert_eq!(Row::read(&bench, id).await, expected);
     }
 }
 
+// A worker sends a settlement again if the reply to the first one was lost.
 #[tokio::test]
-async fn a_settle_sent_again_says_so_and_logs_once() {
+async fn repeated_settle_returns_already_and_changes_nothing() {
     let bench = Bench::new().await;
     let id = bench.accept(1).await[0];
     let claim = bench.claim_one().await;
@@ -167,94 +156,64 @@ async fn a_settle_sent_again_says_so_and_logs_once() {
     assert_eq!(settle().await.unwrap(), [Settled::Now]);
     assert_eq!(settle().await.unwrap(), [Settled::Already]);
     let _later = bench.claim_one().await;
-    assert_eq!(
-        settle().await.unwrap(),
-        [Settled::Already],
-        "even while a later attempt is under way"
-    );
+    let during_later_attempt = settle().await.unwrap();
+    assert_eq!(during_later_attempt, [Settled::Already]);
     assert_eq!(bench.attempts(id).await, [(1, "timeout".into())]);
-    assert_eq!(
-        bench.row(id, COUNTS).await,
-        text(["pending", "-", "2", "1", "0", "0"])
-    );
+    let expected = Row {
+        attempts: 2,
+        failures: 1,
+        leased_by: Some(WORKER.0),
+        ..Row::new()
+    };
+    assert_eq!(Row::read(&bench, id).await, expected);
 }
 
 #[tokio::test]
-async fn a_stale_token_changes_nothing() {
+async fn stale_token_cannot_settle_or_release() {
     let bench = Bench::new().await;
     let id = bench.accept(1).await[0];
     let stale = bench.claim_one().await;
     expire(&bench).await;
-    assert_eq!(
-        bench
-            .store
-            .reclaim(reclaim(ReclaimCause::Expired))
-            .await
-            .unwrap()
-            .len(),
-        1
-    );
-    let current = bench.claim_one().await;
-    let whole = "e::text";
-    let sql = |columns: &str| format!("select {columns} from webhook_events e");
-    let before: String = sqlx::query_scalar(sqlx::AssertSqlSafe(sql(whole)))
-        .fetch_one(&bench.pool)
+    let reclaimed = bench
+        .store
+        .reclaim(reclaim(ReclaimCause::Expired))
         .await
         .unwrap();
-    let done = settlement(
-        &stale,
-        Outcome::Delivered { status: 200 },
-        Disposition::Delivered,
-    );
-    assert_eq!(
-        bench.store.settle(vec![done]).await.unwrap(),
-        [Settled::LeaseLost]
-    );
+    assert_eq!(reclaimed.len(), 1);
+    let current = bench.claim_one().await;
+    let before = all_columns(&bench, id).await;
+    let settled = bench.store.settle(vec![delivered(&stale, 200)]).await;
+    assert_eq!(settled.unwrap(), [Settled::LeaseLost]);
     let release = Release {
         key: stale.key,
         delay: Duration::ZERO,
     };
     assert_eq!(bench.store.release(vec![release]).await.unwrap(), 0);
-    let after: String = sqlx::query_scalar(sqlx::AssertSqlSafe(sql(whole)))
-        .fetch_one(&bench.pool)
-        .await
-        .unwrap();
-    assert_eq!(before, after);
+    assert_eq!(before, all_columns(&bench, id).await);
     assert_eq!(bench.attempts(id).await, [(1, "abandoned".into())]);
-    let done = settlement(
-        &current,
-        Outcome::Delivered { status: 200 },
-        Disposition::Delivered,
-    );
-    assert_eq!(
-        bench.store.settle(vec![done]).await.unwrap(),
-        [Settled::Now]
-    );
+    let settled = bench.store.settle(vec![delivered(&current, 200)]).await;
+    assert_eq!(settled.unwrap(), [Settled::Now]);
 }
 
+// The end of the lease only allows a reclaim. Without one, the token in the row is still valid.
 #[tokio::test]
-async fn a_settle_after_the_lease_ran_out_counts_as_long_as_nobody_reclaimed() {
+async fn settle_after_expiry_counts_if_no_reclaim_came_first() {
     let bench = Bench::new().await;
     let id = bench.accept(1).await[0];
     let claim = bench.claim_one().await;
     expire(&bench).await;
-    let done = settlement(
-        &claim,
-        Outcome::Delivered { status: 200 },
-        Disposition::Delivered,
-    );
-    assert_eq!(
-        bench.store.settle(vec![done]).await.unwrap(),
-        [Settled::Now]
-    );
-    assert_eq!(
-        bench.row(id, COUNTS).await,
-        text(["delivered", "-", "1", "0", "0", "0"])
-    );
+    let settled = bench.store.settle(vec![delivered(&claim, 200)]).await;
+    assert_eq!(settled.unwrap(), [Settled::Now]);
+    let expected = Row {
+        status: Status::Delivered,
+        attempts: 1,
+        ..Row::new()
+    };
+    assert_eq!(Row::read(&bench, id).await, expected);
 }
 
 #[tokio::test]
-async fn a_batch_answers_for_each_in_the_order_it_was_given() {
+async fn settle_returns_results_in_the_order_of_the_batch() {
     let bench = Bench::new().await;
     bench.accept(3).await;
     let mut claims = bench.claim(3).await;
@@ -266,7 +225,7 @@ async fn a_batch_answers_for_each_in_the_order_it_was_given() {
 }
 
 #[tokio::test]
-async fn a_release_burns_nothing_and_writes_no_row() {
+async fn release_counts_no_attempt_and_writes_no_attempt_row() {
     let bench = Bench::new().await;
     let id = bench.accept(1).await[0];
     let claim = bench.claim_one().await;
@@ -276,41 +235,28 @@ async fn a_release_burns_nothing_and_writes_no_row() {
             delay,
         }]
     };
-    assert_eq!(
-        bench.store.release(release(Duration::ZERO)).await.unwrap(),
-        1
-    );
-    assert_eq!(
-        bench.store.release(release(Duration::ZERO)).await.unwrap(),
-        0,
-        "a second one finds no lease"
-    );
-    assert_eq!(
-        bench.row(id, COUNTS).await,
-        text(["pending", "-", "0", "0", "0", "0"])
-    );
-    assert_eq!(
-        bench.row(id, LEASED).await,
-        text(["false", "false", "false", "-"])
-    );
+    let released = bench.store.release(release(Duration::ZERO)).await.unwrap();
+    assert_eq!(released, 1);
+    let released = bench.store.release(release(Duration::ZERO)).await.unwrap();
+    assert_eq!(released, 0, "the second release found a lease");
+    assert_eq!(Row::read(&bench, id).await, Row::new());
     assert_eq!(bench.attempts(id).await, []);
     let again = bench.claim_one().await;
-    assert_eq!(
-        again.key.number, 1,
-        "the number of a released claim is used again"
-    );
-    assert_ne!(again.key.token, claim.key.token, "its token never is");
+    assert_eq!(again.key.number, 1, "the attempt number is used again");
+    assert_ne!(again.key.token, claim.key.token, "a token is never reused");
     let later = vec![Release {
         key: again.key,
         delay: Duration::from_secs(60),
     }];
     assert_eq!(bench.store.release(later).await.unwrap(), 1);
-    assert_eq!(bench.claim(1).await, [], "due at the time given");
+    let early = bench.claim(1).await;
+    assert_eq!(early, [], "claimed before the delay of the release ended");
 }
 
-// Settles, releases, reclaims and claims of the same rows at once: batches in opposite orders must not deadlock.
+// Settle, release and reclaim change the same rows concurrently, with batches in opposite orders.
+// If a statement locks rows in the order of its input, Postgres reports a deadlock.
 #[tokio::test]
-async fn transitions_of_the_same_events_at_once_do_not_deadlock() {
+async fn concurrent_transitions_of_the_same_events_do_not_deadlock() {
     let bench = Bench::new().await;
     bench.accept(200).await;
     for _ in 0..5 {
@@ -330,20 +276,20 @@ async fn transitions_of_the_same_events_at_once_do_not_deadlock() {
             key: claim.key,
             delay: Duration::ZERO,
         });
-        let (one, other, released, reclaimed) = tokio::join!(
+        let (forward, backward, released, reclaimed) = tokio::join!(
             settle(false),
             settle(true),
             bench.store.release(release.collect()),
             bench.store.reclaim(reclaim(ReclaimCause::Expired)),
         );
-        let settled = one
+        let settled = forward
             .unwrap()
             .iter()
-            .chain(&other.unwrap())
-            .filter(|s| **s == Settled::Now)
+            .chain(&backward.unwrap())
+            .filter(|settled| **settled == Settled::Now)
             .count();
         let ended = settled + released.unwrap() + reclaimed.unwrap().len();
-        // A reclaim skips what is locked, so some leases may be left; none may end twice.
+        // A reclaim skips locked rows, so some leases may remain. No lease may end twice.
         assert!(
             ended <= claims.len(),
             "{ended} ends of {} leases",
@@ -358,4 +304,17 @@ async fn transitions_of_the_same_events_at_once_do_not_deadlock() {
             .is_empty()
         {}
     }
+}
+
+fn delivered(claim: &Claim, status: u16) -> Settlement {
+    let outcome = Outcome::Delivered { status };
+    settlement(claim, outcome, Disposition::Delivered)
+}
+
+async fn all_columns(bench: &Bench, id: EventId) -> String {
+    sqlx::query_scalar("select e::text from webhook_events e where id = $1")
+        .bind(id.0)
+        .fetch_one(&bench.pool)
+        .await
+        .unwrap()
 }

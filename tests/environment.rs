@@ -1,5 +1,6 @@
-//! Where the harness's Postgres and workers come from, tried for real: servers of our own, the two
-//! drivers, and what is left behind (nothing).
+//! The parts of a run environment: Postgres servers and the two drivers of workers.
+//!
+//! The tests start real servers, processes and containers, and check that none of them remains.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -16,62 +17,62 @@ use sqlx::{Connection, PgConnection};
 
 use crate::support::db::cluster;
 
-/// Generous: what is asserted is the outcome.
-const GUARD: Duration = Duration::from_secs(60);
+/// Long, because the tests assert the outcome and not the time.
+const READY_MAX: Duration = Duration::from_secs(60);
 
 #[tokio::test]
-async fn two_databases_of_one_server_are_separate() {
+async fn databases_of_one_server_are_separate() {
     let one = cluster()
         .await
         .create_database("environment")
         .await
-        .expect("a database");
+        .expect("the database can be created");
     let other = cluster()
         .await
         .create_database("environment")
         .await
-        .expect("a database");
+        .expect("the database can be created");
     assert_ne!(one, other);
 
     let mut one = connect(&one).await;
     sqlx::raw_sql("create table only_here (id int)")
         .execute(&mut one)
         .await
-        .expect("a table");
+        .expect("the table can be created");
     let mut other = connect(&other).await;
     let seen: Option<String> = sqlx::query_scalar("select to_regclass('only_here')::text")
         .fetch_one(&mut other)
         .await
-        .expect("an answer");
+        .expect("the query succeeds");
     assert_eq!(seen, None);
 }
 
 #[tokio::test]
-async fn a_database_that_exists_is_found_again() {
+async fn existing_database_is_found_again() {
     let name = format!("kept_{}", std::process::id());
     let first = cluster()
         .await
         .ensure_database(&name)
         .await
-        .expect("a database");
+        .expect("the database can be created");
     let second = cluster()
         .await
         .ensure_database(&name)
         .await
-        .expect("the same database");
+        .expect("the database can be found");
     assert_eq!(first, second);
 }
 
-/// A server that loses what it acknowledged would prove nothing about a dispatcher on top of it.
+/// With these settings off, an acknowledged commit may be lost, and a run would prove nothing.
 #[tokio::test]
-async fn the_server_keeps_what_it_acknowledges() {
+async fn server_settings_make_acknowledged_commits_durable() {
     let mut admin = connect(cluster().await.admin_url()).await;
     for setting in ["fsync", "full_page_writes", "synchronous_commit"] {
         let value: String = sqlx::query_scalar("select current_setting($1)")
             .bind(setting)
             .fetch_one(&mut admin)
             .await
-            .expect("the setting");
+            .expect("the setting can be read");
         assert_eq!(value, "on", "{setting}");
     }
     let origin = cluster().await.origin();
@@ -82,11 +83,11 @@ async fn the_server_keeps_what_it_acknowledges() {
 }
 
 #[tokio::test]
-async fn a_way_that_fails_names_its_reason_and_its_fix_and_no_password() {
-    let nowhere = format!("postgresql://someone:secret@127.0.0.1:{}/none", free_port());
-    let error = Postgres::obtain(Wanted::Url(nowhere))
+async fn postgres_error_names_reason_and_fix_but_no_password() {
+    let closed_port = format!("postgresql://someone:secret@127.0.0.1:{}/none", free_port());
+    let error = Postgres::obtain(Wanted::Url(closed_port))
         .await
-        .expect_err("nobody listens there");
+        .expect_err("no server listens on the port");
     let text = error.to_string();
     assert!(
         text.contains("url: postgresql://someone:***@127.0.0.1"),
@@ -97,48 +98,56 @@ async fn a_way_that_fails_names_its_reason_and_its_fix_and_no_password() {
 }
 
 #[tokio::test]
-async fn a_server_of_our_own_leaves_no_process_and_no_directory() {
+async fn dedicated_server_leaves_no_process_and_no_directory() {
     let postgres = match Postgres::obtain(Wanted::Machine).await {
         Ok(postgres) => postgres,
-        Err(reason) => return skipped("a server of the machine's binaries", &reason.to_string()),
+        Err(reason) => return skipped("a server from the machine's binaries", &reason.to_string()),
     };
-    let pid = postgres.pid().expect("it is a process");
+    let pid = postgres.pid().expect("the server is a process");
     let data = postgres
         .data_dir()
-        .expect("it has a directory")
+        .expect("the server has a data directory")
         .to_path_buf();
     assert!(data.join("PG_VERSION").is_file());
     drop(postgres);
     assert!(!is_alive(pid));
-    assert!(!data.parent().expect("data has a parent").exists());
+    assert!(
+        !data
+            .parent()
+            .expect("the data directory has a parent")
+            .exists()
+    );
 }
 
-/// The pid file of a server that was killed stays behind; the next start must not mind it.
+/// A killed server leaves its pid file. The next start must ignore it.
 #[tokio::test]
-async fn a_kept_cluster_survives_the_killing_of_its_server() {
-    let base = tempfile::tempdir().expect("a directory");
+async fn kept_cluster_starts_again_after_sigkill() {
+    let base = tempfile::tempdir().expect("the directory can be created");
     open_to_all(base.path());
     let kept = base.path().join("postgres");
     let postgres = match Postgres::machine_at(&kept).await {
         Ok(postgres) => postgres,
         Err(reason) => return skipped("a kept cluster", &reason.to_string()),
     };
-    let url = postgres.ensure_database("kept").await.expect("a database");
+    let url = postgres
+        .ensure_database("kept")
+        .await
+        .expect("the database can be created");
     let mut connection = connect(&url).await;
     sqlx::raw_sql("create table written as select 42 as answer")
         .execute(&mut connection)
         .await
-        .expect("a row");
-    let pid = postgres.pid().expect("it is a process");
+        .expect("the row can be written");
+    let pid = postgres.pid().expect("the server is a process");
     kill(
-        Pid::from_raw(i32::try_from(pid).expect("a pid")),
+        Pid::from_raw(i32::try_from(pid).expect("the pid is positive")),
         Signal::SIGKILL,
     )
-    .expect("a kill");
+    .expect("the server can be killed");
     drop(postgres);
     assert!(
         kept.join("data/postmaster.pid").exists(),
-        "the stale pid file is what is tried"
+        "the killed server left no pid file"
     );
 
     let again = Postgres::machine_at(&kept)
@@ -147,75 +156,81 @@ async fn a_kept_cluster_survives_the_killing_of_its_server() {
     let url = again
         .ensure_database("kept")
         .await
-        .expect("the database is there");
-    let answer: i32 = sqlx::query_scalar("select answer from written")
+        .expect("the database still exists");
+    let response: i32 = sqlx::query_scalar("select answer from written")
         .fetch_one(&mut connect(&url).await)
         .await
-        .expect("the row is there");
-    assert_eq!(answer, 42);
+        .expect("the row still exists");
+    assert_eq!(response, 42);
 
     assert_eq!(
         holder_of(&kept),
         again.pid(),
-        "nobody else may start there now"
+        "the directory is in use by the new server"
     );
     drop(again);
     assert_eq!(holder_of(&kept), None);
 }
 
 #[tokio::test]
-async fn a_worker_process_can_be_killed_paused_and_ended() {
+async fn worker_process_can_be_killed_paused_and_terminated() {
     let program = dispatcher_binary().expect("the dispatcher builds");
-    put_through_its_paces(AnySystem::Process(ProcessSystem::new(program))).await;
+    exercise(AnySystem::Process(ProcessSystem::new(program))).await;
 }
 
 #[tokio::test]
-async fn a_worker_container_can_be_killed_paused_and_ended_and_leaves_nothing() {
+async fn worker_container_can_be_killed_paused_and_terminated() {
     if let Err(reason) = ContainerSystem::available().await {
         let required = std::env::var("REQUIRE_CONTAINER").is_ok_and(|value| value == "1");
-        assert!(!required, "REQUIRE_CONTAINER=1, and no container: {reason}");
+        assert!(
+            !required,
+            "REQUIRE_CONTAINER=1 is set, but no container runs: {reason}"
+        );
         return skipped("a worker container", &reason);
     }
     let program = dispatcher_binary().expect("the dispatcher builds");
     let system = ContainerSystem::new(program)
         .await
         .expect("the image builds");
-    put_through_its_paces(AnySystem::Container(system)).await;
+    exercise(AnySystem::Container(system)).await;
 }
 
-/// Everything a run does to a worker, on the real dispatcher.
-async fn put_through_its_paces(mut system: AnySystem) {
-    let logs = tempfile::tempdir().expect("a directory");
+/// Starts, pauses, resumes, kills, restarts and terminates a worker, as a run does.
+async fn exercise(mut system: AnySystem) {
+    let logs = tempfile::tempdir().expect("the directory can be created");
     let database = cluster()
         .await
         .create_database("drivers")
         .await
-        .expect("a database");
+        .expect("the database can be created");
     let spec = WorkerSpec {
         name: "w0".to_owned(),
         env: BTreeMap::from([("DATABASE_URL".to_owned(), database)]),
         bind: ([127, 0, 0, 1], free_port()).into(),
         log: logs.path().join("w0.log"),
     };
-    system.start(&spec).await.expect("it starts");
+    system.start(&spec).await.expect("the worker starts");
     system
-        .wait_ready("w0", GUARD)
+        .wait_ready("w0", READY_MAX)
         .await
-        .expect("it becomes ready");
+        .expect("the worker becomes ready");
     let restarted = system.start(&spec).await;
-    assert!(restarted.is_err(), "a running worker is not started twice");
+    assert!(restarted.is_err(), "a running worker was started again");
 
-    system.pause("w0").await.expect("it pauses");
-    let asked = tokio::time::timeout(Duration::from_millis(200), status_of(spec.bind, "/livez"));
-    assert!(asked.await.is_err(), "a paused worker answers nothing");
+    system.pause("w0").await.expect("the worker can be paused");
+    let status = tokio::time::timeout(Duration::from_millis(200), status_of(spec.bind, "/livez"));
+    assert!(status.await.is_err(), "a paused worker responded");
     assert!(system.is_running("w0"));
-    system.resume("w0").await.expect("it resumes");
     system
-        .wait_ready("w0", GUARD)
+        .resume("w0")
         .await
-        .expect("it answers again");
+        .expect("the worker can be resumed");
+    system
+        .wait_ready("w0", READY_MAX)
+        .await
+        .expect("the worker responds again");
 
-    system.pause("w0").await.expect("it pauses");
+    system.pause("w0").await.expect("the worker can be paused");
     let exit = system
         .kill("w0")
         .await
@@ -224,42 +239,49 @@ async fn put_through_its_paces(mut system: AnySystem) {
     assert!(!system.is_running("w0"));
     assert!(
         status_of(spec.bind, "/livez").await.is_err(),
-        "it is dead when kill returns"
+        "the worker still responds after kill returned"
     );
 
     system
         .start(&spec)
         .await
-        .expect("it starts again on its port");
+        .expect("the worker starts again on its port");
     system
-        .wait_ready("w0", GUARD)
+        .wait_ready("w0", READY_MAX)
         .await
-        .expect("it becomes ready again");
-    let exit = system.terminate("w0", GUARD).await.expect("it ends");
+        .expect("the worker becomes ready again");
+    let exit = system
+        .terminate("w0", READY_MAX)
+        .await
+        .expect("the worker ends");
     assert!(exit.is_clean(), "{exit}");
-    system.stop_all().await.expect("nothing is left to stop");
-    let log = std::fs::read_to_string(&spec.log).expect("its output was kept");
+    system.stop_all().await.expect("all workers are stopped");
+    let log = std::fs::read_to_string(&spec.log).expect("the worker has a log");
     assert!(!log.is_empty());
 }
 
 async fn connect(url: &str) -> PgConnection {
     PgConnection::connect(url)
         .await
-        .expect("the server answers")
+        .expect("the server responds")
 }
 
 fn is_alive(pid: u32) -> bool {
-    kill(Pid::from_raw(i32::try_from(pid).expect("a pid")), None).is_ok()
+    kill(
+        Pid::from_raw(i32::try_from(pid).expect("the pid is positive")),
+        None,
+    )
+    .is_ok()
 }
 
-/// The account that runs the server as root's must be able to walk here.
+/// If the tests run as root, the server runs as another account, which must enter the directory.
 fn open_to_all(directory: &Path) {
     use std::os::unix::fs::PermissionsExt;
     let mode = PermissionsExt::from_mode(0o755);
-    std::fs::set_permissions(directory, mode).expect("it is ours");
+    std::fs::set_permissions(directory, mode).expect("the test owns the directory");
 }
 
-fn skipped(what: &str, reason: &str) {
-    // The test runner shows this with --nocapture; the proof's footer says it in any case.
-    eprintln!("skipped: {what}: {reason}");
+fn skipped(part: &str, reason: &str) {
+    // Shown with `--nocapture`. The proof log of a run lists skipped parts in any case.
+    eprintln!("skipped: {part}: {reason}");
 }

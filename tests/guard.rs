@@ -1,6 +1,7 @@
-//! Where nothing may be sent: at ingest for literal addresses, at connect for names and for whatever was accepted before.
+//! Refused target addresses: literal addresses at ingest, and every address again before the dial.
 //!
-//! `guard/vectors.tsv` has a line a case: `allowed` or `refused`, the host as it is written in a URL, and what it is.
+//! `guard/vectors.tsv` has one case per line: `allowed` or `refused`, the host as written in a URL,
+//! and a description.
 
 mod rebinding;
 
@@ -21,8 +22,8 @@ const VECTORS: &str = include_str!("guard/vectors.tsv");
 fn vectors() -> Vec<(&'static str, &'static str)> {
     let cases = VECTORS.lines().map(|line| {
         let mut fields = line.split('\t');
-        let verdict = fields.next().expect("a verdict");
-        let host = fields.next().expect("a host");
+        let verdict = fields.next().expect("the line has a verdict");
+        let host = fields.next().expect("the line has a host");
         assert!(
             fields.next().is_some_and(|about| !about.is_empty()),
             "{line}"
@@ -42,15 +43,17 @@ async fn post(app: &App, target: &str) -> Response {
         .await
 }
 
-/// What became of a target at ingest.
+/// Posts the target and returns the verdict of the response.
 async fn verdict(app: &App, target: &str) -> &'static str {
-    let answer = post(app, target).await;
-    match answer.status().as_u16() {
+    let response = post(app, target).await;
+    match response.status().as_u16() {
         202 => "allowed",
         422 => {
-            let problem: Value = answer.json().await.expect("a problem");
+            let problem: Value = response.json().await.expect("the response is a problem");
             assert_eq!(problem["field"], "target_url");
-            let detail = problem["detail"].as_str().expect("words");
+            let detail = problem["detail"]
+                .as_str()
+                .expect("the problem has a detail");
             assert!(
                 detail.contains("ALLOWED_TARGET_CIDRS"),
                 "{target}: {detail}"
@@ -62,7 +65,7 @@ async fn verdict(app: &App, target: &str) -> &'static str {
 }
 
 #[tokio::test]
-async fn a_literal_in_a_refused_range_is_422_however_it_is_spelt() {
+async fn refused_literal_returns_422_in_every_spelling() {
     let app = api(&db::database().await, "").await;
     let cases = vectors();
     assert!(cases.len() >= 60);
@@ -82,9 +85,10 @@ async fn a_literal_in_a_refused_range_is_422_however_it_is_spelt() {
     app.stop().await;
 }
 
-// The same cases, accepted while the list allowed everything: the worker's list is what counts when it dials.
+// The events were accepted under a setting that permits every address. The setting of the worker
+// decides at the dial.
 #[tokio::test]
-async fn what_was_accepted_under_a_wider_list_is_not_dialled_under_a_narrower_one() {
+async fn worker_dials_only_addresses_that_its_own_setting_allows() {
     let database = db::database().await;
     let wide = api(&database, "0.0.0.0/0,::/0").await;
     let mut ids = Vec::new();
@@ -92,9 +96,9 @@ async fn what_was_accepted_under_a_wider_list_is_not_dialled_under_a_narrower_on
         .into_iter()
         .filter(|(verdict, _)| *verdict == "refused")
     {
-        let answer = post(&wide, &format!("http://{host}:9/hook")).await;
-        assert_eq!(answer.status(), 202, "{host}");
-        ids.push(id_of(answer).await);
+        let response = post(&wide, &format!("http://{host}:9/hook")).await;
+        assert_eq!(response.status(), 202, "{host}");
+        ids.push(id_of(response).await);
     }
     let own = [
         ("ALLOWED_TARGET_CIDRS", "127.99.0.0/16"),
@@ -102,10 +106,10 @@ async fn what_was_accepted_under_a_wider_list_is_not_dialled_under_a_narrower_on
     ];
     let narrow = App::over(&database, Role::Worker, &own).await;
     for id in &ids {
-        let event = wide.event_when(id, "dead").await;
+        let event = wide.event_with_status(id, "dead").await;
         assert_eq!(
             event["reason"], "exhausted",
-            "it counts like any failure: {event:#}"
+            "a refused target counts as a failure: {event:#}"
         );
         let attempt = &event["attempts"][0];
         assert_eq!(attempt["outcome"], "target_refused", "{event:#}");
@@ -117,7 +121,7 @@ async fn what_was_accepted_under_a_wider_list_is_not_dialled_under_a_narrower_on
 }
 
 #[tokio::test]
-async fn the_list_opens_what_it_names_and_nothing_beside_it() {
+async fn allowed_cidrs_permit_only_their_ranges() {
     let list = "10.1.0.0/16 , 127.0.0.1,169.254.169.0/25,::1/128,fd12:3456::/32";
     let app = api(&db::database().await, list).await;
     let cases = [
@@ -158,19 +162,19 @@ async fn the_list_opens_what_it_names_and_nothing_beside_it() {
     app.stop().await;
 }
 
-// A name is none of ingest's business: who knows what it resolves to when it is dialled.
+// Ingest does not resolve names, because a name may resolve to another address at the dial.
 #[tokio::test]
-async fn a_name_that_resolves_to_a_refused_address_alone_is_a_failed_attempt() {
+async fn name_with_only_refused_addresses_fails_the_attempt() {
     let own = [("ALLOWED_TARGET_CIDRS", ""), ("MAX_ATTEMPTS", "2")];
     let app = App::start(&own).await;
-    let endpoint = Endpoint::answering(200).await;
+    let endpoint = Endpoint::responding_with(200).await;
     let port = endpoint.url(1).rsplit(':').next().unwrap().to_owned();
     let names = ["localhost", "LOCALHOST", "%6cocalhost", "ｌocalhost"];
     let events = names.map(|name| {
         let (app, target) = (&app, format!("http://{name}:{port}"));
         async move {
             let id = app.accept("1", &target).await;
-            app.event_when(&id, "dead").await
+            app.event_with_status(&id, "dead").await
         }
     });
     for event in join_all(events).await {
@@ -186,13 +190,13 @@ async fn a_name_that_resolves_to_a_refused_address_alone_is_a_failed_attempt() {
     app.stop().await;
 }
 
-// `localhost` may stand for ::1 as well, which is not allowed here and where nobody listens.
+// `localhost` may also resolve to ::1, which is refused here. No process listens there.
 #[tokio::test]
-async fn of_the_addresses_of_a_name_the_allowed_ones_are_dialled() {
+async fn only_allowed_addresses_of_a_name_are_dialled() {
     let app = App::start(&[("MAX_ATTEMPTS", "1")]).await;
-    let endpoint = Endpoint::answering(200).await;
+    let endpoint = Endpoint::responding_with(200).await;
     let target = endpoint.url(1).replace("127.0.0.1", "localhost");
     let id = app.accept("1", &target).await;
-    app.event_when(&id, "delivered").await;
+    app.event_with_status(&id, "delivered").await;
     app.stop().await;
 }

@@ -1,6 +1,6 @@
-//! What comes in, as the contract has it: what is taken, what is refused and how, and that what was refused left no trace.
+//! Ingest: accepted requests, refused requests with status and field, and no stored rest.
 //!
-//! Black-box: over HTTP or plain sockets, against the wiring that the binary runs.
+//! Black-box tests over HTTP or raw sockets, against the `serve` function that the binary runs.
 
 mod api_keys;
 mod bodies;
@@ -22,33 +22,33 @@ use crate::support::app::App;
 use crate::support::db;
 use crate::support::fixture::Endpoint;
 
-/// Where nothing is ever sent: no test that has it taken runs a worker.
+/// A target that gets no request, because tests with this target run no worker.
 const TARGET: &str = "https://example.com/hook";
 
-/// A body that would be taken as it is.
+/// A valid body.
 const GOOD: &str = r#"{"payload":1,"target_url":"https://example.com/hook"}"#;
 
-/// Takes events and sends none.
+/// Starts a dispatcher that accepts events and has no worker.
 async fn api(own: &[(&str, &str)]) -> App {
     App::over(&db::database().await, Role::Api, own).await
 }
 
-/// The members of a problem, after its form was checked.
-async fn problem(answer: Response) -> Value {
-    let status = answer.status();
+/// Checks the form of an RFC 9457 problem and returns its members.
+async fn problem(response: Response) -> Value {
+    let status = response.status();
     assert_eq!(
-        answer.headers()["content-type"],
+        response.headers()["content-type"],
         "application/problem+json",
         "{status}"
     );
-    let body: Value = answer.json().await.expect("a problem is JSON");
+    let body: Value = response.json().await.expect("a problem is JSON");
     assert_is_problem(&body, status);
     body
 }
 
-/// `{"type", "title", "status", "detail", "field"?}` and nothing else.
+/// Requires the members type, title, status and detail, permits field, and refuses others.
 fn assert_is_problem(body: &Value, status: StatusCode) {
-    let members = body.as_object().expect("an object");
+    let members = body.as_object().expect("a problem is an object");
     let known = ["detail", "field", "status", "title", "type"];
     for (name, value) in members {
         assert!(known.contains(&name.as_str()), "{body}");
@@ -63,11 +63,11 @@ async fn stored(app: &App) -> i64 {
     sqlx::query_scalar("select count(*) from webhook_events")
         .fetch_one(&app.pool)
         .await
-        .expect("a count")
+        .expect("the rows can be counted")
 }
 
 #[tokio::test]
-async fn the_answers_of_the_api_are_what_they_were() {
+async fn responses_match_their_snapshots() {
     let app = App::start(&[("MAX_BODY_BYTES", "200"), ("BACKOFF_CAP_SECONDS", "0.05")]).await;
     let endpoint =
         Endpoint::start(|seen| Behavior::answer(if seen.arrival == 1 { 500 } else { 204 })).await;
@@ -76,7 +76,7 @@ async fn the_answers_of_the_api_are_what_they_were() {
     let accepted: Value = accepted.json().await.unwrap();
     assert_json_snapshot!("accepted", accepted, {".id" => "[id]"});
     let event = app
-        .event_when(accepted["id"].as_str().unwrap(), "delivered")
+        .event_with_status(accepted["id"].as_str().unwrap(), "delivered")
         .await;
     assert_json_snapshot!("event", event, {
         ".id" => "[id]", ".target_url" => "[url]", ".created_at" => "[time]",
@@ -88,7 +88,7 @@ async fn the_answers_of_the_api_are_what_they_were() {
     let deep = format!(r#"{{"payload":{}{}}}"#, "[".repeat(129), "]".repeat(129));
     let mut problems = Vec::new();
     for body in [
-        "no JSON",
+        "not JSON",
         "{}",
         r#"{"payload":1,"target_url":7}"#,
         r#"{"payload":1}"#,
@@ -106,7 +106,7 @@ async fn the_answers_of_the_api_are_what_they_were() {
     let plain = app.client.post(app.url("/events")).body(GOOD).send().await;
     problems.push(problem(plain.unwrap()).await);
     let mut problems = Value::from(problems);
-    // The id of the event that holds the key.
+    // The detail contains the id of the event that uses the key.
     problems[6]["detail"] = "[detail with an id]".into();
     assert_json_snapshot!("problems", problems);
     app.stop().await;

@@ -1,5 +1,7 @@
-//! The proofs, in reading order: what comes in, how it is claimed, how it goes out, that nothing is lost, that the harness
-//! would notice, and that the house is in order.
+//! One test binary for all tests that need Postgres, and for the rules of the source tree.
+//!
+//! Reading order: `ingest`, `claim`, `reclaim`, `delivery`, `no_loss`, `sabotage`, `simulation`,
+//! `tidy`. One binary links once and lets all tests share one Postgres server.
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 

@@ -1,8 +1,8 @@
-//! No accepted event is lost: the real dispatcher under faults, against a real Postgres.
+//! No accepted event is lost: the real dispatcher under faults, over a real Postgres.
 //!
-//! Proven by what clients were told (202) and what receivers wrote down, through every checker of the
-//! harness; the bound is the drain's, computed from the plan. Seeds are pinned; a failure prints the
-//! checks and keeps its directory.
+//! The evidence is the 202 responses of the clients and the receipts of the receivers. All checkers
+//! of the harness judge each run. Seeds are pinned or printed. A failed run prints its checks and
+//! keeps its directory.
 
 use std::collections::BTreeMap;
 
@@ -21,7 +21,7 @@ use chaos::system::{ContainerSystem, ProcessSystem, System};
 
 use crate::support::db;
 
-/// A profile that is over in seconds.
+/// A profile whose runs take seconds.
 pub(crate) fn small() -> Profile {
     Profile {
         name: "small".into(),
@@ -46,21 +46,22 @@ pub(crate) fn small() -> Profile {
     }
 }
 
-/// A judged run on any system; its files stay when the verdict is not the expected one.
+/// Runs the schedule and judges it. Keeps the files if the verdict differs from the expected one.
 pub(crate) async fn judged<S: System>(
     system: &mut S,
     schedule: &Schedule,
     databases: BTreeMap<Section, String>,
     expected: Overall,
 ) -> Judged {
-    let own_server = Err("the server of the tests is shared".to_owned());
-    judged_on(system, schedule, (databases, own_server), expected).await
+    let own_server = Err("all tests share this server".to_owned());
+    judged_on(system, schedule, databases, own_server, expected).await
 }
 
 async fn judged_on<S: System>(
     system: &mut S,
     schedule: &Schedule,
-    (databases, own_server): (BTreeMap<Section, String>, Result<OwnServer, String>),
+    databases: BTreeMap<Section, String>,
+    own_server: Result<OwnServer, String>,
     expected: Overall,
 ) -> Judged {
     let directory = tempfile::tempdir().unwrap().keep();
@@ -83,7 +84,7 @@ async fn judged_on<S: System>(
     judged
 }
 
-async fn assert_nothing_is_lost<S: System>(system: &mut S, seed: Seed, profile: &Profile) {
+async fn assert_no_loss<S: System>(system: &mut S, seed: Seed, profile: &Profile) {
     let url = db::cluster()
         .await
         .create_database("no_loss")
@@ -101,8 +102,7 @@ async fn assert_nothing_is_lost<S: System>(system: &mut S, seed: Seed, profile: 
     assert!(totals.kills >= u64::from(profile.kills_required));
 }
 
-/// More kills than must hit: whether one hits an open request is up to the moment, and one at the end
-/// of an answer may find none.
+/// More kills than required: a kill counts only if it hits an open request, and some miss.
 fn kills() -> Profile {
     Profile {
         events: 80,
@@ -114,31 +114,31 @@ fn kills() -> Profile {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_event_is_lost_to_receivers_that_fail_delay_hang_and_reset() {
+async fn no_loss_with_failing_slow_and_hanging_receivers() {
     let mut system = ProcessSystem::new(dispatcher_binary().unwrap());
-    assert_nothing_is_lost(&mut system, Seed::new(0xfa11), &small()).await;
+    assert_no_loss(&mut system, Seed::new(0xfa11), &small()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_event_is_lost_to_sigkill_of_the_worker_process() {
+async fn no_loss_with_sigkill_of_the_worker_process() {
     let mut system = ProcessSystem::new(dispatcher_binary().unwrap());
-    assert_nothing_is_lost(&mut system, Seed::new(0xdead), &kills()).await;
+    assert_no_loss(&mut system, Seed::new(0xdead), &kills()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_event_is_lost_to_sigkill_of_one_of_two_workers_of_a_database() {
+async fn no_loss_with_sigkill_of_one_of_two_workers() {
     let mut system = ProcessSystem::new(dispatcher_binary().unwrap());
     let profile = Profile {
         workers: 2,
         kills_required: 1,
         ..kills()
     };
-    assert_nothing_is_lost(&mut system, Seed::new(0x2_dead), &profile).await;
+    assert_no_loss(&mut system, Seed::new(0x2_dead), &profile).await;
 }
 
-/// Every fault of workers but the kills, under a pinned seed and a fresh one.
+/// Every fault of workers except kills, with a pinned seed and a new one.
 #[tokio::test(flavor = "multi_thread")]
-async fn no_event_is_lost_to_workers_that_stand_still_stop_crash_and_scale() {
+async fn no_loss_with_worker_faults() {
     let fresh = Seed::fresh();
     eprintln!("fresh seed {fresh}");
     let profile = Profile {
@@ -149,13 +149,13 @@ async fn no_event_is_lost_to_workers_that_stand_still_stop_crash_and_scale() {
     .with_family("worker.", 1);
     for seed in [Seed::new(0x570b), fresh] {
         let mut system = ProcessSystem::new(dispatcher_binary().unwrap());
-        assert_nothing_is_lost(&mut system, seed, &profile).await;
+        assert_no_loss(&mut system, seed, &profile).await;
     }
 }
 
-/// Every fault of links, and kills at what passes on them, under a pinned seed and a fresh one.
+/// Every fault of links, and kills triggered by traffic, with a pinned seed and a new one.
 #[tokio::test(flavor = "multi_thread")]
-async fn no_event_is_lost_to_links_that_are_late_swallow_reset_and_lose_replies() {
+async fn no_loss_with_network_faults() {
     let fresh = Seed::fresh();
     eprintln!("fresh seed {fresh}");
     let profile = Profile {
@@ -168,33 +168,33 @@ async fn no_event_is_lost_to_links_that_are_late_swallow_reset_and_lose_replies(
     .with_family("net.", 1);
     for seed in [Seed::new(0x11_4e7), fresh] {
         let mut system = ProcessSystem::new(dispatcher_binary().unwrap());
-        assert_nothing_is_lost(&mut system, seed, &profile).await;
+        assert_no_loss(&mut system, seed, &profile).await;
     }
 }
 
-/// On a server of the run's own; nothing where none can be had.
-async fn assert_nothing_is_lost_by_postgres(seed: Seed, profile: &Profile) {
+/// Runs on a dedicated server. Skips if the machine cannot start one.
+async fn assert_no_loss_with_dedicated_postgres(seed: Seed, profile: &Profile) {
     let mut own = match OwnServer::start(&Wanted::Any, true).await {
         Ok(own) => own,
-        Err(why) => return skipped(&format!("faults of Postgres itself: {why}")),
+        Err(error) => return skipped(&format!("faults of Postgres itself: {error}")),
     };
     let url = own.create_database("no_loss").await.unwrap();
     let databases = BTreeMap::from([(Section::Main, url)]);
     let schedule = Schedule::generate(seed, profile);
     let mut system = ProcessSystem::new(dispatcher_binary().unwrap());
-    let on = (databases, Ok(own));
-    let judged = judged_on(&mut system, &schedule, on, Overall::Pass).await;
+    let judged = judged_on(&mut system, &schedule, databases, Ok(own), Overall::Pass).await;
     let totals = judged.totals;
     assert_eq!(judged.overall, Overall::Pass, "seed {seed}: {totals:?}");
     let ended = (totals.delivered, totals.dead, totals.lost);
     assert_eq!(ended, (totals.accepted, 0, 0), "seed {seed}");
 }
 
-// A lease so short that an outage which outlasts it takes little time. Both runs at once: most of each is waiting.
+// A short lease, so that an outage longer than the lease takes little time. Both runs are
+// concurrent, because each of them mostly waits.
 #[tokio::test(flavor = "multi_thread")]
-async fn no_event_is_lost_to_a_postgres_that_is_killed_held_cut_off_and_full() {
+async fn no_loss_with_postgres_faults() {
     let fresh = Seed::fresh();
-    eprintln!("seed {fresh}");
+    eprintln!("fresh seed {fresh}");
     let small = small();
     let profile = Profile {
         events: 150,
@@ -206,13 +206,16 @@ async fn no_event_is_lost_to_a_postgres_that_is_killed_held_cut_off_and_full() {
         ..small
     }
     .with_family("postgres.", 1);
-    let pinned = assert_nothing_is_lost_by_postgres(Seed::new(0xdb), &profile);
-    tokio::join!(pinned, assert_nothing_is_lost_by_postgres(fresh, &profile));
+    let pinned = assert_no_loss_with_dedicated_postgres(Seed::new(0xdb), &profile);
+    tokio::join!(
+        pinned,
+        assert_no_loss_with_dedicated_postgres(fresh, &profile)
+    );
 }
 
-/// Every fault of clients, under a pinned seed and a fresh one.
+/// Every fault of clients, with a pinned seed and a new one.
 #[tokio::test(flavor = "multi_thread")]
-async fn no_event_is_lost_to_clients_that_crowd_one_key_break_off_dawdle_burst_and_give_up() {
+async fn no_loss_with_client_faults() {
     let fresh = Seed::fresh();
     eprintln!("fresh seed {fresh}");
     let profile = Profile {
@@ -222,13 +225,14 @@ async fn no_event_is_lost_to_clients_that_crowd_one_key_break_off_dawdle_burst_a
     .with_family("client.", 1);
     for seed in [Seed::new(0xc11e), fresh] {
         let mut system = ProcessSystem::new(dispatcher_binary().unwrap());
-        assert_nothing_is_lost(&mut system, seed, &profile).await;
+        assert_no_loss(&mut system, seed, &profile).await;
     }
 }
 
-/// Every fault of receivers, under a pinned seed and a fresh one. Both at once: most of each is waiting.
+/// Every fault of receivers, with a pinned seed and a new one. Both runs are concurrent, because
+/// each of them mostly waits.
 #[tokio::test(flavor = "multi_thread")]
-async fn no_event_is_lost_to_receivers_that_hang_refuse_and_flap() {
+async fn no_loss_with_receiver_faults() {
     let fresh = Seed::fresh();
     eprintln!("fresh seed {fresh}");
     let profile = Profile {
@@ -240,13 +244,13 @@ async fn no_event_is_lost_to_receivers_that_hang_refuse_and_flap() {
     .with_family(OF_RECEIVERS, 1);
     let proven = async |seed| {
         let mut system = ProcessSystem::new(dispatcher_binary().unwrap());
-        assert_nothing_is_lost(&mut system, seed, &profile).await;
+        assert_no_loss(&mut system, seed, &profile).await;
     };
     tokio::join!(proven(Seed::new(0x4ec3)), proven(fresh));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn events_die_of_what_the_plan_says_and_no_other_does() {
+async fn only_events_with_planned_deaths_become_dead() {
     let profile = Profile::dead_letters().with_events(60);
     let schedule = Schedule::generate(Seed::new(0x00de_ad1e), &profile);
     let url = db::cluster().await.create_database("dead_letters").await;
@@ -258,23 +262,23 @@ async fn events_die_of_what_the_plan_says_and_no_other_does() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_event_is_lost_to_sigkill_of_the_worker_container() {
-    if let Err(why) = ContainerSystem::available().await {
+async fn no_loss_with_sigkill_of_the_worker_container() {
+    if let Err(reason) = ContainerSystem::available().await {
         let required = std::env::var("REQUIRE_CONTAINER").is_ok_and(|value| value == "1");
         assert!(
             !required,
-            "SIGKILL of the worker container is required here: {why}"
+            "REQUIRE_CONTAINER=1 is set, but no container runs: {reason}"
         );
-        skipped(&format!("SIGKILL of the worker container: {why}"));
+        skipped(&format!("SIGKILL of the worker container: {reason}"));
         return;
     }
     let binary = dispatcher_binary().unwrap();
     let mut system = ContainerSystem::new(binary).await.unwrap();
-    assert_nothing_is_lost(&mut system, Seed::new(0xc0de), &kills()).await;
+    assert_no_loss(&mut system, Seed::new(0xc0de), &kills()).await;
 }
 
-/// Past the test runner, which keeps the output of a passing test to itself.
-fn skipped(what: &str) {
+/// Writes past the test runner, which hides the output of a passing test.
+fn skipped(part: &str) {
     use std::io::Write as _;
-    let _ = writeln!(std::io::stderr(), "SKIPPED {what}");
+    let _ = writeln!(std::io::stderr(), "skipped: {part}");
 }

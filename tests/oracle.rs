@@ -1,18 +1,18 @@
-//! A second opinion from outside: live deliveries are verified by the PyPI package `standardwebhooks`.
+//! The PyPI package `standardwebhooks` verifies live deliveries, as an independent implementation.
 //!
-//! Needs `python3` with that package (`ORACLE_PYTHON` names another interpreter); without it the test is printed as
-//! skipped, and fails instead where `REQUIRE_ORACLE=1` says that it must run.
+//! This needs `python3` with the package. `ORACLE_PYTHON` names another interpreter. Without the
+//! package the test is skipped with a message. With `REQUIRE_ORACLE=1` it fails instead.
 
 use std::process::Stdio;
 
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 
-use crate::support::app::{App, PATIENCE};
+use crate::support::app::{App, WAIT_MAX};
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/oracle/receiver.py");
 
-/// Two secrets, both of which must verify: rotation with overlap.
+/// Two secrets, as during a rotation. Both signatures must verify.
 const SECRETS: [&str; 2] = [
     "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
     "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD",
@@ -35,7 +35,7 @@ impl Oracle {
             .kill_on_drop(true)
             .spawn()
             .map_err(|error| format!("{python}: {error}"))?;
-        let mut lines = BufReader::new(process.stdout.take().expect("it is piped")).lines();
+        let mut lines = BufReader::new(process.stdout.take().expect("stdout is piped")).lines();
         let port = lines
             .next_line()
             .await
@@ -54,7 +54,7 @@ impl Oracle {
 }
 
 #[tokio::test]
-async fn an_independent_implementation_verifies_every_delivery() {
+async fn independent_implementation_verifies_every_delivery() {
     let mut oracle = match Oracle::start().await {
         Ok(oracle) => oracle,
         Err(reason) => {
@@ -75,11 +75,11 @@ async fn an_independent_implementation_verifies_every_delivery() {
         "[1.0,\n 1e5 ]",
     ] {
         let id = app.accept(payload, &target).await;
-        let line = tokio::time::timeout(PATIENCE, oracle.lines.next_line())
+        let line = tokio::time::timeout(WAIT_MAX, oracle.lines.next_line())
             .await
-            .expect("a request");
+            .expect("a request arrives in time");
         assert_eq!(line.unwrap().unwrap(), format!("ok {id}"));
-        app.event_when(&id, "delivered").await;
+        app.event_with_status(&id, "delivered").await;
     }
     app.stop().await;
 }

@@ -1,7 +1,8 @@
-//! The database goes away: no event is lost, no attempt is burnt, nobody has to step in, and the API never says 202 in vain.
+//! Outages of the database: no event is lost, no attempt is wasted, and the dispatcher recovers
+//! without an operator. The API returns no 202 that it cannot keep.
 
 mod exhausted;
-mod newcomer;
+mod new_worker;
 mod replies;
 mod server;
 
@@ -17,10 +18,10 @@ use crate::support::app::{App, id_of, until};
 use crate::support::db;
 use crate::support::fixture::Endpoint;
 
-/// A lease so short that an outage of a few seconds outlasts it.
+/// A short lease, so that an outage of a few seconds outlasts it.
 const SHORT: &[(&str, &str)] = &[("HTTP_TIMEOUT", "1"), ("LEASE_SECONDS", "1.5")];
 
-/// A receiver may take its time.
+/// A long timeout, so that a slow receiver does not end the attempt.
 const SLOW: &[(&str, &str)] = &[("HTTP_TIMEOUT", "10")];
 
 fn outcomes(event: &Value) -> Vec<&str> {
@@ -31,8 +32,8 @@ fn outcomes(event: &Value) -> Vec<&str> {
         .collect()
 }
 
-/// Accepts so many events, each for a path of its own; one after the other, since a burst on a server that has just
-/// started may have to wait for connections for longer than a 202 may take.
+/// Posts `count` events, each to a separate path. The posts are sequential, because a burst at a
+/// newly started server may wait too long for connections and get 503.
 async fn accept(app: &App, endpoint: &Endpoint, count: u64) -> Vec<String> {
     let mut ids = Vec::new();
     for number in 0..count {
@@ -41,25 +42,28 @@ async fn accept(app: &App, endpoint: &Endpoint, count: u64) -> Vec<String> {
     ids
 }
 
-/// Waits until so many requests have come in, and some of them are still open.
-async fn all_begun(endpoint: &Endpoint, count: usize) {
-    until("all are at the receiver", || async {
+/// Waits until `count` requests have arrived. Some of them must still be open.
+async fn all_requests_arrived(endpoint: &Endpoint, count: usize) {
+    until("all requests are at the receiver", || async {
         endpoint.journal.receipts().len() == count
     })
     .await;
     assert!(
         endpoint.journal.open_requests() > 0,
-        "the receiver answered before the fault"
+        "the receiver responded before the fault"
     );
 }
 
-async fn is_unavailable(app: &App) {
-    let answer = app
+async fn assert_unavailable(app: &App) {
+    let response = app
         .post(r#"{"payload":1,"target_url":"http://127.0.0.1:9/"}"#)
         .await;
-    assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
-    assert!(answer.headers().contains_key("retry-after"));
-    assert_eq!(answer.headers()["content-type"], "application/problem+json");
+    assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert!(response.headers().contains_key("retry-after"));
+    assert_eq!(
+        response.headers()["content-type"],
+        "application/problem+json"
+    );
     assert_eq!(
         app.get("/readyz").await.status(),
         StatusCode::SERVICE_UNAVAILABLE
@@ -67,93 +71,90 @@ async fn is_unavailable(app: &App) {
     assert_eq!(app.get("/livez").await.status(), StatusCode::OK);
 }
 
-/// Waits for the server's own word, beside the link, that every lease ended as long ago as it lasted.
+/// Waits until every lease expired as long ago as it lasted, on the clock of the server. The query
+/// does not use the proxied link.
 async fn twice_the_lease_has_passed(database: &str) {
-    let beside = db::pool(database).await;
-    let long_over =
+    let direct = db::pool(database).await;
+    let expired_long_ago =
         "select bool_and(now() - lease_until > lease_until - claimed_at) from webhook_events";
     until("twice the lease has passed", || async {
-        let over: Option<bool> = sqlx::query_scalar(long_over)
-            .fetch_one(&beside)
+        let expired: Option<bool> = sqlx::query_scalar(expired_long_ago)
+            .fetch_one(&direct)
             .await
             .unwrap();
-        over.expect("nothing is settled while the link is cut")
+        expired.expect("the leases remain while the link is cut")
     })
     .await;
 }
 
-// A request is at the receiver when the link is cut; its 200 comes while the database is away, for twice the lease. The
-// worker must settle what it holds before anybody, itself and a second worker included, ends the lease by its time.
+// A request is at the receiver when the link is cut. Its 200 arrives during the outage, which lasts
+// twice the lease. The worker must settle before any worker, also itself, reclaims by expiry.
 #[tokio::test]
-async fn results_in_hand_are_settled_after_an_outage_longer_than_the_lease() {
-    let endpoint = Endpoint::answering_after(200, 500).await;
+async fn results_are_settled_after_an_outage_longer_than_the_lease() {
+    let endpoint = Endpoint::responding_after(200, 500).await;
     let database = db::database().await;
     let (link, url) = to_database(&database).unwrap();
     let app = App::over(&url, Role::Serve, SHORT).await;
     let second = App::over(&url, Role::Worker, SHORT).await;
     let ids = accept(&app, &endpoint, 5).await;
-    all_begun(&endpoint, 5).await;
+    all_requests_arrived(&endpoint, 5).await;
 
     link.set(Control::Refuse);
-    is_unavailable(&app).await;
+    assert_unavailable(&app).await;
     twice_the_lease_has_passed(&database).await;
     link.set(Control::Pass);
 
     for id in &ids {
         let event = app
-            .event_once(id, "delivered", |event| event["status"] == "delivered")
+            .event_where(id, "delivered", |event| event["status"] == "delivered")
             .await;
         assert_eq!(outcomes(&event), ["delivered"], "{event:#}");
         assert_eq!(event["attempt_count"], 1);
     }
-    assert_eq!(
-        endpoint.journal.receipts().len(),
-        5,
-        "nothing was sent twice"
-    );
+    assert_eq!(endpoint.journal.receipts().len(), 5, "number of requests");
     app.stop().await;
     second.stop().await;
 }
 
-// Established connections stay open and nothing comes through them, as when Postgres is paused.
+// Established connections stay open without traffic, as with a paused Postgres.
 #[tokio::test]
-async fn a_stalled_database_is_answered_503_and_delivered_from_afterwards() {
-    let endpoint = Endpoint::answering(200).await;
+async fn stalled_database_returns_503_and_recovers() {
+    let endpoint = Endpoint::responding_with(200).await;
     let (link, url) = to_database(&db::database().await).unwrap();
     let app = App::over(&url, Role::Serve, &[]).await;
     link.set(Control::Stall);
-    is_unavailable(&app).await;
+    assert_unavailable(&app).await;
     link.set(Control::Pass);
     let id = loop {
         let body = format!(r#"{{"payload":1,"target_url":"{}"}}"#, endpoint.url(1));
-        let answer = app.post(body).await;
-        match answer.status() {
-            StatusCode::ACCEPTED => break id_of(answer).await,
+        let response = app.post(body).await;
+        match response.status() {
+            StatusCode::ACCEPTED => break id_of(response).await,
             status => assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE),
         }
     };
-    let event = app.event_when(&id, "delivered").await;
+    let event = app.event_with_status(&id, "delivered").await;
     assert_eq!(outcomes(&event), ["delivered"]);
     app.stop().await;
 }
 
 #[tokio::test]
-async fn without_a_database_the_api_answers_503_and_starts_when_it_is_there() {
+async fn api_returns_503_without_a_database_and_starts_later() {
     let database = db::database().await;
     let (link, url) = to_database(&database).unwrap();
     link.set(Control::Refuse);
     let app = App::unready(&url, Role::Serve, &[], &database).await;
-    is_unavailable(&app).await;
+    assert_unavailable(&app).await;
     link.set(Control::Pass);
     app.until_ready().await;
-    let endpoint = Endpoint::answering(200).await;
+    let endpoint = Endpoint::responding_with(200).await;
     let id = app.accept("{}", &endpoint.url(1)).await;
-    app.event_when(&id, "delivered").await;
+    app.event_with_status(&id, "delivered").await;
     app.stop().await;
 }
 
 #[tokio::test]
-async fn a_session_that_was_terminated_is_taken_up_again_and_reclaims_nothing() {
+async fn terminated_sessions_reconnect_without_a_reclaim() {
     let endpoint = Endpoint::start(|_| Behavior::Answer {
         status: 200,
         after_ms: 2_000,
@@ -164,14 +165,14 @@ async fn a_session_that_was_terminated_is_taken_up_again_and_reclaims_nothing() 
     let app = App::over(&database, Role::Serve, SLOW).await;
     let second = App::over(&database, Role::Worker, SLOW).await;
     let ids = accept(&app, &endpoint, 5).await;
-    all_begun(&endpoint, 5).await;
+    all_requests_arrived(&endpoint, 5).await;
     let cut = "select count(pg_terminate_backend(pid)) from pg_stat_activity
                where datname = current_database() and application_name = 'webhook-dispatcher'";
     let ended: i64 = sqlx::query_scalar(cut).fetch_one(&app.pool).await.unwrap();
     assert!(ended > 0);
     for id in &ids {
         let event = app
-            .event_once(id, "delivered", |event| event["status"] == "delivered")
+            .event_where(id, "delivered", |event| event["status"] == "delivered")
             .await;
         assert_eq!(outcomes(&event), ["delivered"], "{event:#}");
     }
@@ -179,7 +180,7 @@ async fn a_session_that_was_terminated_is_taken_up_again_and_reclaims_nothing() 
     second.stop().await;
 }
 
-/// The session that holds a lock by which others see that a worker lives, and the port that it comes from.
+/// Process id of the session that holds a presence lock, and its client port.
 async fn presence_session(pool: &PgPool) -> Option<(i32, i32)> {
     let session = "select l.pid, a.client_port from pg_locks l join pg_stat_activity a using (pid)
                    join workers w on l.objid = (w.holder & 4294967295)::oid
@@ -188,16 +189,17 @@ async fn presence_session(pool: &PgPool) -> Option<(i32, i32)> {
     sqlx::query_as(session).fetch_optional(pool).await.unwrap()
 }
 
-// The server has ended the session and the client never hears of it, as behind a gateway that forgets connections. To
-// others the worker is gone: it must find out by itself and take its lock again, or all that it claims is taken from it.
+// The server has ended the session, and the client is not notified, as behind a gateway that drops
+// its state. Other workers consider this worker absent. It must detect this and acquire a new lock,
+// or all its later claims are reclaimed.
 #[tokio::test]
-async fn a_worker_whose_presence_is_half_open_finds_out_and_takes_it_again() {
-    let endpoint = Endpoint::answering(200).await;
+async fn worker_with_half_open_presence_acquires_it_again() {
+    let endpoint = Endpoint::responding_with(200).await;
     let database = db::database().await;
     let (link, url) = to_database(&database).unwrap();
     let app = App::over(&url, Role::Serve, SLOW).await;
     let direct = db::pool(&database).await;
-    until("its presence is held", || async {
+    until("the presence lock is held", || async {
         presence_session(&direct).await.is_some()
     })
     .await;
@@ -220,16 +222,17 @@ async fn a_worker_whose_presence_is_half_open_finds_out_and_takes_it_again() {
     .await;
     let second = App::over(&database, Role::Worker, SLOW).await;
     for id in accept(&app, &endpoint, 5).await {
-        let event = app.event_when(&id, "delivered").await;
+        let event = app.event_with_status(&id, "delivered").await;
         assert_eq!(outcomes(&event), ["delivered"], "{event:#}");
     }
     app.stop().await;
     second.stop().await;
 }
 
-// A row that is missing, say because another worker forgot this one while it was cut off, would keep its death unseen.
+// Another worker may delete the row while this worker is cut off. Without the row, no worker would
+// notice a later exit of this one.
 #[tokio::test]
-async fn a_worker_whose_row_is_missing_registers_again() {
+async fn worker_with_missing_row_registers_again() {
     let app = App::start(SLOW).await;
     let rows = || async {
         let count = "select count(*) from workers";
@@ -238,22 +241,25 @@ async fn a_worker_whose_row_is_missing_registers_again() {
             .await
             .unwrap()
     };
-    until("it is registered", || async { rows().await == 1 }).await;
+    until("the worker is registered", || async { rows().await == 1 }).await;
     sqlx::query("delete from workers")
         .execute(&app.pool)
         .await
         .unwrap();
-    until("it is registered again", || async { rows().await == 1 }).await;
+    until("the worker is registered again", || async {
+        rows().await == 1
+    })
+    .await;
     app.stop().await;
 }
 
-// 40 events of a megabyte over six megabytes a second: all of them in one claim would never be through in time, and the
-// next claim would be as large. What is bounded comes through in a third of that time; should a busy machine be too slow for
-// one, its lease is short.
+// 40 events of 1 MB over a link of 6 MB per second. One claim of all of them would time out, and so
+// would each later one. A claim limited by bytes needs a third of the timeout. The lease is short,
+// in case a busy machine is too slow for one claim.
 #[tokio::test]
-async fn large_events_come_through_a_slow_link() {
+async fn large_events_are_delivered_over_a_slow_link() {
     let settings = &[("HTTP_TIMEOUT", "4"), ("LEASE_SECONDS", "6")];
-    let endpoint = Endpoint::answering(200).await;
+    let endpoint = Endpoint::responding_with(200).await;
     let database = db::database().await;
     let api = App::over(&database, Role::Api, settings).await;
     let insert = "
@@ -271,9 +277,9 @@ async fn large_events_come_through_a_slow_link() {
         bytes_per_ms: 6_000,
     });
     let worker = App::over(&url, Role::Worker, settings).await;
-    until("all are delivered", || async {
-        let left = "select count(*) from webhook_events where status <> 'delivered'";
-        sqlx::query_scalar::<_, i64>(left)
+    until("all events are delivered", || async {
+        let open = "select count(*) from webhook_events where status <> 'delivered'";
+        sqlx::query_scalar::<_, i64>(open)
             .fetch_one(&api.pool)
             .await
             .unwrap()

@@ -1,9 +1,9 @@
-//! What a stop, a kill, a pause and a crowd of workers do to events: none is lost, none is burnt, and what is sent twice is
-//! what was under way.
+//! Stops, kills, pauses and concurrent workers: no event is lost, no attempt is wasted, and only
+//! events that were in flight are sent again.
 
 mod isolation;
 mod kills;
-mod silence;
+mod silent_dns;
 mod stops;
 
 use std::collections::BTreeMap;
@@ -15,17 +15,17 @@ use sqlx::PgPool;
 use crate::support::app::{App, until};
 use crate::support::db;
 use crate::support::fixture::Endpoint;
-use crate::support::story;
+use crate::support::view;
 
-/// No attempt and no lease of these ends by its time within a test: what ends them is something else.
+/// Longer than any test, so that no attempt times out and no lease expires.
 const ENDLESS: &[(&str, &str)] = &[("HTTP_TIMEOUT", "300"), ("LEASE_SECONDS", "600")];
 
-/// Takes events over a database and sends none.
+/// Starts a dispatcher that accepts events and delivers none.
 async fn api(database: &str) -> App {
     App::over(database, Role::Api, &[]).await
 }
 
-/// Accepts so many events, each for a path of its own.
+/// Posts `count` events, each to a separate path.
 async fn accept(api: &App, endpoint: &Endpoint, count: u64) -> Vec<String> {
     let mut ids = Vec::new();
     for ordinal in 0..count {
@@ -37,54 +37,54 @@ async fn accept(api: &App, endpoint: &Endpoint, count: u64) -> Vec<String> {
     ids
 }
 
-/// Waits until so many requests are open at the receiver.
-async fn open(endpoint: &Endpoint, count: usize) {
+/// Waits until `count` requests are open at the receiver.
+async fn wait_for_open(endpoint: &Endpoint, count: usize) {
     until("the requests are at the receiver", || async {
         endpoint.journal.open_requests() == count
     })
     .await;
 }
 
-/// Waits until the event has the status, and checks its story.
-async fn told(api: &App, id: &str, status: &str) -> Value {
-    let event = api.event_when(id, status).await;
-    story::assert_is_consistent(&event);
+/// Waits until the event has the status, checks its view for consistency and returns it.
+async fn event_with(api: &App, id: &str, status: &str) -> Value {
+    let event = api.event_with_status(id, status).await;
+    view::assert_is_consistent(&event);
     event
 }
 
-/// How often each event came to the receiver, properly signed.
+/// Number of requests per event. Every request must have a valid signature.
 fn arrivals(endpoint: &Endpoint) -> BTreeMap<String, usize> {
     let mut arrivals = BTreeMap::new();
     for receipt in endpoint.journal.receipts() {
         assert!(receipt.signature.is_valid(), "{receipt:?}");
         *arrivals
-            .entry(receipt.webhook_id.expect("it is signed"))
+            .entry(receipt.webhook_id.expect("the request has an id"))
             .or_default() += 1;
     }
     arrivals
 }
 
-/// Leases that anybody holds.
+/// Number of leased events.
 async fn leases(pool: &PgPool) -> i64 {
     sqlx::query_scalar("select count(*) from webhook_events where lease_token is not null")
         .fetch_one(pool)
         .await
-        .expect("a count")
+        .expect("the leases can be counted")
 }
 
-/// Settled failures that count against events.
+/// Sum of the failure counts of all events.
 async fn failures(pool: &PgPool) -> i64 {
     sqlx::query_scalar("select coalesce(sum(failure_count), 0) from webhook_events")
         .fetch_one(pool)
         .await
-        .expect("a sum")
+        .expect("the failures can be added up")
 }
 
-// Every event must be handed out once although two processes want all of them.
+// Both processes claim from all events. Each event must be sent by one of them.
 #[tokio::test]
-async fn two_processes_over_one_database_send_each_event_once() {
+async fn two_processes_send_each_event_without_duplicates() {
     let database = db::database().await;
-    let endpoint = Endpoint::answering(200).await;
+    let endpoint = Endpoint::responding_with(200).await;
     let one = App::over(&database, Role::Serve, &[]).await;
     let other = App::over(&database, Role::Serve, &[]).await;
     let mut ids = Vec::new();
@@ -93,9 +93,9 @@ async fn two_processes_over_one_database_send_each_event_once() {
         ids.push(app.accept("1", &endpoint.url(ordinal)).await);
     }
     for id in &ids {
-        let event = told(&other, id, "delivered").await;
+        let event = event_with(&other, id, "delivered").await;
         assert_eq!(
-            (story::outcomes(&event), &event["attempt_count"]),
+            (view::outcomes(&event), &event["attempt_count"]),
             (vec!["delivered"], &1.into())
         );
     }

@@ -1,4 +1,4 @@
-//! The binary as an operator meets it: its commands, its complaints, its roles, and TLS to Postgres.
+//! The dispatcher binary: commands, configuration errors, roles, and TLS to Postgres.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -11,12 +11,12 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair}
 use reqwest::StatusCode;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
-use crate::support::app::{App, PATIENCE};
+use crate::support::app::{App, WAIT_MAX};
 use crate::support::db;
+use crate::support::db::dedicated_server;
 use crate::support::fixture::Endpoint;
-use crate::support::own::own_server;
 
-/// Runs the binary to its end with nothing but these variables.
+/// Runs the binary with only the given environment variables and waits for its exit.
 fn run(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
     let program = dispatcher_binary().expect("the binary can be built");
     let mut command = Command::new(program);
@@ -24,7 +24,7 @@ fn run(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
         .args(arguments)
         .env_clear()
         .envs(environment.iter().copied());
-    command.output().expect("it runs")
+    command.output().expect("the binary can be started")
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -50,7 +50,7 @@ fn help_names_every_setting_with_its_default_and_limits() {
 }
 
 #[test]
-fn a_bad_setting_ends_the_start_with_one_readable_error_that_names_all() {
+fn invalid_settings_are_reported_together_at_start() {
     for arguments in [&[][..], &["api"], &["worker"], &["migrate"], &["check"]] {
         let output = run(
             arguments,
@@ -61,19 +61,19 @@ fn a_bad_setting_ends_the_start_with_one_readable_error_that_names_all() {
             ],
         );
         assert_eq!(output.status.code(), Some(1), "{arguments:?}");
-        let told = text(&output.stderr);
+        let error = text(&output.stderr);
         for named in ["HTTP_TIMEOUT", "BIND", "DATABASE_URL"] {
-            assert!(told.contains(named), "{told}");
+            assert!(error.contains(named), "{error}");
         }
         assert!(
-            !told.contains("panicked") && !told.contains("RUST_BACKTRACE"),
-            "{told}"
+            !error.contains("panicked") && !error.contains("RUST_BACKTRACE"),
+            "{error}"
         );
     }
 }
 
 #[tokio::test]
-async fn check_and_migrate_say_what_they_find_and_do() {
+async fn check_and_migrate_report_the_state_of_the_schema() {
     let database = db::database().await;
     let run = |arguments: &'static [&'static str]| {
         let database = database.clone();
@@ -89,32 +89,32 @@ async fn check_and_migrate_say_what_they_find_and_do() {
     let migrated = run(&["migrate"]).await.unwrap();
     assert!(migrated.status.success(), "{}", text(&migrated.stderr));
     assert!(text(&run(&["check"]).await.unwrap().stdout).contains("schema current"));
-    let unwell = run(&["healthcheck"]).await.unwrap();
+    let failed = run(&["healthcheck"]).await.unwrap();
     assert_eq!(
-        unwell.status.code(),
+        failed.status.code(),
         Some(1),
-        "nothing serves on the default port of this test"
+        "no dispatcher listens on the default port"
     );
 }
 
 #[test]
-fn check_against_no_database_fails_and_says_what_to_look_at() {
+fn check_without_a_database_names_the_setting_but_no_password() {
     let output = run(
         &["check"],
         &[("DATABASE_URL", "postgres://x:secret@127.0.0.1:1/none")],
     );
-    let told = text(&output.stderr);
+    let error = text(&output.stderr);
     assert_eq!(output.status.code(), Some(1));
     assert!(
-        told.contains("DATABASE_URL") && !told.contains("secret"),
-        "{told}"
+        error.contains("DATABASE_URL") && !error.contains("secret"),
+        "{error}"
     );
 }
 
-// Events are taken by one process and delivered by two others; each is sent once, and none of them needs the others to be there.
+// One process accepts the events, and two others deliver them. No process depends on another one.
 #[tokio::test]
 async fn roles_share_one_postgres() {
-    let endpoint = Endpoint::answering(200).await;
+    let endpoint = Endpoint::responding_with(200).await;
     let database = db::database().await;
     let api = App::over(&database, Role::Api, &[]).await;
     let mut ids = Vec::new();
@@ -124,7 +124,7 @@ async fn roles_share_one_postgres() {
     let one = App::over(&database, Role::Worker, &[]).await;
     let other = App::over(&database, Role::Worker, &[]).await;
     for id in &ids {
-        api.event_when(id, "delivered").await;
+        api.event_with_status(id, "delivered").await;
     }
     assert_eq!(endpoint.journal.receipts().len(), 10);
     let post = one
@@ -133,7 +133,7 @@ async fn roles_share_one_postgres() {
     assert_eq!(
         post.status(),
         StatusCode::NOT_FOUND,
-        "a worker takes no events"
+        "a worker accepts no events"
     );
     assert_eq!(one.get("/metrics").await.status(), StatusCode::OK);
     for app in [api, one, other] {
@@ -147,63 +147,68 @@ struct Authority {
 
 impl Authority {
     fn new() -> Self {
-        let mut params = CertificateParams::new(Vec::new()).expect("no names to be wrong");
+        let mut params = CertificateParams::new(Vec::new()).expect("no name is invalid");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().expect("a key");
+        let key = KeyPair::generate().expect("the key can be generated");
         Self {
-            issuer: CertifiedIssuer::self_signed(params, key).expect("a certificate"),
+            issuer: CertifiedIssuer::self_signed(params, key)
+                .expect("the certificate can be signed"),
         }
     }
 
     fn write(&self, path: &Path) {
-        std::fs::write(path, self.issuer.pem()).expect("a file");
+        std::fs::write(path, self.issuer.pem()).expect("the file can be written");
     }
 
-    /// Gives a server a certificate for 127.0.0.1 and turns TLS on.
+    /// Installs a certificate for 127.0.0.1 on a server and enables TLS.
     async fn secure(&self, server: &Postgres) {
-        let key = KeyPair::generate().expect("a key");
-        let params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).expect("an address");
-        let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
-        let directory = server.data_dir().expect("it was started here");
-        let owner = std::fs::metadata(directory).expect("it is there");
+        let key = KeyPair::generate().expect("the key can be generated");
+        let params =
+            CertificateParams::new(vec!["127.0.0.1".to_owned()]).expect("the address is valid");
+        let certificate = params
+            .signed_by(&key, &self.issuer)
+            .expect("the certificate can be signed");
+        let directory = server.data_dir().expect("the server runs on this machine");
+        let owner = std::fs::metadata(directory).expect("the data directory exists");
         for (name, pem) in [
             ("server.crt", certificate.pem()),
             ("server.key", key.serialize_pem()),
         ] {
             let path = directory.join(name);
-            std::fs::write(&path, pem).expect("a file");
-            std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).expect("it is ours");
+            std::fs::write(&path, pem).expect("the file can be written");
+            std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600))
+                .expect("the test owns the file");
             chown(
                 &path,
                 Some(Uid::from_raw(owner.uid())),
                 Some(Gid::from_raw(owner.gid())),
             )
-            .expect("the server's own");
+            .expect("the owner can be changed");
         }
         let pool = db::pool(server.admin_url()).await;
         for sql in ["alter system set ssl = on", "select pg_reload_conf()"] {
             sqlx::raw_sql(sql)
                 .execute(&pool)
                 .await
-                .expect("a superuser may");
+                .expect("the role is a superuser");
         }
     }
 }
 
 #[tokio::test]
-async fn postgres_is_reached_over_tls_and_a_certificate_of_strangers_is_refused() {
-    let Some(own) = own_server().await else {
+async fn postgres_tls_works_and_an_unknown_authority_is_refused() {
+    let Some(own) = dedicated_server().await else {
         return;
     };
     let files = tempfile::tempdir().unwrap();
-    let (ours, strangers) = (
-        files.path().join("ours.pem"),
-        files.path().join("strangers.pem"),
+    let (trusted, unknown) = (
+        files.path().join("trusted.pem"),
+        files.path().join("unknown.pem"),
     );
     let authority = Authority::new();
     authority.secure(own.postgres()).await;
-    authority.write(&ours);
-    Authority::new().write(&strangers);
+    authority.write(&trusted);
+    Authority::new().write(&unknown);
     let database = own.postgres().create_database("tls").await.unwrap();
     let url = |root: &Path| {
         format!(
@@ -212,7 +217,7 @@ async fn postgres_is_reached_over_tls_and_a_certificate_of_strangers_is_refused(
         )
     };
 
-    let app = App::unready(&url(&ours), Role::Serve, &[], &database).await;
+    let app = App::unready(&url(&trusted), Role::Serve, &[], &database).await;
     app.until_ready().await;
     let encrypted = "select bool_and(ssl) from pg_stat_ssl join pg_stat_activity using (pid)
                      where application_name = 'webhook-dispatcher' and datname = current_database()";
@@ -225,9 +230,9 @@ async fn postgres_is_reached_over_tls_and_a_certificate_of_strangers_is_refused(
     );
     app.stop().await;
 
-    let refused = url(&strangers);
+    let refused = url(&unknown);
     let check = tokio::task::spawn_blocking(move || run(&["check"], &[("DATABASE_URL", &refused)]));
-    let output = tokio::time::timeout(PATIENCE, check)
+    let output = tokio::time::timeout(WAIT_MAX, check)
         .await
         .unwrap()
         .unwrap();

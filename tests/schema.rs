@@ -1,4 +1,4 @@
-//! The schema: migrated by whoever comes first, read by the plans that it was made for.
+//! The schema: concurrent migration, and the index that the claim uses.
 
 use dispatcher::event::EventId;
 use dispatcher::store::{CLAIM, PgStore, SchemaError, StoreOptions};
@@ -8,15 +8,16 @@ use sqlx::Connection;
 use crate::support::fixture::Bench;
 use crate::support::{app, db};
 
-// T1 of the traps: a generic plan, costed while the table was small, must still go by the due index.
+// A generic plan is costed while the table is small and used when it is large. It must use the due
+// index, or every claim reads the whole table.
 #[tokio::test]
-async fn the_claim_goes_by_the_due_index_under_a_generic_plan() {
+async fn claim_uses_the_due_index_under_a_generic_plan() {
     let bench = Bench::new().await;
-    let many = "insert into webhook_events (id, target_url, target_given, payload, status, round, attempt_count,
+    let insert = "insert into webhook_events (id, target_url, target_given, payload, status, round, attempt_count,
                     failure_count, abandon_count, next_retry_at, created_at)
                 select gen_random_uuid(), 'http://x/', true, '{}', 'pending', 0, 0, 0, 0,
                        now() + g * interval '1 s', now() from generate_series(-100, 20000) g";
-    sqlx::query(many).execute(&bench.pool).await.unwrap();
+    sqlx::query(insert).execute(&bench.pool).await.unwrap();
     let mut session = sqlx::PgConnection::connect(&bench.url).await.unwrap();
     for setting in [
         "set plan_cache_mode = force_generic_plan",
@@ -45,12 +46,12 @@ async fn the_claim_goes_by_the_due_index_under_a_generic_plan() {
 }
 
 #[tokio::test]
-async fn several_processes_may_migrate_at_once_and_a_newer_schema_is_left_alone() {
+async fn concurrent_migrations_succeed_and_keep_a_newer_schema() {
     let url = db::database().await;
     let options = StoreOptions::of(&app::config(&url, &[]));
     let stores: Vec<_> = (0..4).map(|_| PgStore::open(&options)).collect();
     for migrated in join_all(stores.iter().map(PgStore::migrate)).await {
-        migrated.expect("all of them succeed");
+        migrated.expect("every concurrent migration succeeds");
     }
     let pool = db::pool(&url).await;
     let newer =
@@ -59,13 +60,14 @@ async fn several_processes_may_migrate_at_once_and_a_newer_schema_is_left_alone(
     stores[0]
         .migrate()
         .await
-        .expect("an older binary boots on a newer schema");
+        .expect("an older binary starts on a newer schema");
     assert!(stores[0].is_current().await.unwrap());
 }
 
-// A replica that is about to be promoted, or a server that was set so by hand: it will pass, and ends no process.
+// A replica before its promotion, or a server that an operator set to read-only. The state passes,
+// so the process must wait and not exit.
 #[tokio::test]
-async fn a_database_that_takes_no_writes_for_now_is_unavailable_and_not_foreign() {
+async fn read_only_database_is_unavailable_and_not_foreign() {
     let url = db::database().await;
     let pool = db::pool(&url).await;
     let read_only = |to: &'static str| {
@@ -86,10 +88,13 @@ async fn a_database_that_takes_no_writes_for_now_is_unavailable_and_not_foreign(
     read_only("reset default_transaction_read_only")
         .await
         .unwrap();
-    store.migrate().await.expect("it takes writes again");
+    store
+        .migrate()
+        .await
+        .expect("the database accepts writes again");
 }
 
-/// What a token looks like is nobody's business, but that ids are v7 is: they are ordered by time.
+// Ids are UUIDs of version 7.
 #[test]
 fn event_ids_are_ordered_by_time() {
     let ids: Vec<_> = (0..100).map(|_| EventId::fresh()).collect();

@@ -1,4 +1,4 @@
-//! What the proofs stand on: one Postgres, a fresh database each, a dispatcher in this process, receivers.
+//! Shared fixtures: one Postgres server, a new database for each test, dispatchers and receivers.
 
 pub(crate) mod accounting;
 pub(crate) mod app;
@@ -6,7 +6,6 @@ pub(crate) mod db;
 pub(crate) mod fixture;
 pub(crate) mod gated;
 pub(crate) mod names;
-pub(crate) mod own;
 pub(crate) mod process;
 pub(crate) mod raw;
-pub(crate) mod story;
+pub(crate) mod view;

@@ -1,4 +1,4 @@
-//! How much a claim takes, and from which due time on.
+//! Limits of a claim: the bytes of one reply, and the start of the scan.
 
 use chrono::{DateTime, Utc};
 use dispatcher::event::WorkerId;
@@ -6,10 +6,10 @@ use dispatcher::store::{ClaimLimit, Store};
 
 use crate::support::fixture::{Bench, LEASE};
 
-// Nine bytes each: the event with which the bound is reached is the last, and what is left goes with the next claims, in
-// the order in which it was due.
+// Each payload has nine bytes. A claim ends with the event that reaches the limit, and the next
+// claim continues in the order of due times.
 #[tokio::test]
-async fn a_claim_takes_no_more_bytes_than_it_may_and_leaves_the_rest_for_the_next() {
+async fn claim_stops_at_its_byte_limit_and_leaves_the_rest() {
     let bench = Bench::new().await;
     let ids = bench.accept(6).await;
     let larger = "update webhook_events set payload = '\"7 bytes\"'";
@@ -21,7 +21,11 @@ async fn a_claim_takes_no_more_bytes_than_it_may_and_leaves_the_rest_for_the_nex
             ..ClaimLimit::of(10)
         };
         let claimed = bench.store.claim(WorkerId(7), LEASE, limit).await.unwrap();
-        assert_eq!(claimed.claims.len(), count, "of {bytes} bytes");
+        assert_eq!(
+            claimed.claims.len(),
+            count,
+            "claim of at most {bytes} bytes"
+        );
         let mut claimed: Vec<_> = claimed.claims.iter().map(|claim| claim.key.id).collect();
         claimed.sort();
         taken.extend(claimed);
@@ -29,9 +33,9 @@ async fn a_claim_takes_no_more_bytes_than_it_may_and_leaves_the_rest_for_the_nex
     assert_eq!(taken, ids);
 }
 
-// Where the scan begins is the worker's to say: what was due earlier stays, and is there for a claim without a beginning.
+// The worker sets the scan start. Events that were due before it wait for a claim without one.
 #[tokio::test]
-async fn a_claim_takes_nothing_that_was_due_before_its_beginning() {
+async fn claim_skips_events_that_were_due_before_its_scan_start() {
     let bench = Bench::new().await;
     let ids = bench.accept(3).await;
     let older =

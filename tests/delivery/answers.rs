@@ -1,4 +1,4 @@
-//! What a receiver answers, from polite to hostile, and the outcome that it is taken for.
+//! Responses of receivers, from regular to hostile, and the outcome of each.
 
 use futures_util::future::join_all;
 use mock_receiver::{Behavior, Framing};
@@ -7,14 +7,14 @@ use serde_json::{Value, json};
 use super::{ONCE, ended, sent};
 use crate::support::app::App;
 use crate::support::fixture::Endpoint;
-use crate::support::story::attempts;
+use crate::support::view::attempts;
 
-/// So short that a test can sit out what never ends.
+/// Short, so that a test can wait for the timeout of a response that never ends.
 const SHORT: (&str, &str) = ("HTTP_TIMEOUT", "1");
-/// Far less than what an endless body sends.
+/// Far below the bytes that an endless body sends.
 const RESPONSE_BYTES_MAX: &str = "100000";
 
-/// Every status class; `delivered` for 2xx alone.
+/// Examples of every status class. Only 2xx means `delivered`.
 const STATUSES: &[u16] = &[
     101, 200, 201, 202, 203, 204, 205, 206, 207, 226, 299, 300, 301, 302, 303, 304, 305, 307, 308,
     399, 400, 401, 402, 403, 404, 405, 408, 409, 413, 418, 421, 425, 426, 429, 431, 451, 499, 500,
@@ -22,11 +22,11 @@ const STATUSES: &[u16] = &[
 ];
 
 #[tokio::test]
-async fn a_whole_answer_is_delivered_if_it_is_2xx_and_rejected_if_not() {
+async fn complete_2xx_delivers_and_other_statuses_are_rejected() {
     let app = App::start(&[ONCE]).await;
     let endpoint = Endpoint::start(|seen| {
         let status = seen.ordinal.and_then(|status| u16::try_from(status).ok());
-        Behavior::answer(status.expect("the path has the status"))
+        Behavior::answer(status.expect("the path contains the status"))
     })
     .await;
     let mut ids = Vec::new();
@@ -59,15 +59,15 @@ async fn a_whole_answer_is_delivered_if_it_is_2xx_and_rejected_if_not() {
     assert_eq!(
         endpoint.journal.receipts().len(),
         STATUSES.len(),
-        "one request an attempt"
+        "one request per attempt"
     );
     app.stop().await;
 }
 
 #[tokio::test]
-async fn a_target_that_is_gone_ends_the_event_at_once() {
+async fn status_410_ends_the_event_without_a_retry() {
     let app = App::start(&[("MAX_ATTEMPTS", "20")]).await;
-    let endpoint = Endpoint::answering(410).await;
+    let endpoint = Endpoint::responding_with(410).await;
     let event = sent(&app, &endpoint.url(1)).await;
     assert_eq!(
         (&event["status"], &event["reason"]),
@@ -79,9 +79,9 @@ async fn a_target_that_is_gone_ends_the_event_at_once() {
 }
 
 #[tokio::test]
-async fn no_redirect_is_followed() {
+async fn redirects_are_not_followed() {
     let app = App::start(&[ONCE]).await;
-    let elsewhere = Endpoint::answering(200).await;
+    let elsewhere = Endpoint::responding_with(200).await;
     let location = elsewhere.url(1);
     let endpoint = Endpoint::start(move |seen| Behavior::Redirect {
         status: u16::try_from(seen.ordinal.unwrap()).unwrap(),
@@ -97,8 +97,8 @@ async fn no_redirect_is_followed() {
     app.stop().await;
 }
 
-/// Behaviors, each with the outcome and the reason that follow.
-#[expect(clippy::too_many_lines, reason = "a table, one row a behavior")]
+/// Each behavior with its outcome and the reason of the dead event.
+#[expect(clippy::too_many_lines, reason = "a table with one row per behavior")]
 fn hostile() -> Vec<(Behavior, &'static str, Value)> {
     let (hold_ms, exhausted, gone) = (60_000, json!("exhausted"), json!("gone"));
     let failing: Vec<(&str, Vec<Behavior>)> = vec![
@@ -124,7 +124,7 @@ fn hostile() -> Vec<(Behavior, &'static str, Value)> {
                     after_ms: 30_000,
                     retry_after: None,
                 },
-                // Interim answers alone: the final one never comes.
+                // Only interim responses: the final response never comes.
                 Behavior::answer(100),
                 Behavior::answer(103),
             ],
@@ -201,12 +201,12 @@ fn hostile() -> Vec<(Behavior, &'static str, Value)> {
     all
 }
 
-// All of them at once: whoever hangs must neither hold up the others nor be sent twice.
+// All behaviors run concurrently. A receiver that hangs must not delay the other events.
 #[tokio::test]
-async fn every_hostile_answer_is_an_outcome_and_nothing_else() {
+async fn every_hostile_response_gets_its_outcome_and_one_request() {
     let app = App::start(&[ONCE, SHORT, ("MAX_RESPONSE_BYTES", RESPONSE_BYTES_MAX)]).await;
     let cases = hostile();
-    // An endpoint each: a connection that one of them left behind must not be another's.
+    // Each case has a separate endpoint, so that no case reuses the connection of another.
     let mut sent = Vec::new();
     for case in &cases {
         let behavior = case.0.clone();
@@ -226,12 +226,12 @@ async fn every_hostile_answer_is_an_outcome_and_nothing_else() {
         let long = attempt["response"]
             .as_str()
             .is_some_and(|response| response.len() > 4_096);
-        assert!(!long, "{behavior:?}: a snippet has its bound");
+        assert!(!long, "{behavior:?}: the snippet is too long");
         let receipts = endpoint.journal.receipts();
         assert_eq!(
             receipts.len(),
             1,
-            "{behavior:?}: one attempt is one request"
+            "{behavior:?}: one attempt sends one request"
         );
         assert!(receipts[0].signature.is_valid());
     }

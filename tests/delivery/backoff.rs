@@ -1,4 +1,4 @@
-//! When a failed event is sent again, how often, and that nothing but failures of its receiver counts.
+//! Times of retries, the number of attempts, and the failures that count.
 
 use std::time::Duration;
 
@@ -9,11 +9,12 @@ use serde_json::{Value, json};
 use super::{ended, sent};
 use crate::support::app::App;
 use crate::support::fixture::Endpoint;
-use crate::support::story::{attempts, outcomes, time};
+use crate::support::view::{attempts, outcomes, time};
 
-// d(n) is 0.2, 0.4, 0.6, 0.6 s: doubled, then capped. A gap at the receiver may be longer for many reasons, and shorter for none.
+// The delays are 0.2, 0.4, 0.6 and 0.6 s: doubled up to the limit. Load may lengthen a gap at the
+// receiver. Nothing may shorten it.
 #[tokio::test]
-async fn no_attempt_comes_before_its_backoff_is_over() {
+async fn no_attempt_starts_before_its_backoff_ends() {
     let own = [
         ("BACKOFF_BASE_SECONDS", "0.2"),
         ("BACKOFF_CAP_SECONDS", "0.6"),
@@ -21,48 +22,48 @@ async fn no_attempt_comes_before_its_backoff_is_over() {
         ("WORKER_POLL_INTERVAL", "0.01"),
     ];
     let app = App::start(&own).await;
-    let endpoint = Endpoint::answering(503).await;
+    let endpoint = Endpoint::responding_with(503).await;
     let event = sent(&app, &endpoint.url(1)).await;
     assert_eq!(outcomes(&event), ["rejected"; 5]);
     let receipts = endpoint.journal.receipts();
     let least = [200, 400, 600, 600].map(Duration::from_millis);
     for (gap, least) in receipts.windows(2).zip(least) {
-        let ended = gap[0].end_us.expect("it was answered");
+        let ended = gap[0].end_us.expect("the receiver responded");
         let gap = Duration::from_micros(gap[1].head_us - ended);
-        assert!(gap >= least, "{gap:?} where {least:?} is the least");
+        assert!(gap >= least, "gap of {gap:?}, at least {least:?} expected");
     }
     for (attempt, least) in attempts(&event).iter().zip(least) {
-        let due = time(&attempt["next_retry_at"]).expect("it is tried again");
+        let due = time(&attempt["next_retry_at"]).expect("the attempt is retried");
         let took = TimeDelta::milliseconds(attempt["duration_ms"].as_i64().unwrap());
         let wait = due - (time(&attempt["started_at"]).unwrap() + took);
         assert!(
             wait >= TimeDelta::from_std(least).unwrap(),
-            "{wait} for {least:?}"
+            "wait of {wait}, at least {least:?} expected"
         );
     }
     app.stop().await;
 }
 
-// Twenty delays of 100 s at least: they lie within [d, 1.25 d], and they are not all the same.
+// Twenty delays of at least 100 s: each lies in [d, 1.25 d], and they differ.
 #[tokio::test]
-async fn a_delay_is_stretched_by_a_quarter_at_most() {
+async fn jitter_adds_at_most_a_quarter_of_the_delay() {
     let own = [
         ("BACKOFF_BASE_SECONDS", "100"),
         ("BACKOFF_CAP_SECONDS", "100"),
     ];
     let app = App::start(&own).await;
-    let endpoint = Endpoint::answering(500).await;
+    let endpoint = Endpoint::responding_with(500).await;
     let mut waits = Vec::new();
     for ordinal in 0..20 {
         let id = app.accept("1", &endpoint.url(ordinal)).await;
         let event = app
-            .event_once(&id, "tried", |event| !attempts(event).is_empty())
+            .event_where(&id, "attempted", |event| !attempts(event).is_empty())
             .await;
         assert_eq!(event["next_retry_at"], attempts(&event)[0]["next_retry_at"]);
         let due = time(&event["next_retry_at"]).unwrap();
         waits.push((due - time(&attempts(&event)[0]["started_at"]).unwrap()).num_seconds());
     }
-    // A few seconds for the attempt itself and its settle on a machine with other things to do.
+    // A few seconds for the attempt and its settle on a busy machine.
     assert!(
         waits.iter().all(|wait| (100..=125 + 10).contains(wait)),
         "{waits:?}"
@@ -73,10 +74,10 @@ async fn a_delay_is_stretched_by_a_quarter_at_most() {
 }
 
 #[tokio::test]
-async fn an_event_is_dead_after_exactly_max_attempts_failures() {
+async fn event_is_dead_after_max_attempts_failures() {
     for most in [1, 2, 7] {
         let app = App::start(&[("MAX_ATTEMPTS", &most.to_string())]).await;
-        let endpoint = Endpoint::answering(500).await;
+        let endpoint = Endpoint::responding_with(500).await;
         let event = sent(&app, &endpoint.url(1)).await;
         assert_eq!(
             (&event["status"], &event["reason"]),
@@ -93,7 +94,7 @@ async fn an_event_is_dead_after_exactly_max_attempts_failures() {
 }
 
 #[tokio::test]
-async fn a_success_after_failures_is_the_end() {
+async fn success_after_failures_ends_the_event() {
     let app = App::start(&[("MAX_ATTEMPTS", "6")]).await;
     let endpoint = Endpoint::start(|seen| match seen.arrival {
         1 => Behavior::answer(500),
@@ -122,11 +123,11 @@ async fn a_success_after_failures_is_the_end() {
     assert_eq!(endpoint.journal.receipts().len(), 6);
 }
 
-// Deliveries long before the poll interval is over: due times and wake-ups set the pace, not polling.
+// All events end long before the first poll, so due times and wake-ups start the attempts.
 #[tokio::test]
-async fn a_long_poll_interval_stretches_nothing() {
+async fn long_poll_interval_does_not_delay_retries() {
     let app = App::start(&[("WORKER_POLL_INTERVAL", "3600"), ("MAX_ATTEMPTS", "3")]).await;
-    let endpoint = Endpoint::answering(500).await;
+    let endpoint = Endpoint::responding_with(500).await;
     for ordinal in 0..3 {
         let id = app.accept("1", &endpoint.url(ordinal)).await;
         assert_eq!(ended(&app, &id).await["reason"], "exhausted");

@@ -1,4 +1,4 @@
-//! How an answer is framed, how long it may be, and what of it is shown: receivers that send bytes from a can.
+//! Framing and length of responses, and the part that the view shows. The receivers send raw bytes.
 
 use futures_util::future::join_all;
 use serde_json::json;
@@ -6,10 +6,10 @@ use serde_json::json;
 use super::{ONCE, ended, sent};
 use crate::support::app::App;
 use crate::support::fixture::Endpoint;
-use crate::support::raw::Canned;
-use crate::support::story::attempts;
+use crate::support::raw::RawReceiver;
+use crate::support::view::attempts;
 
-/// Answers as bytes, with the outcome, the status and the response that are shown.
+/// A response as bytes, with the outcome, the status and the snippet that the view shows.
 const BYTES: &[(&str, &str, Option<u16>, Option<&str>)] = &[
     (
         "HTTP/1.1 200 OK\r\n\r\nuntil the close",
@@ -120,11 +120,11 @@ const BYTES: &[(&str, &str, Option<u16>, Option<&str>)] = &[
 ];
 
 #[tokio::test]
-async fn an_answer_is_taken_by_its_framing_and_malformed_ones_are_failures() {
+async fn framing_ends_the_response_and_malformed_ones_fail() {
     let app = App::start(&[ONCE, ("MAX_IN_FLIGHT", "8")]).await;
     let mut sent = Vec::new();
     for case in BYTES {
-        let receiver = Canned::answering(case.0).await;
+        let receiver = RawReceiver::responding_with(case.0).await;
         let id = app.accept("1", &receiver.url()).await;
         sent.push((case, receiver, id));
     }
@@ -155,7 +155,7 @@ async fn an_answer_is_taken_by_its_framing_and_malformed_ones_are_failures() {
 }
 
 #[tokio::test]
-async fn the_limit_of_an_answer_is_exact_however_it_is_framed() {
+async fn response_limit_is_exact_for_every_framing() {
     let app = App::start(&[
         ONCE,
         ("MAX_RESPONSE_BYTES", "1000"),
@@ -177,8 +177,8 @@ async fn the_limit_of_an_answer_is_exact_however_it_is_framed() {
                 second.len()
             ),
         ];
-        for answer in framings {
-            let receiver = Canned::answering(answer).await;
+        for response in framings {
+            let receiver = RawReceiver::responding_with(response).await;
             let event = sent(&app, &receiver.url()).await;
             let attempt = &attempts(&event)[0];
             assert_eq!(attempt["outcome"], outcome, "{bytes}: {event:#}");
@@ -191,9 +191,10 @@ async fn the_limit_of_an_answer_is_exact_however_it_is_framed() {
     app.stop().await;
 }
 
-// What is shown is cut by bytes and read as UTF-8 as far as that goes; nothing in it may keep the attempt from being settled.
+// The snippet is cut by bytes and decoded as UTF-8. A zero byte
+// must not prevent the settle. Postgres refuses it in text.
 #[tokio::test]
-async fn any_bytes_of_an_answer_can_be_shown() {
+async fn any_bytes_of_a_response_can_be_shown() {
     let app = App::start(&[ONCE, ("RESPONSE_SNIPPET_BYTES", "8")]).await;
     let bodies: &[(&[u8], &str)] = &[
         (b"short", "short"),
@@ -212,8 +213,8 @@ async fn any_bytes_of_an_answer_can_be_shown() {
         for status in [200, 500] {
             let length = body.len();
             let head = format!("HTTP/1.1 {status} X\r\ncontent-length: {length}\r\n\r\n");
-            let answer = [head.as_bytes(), body].concat();
-            let receiver = Canned::answering(answer).await;
+            let response = [head.as_bytes(), body].concat();
+            let receiver = RawReceiver::responding_with(response).await;
             let event = sent(&app, &receiver.url()).await;
             assert_eq!(
                 attempts(&event)[0]["response"],
@@ -227,17 +228,17 @@ async fn any_bytes_of_an_answer_can_be_shown() {
     app.stop().await;
 }
 
-// "abc" in gzip's format: whoever decodes it shows that, and whoever decodes bombs runs out of memory.
+// "abc" in gzip format. A client that decodes it shows "abc", and a gzip bomb exhausts its memory.
 #[tokio::test]
-async fn a_compressed_answer_is_kept_as_it_came() {
+async fn compressed_response_is_stored_without_decoding() {
     let app = App::start(&[ONCE]).await;
     let packed = b"\x1f\x8b\x08\0\0\0\0\0\0\x03\x4b\x4c\x4a\x06\0\xc2\x41\x24\x35\x03\0\0\0";
     for encoding in ["gzip", "deflate", "br", "zstd", "x-unknown"] {
         let length = packed.len();
         let head =
             format!("HTTP/1.1 200 OK\r\ncontent-encoding: {encoding}\r\ncontent-length: {length}");
-        let answer = [head.as_bytes(), b"\r\n\r\n", packed].concat();
-        let receiver = Canned::answering(answer).await;
+        let response = [head.as_bytes(), b"\r\n\r\n", packed].concat();
+        let receiver = RawReceiver::responding_with(response).await;
         let event = sent(&app, &receiver.url()).await;
         assert_eq!(event["status"], "delivered", "{encoding}: {event:#}");
         let shown = String::from_utf8_lossy(packed);
@@ -247,9 +248,9 @@ async fn a_compressed_answer_is_kept_as_it_came() {
 }
 
 #[tokio::test]
-async fn no_snippet_is_kept_where_none_is_wanted() {
+async fn snippet_limit_of_zero_stores_no_snippet() {
     let app = App::start(&[ONCE, ("RESPONSE_SNIPPET_BYTES", "0")]).await;
-    let endpoint = Endpoint::answering(200).await;
+    let endpoint = Endpoint::responding_with(200).await;
     let event = sent(&app, &endpoint.url(1)).await;
     assert_eq!(event["status"], "delivered");
     assert!(["", "null"].contains(&attempts(&event)[0]["response"].as_str().unwrap_or("null")));

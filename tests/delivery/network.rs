@@ -1,4 +1,4 @@
-//! Targets that cannot be reached: each class has its word, and each is tried again like any failure.
+//! Unreachable targets: the outcome of each class. Each counts as a failed attempt.
 
 use std::net::Ipv4Addr;
 
@@ -11,16 +11,16 @@ use crate::support::app::App;
 use crate::support::db;
 use crate::support::names::NameServer;
 use crate::support::process::Processes;
-use crate::support::story::{attempts, outcomes};
+use crate::support::view::{attempts, outcomes};
 
-/// An address where nobody listens.
+/// URL of a port on which no process listens.
 async fn closed() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     format!("http://{}/", listener.local_addr().unwrap())
 }
 
 #[tokio::test]
-async fn a_refused_connection_is_of_class_connect() {
+async fn refused_connection_has_outcome_connect() {
     let app = App::start(&[("MAX_ATTEMPTS", "2")]).await;
     let plain = closed().await;
     for target in [plain.clone(), plain.replace("http:", "https:")] {
@@ -34,18 +34,18 @@ async fn a_refused_connection_is_of_class_connect() {
     app.stop().await;
 }
 
-// The label is longer than any name server may be asked for: this fails before anything leaves the machine.
+// The first label is longer than DNS permits, so the lookup fails without a query.
 #[tokio::test]
-async fn a_name_that_cannot_exist_is_of_class_dns() {
+async fn invalid_host_name_has_outcome_dns() {
     let app = App::start(&[ONCE]).await;
     let event = sent(&app, &format!("http://{}.example/", "a".repeat(64))).await;
     assert_eq!(outcomes(&event), ["dns"], "{event:#}");
     app.stop().await;
 }
 
-// A full backlog: the kernel answers no further SYN, so that the connection is neither made nor refused.
+// The accept queue is full, so the kernel drops further SYN packets without a response.
 #[tokio::test]
-async fn a_connection_that_is_not_taken_is_a_timeout() {
+async fn full_accept_queue_has_outcome_timeout() {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let listener = socket.listen(1).unwrap();
@@ -55,7 +55,7 @@ async fn a_connection_that_is_not_taken_is_a_timeout() {
     while let Ok(stream) = tokio::time::timeout(wait, tokio::net::TcpStream::connect(address)).await
     {
         full.push(stream.unwrap());
-        assert!(full.len() < 100, "the backlog has no end");
+        assert!(full.len() < 100, "the accept queue does not fill up");
     }
     let app = App::start(&[ONCE, ("HTTP_TIMEOUT", "0.5")]).await;
     let event = sent(&app, &format!("http://{address}/")).await;
@@ -64,7 +64,7 @@ async fn a_connection_that_is_not_taken_is_a_timeout() {
 }
 
 #[tokio::test]
-async fn an_unknown_name_is_of_class_dns_and_a_silent_name_server_a_timeout() {
+async fn unknown_name_is_dns_and_silent_dns_server_is_timeout() {
     let names = NameServer::start(|name, _| match name {
         "silent.test" => None,
         "refused.test" => Some(vec![Ipv4Addr::new(10, 0, 0, 1)]),

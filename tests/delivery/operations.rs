@@ -1,4 +1,4 @@
-//! What an operator sees from outside: health, readiness, and the numbers.
+//! Health, readiness, metrics and log: the parts that an operator sees.
 
 use std::collections::BTreeMap;
 
@@ -8,27 +8,30 @@ use mock_receiver::Behavior;
 use serde_json::Value;
 
 use super::sent;
-use crate::support::app::{App, PATIENCE, until};
+use crate::support::app::{App, WAIT_MAX, until};
 use crate::support::db;
 use crate::support::fixture::Endpoint;
 use crate::support::process::Processes;
-use crate::support::story::{attempts, outcomes};
+use crate::support::view::{attempts, outcomes};
 
 /// The samples of `/metrics` by name and labels.
 async fn samples(app: &App) -> BTreeMap<String, f64> {
-    let answer = app.get("/metrics").await;
-    assert_eq!(answer.status(), 200);
-    let kind = answer.headers()["content-type"]
+    let response = app.get("/metrics").await;
+    assert_eq!(response.status(), 200);
+    let kind = response.headers()["content-type"]
         .to_str()
         .unwrap()
         .to_owned();
     assert!(kind.starts_with("application/openmetrics-text"), "{kind}");
-    let text = answer.text().await.unwrap();
+    let text = response.text().await.unwrap();
     assert!(text.ends_with("# EOF\n"), "{text}");
     let lines = text.lines().filter(|line| !line.starts_with('#'));
     let samples = lines.map(|line| {
-        let (name, value) = line.rsplit_once(' ').expect("a sample");
-        (name.to_owned(), value.parse().expect("a number"))
+        let (name, value) = line.rsplit_once(' ').expect("the line is a sample");
+        (
+            name.to_owned(),
+            value.parse().expect("the sample is a number"),
+        )
     });
     samples.collect()
 }
@@ -38,7 +41,7 @@ fn value(samples: &BTreeMap<String, f64>, name: &str) -> f64 {
 }
 
 #[tokio::test]
-async fn attempts_are_counted_by_outcome_and_the_dead_by_reason() {
+async fn metrics_count_attempts_by_outcome_and_dead_events_by_reason() {
     let app = App::start(&[("MAX_ATTEMPTS", "2")]).await;
     let endpoint = Endpoint::start(|seen| match seen.ordinal {
         Some(1) => Behavior::answer(200),
@@ -50,7 +53,7 @@ async fn attempts_are_counted_by_outcome_and_the_dead_by_reason() {
     for ordinal in 1..=4 {
         sent(&app, &endpoint.url(ordinal)).await;
     }
-    app.post("no JSON").await;
+    app.post("not JSON").await;
     let expected = [
         ("webhook_attempts_total{outcome=\"delivered\"}", 1),
         ("webhook_attempts_total{outcome=\"rejected\"}", 3),
@@ -66,8 +69,8 @@ async fn attempts_are_counted_by_outcome_and_the_dead_by_reason() {
         ("webhook_attempts_in_flight", 0),
         ("webhook_due_events", 0),
     ];
-    // The view may be ahead of a counter by the time that the answer to a settle takes.
-    until("everything is counted", || async {
+    // The counters change after the reply to the settle, so the view may be ahead of them.
+    until("all counters have their final value", || async {
         let samples = samples(&app).await;
         expected
             .iter()
@@ -78,7 +81,7 @@ async fn attempts_are_counted_by_outcome_and_the_dead_by_reason() {
 }
 
 #[tokio::test]
-async fn the_backlog_is_read_off_the_database_and_what_is_in_flight_off_the_worker() {
+async fn metrics_read_backlog_from_postgres_and_in_flight_from_worker() {
     let database = db::database().await;
     let endpoint = Endpoint::start(|_| Behavior::Hang { hold_ms: 60_000 }).await;
     let api = App::over(&database, Role::Api, &[]).await;
@@ -89,7 +92,7 @@ async fn the_backlog_is_read_off_the_database_and_what_is_in_flight_off_the_work
     assert_eq!(before["webhook_due_events"], 5.0);
     assert!(before["webhook_oldest_due_age_seconds"] > 0.0);
     let worker = App::over(&database, Role::Worker, &[("HTTP_TIMEOUT", "3")]).await;
-    until("all are in flight", || async {
+    until("all attempts are in flight", || async {
         let samples = samples(&worker).await;
         samples["webhook_attempts_in_flight"] == 5.0 && samples["webhook_due_events"] == 0.0
     })
@@ -97,14 +100,14 @@ async fn the_backlog_is_read_off_the_database_and_what_is_in_flight_off_the_work
     assert_eq!(
         samples(&api).await["webhook_due_events"],
         0.0,
-        "another process sees the same"
+        "another process reports the same backlog"
     );
     worker.stop().await;
     api.stop().await;
 }
 
 #[tokio::test]
-async fn ready_means_that_the_schema_is_current() {
+async fn readyz_returns_503_if_the_schema_is_not_current() {
     let app = App::start(&[]).await;
     assert_eq!(app.get("/livez").await.status(), 200);
     assert_eq!(app.get("/readyz").await.status(), 200);
@@ -116,11 +119,11 @@ async fn ready_means_that_the_schema_is_current() {
     app.stop().await;
 }
 
-// The rows are there for an operator's own queries, too: tables and keys are named in the contract.
+// Operators query the tables directly, so the names of tables and keys belong to the contract.
 #[tokio::test]
-async fn the_tables_tell_the_same_story_as_the_view() {
+async fn tables_agree_with_the_view() {
     let app = App::start(&[("MAX_ATTEMPTS", "3")]).await;
-    let endpoint = Endpoint::answering(500).await;
+    let endpoint = Endpoint::responding_with(500).await;
     let event = sent(&app, &endpoint.url(1)).await;
     let id: uuid::Uuid = event["id"].as_str().unwrap().parse().unwrap();
     let (status, reason, count): (String, String, i32) =
@@ -147,44 +150,48 @@ async fn the_tables_tell_the_same_story_as_the_view() {
     app.stop().await;
 }
 
-// At its most talkative, and with proxies set that nothing may go through.
+// With the most verbose log, and with proxy variables that the process must ignore.
 #[tokio::test]
-async fn a_log_of_json_tells_of_every_attempt_and_no_secret() {
+async fn json_log_has_a_line_per_attempt_and_no_secret() {
     let database = db::database().await;
     let endpoint =
         Endpoint::start(|seen| Behavior::answer(if seen.arrival == 1 { 500 } else { 200 })).await;
     let api = App::over(&database, Role::Api, &[]).await;
     let mut processes = Processes::plain();
-    let nowhere = "http://127.0.0.1:9";
+    let closed_port = "http://127.0.0.1:9";
     let own = [
         ("LOG", "debug,dispatcher=trace"),
         ("LOG_FORMAT", "json"),
-        ("HTTP_PROXY", nowhere),
-        ("http_proxy", nowhere),
-        ("ALL_PROXY", nowhere),
+        ("HTTP_PROXY", closed_port),
+        ("http_proxy", closed_port),
+        ("ALL_PROXY", closed_port),
     ];
-    processes.start("talkative", &database, &own).await;
+    processes.start("verbose", &database, &own).await;
     let payload = "\"a-word-of-the-payload\"";
     let id = api.accept(payload, &endpoint.url(1)).await;
     let event = super::ended(&api, &id).await;
     assert_eq!(outcomes(&event), ["rejected", "delivered"], "{event:#}");
     processes
         .system
-        .terminate("talkative", PATIENCE)
+        .terminate("verbose", WAIT_MAX)
         .await
         .unwrap();
 
-    let log = processes.log("talkative");
+    let log = processes.log("verbose");
     let lines: Vec<Value> = log
         .lines()
-        .map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("no JSON: {line}")))
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("not JSON: {line}")))
         .collect();
     for outcome in ["rejected", "delivered"] {
-        let told = |line: &&Value| {
+        let is_attempt = |line: &&Value| {
             let line = line.to_string();
             line.contains(&id) && line.contains(&format!("\"outcome\":\"{outcome}\""))
         };
-        assert_eq!(lines.iter().filter(told).count(), 1, "{outcome}: {log}");
+        assert_eq!(
+            lines.iter().filter(is_attempt).count(),
+            1,
+            "{outcome}: {log}"
+        );
     }
     for secret in [
         "a-word-of-the-payload",

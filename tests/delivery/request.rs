@@ -1,4 +1,6 @@
-//! What a receiver gets: method, path, headers, exact bytes, and a signature that an independent crate verifies.
+//! The request that a receiver gets: method, path, headers, exact bytes and signature.
+//!
+//! The crate `standardwebhooks` verifies the signatures, independently of the project's code.
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -10,19 +12,19 @@ use super::{ONCE, ended, sent};
 use crate::support::app::App;
 use crate::support::db;
 use crate::support::fixture::Endpoint;
-use crate::support::raw::{Canned, Captured};
-use crate::support::story::outcomes;
+use crate::support::raw::{Captured, RawReceiver};
+use crate::support::view::outcomes;
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
 const FIRST: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 const SECOND: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
 
-/// The headers that verification looks at.
+/// The headers that the verification reads.
 fn signed(request: &Captured) -> HeaderMap {
     let names = ["webhook-id", "webhook-timestamp", "webhook-signature"];
     let headers = names.map(|name| {
-        let value = request.header(name).expect("it is signed");
-        let value = HeaderValue::from_str(value).expect("a header can carry it");
+        let value = request.header(name).expect("the request has the header");
+        let value = HeaderValue::from_str(value).expect("the value is a valid header");
         (HeaderName::from_static(name), value)
     });
     headers.into_iter().collect()
@@ -33,16 +35,16 @@ fn verifies(webhook: &Webhook, request: &Captured) -> bool {
 }
 
 #[tokio::test]
-async fn a_request_is_one_post_with_exactly_these_headers() {
+async fn request_is_one_post_with_only_the_documented_headers() {
     let app = App::start(&[ONCE]).await;
-    let receiver = Canned::answering(OK).await;
+    let receiver = RawReceiver::responding_with(OK).await;
     let target = format!("http://{}/a%20b/c?x=1&y=%C3%A9&&z#part", receiver.address);
     let payload = "{\"b\" : 1.0,\n\"a\":\"\\u00e9 é\"}";
     let id = app.accept(payload, &target).await;
     let event = ended(&app, &id).await;
     assert_eq!(
         event["target_url"], target,
-        "the fragment is kept in the view"
+        "the view contains the fragment"
     );
 
     let requests = receiver.requests();
@@ -51,7 +53,7 @@ async fn a_request_is_one_post_with_exactly_these_headers() {
     let line = request.head.lines().next().unwrap();
     assert_eq!(
         line, "POST /a%20b/c?x=1&y=%C3%A9&&z HTTP/1.1",
-        "and is not sent"
+        "the request line contains no fragment"
     );
     assert_eq!(request.body, payload.as_bytes());
     let host = receiver.address.to_string();
@@ -96,15 +98,15 @@ async fn a_request_is_one_post_with_exactly_these_headers() {
     ];
     assert_eq!(
         names, all,
-        "no encoding is offered, nothing is said about us"
+        "no accept-encoding, no version of the dispatcher"
     );
     app.stop().await;
 }
 
 #[tokio::test]
-async fn every_attempt_is_signed_anew_under_the_same_id() {
+async fn every_attempt_has_a_new_signature_and_the_same_id() {
     let app = App::start(&[("BACKOFF_BASE_SECONDS", "1"), ("BACKOFF_CAP_SECONDS", "1")]).await;
-    let receiver = Canned::start(|number| {
+    let receiver = RawReceiver::start(|number| {
         let status = if number < 3 { "500 No" } else { "200 OK" };
         format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n").into()
     })
@@ -128,7 +130,7 @@ async fn every_attempt_is_signed_anew_under_the_same_id() {
         .collect();
     assert!(
         times.windows(2).all(|pair| pair[0] < pair[1]),
-        "an attempt's own time: {times:?}"
+        "each attempt has a later timestamp: {times:?}"
     );
     let now = chrono::Utc::now().timestamp();
     assert!(
@@ -137,7 +139,7 @@ async fn every_attempt_is_signed_anew_under_the_same_id() {
     );
     assert!(requests.iter().all(|request| verifies(&webhook, request)));
 
-    // And verification is able to fail.
+    // The verification must also reject a changed body and a wrong secret.
     let mut forged = requests[0].clone();
     forged.body.push(b' ');
     assert!(!verifies(&webhook, &forged));
@@ -146,10 +148,10 @@ async fn every_attempt_is_signed_anew_under_the_same_id() {
 }
 
 #[tokio::test]
-async fn every_secret_signs_so_that_each_side_of_a_rotation_verifies() {
+async fn every_secret_signs_during_a_rotation() {
     let secrets = format!("{FIRST} , {SECOND},plain text é");
     let app = App::start(&[ONCE, ("WEBHOOK_SECRET", &secrets)]).await;
-    let receiver = Canned::answering(OK).await;
+    let receiver = RawReceiver::responding_with(OK).await;
     sent(&app, &receiver.url()).await;
     let request = &receiver.requests()[0];
     let plain = Webhook::from_bytes("plain text é".as_bytes().to_vec()).unwrap();
@@ -170,26 +172,26 @@ async fn every_secret_signs_so_that_each_side_of_a_rotation_verifies() {
         let signature = BASE64_STANDARD
             .decode(entry.strip_prefix("v1,").unwrap())
             .unwrap();
-        assert_eq!(signature.len(), 32, "HMAC-SHA256");
+        assert_eq!(signature.len(), 32, "length of an HMAC-SHA256");
     }
     app.stop().await;
 }
 
 #[tokio::test]
-async fn a_secret_that_is_changed_signs_the_next_attempt() {
+async fn changed_secret_signs_the_next_attempt() {
     let database = db::database().await;
     let before = [
         ("BACKOFF_BASE_SECONDS", "0.2"),
         ("WEBHOOK_SECRET", "before"),
     ];
     let app = App::over(&database, Role::Serve, &before).await;
-    let receiver = Canned::start(|number| {
+    let receiver = RawReceiver::start(|number| {
         let status = if number == 1 { "500 No" } else { "200 OK" };
         format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n").into()
     })
     .await;
     let id = app.accept("1", &receiver.url()).await;
-    app.event_once(&id, "tried", |event| {
+    app.event_where(&id, "tried", |event| {
         event["attempts"] != serde_json::json!([])
     })
     .await;
@@ -205,11 +207,11 @@ async fn a_secret_that_is_changed_signs_the_next_attempt() {
     app.stop().await;
 }
 
-// The payload may be anything, so the bytes that are signed may be, too.
+// A payload is any JSON, so the signed bytes may be any text.
 #[tokio::test]
-async fn what_is_signed_is_what_is_sent_for_any_payload() {
+async fn signature_covers_the_sent_bytes_of_any_payload() {
     let app = App::start(&[ONCE]).await;
-    let receiver = Canned::answering(OK).await;
+    let receiver = RawReceiver::responding_with(OK).await;
     let large = format!("\"{}\"", "x".repeat(300_000));
     for payload in [
         "null",
@@ -230,9 +232,9 @@ async fn what_is_signed_is_what_is_sent_for_any_payload() {
 }
 
 #[tokio::test]
-async fn one_event_goes_to_each_target_that_was_asked_for() {
+async fn each_event_arrives_only_at_its_target() {
     let app = App::start(&[ONCE]).await;
-    let endpoint = Endpoint::answering(200).await;
+    let endpoint = Endpoint::responding_with(200).await;
     let mut ids = Vec::new();
     for ordinal in 0..20 {
         ids.push(
@@ -245,12 +247,16 @@ async fn one_event_goes_to_each_target_that_was_asked_for() {
     }
     for (ordinal, id) in (0..).zip(&ids) {
         let receipts = endpoint.journal.receipts();
-        let mine: Vec<_> = receipts
+        let received: Vec<_> = receipts
             .iter()
             .filter(|r| r.ordinal == Some(ordinal))
             .collect();
-        assert_eq!(mine.len(), 1, "once, and where it belongs");
-        assert_eq!(mine[0].webhook_id.as_deref(), Some(id.as_str()));
+        assert_eq!(
+            received.len(),
+            1,
+            "number of requests at the target {ordinal}"
+        );
+        assert_eq!(received[0].webhook_id.as_deref(), Some(id.as_str()));
     }
     app.stop().await;
 }

@@ -1,4 +1,4 @@
-//! HTTPS: an authority of one's own through `EXTRA_CA_FILE`, and every handshake that must not succeed.
+//! HTTPS: a private authority through `EXTRA_CA_FILE`, and handshakes that must fail.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -19,43 +19,47 @@ use super::{ONCE, sent};
 use crate::support::app::App;
 use crate::support::fixture::Endpoint;
 use crate::support::raw::read_one;
-use crate::support::story::attempts;
+use crate::support::view::attempts;
 
-const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\nconnection: close\r\n\r\nsecret";
+const RESPONSE: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\nconnection: close\r\n\r\nsecret";
 
-/// Who signs certificates.
+/// A certificate authority of the test.
 struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 impl Authority {
     fn new() -> Self {
-        let mut params = CertificateParams::new(Vec::new()).expect("no names to be wrong");
+        let mut params = CertificateParams::new(Vec::new()).expect("no name is invalid");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().expect("a key");
-        Self(CertifiedIssuer::self_signed(params, key).expect("a certificate"))
+        let key = KeyPair::generate().expect("the key can be generated");
+        Self(CertifiedIssuer::self_signed(params, key).expect("the certificate can be signed"))
     }
 
-    /// A server with a certificate for a name, changed as the test wishes.
+    /// Settings of a server with a certificate for `name`, changed by the test.
     fn server(&self, name: &str, change: impl Fn(&mut CertificateParams)) -> ServerConfig {
-        let key = KeyPair::generate().expect("a key");
-        let mut params = CertificateParams::new(vec![name.to_owned()]).expect("a name");
+        let key = KeyPair::generate().expect("the key can be generated");
+        let mut params = CertificateParams::new(vec![name.to_owned()]).expect("the name is valid");
         change(&mut params);
-        let certificate = params.signed_by(&key, &self.0).expect("a certificate");
+        let certificate = params
+            .signed_by(&key, &self.0)
+            .expect("the certificate can be signed");
         let chain = vec![certificate.der().clone()];
-        let key = PrivateKeyDer::try_from(key.serialize_der()).expect("a key");
+        let key = PrivateKeyDer::try_from(key.serialize_der()).expect("the key can be generated");
         let config = ServerConfig::builder().with_no_client_auth();
         config
             .with_single_cert(chain, key)
-            .expect("a chain and its key")
+            .expect("chain and key match")
     }
 
     fn roots(&self) -> RootCertStore {
         let mut roots = RootCertStore::empty();
-        roots.add(self.0.der().clone()).expect("an authority");
+        roots
+            .add(self.0.der().clone())
+            .expect("the authority is valid");
         roots
     }
 }
 
-/// A receiver behind TLS.
+/// A receiver behind TLS. It runs until it is dropped.
 struct Secured {
     address: SocketAddr,
     serving: JoinHandle<()>,
@@ -71,7 +75,7 @@ impl Secured {
                     return;
                 };
                 if read_one(&mut stream).await.is_some() {
-                    let _ = stream.write_all(ANSWER).await;
+                    let _ = stream.write_all(RESPONSE).await;
                     let _ = stream.shutdown().await;
                 }
             }
@@ -84,7 +88,7 @@ impl Secured {
         F: Future<Output = ()> + Send + 'static,
     {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let address = listener.local_addr().expect("it is bound");
+        let address = listener.local_addr().expect("the listener is bound");
         let serving = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 tokio::spawn(serve(stream));
@@ -104,15 +108,15 @@ impl Drop for Secured {
     }
 }
 
-/// A file with the certificates of these authorities.
+/// Writes the certificates of the authorities to a file.
 fn trusting(authorities: &[&Authority]) -> (TempDir, PathBuf) {
-    let directory = tempfile::tempdir().expect("a directory");
+    let directory = tempfile::tempdir().expect("the directory can be created");
     let file = directory.path().join("extra.pem");
     let bundle: String = authorities
         .iter()
         .map(|authority| authority.0.pem())
         .collect();
-    std::fs::write(&file, bundle).expect("a file");
+    std::fs::write(&file, bundle).expect("the file can be written");
     (directory, file)
 }
 
@@ -122,19 +126,21 @@ async fn app(file: Option<&PathBuf>) -> App {
 }
 
 fn outcome(event: &Value) -> &str {
-    attempts(event)[0]["outcome"].as_str().expect("a word")
+    attempts(event)[0]["outcome"]
+        .as_str()
+        .expect("the attempt has an outcome")
 }
 
 #[tokio::test]
-async fn a_certificate_of_an_extra_authority_is_trusted() {
+async fn certificate_of_an_extra_authority_is_trusted() {
     dispatcher::install_tls_provider();
-    let (ours, another) = (Authority::new(), Authority::new());
-    let (_directory, file) = trusting(&[&another, &ours]);
+    let (first, second) = (Authority::new(), Authority::new());
+    let (_directory, file) = trusting(&[&second, &first]);
     let app = app(Some(&file)).await;
     for (authority, name) in [
-        (&ours, "127.0.0.1"),
-        (&another, "127.0.0.1"),
-        (&ours, "localhost"),
+        (&first, "127.0.0.1"),
+        (&second, "127.0.0.1"),
+        (&first, "localhost"),
     ] {
         let receiver = Secured::start(authority.server(name, |_| {})).await;
         let target = receiver.url().replace("127.0.0.1", name);
@@ -146,10 +152,10 @@ async fn a_certificate_of_an_extra_authority_is_trusted() {
 }
 
 #[tokio::test]
-async fn a_certificate_that_is_not_good_is_a_failed_attempt_of_class_tls() {
+async fn invalid_certificate_has_outcome_tls() {
     dispatcher::install_tls_provider();
-    let (ours, strangers) = (Authority::new(), Authority::new());
-    let (_directory, file) = trusting(&[&ours]);
+    let (trusted, unknown) = (Authority::new(), Authority::new());
+    let (_directory, file) = trusting(&[&trusted]);
     let app = app(Some(&file)).await;
     let expired = |params: &mut CertificateParams| {
         params.not_before = rcgen::date_time_ymd(2020, 1, 1);
@@ -159,36 +165,40 @@ async fn a_certificate_that_is_not_good_is_a_failed_attempt_of_class_tls() {
         params.not_before = rcgen::date_time_ymd(2200, 1, 1);
         params.not_after = rcgen::date_time_ymd(2201, 1, 1);
     };
-    let client = WebPkiClientVerifier::builder(Arc::new(ours.roots()))
+    let client = WebPkiClientVerifier::builder(Arc::new(trusted.roots()))
         .build()
         .unwrap();
     let key = KeyPair::generate().unwrap();
     let certificate = CertificateParams::new(vec!["127.0.0.1".into()]).unwrap();
-    let certificate = certificate.signed_by(&key, &ours.0).unwrap();
+    let certificate = certificate.signed_by(&key, &trusted.0).unwrap();
     let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
     let mutual = ServerConfig::builder()
         .with_client_cert_verifier(client)
         .with_single_cert(vec![certificate.der().clone()], key)
         .unwrap();
     let cases = [
-        ("another authority", strangers.server("127.0.0.1", |_| {})),
-        ("another name", ours.server("example.com", |_| {})),
-        ("another address", ours.server("127.0.0.2", |_| {})),
-        ("expired", ours.server("127.0.0.1", expired)),
-        ("not valid yet", ours.server("127.0.0.1", early)),
-        ("a client's certificate is asked for", mutual),
+        ("another authority", unknown.server("127.0.0.1", |_| {})),
+        ("another name", trusted.server("example.com", |_| {})),
+        ("another address", trusted.server("127.0.0.2", |_| {})),
+        ("expired", trusted.server("127.0.0.1", expired)),
+        ("not valid yet", trusted.server("127.0.0.1", early)),
+        ("a client certificate is required", mutual),
     ];
-    for (what, config) in cases {
+    for (certificate, config) in cases {
         let receiver = Secured::start(config).await;
         let event = sent(&app, &receiver.url()).await;
-        assert_eq!(outcome(&event), "tls", "{what}: {event:#}");
-        assert_eq!(attempts(&event)[0]["response"], Value::Null, "{what}");
+        assert_eq!(outcome(&event), "tls", "{certificate}: {event:#}");
+        assert_eq!(
+            attempts(&event)[0]["response"],
+            Value::Null,
+            "{certificate}"
+        );
     }
     app.stop().await;
 }
 
 #[tokio::test]
-async fn without_the_file_a_private_authority_is_a_stranger() {
+async fn private_authority_is_refused_without_extra_ca_file() {
     dispatcher::install_tls_provider();
     let app = app(None).await;
     let receiver = Secured::start(Authority::new().server("127.0.0.1", |_| {})).await;
@@ -197,9 +207,9 @@ async fn without_the_file_a_private_authority_is_a_stranger() {
 }
 
 #[tokio::test]
-async fn what_does_not_speak_tls_is_of_class_tls_and_what_says_nothing_is_a_timeout() {
+async fn failed_handshake_is_tls_and_silent_server_is_timeout() {
     let app = App::start(&[ONCE, ("HTTP_TIMEOUT", "1")]).await;
-    let plain = Endpoint::answering(200).await;
+    let plain = Endpoint::responding_with(200).await;
     let event = sent(&app, &plain.url(1).replace("http:", "https:")).await;
     assert_eq!(outcome(&event), "tls", "{event:#}");
     assert_eq!(
@@ -216,12 +226,12 @@ async fn what_does_not_speak_tls_is_of_class_tls_and_what_says_nothing_is_a_time
     let event = sent(&app, &closing.url()).await;
     assert_eq!(outcome(&event), "tls", "{event:#}");
 
-    let talking = Secured::listening(|mut stream| async move {
+    let other_protocol = Secured::listening(|mut stream| async move {
         let _ = stream.write_all(b"220 mail.example ESMTP\r\n").await;
         let _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
     })
     .await;
-    let event = sent(&app, &talking.url()).await;
+    let event = sent(&app, &other_protocol.url()).await;
     assert_eq!(outcome(&event), "tls", "{event:#}");
 
     let silent = Secured::listening(|mut stream| async move {
@@ -234,7 +244,7 @@ async fn what_does_not_speak_tls_is_of_class_tls_and_what_says_nothing_is_a_time
 }
 
 #[tokio::test]
-async fn plain_http_to_a_port_that_speaks_tls_delivers_nothing() {
+async fn plain_http_to_a_tls_port_delivers_nothing() {
     dispatcher::install_tls_provider();
     let app = App::start(&[ONCE]).await;
     let receiver = Secured::start(Authority::new().server("127.0.0.1", |_| {})).await;
@@ -245,7 +255,7 @@ async fn plain_http_to_a_port_that_speaks_tls_delivers_nothing() {
 }
 
 #[test]
-fn a_file_that_holds_no_certificates_is_named_at_the_start() {
+fn missing_extra_ca_file_is_named_at_start() {
     let directory = tempfile::tempdir().unwrap();
     let missing = directory.path().join("missing.pem").display().to_string();
     let settings = |file: String| {

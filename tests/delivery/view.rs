@@ -1,4 +1,4 @@
-//! `GET /events/{id}` while an event is under way, between its attempts, and after its end.
+//! `GET /events/{id}` during an attempt, between attempts, and after the event is final.
 
 use chaos::links::to_database;
 use chaos::proxy::Control;
@@ -8,13 +8,13 @@ use mock_receiver::Behavior;
 use serde_json::{Value, json};
 
 use super::{ended, sent};
-use crate::support::app::{App, PATIENCE, until};
+use crate::support::app::{App, WAIT_MAX, until};
 use crate::support::db;
 use crate::support::fixture::Endpoint;
-use crate::support::story::{assert_is_consistent, attempts, outcomes, time};
+use crate::support::view::{assert_is_consistent, attempts, outcomes, time};
 
 #[tokio::test]
-async fn an_attempt_under_way_is_counted_and_not_yet_shown() {
+async fn open_attempt_is_counted_and_not_listed() {
     let app = App::start(&[
         ("HTTP_TIMEOUT", "3"),
         ("BACKOFF_BASE_SECONDS", "100"),
@@ -23,7 +23,7 @@ async fn an_attempt_under_way_is_counted_and_not_yet_shown() {
     .await;
     let endpoint = Endpoint::start(|_| Behavior::Hang { hold_ms: 60_000 }).await;
     let id = app.accept("1", &endpoint.url(1)).await;
-    until("it is at the receiver", || async {
+    until("the request is at the receiver", || async {
         endpoint.journal.open_requests() == 1
     })
     .await;
@@ -34,11 +34,15 @@ async fn an_attempt_under_way_is_counted_and_not_yet_shown() {
         (&json!("pending"), &Value::Null)
     );
     assert_eq!(event["attempt_count"], 1);
-    assert_eq!(event["next_retry_at"], Value::Null, "it holds a lease");
+    assert_eq!(
+        event["next_retry_at"],
+        Value::Null,
+        "a leased event has no due time"
+    );
     assert_eq!(event["attempts"], json!([]));
 
     let event = app
-        .event_once(&id, "settled", |event| event["attempts"] != json!([]))
+        .event_where(&id, "settled", |event| event["attempts"] != json!([]))
         .await;
     assert_is_consistent(&event);
     assert_eq!(
@@ -48,16 +52,16 @@ async fn an_attempt_under_way_is_counted_and_not_yet_shown() {
     assert_eq!(event["next_retry_at"], attempts(&event)[0]["next_retry_at"]);
     assert!(time(&event["next_retry_at"]).is_some_and(|due| due > chrono::Utc::now()));
     assert_eq!(event["finished_at"], Value::Null);
-    let took = attempts(&event)[0]["duration_ms"].as_i64().unwrap();
+    let duration_ms = attempts(&event)[0]["duration_ms"].as_i64().unwrap();
     assert!(
-        (2_900..30_000).contains(&took),
-        "{took} ms under a deadline of 3 s"
+        (2_900..30_000).contains(&duration_ms),
+        "duration of {duration_ms} ms with a timeout of 3 s"
     );
     app.stop().await;
 }
 
 #[tokio::test]
-async fn every_member_of_a_view_is_there_and_named_as_in_the_contract() {
+async fn view_has_every_member_of_the_contract() {
     let app = App::start(&[("MAX_ATTEMPTS", "3")]).await;
     let endpoint = Endpoint::start(|seen| match seen.arrival {
         1 => Behavior::answer(500),
@@ -75,10 +79,10 @@ async fn every_member_of_a_view_is_there_and_named_as_in_the_contract() {
     app.stop().await;
 }
 
-// The claim waits on its way to the database for longer than the attempt takes. Whoever counts the attempt's begin from when
-// the claim was sent puts it behind its own end.
+// The claim waits longer on its way to Postgres than the attempt takes. If the start of the attempt
+// were counted from the sending of the claim, it would lie after the end of the attempt.
 #[tokio::test]
-async fn a_claim_that_was_slow_to_reach_the_database_puts_no_attempt_into_the_future() {
+async fn slow_claim_does_not_start_an_attempt_after_its_end() {
     let endpoint =
         Endpoint::start(|seen| Behavior::answer(if seen.arrival == 1 { 500 } else { 200 })).await;
     let database = db::database().await;
@@ -88,9 +92,10 @@ async fn a_claim_that_was_slow_to_reach_the_database_puts_no_attempt_into_the_fu
     for ordinal in 0..3 {
         link.set(Control::Stall);
         let id = api.accept("1", &endpoint.url(ordinal)).await;
-        // One connection asks who is absent, which takes one at a time; so what another asks is a look for due events.
-        let two_ask = link.sees(PATIENCE, |effects| effects.stalled.len() >= 2);
-        assert!(two_ask.await, "{:?}", link.effects());
+        // One connection reads the absent workers, one call at a time. So the second stalled call
+        // is a claim.
+        let both_stalled = link.sees(WAIT_MAX, |effects| effects.stalled.len() >= 2);
+        assert!(both_stalled.await, "{:?}", link.effects());
         link.set(Control::Pass);
         assert_eq!(outcomes(&ended(&api, &id).await), ["rejected", "delivered"]);
     }
@@ -99,9 +104,9 @@ async fn a_claim_that_was_slow_to_reach_the_database_puts_no_attempt_into_the_fu
 }
 
 #[tokio::test]
-async fn an_id_is_found_in_either_case() {
+async fn id_is_found_in_upper_and_lower_case() {
     let app = App::start(&[]).await;
-    let endpoint = Endpoint::answering(200).await;
+    let endpoint = Endpoint::responding_with(200).await;
     let event = sent(&app, &endpoint.url(1)).await;
     let id = event["id"].as_str().unwrap();
     assert_eq!(app.event(&id.to_uppercase()).await, event);

@@ -1,4 +1,4 @@
-//! Names that change their mind: what was looked at is what is dialled, so there is no moment in between to use.
+//! DNS rebinding: the address that was checked is the address that is dialed.
 
 use std::net::{Ipv4Addr, TcpListener};
 
@@ -8,19 +8,20 @@ use crate::support::app::App;
 use crate::support::db;
 use crate::support::names::NameServer;
 use crate::support::process::Processes;
-use crate::support::raw::Canned;
+use crate::support::raw::RawReceiver;
 
-/// Stands for a public address: the list names it alone.
+/// Plays a public address: the only one that the setting allows.
 const OUTSIDE: Ipv4Addr = Ipv4Addr::new(127, 77, 0, 1);
-/// Stands for what must not be reached.
+/// Plays an internal address, which must not be reached.
 const INSIDE: Ipv4Addr = Ipv4Addr::LOCALHOST;
 
-const ANSWER: &str = "HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n";
+const RESPONSE: &str = "HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n";
 
-// Each answer differs from the one before, so a check of one and a dial of another would soon reach the inside. The receiver
-// outside closes after each request: no delivery can go over a connection that is there already.
+// The DNS response alternates. If the check and the dial used separate lookups, a dial would soon
+// reach the internal address. The public receiver closes each connection, so that every delivery
+// needs a new dial.
 #[tokio::test]
-async fn a_name_that_changes_between_look_and_dial_never_leads_inside() {
+async fn name_that_changes_between_lookups_is_never_dialed_inside() {
     let names = NameServer::start(|name, number| {
         Some(match (name, number % 2) {
             ("mixed.test", _) => vec![INSIDE, OUTSIDE],
@@ -32,10 +33,13 @@ async fn a_name_that_changes_between_look_and_dial_never_leads_inside() {
     let Some(names) = names.await else {
         return;
     };
-    let outside = Canned::start_at(OUTSIDE, |_| ANSWER.into()).await;
+    let outside = RawReceiver::start_at(OUTSIDE, |_| RESPONSE.into()).await;
     let port = outside.address.port();
-    let inside = TcpListener::bind((INSIDE, port)).expect("the same port, inside");
-    inside.set_nonblocking(true).expect("a socket");
+    let inside =
+        TcpListener::bind((INSIDE, port)).expect("the port is free on the internal address");
+    inside
+        .set_nonblocking(true)
+        .expect("the socket can be non-blocking");
 
     let database = db::database().await;
     let app = App::over(&database, Role::Api, &[]).await;
@@ -52,14 +56,14 @@ async fn a_name_that_changes_between_look_and_dial_never_leads_inside() {
     let own = [
         ("ALLOWED_TARGET_CIDRS", "127.77.0.1"),
         ("MAX_ATTEMPTS", "100"),
-        // Attempts at one name that are under way together share an answer.
+        // Concurrent attempts for one name share a lookup, so only one attempt is in flight.
         ("MAX_IN_FLIGHT", "1"),
     ];
     processes.start("guarded", &database, &own).await;
 
     let mut refused = 0;
     for id in &ids {
-        let event = app.event_when(id, "delivered").await;
+        let event = app.event_with_status(id, "delivered").await;
         for attempt in event["attempts"].as_array().unwrap() {
             match attempt["outcome"].as_str().unwrap() {
                 "delivered" => {}
@@ -68,7 +72,7 @@ async fn a_name_that_changes_between_look_and_dial_never_leads_inside() {
             }
         }
     }
-    assert!(refused > 0, "no name changed, or this proves nothing");
+    assert!(refused > 0, "no lookup returned the internal address");
     assert_eq!(outside.requests().len(), ids.len());
     let reached = inside
         .accept()
@@ -77,7 +81,7 @@ async fn a_name_that_changes_between_look_and_dial_never_leads_inside() {
     assert_eq!(
         reached,
         Err(std::io::ErrorKind::WouldBlock),
-        "somebody came inside"
+        "the internal address was dialed"
     );
     app.stop().await;
 }

@@ -1,23 +1,23 @@
-//! `API_KEYS`: who may use `/events`, and that health and metrics stay open.
+//! `API_KEYS`: `/events` requires a key, and health and metrics do not.
 
 use super::{GOOD, api, problem, stored};
 use crate::support::app::id_of;
 use crate::support::db;
 use crate::support::process::Processes;
 
-/// Blanks round the comma are trimmed.
+/// Two keys and a third, with blanks around the commas that the parser removes.
 const KEYS: &[(&str, &str)] = &[
     ("API_KEYS", "alpha-1 ,\tbeta,2"),
     ("MAX_BODY_BYTES", "1000"),
 ];
 
 #[tokio::test]
-async fn each_of_the_keys_opens_events() {
+async fn every_key_is_accepted() {
     let app = api(KEYS).await;
     for shown in ["Bearer alpha-1", "Bearer beta", "bearer 2", "BEARER beta"] {
-        let answer = app.post_with(&[("authorization", shown)], GOOD).await;
-        assert_eq!(answer.status(), 202, "{shown}");
-        let id = id_of(answer).await;
+        let response = app.post_with(&[("authorization", shown)], GOOD).await;
+        assert_eq!(response.status(), 202, "{shown}");
+        let id = id_of(response).await;
         let read = app.client.get(app.url(&format!("/events/{id}")));
         let read = read
             .header("authorization", "Bearer beta")
@@ -28,14 +28,14 @@ async fn each_of_the_keys_opens_events() {
         assert_eq!(
             app.get(&format!("/events/{id}")).await.status(),
             401,
-            "an id is no key"
+            "an event id is not a key"
         );
     }
     app.stop().await;
 }
 
 #[tokio::test]
-async fn anything_else_is_401_and_stores_nothing() {
+async fn wrong_or_missing_key_returns_401_and_stores_nothing() {
     let app = api(KEYS).await;
     let wrong = [
         "",
@@ -60,15 +60,15 @@ async fn anything_else_is_401_and_stores_nothing() {
             .map(|shown| ("authorization", shown))
             .into_iter()
             .collect();
-        let answer = app.post_with(&headers, GOOD).await;
-        assert_eq!(answer.status(), 401, "{shown:?}");
+        let response = app.post_with(&headers, GOOD).await;
+        assert_eq!(response.status(), 401, "{shown:?}");
         assert!(
-            answer.headers()["www-authenticate"]
+            response.headers()["www-authenticate"]
                 .to_str()
                 .unwrap()
                 .starts_with("Bearer")
         );
-        problem(answer).await;
+        problem(response).await;
     }
     let as_query = app
         .client
@@ -84,14 +84,14 @@ async fn anything_else_is_401_and_stores_nothing() {
     assert_eq!(
         far_too_much.status(),
         401,
-        "nobody learns a limit without a key"
+        "the key is checked before the body"
     );
     assert_eq!(stored(&app).await, 0);
     app.stop().await;
 }
 
 #[tokio::test]
-async fn health_and_metrics_need_no_key() {
+async fn health_and_metrics_require_no_key() {
     let app = api(KEYS).await;
     for path in ["/livez", "/readyz", "/metrics"] {
         assert_eq!(app.get(path).await.status(), 200, "{path}");
@@ -100,17 +100,18 @@ async fn health_and_metrics_need_no_key() {
 }
 
 #[tokio::test]
-async fn without_keys_everybody_is_served() {
+async fn without_api_keys_every_client_is_served() {
     let app = api(&[("API_KEYS", "")]).await;
     assert_eq!(app.post(GOOD).await.status(), 202);
-    let answer = app.post_with(&[("authorization", "Bearer x")], GOOD).await;
-    assert_eq!(answer.status(), 202);
+    let response = app.post_with(&[("authorization", "Bearer x")], GOOD).await;
+    assert_eq!(response.status(), 202);
     app.stop().await;
 }
 
-// An open `POST /events` signs whatever it is given: where others can reach it, the start says so.
+// An open `POST /events` signs any payload. If other machines can reach it, the start logs a
+// warning.
 #[tokio::test]
-async fn an_open_bind_without_keys_is_warned_of_at_start_and_one_with_keys_is_not() {
+async fn public_bind_without_api_keys_logs_a_warning() {
     let database = db::database().await;
     let mut processes = Processes::plain();
     let everywhere = [0, 0, 0, 0];

@@ -1,4 +1,4 @@
-//! Every class of bad body and bad header: its status, its field, and nothing stored.
+//! Invalid bodies and headers: each gets its status and field, and nothing is stored.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use super::{GOOD, TARGET, api, problem, stored};
 use crate::support::app::id_of;
 
 #[tokio::test]
-async fn what_is_not_json_is_400_and_leaves_no_trace() {
+async fn body_that_is_not_json_returns_400_and_stores_nothing() {
     let app = api(&[("TARGET_URL", TARGET)]).await;
     let utf16: Vec<u8> = GOOD.encode_utf16().flat_map(u16::to_le_bytes).collect();
     let bodies: &[&[u8]] = &[
@@ -73,17 +73,17 @@ async fn what_is_not_json_is_400_and_leaves_no_trace() {
         &utf16,
     ];
     for body in bodies {
-        let answer = app.post(body.to_vec()).await;
-        assert_eq!(answer.status(), 400, "{}", body.escape_ascii());
-        problem(answer).await;
+        let response = app.post(body.to_vec()).await;
+        assert_eq!(response.status(), 400, "{}", body.escape_ascii());
+        problem(response).await;
     }
     assert_eq!(stored(&app).await, 0);
     app.stop().await;
 }
 
-// A default target is set, so that only the shape can be at fault.
+// A default target is set, so that only the shape of the body can be wrong.
 #[tokio::test]
-async fn a_body_of_another_shape_is_400_and_names_the_field() {
+async fn body_of_wrong_shape_returns_400_with_the_field() {
     let app = api(&[("TARGET_URL", TARGET)]).await;
     let cases = [
         ("null", None),
@@ -108,16 +108,16 @@ async fn a_body_of_another_shape_is_400_and_names_the_field() {
         (r#"{"payload":1,"target_url":"\ud800"}"#, Some("target_url")),
     ];
     for (body, field) in cases {
-        let answer = app.post(body).await;
-        assert_eq!(answer.status(), 400, "{body}");
-        assert_eq!(problem(answer).await["field"].as_str(), field, "{body}");
+        let response = app.post(body).await;
+        assert_eq!(response.status(), 400, "{body}");
+        assert_eq!(problem(response).await["field"].as_str(), field, "{body}");
     }
     assert_eq!(stored(&app).await, 0);
     app.stop().await;
 }
 
 #[tokio::test]
-async fn an_unknown_or_a_second_field_is_400_and_is_named() {
+async fn unknown_or_repeated_field_returns_400_with_its_name() {
     let app = api(&[("TARGET_URL", TARGET)]).await;
     let cases = [
         (
@@ -149,16 +149,16 @@ async fn an_unknown_or_a_second_field_is_400_and_is_named() {
         ),
     ];
     for (body, named) in cases {
-        let answer = app.post(body).await;
-        assert_eq!(answer.status(), 400, "{body}");
-        assert_eq!(problem(answer).await["field"], named, "{body}");
+        let response = app.post(body).await;
+        assert_eq!(response.status(), 400, "{body}");
+        assert_eq!(problem(response).await["field"], named, "{body}");
     }
     assert_eq!(stored(&app).await, 0);
     app.stop().await;
 }
 
 #[tokio::test]
-async fn a_payload_may_be_128_levels_deep_and_no_deeper() {
+async fn payload_nesting_is_limited_to_128_levels() {
     let app = api(&[("TARGET_URL", TARGET)]).await;
     let nested = |open: &str, inner: &str, close: &str, times: usize| {
         format!(
@@ -193,9 +193,9 @@ async fn a_payload_may_be_128_levels_deep_and_no_deeper() {
         ),
     ];
     for body in refused {
-        let answer = app.post(body.clone()).await;
-        assert_eq!(answer.status(), 422, "{body:.60}");
-        assert_eq!(problem(answer).await["field"], "payload");
+        let response = app.post(body.clone()).await;
+        assert_eq!(response.status(), 422, "{body:.60}");
+        assert_eq!(problem(response).await["field"], "payload");
     }
     let broken = [
         format!("{{\"payload\":{}", "[".repeat(500_000)),
@@ -211,7 +211,7 @@ async fn a_payload_may_be_128_levels_deep_and_no_deeper() {
 }
 
 #[tokio::test]
-async fn only_application_json_is_taken() {
+async fn only_application_json_is_accepted() {
     let app = api(&[]).await;
     let post = |kind: Option<&'static str>| {
         let mut request = app.client.post(app.url("/events")).body(GOOD);
@@ -246,16 +246,16 @@ async fn only_application_json_is_taken() {
         "",
     ];
     for kind in other.into_iter().map(Some).chain([None]) {
-        let answer = post(kind).await;
-        assert_eq!(answer.status(), 415, "{kind:?}");
-        problem(answer).await;
+        let response = post(kind).await;
+        assert_eq!(response.status(), 415, "{kind:?}");
+        problem(response).await;
     }
     assert_eq!(stored(&app).await, i64::try_from(good.len()).unwrap());
     app.stop().await;
 }
 
 #[tokio::test]
-async fn an_idempotency_key_is_1_to_255_visible_ascii_characters() {
+async fn idempotency_key_is_1_to_255_visible_ascii_characters() {
     let app = api(&[]).await;
     let longest = "k".repeat(255);
     let visible: String = ('!'..='~').collect();
@@ -263,16 +263,16 @@ async fn an_idempotency_key_is_1_to_255_visible_ascii_characters() {
         .into_iter()
         .enumerate()
     {
-        let answer = app.post_with(&[("idempotency-key", key)], GOOD).await;
-        assert_eq!(answer.status(), 202, "{ordinal}");
+        let response = app.post_with(&[("idempotency-key", key)], GOOD).await;
+        assert_eq!(response.status(), 202, "{ordinal}");
     }
     let too_long = "k".repeat(256);
     let huge = "k".repeat(8_000);
     for key in ["", "a b", "a\tb", "é", "k\u{a0}", "日本", &too_long, &huge] {
-        let answer = app.post_with(&[("idempotency-key", key)], GOOD).await;
-        assert_eq!(answer.status(), 400, "{key:.40}");
+        let response = app.post_with(&[("idempotency-key", key)], GOOD).await;
+        assert_eq!(response.status(), 400, "{key:.40}");
         assert_eq!(
-            problem(answer).await["field"],
+            problem(response).await["field"],
             "Idempotency-Key",
             "{key:.40}"
         );
@@ -284,23 +284,23 @@ async fn an_idempotency_key_is_1_to_255_visible_ascii_characters() {
 }
 
 #[tokio::test]
-async fn every_event_without_a_key_is_an_event_of_its_own() {
+async fn posts_without_a_key_create_separate_events() {
     let app = api(&[]).await;
     let mut ids = BTreeSet::new();
     for _ in 0..20 {
-        let answer = app
+        let response = app
             .post(json!({"payload": 1, "target_url": TARGET}).to_string())
             .await;
-        assert_eq!(answer.status(), 202);
-        ids.insert(id_of(answer).await);
+        assert_eq!(response.status(), 202);
+        ids.insert(id_of(response).await);
     }
     assert_eq!((ids.len(), stored(&app).await), (20, 20));
     app.stop().await;
 }
 
-// What is compressed is no JSON to us: the answer says so instead of calling the bytes malformed.
+// A compressed body is not JSON. The response names the encoding instead of a syntax error.
 #[tokio::test]
-async fn an_encoded_body_is_a_415_problem() {
+async fn encoded_body_returns_415() {
     let app = super::api(&[]).await;
     for (encoding, status) in [
         ("gzip", 415),
@@ -309,12 +309,12 @@ async fn an_encoded_body_is_a_415_problem() {
         ("identity", 202),
         ("Identity", 202),
     ] {
-        let answer = app
+        let response = app
             .post_with(&[("content-encoding", encoding)], super::GOOD)
             .await;
-        assert_eq!(answer.status(), status, "{encoding}");
+        assert_eq!(response.status(), status, "{encoding}");
         if status == 415 {
-            assert_eq!(super::problem(answer).await["field"], "Content-Encoding");
+            assert_eq!(super::problem(response).await["field"], "Content-Encoding");
         }
     }
     assert_eq!(super::stored(&app).await, 2);

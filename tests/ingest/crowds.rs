@@ -1,4 +1,4 @@
-//! Very many at once: clients that only sit there, posts while there is no database, posts of one key at two processes.
+//! Load: idle clients, posts without a database, and posts with one key at two processes.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -14,33 +14,35 @@ use sqlx::PgPool;
 use tokio::time::timeout;
 
 use super::{GOOD, TARGET, api, stored};
-use crate::support::app::{App, PATIENCE, id_of, until};
+use crate::support::app::{App, WAIT_MAX, id_of, until};
 use crate::support::db;
 use crate::support::process::Processes;
 use crate::support::raw::Connection;
 
-/// As many clients as one process serves by default.
-const IDLE: usize = 10_000;
+/// Default limit of connections of one process.
+const IDLE_CLIENTS: usize = 10_000;
 
-/// Connections that are made at once; the kernel keeps so many waiting.
-const AT_ONCE: usize = 100;
+/// Concurrent connects, below the length of the kernel's accept queue.
+const CONNECTS_MAX: usize = 100;
 
-// One that was opened first is as good as one that comes when all places are taken, and all of them cost little.
+// The oldest idle client and one that comes at the limit are both served, and idle clients need
+// little memory.
 #[tokio::test]
-async fn ten_thousand_idle_clients_keep_nobody_out() {
+async fn ten_thousand_idle_clients_do_not_block_others() {
     let limit = descriptors::raise_limit().unwrap();
     assert!(
-        limit > IDLE as u64 + 2_000,
+        limit > IDLE_CLIENTS as u64 + 2_000,
         "{limit} descriptors are too few for this test"
     );
     let database = db::database().await;
     let mut processes = Processes::of_role("api");
     let address = processes.start("crowded", &database, &[]).await;
     let before = processes.resident_kib("crowded");
-    // One less than all places: a client that is asked to leave at once would prove nothing.
-    let opened = stream::iter(0..IDLE - 1)
+    // One below the limit. At the limit, the process would close the first client, and the test
+    // would prove nothing about it.
+    let opened = stream::iter(0..IDLE_CLIENTS - 1)
         .map(|_| Connection::open(address))
-        .buffer_unordered(AT_ONCE);
+        .buffer_unordered(CONNECTS_MAX);
     let mut idle: Vec<_> = opened.collect().await;
     let request = format!(
         "POST /events HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{GOOD}",
@@ -50,38 +52,38 @@ async fn ten_thousand_idle_clients_keep_nobody_out() {
     let mut early = idle.swap_remove(0);
     for client in [&mut late, &mut early] {
         client.send(&request).await;
-        assert_eq!(client.answer().await.unwrap().status, 202);
+        assert_eq!(client.response().await.unwrap().status, 202);
     }
     let mut beyond = Connection::open(address).await;
     beyond.send(&request).await;
     assert_eq!(
-        beyond.answer().await.unwrap().status,
+        beyond.response().await.unwrap().status,
         202,
-        "the idlest makes room"
+        "the longest idle client is closed for the new one"
     );
     let grown = processes.resident_kib("crowded") - before;
     eprintln!(
-        "{IDLE} idle clients cost {grown} KiB, {} bytes each",
-        grown * 1_024 / IDLE as u64
+        "{IDLE_CLIENTS} idle clients cost {grown} KiB, {} bytes per client",
+        grown * 1_024 / IDLE_CLIENTS as u64
     );
     assert!(
-        grown < 16 * IDLE as u64,
-        "over 16 KiB a client: {grown} KiB"
+        grown < 16 * IDLE_CLIENTS as u64,
+        "more than 16 KiB per client: {grown} KiB"
     );
-    assert_eq!(idle.len(), IDLE - 2);
+    assert_eq!(idle.len(), IDLE_CLIENTS - 2);
 }
 
 #[tokio::test]
-async fn a_thousand_posts_without_a_database_are_503_and_store_nothing() {
+async fn a_thousand_posts_without_a_database_return_503() {
     descriptors::raise_limit().unwrap();
     let database = db::database().await;
     let (link, url) = to_database(&database).unwrap();
     let app = App::over(&url, Role::Api, &[]).await;
     link.set(Control::Refuse);
-    let answers = join_all((0..1_000).map(|_| app.post(GOOD))).await;
-    for answer in answers {
-        assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
-        assert!(answer.headers().contains_key("retry-after"));
+    let responses = join_all((0..1_000).map(|_| app.post(GOOD))).await;
+    for response in responses {
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert!(response.headers().contains_key("retry-after"));
     }
     link.set(Control::Pass);
     let direct = db::pool(&database).await;
@@ -90,7 +92,7 @@ async fn a_thousand_posts_without_a_database_are_503_and_store_nothing() {
     app.stop().await;
 }
 
-/// Waits until a statement of a dispatcher waits for somebody's lock.
+/// Waits until a statement of a dispatcher waits for a lock.
 async fn one_is_blocked(pool: &PgPool) {
     let blocked = "select count(*) from pg_stat_activity
         where datname = current_database() and wait_event_type = 'Lock'";
@@ -104,9 +106,9 @@ async fn one_is_blocked(pool: &PgPool) {
     .await;
 }
 
-// The first post waits for a lock, and the others for its connection: that says nothing of the database.
+// The first post waits for a lock, and the others wait for its connection. The database responds.
 #[tokio::test]
-async fn a_process_whose_connections_are_all_busy_is_ready() {
+async fn process_with_all_connections_in_use_is_ready() {
     let app = api(&[("ACCEPT_CONNECTIONS", "1")]).await;
     let mut other = app.pool.begin().await.unwrap();
     let lock = "lock table webhook_events in exclusive mode";
@@ -123,9 +125,10 @@ async fn a_process_whose_connections_are_all_busy_is_ready() {
     app.stop().await;
 }
 
-// Two real processes, and a transaction that holds the key uncommitted: a hundred posts of it wait, and no other post does.
+// Two processes, and a transaction that holds the key without a commit. A hundred posts with this
+// key wait. Posts with other keys do not.
 #[tokio::test]
-async fn a_hundred_posts_of_a_key_at_two_processes_are_one_event_and_hold_up_no_other() {
+async fn posts_with_one_key_at_two_processes_create_one_event() {
     let database = db::database().await;
     let app = App::over(&database, Role::Api, &[]).await;
     let few = &[("ACCEPT_CONNECTIONS", "2")];
@@ -141,14 +144,15 @@ async fn a_hundred_posts_of_a_key_at_two_processes_are_one_event_and_hold_up_no_
             .header("content-type", "application/json")
             .header("idempotency-key", key);
         let sent = request.body(body.clone()).send();
-        async move { sent.await.expect("it answers") }
+        async move { sent.await.expect("the dispatcher responds") }
     };
     let mut holder = app.pool.begin().await.unwrap();
     let insert = "insert into webhook_events (id, target_url, target_given, payload, idempotency_key, status, round,
         attempt_count, failure_count, abandon_count, next_retry_at, created_at)
         values (gen_random_uuid(), '', true, '', 'k', 'pending', 0, 0, 0, 0, now(), now())";
     sqlx::query(insert).execute(&mut *holder).await.unwrap();
-    // Whoever is told to come again does: the key is asked for all the time, and a busy machine may say so to any post.
+    // A 503 is repeated, as a client would: the posts with the key come all the time, and a busy
+    // machine may return 503 to any post.
     let post = &post;
     let again = |address, key: String| async move {
         loop {
@@ -162,11 +166,8 @@ async fn a_hundred_posts_of_a_key_at_two_processes_are_one_event_and_hold_up_no_
         one_is_blocked(&app.pool).await;
         for n in 0..10 {
             for address in addresses {
-                let passed = timeout(PATIENCE, again(address, format!("other-{n}"))).await;
-                assert!(
-                    passed.is_ok(),
-                    "held up by posts of a key that somebody holds"
-                );
+                let passed = timeout(WAIT_MAX, again(address, format!("other-{n}"))).await;
+                assert!(passed.is_ok(), "delayed by posts with a key that is locked");
             }
         }
         holder.rollback().await.unwrap();
@@ -178,9 +179,9 @@ async fn a_hundred_posts_of_a_key_at_two_processes_are_one_event_and_hold_up_no_
     app.stop().await;
 }
 
-async fn id_if_accepted(answer: Response) -> Option<String> {
-    match answer.status() {
-        StatusCode::ACCEPTED => Some(id_of(answer).await),
+async fn id_if_accepted(response: Response) -> Option<String> {
+    match response.status() {
+        StatusCode::ACCEPTED => Some(id_of(response).await),
         status => {
             assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
             None

@@ -1,4 +1,4 @@
-//! One key, one event: whatever is posted under it, how often, when, and by how many at once.
+//! `Idempotency-Key`: one key creates one event, also for concurrent and for later posts.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,9 +18,9 @@ async fn post(app: &App, key: &str, body: &str) -> Response {
 }
 
 async fn accepted(app: &App, key: &str, body: &str) -> String {
-    let answer = post(app, key, body).await;
-    assert_eq!(answer.status(), StatusCode::ACCEPTED, "{key}: {body}");
-    id_of(answer).await
+    let response = post(app, key, body).await;
+    assert_eq!(response.status(), StatusCode::ACCEPTED, "{key}: {body}");
+    id_of(response).await
 }
 
 async fn api(database: &str, own: &[(&str, &str)]) -> App {
@@ -28,11 +28,11 @@ async fn api(database: &str, own: &[(&str, &str)]) -> App {
 }
 
 #[tokio::test]
-async fn the_same_post_under_the_same_key_is_the_same_event() {
+async fn same_post_with_the_same_key_returns_the_same_event() {
     let app = api(&db::database().await, &[("TARGET_URL", TARGET)]).await;
     let body = format!(r#"{{"payload":{{"a": 1}},"target_url":"{TARGET}"}}"#);
     let id = accepted(&app, "k", &body).await;
-    // Only the payload's bytes and the target count, not what is around them.
+    // Only the bytes of the payload and the target are compared.
     let around = format!(" {{ \"target_url\" : \"{TARGET}\" , \"payload\" : {{\"a\": 1}} }}\n");
     let escaped = body.replace("https://", "https:\\/\\/");
     for same in [&body, &around, &escaped] {
@@ -43,15 +43,19 @@ async fn the_same_post_under_the_same_key_is_the_same_event() {
     assert_eq!(
         accepted(&app, "absent", null).await,
         absent,
-        "null counts as absent"
+        "null is treated as absent"
     );
-    assert_ne!(accepted(&app, "K", &body).await, id, "a key's case counts");
+    assert_ne!(
+        accepted(&app, "K", &body).await,
+        id,
+        "keys are case-sensitive"
+    );
     assert_eq!(stored(&app).await, 3);
     app.stop().await;
 }
 
 #[tokio::test]
-async fn anything_else_under_the_key_is_409_and_changes_nothing() {
+async fn different_post_with_the_same_key_returns_409() {
     let app = api(&db::database().await, &[("TARGET_URL", TARGET)]).await;
     let given = json!({"payload": {"a": 1}, "target_url": TARGET}).to_string();
     let id = accepted(&app, "given", &given).await;
@@ -63,13 +67,13 @@ async fn anything_else_under_the_key_is_409_and_changes_nothing() {
         ("given", given.replace(TARGET, "https://example.com/other")),
         ("given", given.replace(TARGET, "https://EXAMPLE.com/hook")),
         ("given", r#"{"payload":{"a":1}}"#.to_owned()),
-        // The target that the default stands for, but given: it is not the same request.
+        // The default target, but given explicitly: this is a different request.
         ("absent", given.clone()),
     ];
     for (key, body) in conflicts {
-        let answer = post(&app, key, &body).await;
-        assert_eq!(answer.status(), 409, "{key}: {body}");
-        assert_eq!(problem(answer).await["field"], "Idempotency-Key");
+        let response = post(&app, key, &body).await;
+        assert_eq!(response.status(), 409, "{key}: {body}");
+        assert_eq!(problem(response).await["field"], "Idempotency-Key");
     }
     assert_eq!(accepted(&app, "given", &given).await, id);
     assert_eq!(
@@ -81,7 +85,7 @@ async fn anything_else_under_the_key_is_409_and_changes_nothing() {
 }
 
 #[tokio::test]
-async fn a_changed_default_target_breaks_no_honest_retry() {
+async fn changed_default_target_does_not_break_a_retry() {
     let database = db::database().await;
     let before = api(&database, &[("TARGET_URL", "https://example.com/old")]).await;
     let id = accepted(&before, "k", r#"{"payload":1}"#).await;
@@ -95,24 +99,28 @@ async fn a_changed_default_target_breaks_no_honest_retry() {
 }
 
 #[tokio::test]
-async fn a_key_holds_after_the_event_has_ended() {
+async fn key_is_kept_after_the_event_is_final() {
     let app = App::start(&[("MAX_ATTEMPTS", "1")]).await;
     for (status, end) in [(200, "delivered"), (500, "dead")] {
-        let endpoint = Endpoint::answering(status).await;
+        let endpoint = Endpoint::responding_with(status).await;
         let body = json!({"payload": 1, "target_url": endpoint.url(1)}).to_string();
         let id = accepted(&app, end, &body).await;
-        let event = app.event_when(&id, end).await;
+        let event = app.event_with_status(&id, end).await;
         assert_eq!(accepted(&app, end, &body).await, id);
-        assert_eq!(app.event(&id).await, event, "and nothing of it has moved");
+        assert_eq!(
+            app.event(&id).await,
+            event,
+            "the second post changed the event"
+        );
         assert_eq!(endpoint.journal.receipts().len(), 1);
     }
     app.stop().await;
 }
 
 #[tokio::test]
-async fn a_hundred_posts_of_one_key_over_two_processes_make_one_event() {
+async fn a_hundred_posts_with_one_key_create_one_event() {
     let database = db::database().await;
-    let endpoint = Endpoint::answering(200).await;
+    let endpoint = Endpoint::responding_with(200).await;
     let apps = [
         App::over(&database, Role::Serve, &[]).await,
         api(&database, &[]).await,
@@ -123,7 +131,9 @@ async fn a_hundred_posts_of_one_key_over_two_processes_make_one_event() {
         let posts = (0..100).map(|n| accepted(&apps[n % 2], &key, &body));
         let ids: BTreeSet<_> = join_all(posts).await.into_iter().collect();
         assert_eq!(ids.len(), 1);
-        apps[0].event_when(ids.first().unwrap(), "delivered").await;
+        apps[0]
+            .event_with_status(ids.first().unwrap(), "delivered")
+            .await;
     }
     assert_eq!(stored(&apps[0]).await, 5);
     assert_eq!(endpoint.journal.receipts().len(), 5);
@@ -132,20 +142,20 @@ async fn a_hundred_posts_of_one_key_over_two_processes_make_one_event() {
     }
 }
 
-// Ten payloads race for a key: one of them wins, everybody who posted that one gets its id, and everybody else a 409.
+// Ten payloads compete for a key. One wins: its posts get the id of the event, the others get 409.
 #[tokio::test]
-async fn of_different_posts_that_race_for_a_key_one_wins() {
+async fn one_of_different_concurrent_posts_wins_the_key() {
     let database = db::database().await;
     let apps = [api(&database, &[]).await, api(&database, &[]).await];
     let post = |n: usize| {
         let body = json!({"payload": n % 10, "target_url": TARGET}).to_string();
         let app = &apps[n / 10 % 2];
         async move {
-            let answer = post(app, "k", &body).await;
-            let id = if answer.status() == StatusCode::ACCEPTED {
-                Some(id_of(answer).await)
+            let response = post(app, "k", &body).await;
+            let id = if response.status() == StatusCode::ACCEPTED {
+                Some(id_of(response).await)
             } else {
-                assert_eq!(answer.status(), StatusCode::CONFLICT);
+                assert_eq!(response.status(), StatusCode::CONFLICT);
                 None
             };
             (n % 10, id)
@@ -169,9 +179,10 @@ async fn of_different_posts_that_race_for_a_key_one_wins() {
     }
 }
 
-// Somebody else's transaction holds the key, uncommitted: posts of that key wait for it, all others pass, however many wait.
+// A foreign transaction holds the key without a commit. Posts with this key wait for it. Posts with
+// other keys do not wait, whatever the number of waiting posts.
 #[tokio::test]
-async fn posts_that_wait_for_a_key_hold_up_no_other_post() {
+async fn posts_that_wait_for_a_key_do_not_delay_others() {
     let app = api(&db::database().await, &[("ACCEPT_CONNECTIONS", "2")]).await;
     let mut other = app.pool.begin().await.unwrap();
     let insert = "insert into webhook_events (id, target_url, target_given, payload, idempotency_key, status, round,
@@ -196,10 +207,10 @@ async fn posts_that_wait_for_a_key_hold_up_no_other_post() {
         }
         other.rollback().await.unwrap();
     };
-    let (answers, ()) = tokio::join!(waiting, others);
-    for answer in answers {
-        // Whoever waited too long was told to come again; nobody was told anything false.
-        let status = answer.status();
+    let (responses, ()) = tokio::join!(waiting, others);
+    for response in responses {
+        // A post that waited too long gets 503. No post gets a wrong result.
+        let status = response.status();
         assert!(matches!(status.as_u16(), 202 | 503), "{status}");
     }
     let id = accepted(&app, "k", &body).await;

@@ -1,4 +1,4 @@
-//! The payload's bytes: what goes out is what came in, to the last blank.
+//! The payload is delivered byte for byte, including blanks.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use crate::support::fixture::Endpoint;
 
 const DIGITS: &str = "31415926535897932384626433832795028841971693993751058209749445923078164062";
 
-/// JSON texts that a parser and a printer in between would change.
+/// JSON texts that change if they are parsed and printed.
 fn payloads() -> Vec<String> {
     let texts = [
         "null",
@@ -53,26 +53,26 @@ fn payloads() -> Vec<String> {
 }
 
 #[tokio::test]
-async fn what_arrives_is_byte_for_byte_what_was_posted() {
+async fn payload_arrives_byte_for_byte() {
     let app = App::start(&[]).await;
-    let endpoint = Endpoint::answering(200).await;
+    let endpoint = Endpoint::responding_with(200).await;
     let payloads = payloads();
     let mut expected = BTreeMap::new();
     for (ordinal, payload) in (0..).zip(&payloads) {
-        // Members in either order, and blanks around everything that may have some.
+        // The members in either order, with blanks at every permitted place.
         let url = endpoint.url(ordinal);
         let body = if ordinal % 2 == 0 {
             format!("\r\n{{ \"payload\"\t: {payload}  ,\n\"target_url\":\"{url}\"}} ")
         } else {
             format!("{{\"target_url\" :\"{url}\",\"payl\\u006fad\":{payload}}}\t")
         };
-        let answer = app.post(body).await;
-        assert_eq!(answer.status(), 202, "{payload:.60}");
-        let id = crate::support::app::id_of(answer).await;
+        let response = app.post(body).await;
+        assert_eq!(response.status(), 202, "{payload:.60}");
+        let id = crate::support::app::id_of(response).await;
         expected.insert(id, hex::encode(Sha256::digest(payload)));
     }
     for id in expected.keys() {
-        app.event_when(id, "delivered").await;
+        app.event_with_status(id, "delivered").await;
     }
     let receipts = endpoint.journal.receipts();
     let arrived: BTreeMap<_, _> = receipts

@@ -1,4 +1,4 @@
-//! Paths and methods that are not there, and ids of no event.
+//! Unknown paths, unknown methods, and ids without an event.
 
 use reqwest::Method;
 
@@ -7,7 +7,7 @@ use crate::support::app::App;
 use crate::support::raw::Connection;
 
 #[tokio::test]
-async fn a_path_that_is_not_there_is_a_404_problem() {
+async fn unknown_path_returns_a_404_problem() {
     let app = App::start(&[]).await;
     let paths = [
         "/",
@@ -21,9 +21,9 @@ async fn a_path_that_is_not_there_is_a_404_problem() {
     for path in paths {
         for method in [Method::GET, Method::POST] {
             let request = app.client.request(method, app.url(path)).body(GOOD);
-            let answer = request.send().await.unwrap();
-            assert_eq!(answer.status(), 404, "{path}");
-            problem(answer).await;
+            let response = request.send().await.unwrap();
+            assert_eq!(response.status(), 404, "{path}");
+            problem(response).await;
         }
     }
     assert_eq!(stored(&app).await, 0);
@@ -31,7 +31,7 @@ async fn a_path_that_is_not_there_is_a_404_problem() {
 }
 
 #[tokio::test]
-async fn a_method_that_a_path_does_not_take_is_a_405_problem_that_says_which_are() {
+async fn wrong_method_returns_405_with_the_allowed_methods() {
     let app = App::start(&[]).await;
     let event = "/events/01890000-0000-7000-8000-000000000000";
     let cases = [
@@ -48,43 +48,43 @@ async fn a_method_that_a_path_does_not_take_is_a_405_problem_that_says_which_are
         (Method::POST, "/metrics", "GET"),
     ];
     for (method, path, takes) in cases {
-        let answer = app
+        let response = app
             .client
             .request(method.clone(), app.url(path))
             .send()
             .await
             .unwrap();
-        assert_eq!(answer.status(), 405, "{method} {path}");
-        let allow = answer
+        assert_eq!(response.status(), 405, "{method} {path}");
+        let allow = response
             .headers()
             .get("allow")
             .map(|value| value.to_str().unwrap().to_owned());
         assert!(
             allow.is_some_and(|allow| allow.contains(takes)),
-            "{method} {path}: no Allow"
+            "{method} {path}: no Allow header"
         );
-        problem(answer).await;
+        problem(response).await;
     }
     app.stop().await;
 }
 
-// The parser of ids knows three more forms; an id that is given out has one, in which it is found.
+// The UUID parser accepts three more forms. The API returns one form and accepts only this one.
 #[tokio::test]
-async fn only_the_form_in_which_an_id_was_given_out_is_an_id() {
+async fn id_is_accepted_only_in_the_form_that_was_returned() {
     let app = super::api(&[]).await;
     let id = app.accept("1", super::TARGET).await;
     let simple = id.replace('-', "");
     for other in [format!("urn:uuid:{id}"), format!("%7B{id}%7D"), simple] {
-        let answer = app.get(&format!("/events/{other}")).await;
-        assert_eq!(answer.status(), 404, "{other}");
-        problem(answer).await;
+        let response = app.get(&format!("/events/{other}")).await;
+        assert_eq!(response.status(), 404, "{other}");
+        problem(response).await;
     }
     assert_eq!(app.get(&format!("/events/{id}")).await.status(), 200);
     app.stop().await;
 }
 
 #[tokio::test]
-async fn an_id_of_no_event_is_404_whatever_it_looks_like() {
+async fn unknown_id_returns_404_for_any_text() {
     let app = App::start(&[]).await;
     let long = "a".repeat(5_000);
     let ids = [
@@ -109,13 +109,13 @@ async fn an_id_of_no_event_is_404_whatever_it_looks_like() {
         let mut connection = Connection::open(app.address).await;
         let request = format!("GET /events/{id} HTTP/1.1\r\nhost: x\r\n\r\n");
         connection.send(request).await;
-        let answer = connection.answer().await.unwrap();
-        assert_eq!(answer.status, 404, "{id:.40}: {:?}", answer.json());
+        let response = connection.response().await.unwrap();
+        assert_eq!(response.status, 404, "{id:.40}: {:?}", response.json());
         assert_eq!(
-            answer.header("content-type"),
+            response.header("content-type"),
             Some("application/problem+json")
         );
-        assert_eq!(answer.json()["status"], 404);
+        assert_eq!(response.json()["status"], 404);
     }
     app.stop().await;
 }

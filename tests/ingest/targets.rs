@@ -1,4 +1,4 @@
-//! Where an event may go: the grammar of `target_url`, and the default. The ranges have a test group of their own.
+//! The grammar of `target_url`, and the default target. `tests/guard.rs` tests the address ranges.
 
 use dispatcher::Role;
 use serde_json::{Value, json};
@@ -7,7 +7,7 @@ use super::{TARGET, problem, stored};
 use crate::support::app::{App, id_of};
 use crate::support::db;
 
-const NO_TARGETS: &[&str] = &[
+const INVALID_TARGETS: &[&str] = &[
     "",
     " ",
     "example.com",
@@ -75,27 +75,27 @@ async fn post(app: &App, target: &str) -> reqwest::Response {
 }
 
 #[tokio::test]
-async fn a_target_that_is_no_http_url_is_422_and_names_the_field() {
-    // A default must not stand in for a bad one.
+async fn target_that_is_not_an_http_url_returns_422() {
+    // The default must not replace an invalid target.
     let own = [("TARGET_URL", TARGET)];
     let app = App::over(&db::database().await, Role::Api, &own).await;
     let long = format!("https://example.com/{}", "x".repeat(8_200));
-    let mut taken = Vec::new();
-    for target in NO_TARGETS.iter().copied().chain([long.as_str()]) {
-        let answer = post(&app, target).await;
-        if answer.status() == 422 {
-            assert_eq!(problem(answer).await["field"], "target_url", "{target:?}");
+    let mut accepted = Vec::new();
+    for target in INVALID_TARGETS.iter().copied().chain([long.as_str()]) {
+        let response = post(&app, target).await;
+        if response.status() == 422 {
+            assert_eq!(problem(response).await["field"], "target_url", "{target:?}");
         } else {
-            taken.push((target, answer.status()));
+            accepted.push((target, response.status()));
         }
     }
-    assert_eq!(taken, [], "none of these is a target");
+    assert_eq!(accepted, [], "invalid targets that were accepted");
     assert_eq!(stored(&app).await, 0);
     app.stop().await;
 }
 
 #[tokio::test]
-async fn a_target_is_kept_as_it_was_given() {
+async fn target_is_stored_as_given() {
     let app = App::over(&db::database().await, Role::Api, &[]).await;
     let targets = [
         "http://example.com",
@@ -109,23 +109,23 @@ async fn a_target_is_kept_as_it_was_given() {
         "http://_underscore.example.com/",
     ];
     for target in targets {
-        let answer = post(&app, target).await;
-        assert_eq!(answer.status(), 202, "{target}");
-        let event = app.event(&id_of(answer).await).await;
+        let response = post(&app, target).await;
+        assert_eq!(response.status(), 202, "{target}");
+        let event = app.event(&id_of(response).await).await;
         assert_eq!(event["target_url"], target);
     }
     app.stop().await;
 }
 
 #[tokio::test]
-async fn without_a_target_the_default_is_used_and_without_a_default_422_names_the_setting() {
+async fn default_target_is_used_and_its_absence_returns_422() {
     let database = db::database().await;
     let without = App::over(&database, Role::Api, &[]).await;
     let bodies = [r#"{"payload":1}"#, r#"{"payload":1,"target_url":null}"#];
     for body in bodies {
-        let answer = without.post(body).await;
-        assert_eq!(answer.status(), 422);
-        let problem = problem(answer).await;
+        let response = without.post(body).await;
+        assert_eq!(response.status(), 422);
+        let problem = problem(response).await;
         assert_eq!(problem["field"], "target_url");
         assert!(problem["detail"].as_str().unwrap().contains("TARGET_URL"));
     }
@@ -134,18 +134,21 @@ async fn without_a_target_the_default_is_used_and_without_a_default_422_names_th
 
     let with = App::over(&database, Role::Api, &[("TARGET_URL", TARGET)]).await;
     for body in bodies {
-        let answer = with.post(body).await;
-        assert_eq!(answer.status(), 202);
-        assert_eq!(with.event(&id_of(answer).await).await["target_url"], TARGET);
+        let response = with.post(body).await;
+        assert_eq!(response.status(), 202);
+        assert_eq!(
+            with.event(&id_of(response).await).await["target_url"],
+            TARGET
+        );
     }
     with.stop().await;
 }
 
 #[tokio::test]
-async fn a_new_event_is_pending_due_at_once_and_has_no_attempts() {
+async fn new_event_is_pending_and_due_immediately() {
     let app = App::over(&db::database().await, Role::Api, &[]).await;
-    let answer = post(&app, TARGET).await;
-    let accepted: Value = answer.json().await.unwrap();
+    let response = post(&app, TARGET).await;
+    let accepted: Value = response.json().await.unwrap();
     assert_eq!(accepted["status"], "accepted");
     assert_eq!(accepted.as_object().unwrap().len(), 2, "{accepted}");
     let id = accepted["id"].as_str().unwrap();

@@ -1,4 +1,4 @@
-//! No Postgres: 503 with `Retry-After` in time, never a 202, and what needs no database goes on.
+//! Without Postgres: 503 with `Retry-After` in time, no 202, and everything else still works.
 
 use std::time::Duration;
 
@@ -15,49 +15,49 @@ use crate::support::app::{App, until};
 use crate::support::db;
 use crate::support::raw::Connection;
 
-/// The contract says 2 s; the rest is for a machine with other things to do.
-const WITHIN: Duration = Duration::from_secs(5);
+/// The contract permits 2 s. The rest is for a busy machine.
+const RESPONSE_TIME_MAX: Duration = Duration::from_secs(5);
 
 async fn assert_unavailable(app: &App) {
     for path in ["/readyz", "/events/01890000-0000-7000-8000-000000000000"] {
-        let answer = timeout(WITHIN, app.get(path))
+        let response = timeout(RESPONSE_TIME_MAX, app.get(path))
             .await
-            .expect("an answer in time");
-        assert_eq!(answer.status(), 503, "{path}");
-        assert!(answer.headers().contains_key("retry-after"), "{path}");
-        problem(answer).await;
+            .expect("a response in time");
+        assert_eq!(response.status(), 503, "{path}");
+        assert!(response.headers().contains_key("retry-after"), "{path}");
+        problem(response).await;
     }
     for headers in [&[][..], &[("idempotency-key", "k")]] {
-        let answer = timeout(WITHIN, app.post_with(headers, GOOD))
+        let response = timeout(RESPONSE_TIME_MAX, app.post_with(headers, GOOD))
             .await
-            .expect("an answer in time");
-        assert_eq!(answer.status(), 503);
-        let after = answer.headers()["retry-after"].to_str().unwrap();
+            .expect("a response in time");
+        assert_eq!(response.status(), 503);
+        let after = response.headers()["retry-after"].to_str().unwrap();
         assert!(
             after.parse::<u32>().is_ok_and(|seconds| seconds > 0),
             "{after}"
         );
-        problem(answer).await;
+        problem(response).await;
     }
-    // Twenty at once are answered as fast as one.
+    // Twenty concurrent requests get their responses as fast as one.
     let many = (0..20).map(|_| app.post(GOOD));
-    let answers = timeout(WITHIN, futures_util::future::join_all(many)).await;
+    let responses = timeout(RESPONSE_TIME_MAX, futures_util::future::join_all(many)).await;
     assert!(
-        answers
-            .expect("in time")
+        responses
+            .expect("responses in time")
             .iter()
-            .all(|answer| answer.status() == 503)
+            .all(|response| response.status() == 503)
     );
 }
 
-/// What needs no database: health of the process, counters, and every refusal.
-async fn assert_the_rest_goes_on(app: &App) {
+/// Checks requests that need no database: health of the process, metrics, and every refusal.
+async fn assert_other_requests_work(app: &App) {
     assert_eq!(app.get("/livez").await.status(), 200);
-    let metrics = timeout(WITHIN, app.get("/metrics"))
+    let metrics = timeout(RESPONSE_TIME_MAX, app.get("/metrics"))
         .await
-        .expect("an answer in time");
+        .expect("a response in time");
     assert_eq!(metrics.status(), 200);
-    assert_eq!(app.post("no JSON").await.status(), 400);
+    assert_eq!(app.post("not JSON").await.status(), 400);
     let refused = app
         .post(r#"{"payload":1,"target_url":"http://10.0.0.1/"}"#)
         .await;
@@ -67,20 +67,20 @@ async fn assert_the_rest_goes_on(app: &App) {
 }
 
 #[tokio::test]
-async fn nothing_listens_where_postgres_should_be() {
+async fn closed_postgres_port_returns_503() {
     let port = chaos::system::free_port();
     let url = format!("postgresql://postgres:secret@127.0.0.1:{port}/none");
     let app = App::unready(&url, Role::Serve, &[], &db::database().await).await;
     assert_unavailable(&app).await;
-    assert_the_rest_goes_on(&app).await;
-    let told: Value = app.post(GOOD).await.json().await.unwrap();
-    assert!(!told.to_string().contains("secret"), "{told}");
+    assert_other_requests_work(&app).await;
+    let problem: Value = app.post(GOOD).await.json().await.unwrap();
+    assert!(!problem.to_string().contains("secret"), "{problem}");
     app.stop().await;
 }
 
-// Connections are accepted and nothing is ever said, as when Postgres is paused.
+// The listener accepts connections and sends nothing, as a paused Postgres does.
 #[tokio::test]
-async fn what_listens_where_postgres_should_be_is_silent() {
+async fn silent_postgres_port_returns_503() {
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!(
         "postgresql://postgres@{}/none",
@@ -88,12 +88,12 @@ async fn what_listens_where_postgres_should_be_is_silent() {
     );
     let app = App::unready(&url, Role::Serve, &[], &db::database().await).await;
     assert_unavailable(&app).await;
-    assert_the_rest_goes_on(&app).await;
+    assert_other_requests_work(&app).await;
     app.stop().await;
 }
 
 #[tokio::test]
-async fn a_database_that_is_not_there_is_waited_for() {
+async fn missing_database_is_used_after_its_creation() {
     let server = db::cluster().await;
     let existing = db::database().await;
     let (base, _) = existing.rsplit_once('/').unwrap();
@@ -107,7 +107,7 @@ async fn a_database_that_is_not_there_is_waited_for() {
     app.stop().await;
 }
 
-/// The same database, where each session takes longer to come about than a request may take.
+/// The URL of a proxy to the same database. Each new session takes longer than a request may.
 async fn slow_to_connect(database: &str) -> String {
     const LATE: Duration = Duration::from_secs(2);
     let options: PgConnectOptions = database.parse().unwrap();
@@ -130,9 +130,10 @@ async fn slow_to_connect(database: &str) -> String {
     url.to_string()
 }
 
-// A connection that every request begins anew and gives up in time for its 503 would never come about.
+// If each request started a new connection and dropped it at its 503, no connection would ever
+// be established.
 #[tokio::test]
-async fn a_database_that_is_slow_to_connect_to_is_reached_all_the_same() {
+async fn slow_connect_to_postgres_succeeds_in_the_end() {
     let database = db::database().await;
     let slow = slow_to_connect(&database).await;
     let app = App::unready(&slow, Role::Api, &[], &database).await;
@@ -145,7 +146,7 @@ async fn a_database_that_is_slow_to_connect_to_is_reached_all_the_same() {
 }
 
 #[tokio::test]
-async fn a_body_under_way_while_postgres_is_away_is_no_202() {
+async fn body_that_arrives_without_postgres_gets_no_202() {
     let port = chaos::system::free_port();
     let url = format!("postgresql://postgres@127.0.0.1:{port}/none");
     let app = App::unready(&url, Role::Serve, &[], &db::database().await).await;
@@ -155,9 +156,9 @@ async fn a_body_under_way_while_postgres_is_away_is_no_202() {
     connection
         .drip(format!("{head}content-length: {length}\r\n\r\n{GOOD}"))
         .await;
-    let answer = connection.answer().await.unwrap();
+    let response = connection.response().await.unwrap();
     assert_eq!(
-        (answer.status, answer.header("retry-after")),
+        (response.status, response.header("retry-after")),
         (503, Some("1"))
     );
     app.stop().await;

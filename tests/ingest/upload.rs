@@ -1,4 +1,5 @@
-//! How a body may come: in one piece or byte by byte, with a length or in chunks, whole or not, and how long it may be.
+//! Forms of a body: one segment or single bytes, with a length or in chunks, complete or not, and
+//! the limit of its size.
 
 use serde_json::json;
 
@@ -20,7 +21,7 @@ fn with_length(body: &str) -> String {
     )
 }
 
-/// One chunk a piece.
+/// A chunked request with `piece` bytes per chunk.
 fn chunked(body: &str, piece: usize) -> String {
     let chunks = body.as_bytes().chunks(piece).map(|chunk| {
         format!(
@@ -36,7 +37,7 @@ fn chunked(body: &str, piece: usize) -> String {
     )
 }
 
-/// A good body of exactly so many bytes.
+/// A valid body of `bytes` bytes.
 fn body_of(bytes: usize) -> String {
     let empty = json!({"payload": "", "target_url": super::TARGET}).to_string();
     let filling = "x".repeat(bytes - empty.len());
@@ -44,7 +45,7 @@ fn body_of(bytes: usize) -> String {
 }
 
 #[tokio::test]
-async fn the_limit_is_exact_with_a_length_and_in_chunks() {
+async fn body_limit_is_exact_with_a_length_and_in_chunks() {
     let app = api(&[("MAX_BODY_BYTES", &LIMIT.to_string())]).await;
     for (bytes, status) in [
         (LIMIT - 1, 202),
@@ -61,15 +62,18 @@ async fn the_limit_is_exact_with_a_length_and_in_chunks() {
         ] {
             let mut connection = Connection::open(app.address).await;
             connection.send(request).await;
-            let answer = connection.answer().await.expect("an answer, not a reset");
-            assert_eq!(answer.status, status, "{bytes} bytes");
+            let response = connection
+                .response()
+                .await
+                .expect("a response, not a reset");
+            assert_eq!(response.status, status, "{bytes} bytes");
             if status == 413 {
                 assert_eq!(
-                    answer.header("content-type"),
+                    response.header("content-type"),
                     Some("application/problem+json")
                 );
                 assert!(
-                    answer.json()["detail"]
+                    response.json()["detail"]
                         .as_str()
                         .unwrap()
                         .contains("MAX_BODY_BYTES")
@@ -82,54 +86,56 @@ async fn the_limit_is_exact_with_a_length_and_in_chunks() {
 }
 
 #[tokio::test]
-async fn one_mebibyte_is_taken_and_delivered_by_default_and_one_byte_more_is_not() {
+async fn default_body_limit_is_one_mebibyte() {
     let app = App::start(&[]).await;
-    let endpoint = Endpoint::answering(200).await;
+    let endpoint = Endpoint::responding_with(200).await;
     let around = json!({"payload": "", "target_url": endpoint.url(1)})
         .to_string()
         .len();
     let payload = "y".repeat((1 << 20) - around);
     let body =
         |payload: &str| json!({"payload": payload, "target_url": endpoint.url(1)}).to_string();
-    let answer = app.post(body(&format!("{payload}y"))).await;
-    assert_eq!(answer.status(), 413);
-    problem(answer).await;
-    let answer = app.post(body(&payload)).await;
-    assert_eq!(answer.status(), 202);
-    app.event_when(&id_of(answer).await, "delivered").await;
+    let response = app.post(body(&format!("{payload}y"))).await;
+    assert_eq!(response.status(), 413);
+    problem(response).await;
+    let response = app.post(body(&payload)).await;
+    assert_eq!(response.status(), 202);
+    app.event_with_status(&id_of(response).await, "delivered")
+        .await;
     let receipts = endpoint.journal.receipts();
     assert_eq!((receipts.len(), receipts[0].bytes), (1, payload.len() + 2));
     app.stop().await;
 }
 
-// The bodies are far over the limit and over every socket buffer: whoever closes on them resets the connection.
+// The bodies exceed the limit and every socket buffer. Closing on unread bytes would send a reset
+// that destroys the response.
 #[tokio::test]
-async fn a_client_that_sends_far_too_much_gets_to_see_the_413() {
+async fn client_that_sends_too_much_receives_the_413() {
     let app = api(&[("MAX_BODY_BYTES", &LIMIT.to_string())]).await;
     let body = body_of(8 << 20);
     for request in [with_length(&body), chunked(&body, 1 << 20)] {
         let mut connection = Connection::open(app.address).await;
         connection.send(request).await;
-        assert_eq!(connection.answer().await.expect("no reset").status, 413);
+        assert_eq!(connection.response().await.expect("no reset").status, 413);
     }
     app.stop().await;
 }
 
 #[tokio::test]
-async fn a_body_that_comes_byte_by_byte_is_taken() {
+async fn body_sent_in_single_bytes_is_accepted() {
     let app = api(&[]).await;
     for request in [with_length(GOOD), chunked(GOOD, 1), chunked(GOOD, 3)] {
         let mut connection = Connection::open(app.address).await;
         connection.drip(request).await;
-        assert_eq!(connection.answer().await.unwrap().status, 202);
+        assert_eq!(connection.response().await.unwrap().status, 202);
     }
     assert_eq!(stored(&app).await, 3);
     app.stop().await;
 }
 
-// What came of the body is an event by itself each time; only the framing says that it is not all of it.
+// Each received part is a valid event. Only the framing shows that the body is incomplete.
 #[tokio::test]
-async fn a_body_that_breaks_off_stores_nothing() {
+async fn incomplete_body_stores_nothing() {
     let app = api(&[]).await;
     let announced = head(&format!("content-length: {}\r\n", GOOD.len() + 1));
     let unfinished = chunked(GOOD, 1_000);
@@ -145,7 +151,7 @@ async fn a_body_that_breaks_off_stores_nothing() {
             connection.send(&request).await;
             if waits {
                 connection.end().await;
-                let status = connection.answer().await.map(|answer| answer.status);
+                let status = connection.response().await.map(|response| response.status);
                 assert!(matches!(status, None | Some(400)), "{status:?}");
             }
         }
@@ -156,7 +162,7 @@ async fn a_body_that_breaks_off_stores_nothing() {
 }
 
 #[tokio::test]
-async fn a_client_that_waits_for_leave_gets_it_or_a_refusal_before_it_sends() {
+async fn expect_100_continue_gets_100_or_the_refusal() {
     let app = api(&[("MAX_BODY_BYTES", &LIMIT.to_string())]).await;
     let mut connection = Connection::open(app.address).await;
     let length = GOOD.len();
@@ -165,9 +171,9 @@ async fn a_client_that_waits_for_leave_gets_it_or_a_refusal_before_it_sends() {
             "expect: 100-continue\r\ncontent-length: {length}\r\n"
         )))
         .await;
-    assert_eq!(connection.answer().await.unwrap().status, 100);
+    assert_eq!(connection.response().await.unwrap().status, 100);
     connection.send(GOOD).await;
-    assert_eq!(connection.answer().await.unwrap().status, 202);
+    assert_eq!(connection.response().await.unwrap().status, 202);
 
     let mut connection = Connection::open(app.address).await;
     connection
@@ -176,12 +182,12 @@ async fn a_client_that_waits_for_leave_gets_it_or_a_refusal_before_it_sends() {
             LIMIT + 1
         )))
         .await;
-    assert_eq!(connection.answer().await.unwrap().status, 413);
+    assert_eq!(connection.response().await.unwrap().status, 413);
     app.stop().await;
 }
 
 #[tokio::test]
-async fn requests_that_follow_at_once_on_one_connection_are_answered_in_order() {
+async fn pipelined_requests_are_answered_in_order() {
     let app = api(&[]).await;
     let mut connection = Connection::open(app.address).await;
     let bad = with_length("{}");
@@ -189,14 +195,15 @@ async fn requests_that_follow_at_once_on_one_connection_are_answered_in_order() 
         .send([with_length(GOOD), bad, with_length(GOOD)].concat())
         .await;
     for status in [202, 400, 202] {
-        assert_eq!(connection.answer().await.unwrap().status, status);
+        assert_eq!(connection.response().await.unwrap().status, status);
     }
     app.stop().await;
 }
 
-// A body that does not come holds no connection to the database, of which there is one, and no other post.
+// There is one database connection. A body that does not arrive must not occupy it, nor delay other
+// posts.
 #[tokio::test]
-async fn slow_and_idle_clients_hold_up_nobody() {
+async fn slow_and_idle_clients_do_not_delay_others() {
     let app = api(&[("ACCEPT_CONNECTIONS", "1")]).await;
     let request = with_length(GOOD);
     let mut slow = Vec::new();
@@ -208,14 +215,14 @@ async fn slow_and_idle_clients_hold_up_nobody() {
     assert_eq!(app.post(GOOD).await.status(), 202);
     for (mut connection, sent) in slow.into_iter().rev().take(20) {
         connection.send(&request[sent..]).await;
-        assert_eq!(connection.answer().await.unwrap().status, 202);
+        assert_eq!(connection.response().await.unwrap().status, 202);
     }
     assert_eq!(stored(&app).await, 21);
     app.stop().await;
 }
 
 #[tokio::test]
-async fn what_is_not_http_is_answered_or_closed_and_harms_nobody() {
+async fn malformed_http_is_refused_and_others_are_served() {
     let app = api(&[]).await;
     let flood = format!(
         "GET /livez HTTP/1.1\r\nhost: x\r\n{}\r\n",
@@ -236,11 +243,11 @@ async fn what_is_not_http_is_answered_or_closed_and_harms_nobody() {
         let mut connection = Connection::open(app.address).await;
         connection.send(&request).await;
         connection.end().await;
-        if let Some(answer) = connection.answer().await {
+        if let Some(response) = connection.response().await {
             assert!(
-                (400..500).contains(&answer.status),
+                (400..500).contains(&response.status),
                 "{request:.40}: {}",
-                answer.head
+                response.head
             );
         }
     }
@@ -249,10 +256,10 @@ async fn what_is_not_http_is_answered_or_closed_and_harms_nobody() {
     app.stop().await;
 }
 
-// A lock makes the post wait inside Postgres; its client is gone before it ends. The statement ends all the same, in the
-// session that the next post uses.
+// A lock makes the post wait in Postgres, and the client disconnects before the post ends. The
+// statement must end in its session, and the next post must use the same session.
 #[tokio::test]
-async fn a_client_that_hangs_up_costs_no_database_session() {
+async fn client_that_disconnects_uses_up_no_database_session() {
     let app = api(&[("ACCEPT_CONNECTIONS", "1")]).await;
     assert_eq!(app.post(GOOD).await.status(), 202);
     let before = inserting_sessions(&app).await;
@@ -270,8 +277,8 @@ async fn a_client_that_hangs_up_costs_no_database_session() {
     .await;
     connection.end().await;
     assert!(
-        connection.answer().await.is_none(),
-        "the dispatcher has noticed"
+        connection.response().await.is_none(),
+        "the dispatcher detected the disconnect"
     );
     lock.rollback().await.unwrap();
     until("the post has ended", || async { stored(&app).await == 2 }).await;

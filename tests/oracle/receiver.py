@@ -1,6 +1,7 @@
-"""A receiver that knows nothing of this project: it verifies with the PyPI package standardwebhooks.
+"""A receiver without code of this project: it verifies with the PyPI package standardwebhooks.
 
-Prints its port, then one line a request: "ok <webhook-id>" or "bad <why>". Arguments: the secrets, each must verify.
+Arguments: the secrets. Each of them must verify each request. The output is the port, then one line
+per request: "ok <webhook-id>" or "bad <reason>".
 """
 import http.server
 import sys

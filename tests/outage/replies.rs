@@ -1,4 +1,4 @@
-//! Replies that are lost after their commit: the worker does not know what became of its own statement.
+//! Replies of Postgres that are lost after the commit, so the outcome of the statement is unknown.
 
 use std::time::Duration;
 
@@ -8,21 +8,22 @@ use dispatcher::Role;
 use reqwest::StatusCode;
 
 use super::{SHORT, outcomes};
-use crate::support::app::{App, PATIENCE};
+use crate::support::app::{App, WAIT_MAX};
 use crate::support::db;
 use crate::support::fixture::Endpoint;
 
-/// Waits until the reply to such a statement was cut; every later one passes.
-async fn is_cut(link: &Proxy, statement: Statement, within: Duration) {
+/// Waits until a reply to the statement was cut. Later replies pass.
+async fn assert_cut(link: &Proxy, statement: Statement, within: Duration) {
     let cut = link.sees(within, |effects| effects.cut == Some(statement));
-    assert!(cut.await, "never cut: {:?}", link.effects());
+    assert!(cut.await, "no reply was cut: {:?}", link.effects());
     link.set(Control::Pass);
 }
 
-// The insert commits and its reply is lost. A 202 would be a guess and a 4xx a lie; the key resolves it to one event.
+// The insert commits and its reply is lost. The API cannot return 202 or 4xx, because it does not
+// know the outcome. A second post with the key returns the one event.
 #[tokio::test]
-async fn a_commit_whose_reply_is_lost_is_no_202_and_its_key_makes_one_event() {
-    let endpoint = Endpoint::answering(200).await;
+async fn lost_reply_to_insert_returns_503_and_the_key_finds_the_event() {
+    let endpoint = Endpoint::responding_with(200).await;
     let database = db::database().await;
     let (link, url) = to_database(&database).unwrap();
     let app = App::over(&url, Role::Api, &[]).await;
@@ -31,7 +32,7 @@ async fn a_commit_whose_reply_is_lost_is_no_202_and_its_key_makes_one_event() {
 
     link.set(Control::CutCommit(Statement::Insert));
     assert_eq!(post().await.status(), StatusCode::SERVICE_UNAVAILABLE);
-    is_cut(&link, Statement::Insert, Duration::ZERO).await;
+    assert_cut(&link, Statement::Insert, Duration::ZERO).await;
 
     let direct = db::pool(&database).await;
     let stored = "select count(*) from webhook_events where idempotency_key = 'k'";
@@ -44,46 +45,46 @@ async fn a_commit_whose_reply_is_lost_is_no_202_and_its_key_makes_one_event() {
     assert_eq!(
         count().await,
         1,
-        "it was committed, or this test tests nothing"
+        "the insert was not committed, so the test proves nothing"
     );
     assert_eq!(post().await.status(), StatusCode::ACCEPTED);
     assert_eq!(count().await, 1);
     app.stop().await;
 }
 
-// Nobody knows of the claim but its row: nothing is sent under it, and its lease ends by its time. That costs the event an
-// abandonment, which is no failure of its receiver.
+// An orphaned claim: only its row shows it, and no worker sends a request for it. Its lease
+// expires. The attempt becomes abandoned and does not count as a failure of the receiver.
 #[tokio::test]
-async fn a_claim_whose_reply_is_lost_ends_by_its_lease_and_nothing_was_sent_under_it() {
-    let endpoint = Endpoint::answering(200).await;
+async fn lost_reply_to_claim_ends_by_expiry_without_a_request() {
+    let endpoint = Endpoint::responding_with(200).await;
     let (link, url) = to_database(&db::database().await).unwrap();
     let app = App::over(&url, Role::Serve, SHORT).await;
 
     link.set(Control::CutCommit(Statement::Claim));
     let id = app.accept("1", &endpoint.url(1)).await;
-    is_cut(&link, Statement::Claim, PATIENCE).await;
+    assert_cut(&link, Statement::Claim, WAIT_MAX).await;
 
-    let event = app.event_when(&id, "delivered").await;
+    let event = app.event_with_status(&id, "delivered").await;
     assert_eq!(outcomes(&event), ["abandoned", "delivered"], "{event:#}");
     assert_eq!(endpoint.journal.receipts().len(), 1);
     app.stop().await;
 }
 
-// The worker must say it again, and find that it is said.
+// The worker sends the settlement again and learns that the first one was committed.
 #[tokio::test]
-async fn a_settle_whose_reply_is_lost_is_said_again_and_counts_as_one() {
-    let endpoint = Endpoint::answering(200).await;
+async fn lost_reply_to_settle_is_repeated_and_counts_as_one() {
+    let endpoint = Endpoint::responding_with(200).await;
     let (link, url) = to_database(&db::database().await).unwrap();
     let app = App::over(&url, Role::Serve, SHORT).await;
 
     link.set(Control::CutCommit(Statement::Settle));
     let id = app.accept("1", &endpoint.url(1)).await;
-    is_cut(&link, Statement::Settle, PATIENCE).await;
-    // What came after it is settled, too.
+    assert_cut(&link, Statement::Settle, WAIT_MAX).await;
+    // A later result is settled, too.
     let next = app.accept("2", &endpoint.url(2)).await;
 
     for id in [id, next] {
-        let event = app.event_when(&id, "delivered").await;
+        let event = app.event_with_status(&id, "delivered").await;
         assert_eq!(outcomes(&event), ["delivered"], "{event:#}");
         assert_eq!(event["attempt_count"], 1);
     }

@@ -1,29 +1,29 @@
-//! What is done to the server itself, each on one of the test's own.
+//! Faults of the Postgres server itself. Each test starts a dedicated server.
 
 use chrono::{DateTime, Utc};
 use dispatcher::Role;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::{SHORT, SLOW, accept, all_begun, is_unavailable, outcomes};
+use super::{SHORT, SLOW, accept, all_requests_arrived, assert_unavailable, outcomes};
 use crate::support::app::{App, until};
 use crate::support::db;
+use crate::support::db::dedicated_server;
 use crate::support::fixture::Endpoint;
-use crate::support::own::own_server;
 
-// SIGKILL of one backend resets the whole instance: every session ends and the unlogged table of workers is emptied while
-// both workers live. Nobody may be taken for gone, and everything in flight is settled once.
+// SIGKILL of one backend resets the instance: every session ends, and the unlogged table `workers`
+// becomes empty while both workers run. No worker may be considered absent.
 #[tokio::test]
-async fn a_reset_of_the_instance_ends_no_lease_of_a_living_worker() {
-    let Some(mut own) = own_server().await else {
+async fn reset_of_the_instance_keeps_leases_of_running_workers() {
+    let Some(mut own) = dedicated_server().await else {
         return;
     };
-    let endpoint = Endpoint::answering_after(200, 2_000).await;
+    let endpoint = Endpoint::responding_after(200, 2_000).await;
     let database = own.create_database("reset").await.unwrap();
     let app = App::over(&database, Role::Serve, SLOW).await;
     let second = App::over(&database, Role::Worker, SLOW).await;
     let ids = accept(&app, &endpoint, 10).await;
-    all_begun(&endpoint, 10).await;
+    all_requests_arrived(&endpoint, 10).await;
 
     let backend: i32 = sqlx::query_scalar("select pg_backend_pid()")
         .fetch_one(&app.pool)
@@ -33,7 +33,7 @@ async fn a_reset_of_the_instance_ends_no_lease_of_a_living_worker() {
 
     for id in &ids {
         let event = app
-            .event_once(id, "delivered", |event| event["status"] == "delivered")
+            .event_where(id, "delivered", |event| event["status"] == "delivered")
             .await;
         assert_eq!(outcomes(&event), ["delivered"], "{event:#}");
     }
@@ -42,13 +42,13 @@ async fn a_reset_of_the_instance_ends_no_lease_of_a_living_worker() {
     second.stop().await;
 }
 
-// An immediate stop and recovery, under events that were acknowledged: all of them are delivered, none is abandoned.
+// An immediate stop and recovery after events were accepted.
 #[tokio::test]
-async fn a_crash_of_postgres_loses_nothing_that_was_acknowledged() {
-    let Some(mut own) = own_server().await else {
+async fn crash_of_postgres_loses_no_accepted_event() {
+    let Some(mut own) = dedicated_server().await else {
         return;
     };
-    let endpoint = Endpoint::answering_after(200, 300).await;
+    let endpoint = Endpoint::responding_after(200, 300).await;
     let database = own.create_database("crash").await.unwrap();
     let app = App::over(&database, Role::Serve, &[]).await;
     let ids = accept(&app, &endpoint, 30).await;
@@ -57,16 +57,16 @@ async fn a_crash_of_postgres_loses_nothing_that_was_acknowledged() {
     own.bring_up().await.unwrap();
 
     for id in &ids {
-        app.event_once(id, "delivered", |event| event["status"] == "delivered")
+        app.event_where(id, "delivered", |event| event["status"] == "delivered")
             .await;
     }
     app.stop().await;
 }
 
-async fn were_sent_and_settled_in_one_attempt(app: &App, endpoint: &Endpoint, ids: &[String]) {
+async fn assert_delivered_by_one_attempt_each(app: &App, endpoint: &Endpoint, ids: &[String]) {
     for id in ids {
         let event = app
-            .event_once(id, "delivered", |event| event["status"] == "delivered")
+            .event_where(id, "delivered", |event| event["status"] == "delivered")
             .await;
         assert_eq!(outcomes(&event), ["delivered"], "{event:#}");
         assert_eq!(event["attempt_count"], 1);
@@ -74,48 +74,43 @@ async fn were_sent_and_settled_in_one_attempt(app: &App, endpoint: &Endpoint, id
     assert_eq!(endpoint.journal.receipts().len(), ids.len());
 }
 
-async fn twice_the_lease_is_over_at(database: &str) -> DateTime<Utc> {
-    let long_over = "select max(lease_until + (lease_until - claimed_at)) from webhook_events";
-    let beside = db::pool(database).await;
-    let at: Option<DateTime<Utc>> = sqlx::query_scalar(long_over)
-        .fetch_one(&beside)
-        .await
-        .unwrap();
+async fn end_of_twice_the_lease(database: &str) -> DateTime<Utc> {
+    let sql = "select max(lease_until + (lease_until - claimed_at)) from webhook_events";
+    let direct = db::pool(database).await;
+    let at: Option<DateTime<Utc>> = sqlx::query_scalar(sql).fetch_one(&direct).await.unwrap();
     at.expect("the events are leased")
 }
 
-// The server itself is stopped for twice the lease, at once and without a goodbye; the answers come meanwhile.
+// The server stops immediately, for twice the lease. The responses arrive meanwhile.
 #[tokio::test]
-async fn results_in_hand_are_settled_when_a_stopped_server_is_back_after_the_lease() {
-    let Some(mut own) = own_server().await else {
+async fn results_are_settled_after_a_server_stop_longer_than_the_lease() {
+    let Some(mut own) = dedicated_server().await else {
         return;
     };
-    let endpoint = Endpoint::answering_after(200, 500).await;
+    let endpoint = Endpoint::responding_after(200, 500).await;
     let database = own.create_database("stopped").await.unwrap();
     let app = App::over(&database, Role::Serve, SHORT).await;
     let second = App::over(&database, Role::Worker, SHORT).await;
     let ids = accept(&app, &endpoint, 5).await;
-    all_begun(&endpoint, 5).await;
+    all_requests_arrived(&endpoint, 5).await;
 
-    let long_over = twice_the_lease_is_over_at(&database).await;
+    let end = end_of_twice_the_lease(&database).await;
     own.stop_at_once().await.unwrap();
-    is_unavailable(&app).await;
-    // The server has the clock of this machine.
-    until("twice the lease has passed", async || {
-        Utc::now() > long_over
-    })
-    .await;
+    assert_unavailable(&app).await;
+    // Server and test run on the same machine, so they share a clock.
+    until("twice the lease has passed", async || Utc::now() > end).await;
     own.bring_up().await.unwrap();
 
-    were_sent_and_settled_in_one_attempt(&app, &endpoint, &ids).await;
+    assert_delivered_by_one_attempt_each(&app, &endpoint, &ids).await;
     app.stop().await;
     second.stop().await;
 }
 
-// Of the harness's own ways: what a probe calls away may be a starved machine, and whoever has something to do there waits on.
+// A probe that gets no response in time may only show a busy machine. A session of the harness
+// waits longer than a probe.
 #[tokio::test]
-async fn a_session_of_the_harness_waits_for_longer_than_a_probe() {
-    let Some(own) = own_server().await else {
+async fn session_of_the_harness_waits_longer_than_a_probe() {
+    let Some(own) = dedicated_server().await else {
         return;
     };
     let postmaster = own.postgres().pid().unwrap().try_into().unwrap();
@@ -126,6 +121,6 @@ async fn a_session_of_the_harness_waits_for_longer_than_a_probe() {
         refusal
     };
     let (session, refusal) = tokio::join!(own.session(), healed);
-    assert!(refusal.unwrap().contains("no answer within"));
+    assert!(refusal.unwrap().contains("no response within"));
     session.unwrap();
 }

@@ -1,4 +1,5 @@
-//! A stop in order: what was sent is settled, what was not is handed back, and the next process goes on where it ended.
+//! Graceful stops: sent attempts are settled, unsent claims are released, and the next process
+//! continues.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,13 +10,13 @@ use dispatcher::Role;
 use mock_receiver::Behavior;
 use serde_json::json;
 
-use super::{ENDLESS, accept, api, arrivals, failures, leases, open, told};
+use super::{ENDLESS, accept, api, arrivals, event_with, failures, leases, wait_for_open};
 use crate::support::app::{App, until};
 use crate::support::db;
 use crate::support::fixture::Endpoint;
 use crate::support::names::NameServer;
 use crate::support::process::Processes;
-use crate::support::story::outcomes;
+use crate::support::view::outcomes;
 
 fn slow(after_ms: u64) -> Behavior {
     Behavior::Answer {
@@ -25,22 +26,23 @@ fn slow(after_ms: u64) -> Behavior {
     }
 }
 
-// Two at a time reach the receiver, the rest waits in line or is deferred: all three kinds are there when the stop comes.
+// Two requests are open at a time. The other events are in the host queue or were released. So the
+// stop meets events in all three states.
 #[tokio::test]
-async fn a_stop_settles_what_was_sent_and_hands_back_what_was_not() {
+async fn stop_settles_sent_attempts_and_releases_the_others() {
     let endpoint = Endpoint::start(|_| slow(500)).await;
     let database = db::database().await;
     let api = api(&database).await;
     let ids = accept(&api, &endpoint, 30).await;
     let worker = App::over(&database, Role::Worker, &[("MAX_IN_FLIGHT_PER_HOST", "2")]).await;
-    open(&endpoint, 2).await;
+    wait_for_open(&endpoint, 2).await;
     worker.stop().await;
 
     assert_eq!((leases(&api.pool).await, failures(&api.pool).await), (0, 0));
     assert_eq!(
         endpoint.journal.open_requests(),
         0,
-        "every request saw its answer"
+        "requests that did not get their response"
     );
     let mut delivered = 0;
     for id in &ids {
@@ -56,31 +58,31 @@ async fn a_stop_settles_what_was_sent_and_hands_back_what_was_not() {
             assert_ne!(
                 event["next_retry_at"],
                 json!(null),
-                "it is due, and nobody's"
+                "a released event is due and has no lease"
             );
         }
     }
     assert_eq!(delivered, endpoint.journal.receipts().len());
     assert!(
         (2..30).contains(&delivered),
-        "{delivered} of 30: the stop was no test"
+        "{delivered} of 30 were delivered, so the stop proves nothing"
     );
 
     let next = App::over(&database, Role::Worker, &[]).await;
     for id in &ids {
-        let event = told(&api, id, "delivered").await;
+        let event = event_with(&api, id, "delivered").await;
         assert_eq!(outcomes(&event), ["delivered"], "{event:#}");
     }
     assert!(
         arrivals(&endpoint).values().all(|count| *count == 1),
-        "nothing was sent twice"
+        "number of requests per event"
     );
     next.stop().await;
     api.stop().await;
 }
 
 #[tokio::test]
-async fn the_next_process_goes_on_with_the_same_ids_and_higher_numbers() {
+async fn next_process_continues_with_higher_attempt_numbers() {
     let endpoint =
         Endpoint::start(|seen| Behavior::answer(if seen.arrival < 3 { 500 } else { 200 })).await;
     let database = db::database().await;
@@ -92,7 +94,7 @@ async fn the_next_process_goes_on_with_the_same_ids_and_higher_numbers() {
     let ids = accept(&api, &endpoint, 5).await;
     for tried in 1..=2 {
         let worker = App::over(&database, Role::Worker, &own).await;
-        until("each was tried", || async {
+        until("each event was attempted", || async {
             endpoint.journal.receipts().len() >= tried * 5
         })
         .await;
@@ -100,7 +102,7 @@ async fn the_next_process_goes_on_with_the_same_ids_and_higher_numbers() {
     }
     let worker = App::over(&database, Role::Worker, &own).await;
     for id in &ids {
-        let event = told(&api, id, "delivered").await;
+        let event = event_with(&api, id, "delivered").await;
         assert_eq!(outcomes(&event), ["rejected", "rejected", "delivered"]);
     }
     let receipts = endpoint.journal.receipts();
@@ -115,10 +117,10 @@ async fn the_next_process_goes_on_with_the_same_ids_and_higher_numbers() {
     api.stop().await;
 }
 
-// What still hangs when SHUTDOWN_SECONDS are over is left behind, and others must learn at once that its holder is gone. What
-// waited in line was never sent: it is handed back, and nothing of it is abandoned.
+// Requests that hang longer than SHUTDOWN_SECONDS are abandoned, and another worker must detect
+// this by presence. Events in the host queue were not sent. They are released and not abandoned.
 #[tokio::test]
-async fn what_a_stop_leaves_behind_is_taken_up_long_before_its_lease_is_over() {
+async fn open_requests_after_a_stop_are_reclaimed_before_expiry() {
     let well = Arc::new(AtomicBool::new(false));
     let is_well = Arc::clone(&well);
     let endpoint = Endpoint::start(move |_| match is_well.load(Ordering::SeqCst) {
@@ -129,18 +131,22 @@ async fn what_a_stop_leaves_behind_is_taken_up_long_before_its_lease_is_over() {
     let database = db::database().await;
     let api = api(&database).await;
     let ids = accept(&api, &endpoint, 8).await;
-    // Long enough for a claim that is under way to come back and be handed back, too; what hangs, hangs on.
+    // Long enough for the reply to an open claim and its release. The hanging requests stay open.
     let own = [("SHUTDOWN_SECONDS", "1"), ("MAX_IN_FLIGHT_PER_HOST", "3")];
     let first = App::over(&database, Role::Worker, &[ENDLESS, &own].concat()).await;
-    open(&endpoint, 3).await;
+    wait_for_open(&endpoint, 3).await;
     first.stop().await;
-    assert_eq!(leases(&api.pool).await, 3, "what was sent and nothing else");
+    assert_eq!(
+        leases(&api.pool).await,
+        3,
+        "only sent attempts keep their lease"
+    );
 
     well.store(true, Ordering::SeqCst);
     let second = App::over(&database, Role::Worker, ENDLESS).await;
     let mut abandoned = 0;
     for id in &ids {
-        let event = told(&api, id, "delivered").await;
+        let event = event_with(&api, id, "delivered").await;
         abandoned += outcomes(&event)
             .iter()
             .filter(|outcome| **outcome == "abandoned")
@@ -153,9 +159,10 @@ async fn what_a_stop_leaves_behind_is_taken_up_long_before_its_lease_is_over() {
     api.stop().await;
 }
 
-// Each worker is replaced by the next while events come and go; answers are so slow that every stop finds some under way.
+// Each worker is replaced by the next while events arrive. The responses are slow, so that every
+// stop meets open requests.
 #[tokio::test]
-async fn rolling_restarts_lose_nothing_and_send_nothing_twice() {
+async fn rolling_restarts_send_each_event_without_duplicates() {
     let endpoint = Endpoint::start(|_| slow(150)).await;
     let database = db::database().await;
     let api = api(&database).await;
@@ -166,7 +173,7 @@ async fn rolling_restarts_lose_nothing_and_send_nothing_twice() {
             let url = endpoint.url(restart * 10 + ordinal);
             ids.push(api.accept("1", &url).await);
         }
-        until("some are under way", || async {
+        until("some requests are open", || async {
             endpoint.journal.open_requests() > 0
         })
         .await;
@@ -175,7 +182,7 @@ async fn rolling_restarts_lose_nothing_and_send_nothing_twice() {
         worker = next;
     }
     for id in &ids {
-        let event = told(&api, id, "delivered").await;
+        let event = event_with(&api, id, "delivered").await;
         assert_eq!(outcomes(&event), ["delivered"], "{event:#}");
     }
     let arrivals = arrivals(&endpoint);
@@ -185,7 +192,7 @@ async fn rolling_restarts_lose_nothing_and_send_nothing_twice() {
 }
 
 #[tokio::test]
-async fn a_stop_of_an_idle_process_is_clean_and_asks_for_no_patience() {
+async fn idle_process_stops_immediately() {
     let database = db::database().await;
     let mut processes = Processes::plain();
     processes
@@ -199,9 +206,10 @@ async fn a_stop_of_an_idle_process_is_clean_and_asks_for_no_patience() {
     assert!(exit.is_clean(), "{exit}");
 }
 
-// The resolver's thread cannot be cancelled and waits for a minute; the process must not wait for it.
+// The thread of a lookup cannot be cancelled and waits for a minute. The process must not wait for
+// it.
 #[tokio::test]
-async fn a_silent_name_server_does_not_hold_up_a_stop() {
+async fn silent_dns_server_does_not_delay_a_stop() {
     let Some(names) = NameServer::start(|_, _| None).await else {
         return;
     };
@@ -211,7 +219,7 @@ async fn a_silent_name_server_does_not_hold_up_a_stop() {
     let own = [("HTTP_TIMEOUT", "0.5"), ("MAX_ATTEMPTS", "1")];
     processes.start("resolving", &database, &own).await;
     let id = api.accept("1", "http://silent.test/").await;
-    assert_eq!(outcomes(&told(&api, &id, "dead").await), ["timeout"]);
+    assert_eq!(outcomes(&event_with(&api, &id, "dead").await), ["timeout"]);
     let grace = Duration::from_secs(5);
     let exit = processes
         .system

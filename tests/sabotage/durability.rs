@@ -20,8 +20,8 @@ use mock_receiver::{Moment, Receipt, SignatureCheck};
 use tokio::time::Instant;
 
 use crate::support::app::{App, until};
+use crate::support::db::dedicated_server;
 use crate::support::fixture::Endpoint;
-use crate::support::own::own_server;
 
 /// The lie: each insert's commit is answered before it is on disk.
 const LIE: &str = "
@@ -65,9 +65,9 @@ fn record_receipts(endpoint: &Endpoint, recorder: &Recorder) {
 
 /// What `no_loss` says when the server is stopped at once after the last 202; nothing without a server.
 async fn judged(lie: Option<&'static str>) -> Option<Verdict> {
-    let mut own = own_server().await?;
+    let mut own = dedicated_server().await?;
     let database = own.create_database("durability").await.unwrap();
-    let endpoint = Endpoint::answering(200).await;
+    let endpoint = Endpoint::responding_with(200).await;
     let files = tempfile::tempdir().unwrap();
     let recorder = Recorder::create(&files.path().join("history.jsonl")).unwrap();
     record_receipts(&endpoint, &recorder);

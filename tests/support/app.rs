@@ -1,4 +1,4 @@
-//! A dispatcher in this process, over a database of its own: the very wiring that the binary runs.
+//! A dispatcher in the test process. It starts with the same `serve` function as the binary.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -15,13 +15,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::db;
 
-/// No test waits longer for something that must come; a guard, not a measurement.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+/// Maximum wait for an expected state. It only ends a failing test and measures nothing.
+pub(crate) const WAIT_MAX: Duration = Duration::from_secs(30);
 
-/// How often something that no signal tells is looked at.
-const LOOK: Duration = Duration::from_millis(20);
+/// Interval between two reads of a state that sends no signal.
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// A running dispatcher.
+/// A running dispatcher with a client for its API and a pool for its database.
 pub(crate) struct App {
     pub(crate) address: SocketAddr,
     pub(crate) pool: PgPool,
@@ -30,7 +30,7 @@ pub(crate) struct App {
     served: JoinHandle<()>,
 }
 
-/// Short times and a loopback that is allowed; what a test says comes on top.
+/// Test settings with short times and permitted loopback targets. `own` overrides them.
 pub(crate) fn settings(database: &str, own: &[(&str, &str)]) -> BTreeMap<String, String> {
     let base = [
         ("DATABASE_URL", database),
@@ -47,27 +47,28 @@ pub(crate) fn settings(database: &str, own: &[(&str, &str)]) -> BTreeMap<String,
         .collect()
 }
 
-/// The configuration that the settings make.
+/// The parsed configuration of [`settings`].
 pub(crate) fn config(database: &str, own: &[(&str, &str)]) -> Config {
     let settings = settings(database, own);
-    Config::from_lookup(|name| settings.get(name).cloned()).expect("the settings hold")
+    Config::from_lookup(|name| settings.get(name).cloned()).expect("the settings are valid")
 }
 
 impl App {
-    /// Over a fresh database, taking events and delivering them.
+    /// Starts a dispatcher that accepts and delivers events, over a new database.
     pub(crate) async fn start(own: &[(&str, &str)]) -> Self {
         let database = db::database().await;
         Self::over(&database, Role::Serve, own).await
     }
 
-    /// Over a database that is there already.
+    /// Starts a dispatcher over an existing database and waits until it is ready.
     pub(crate) async fn over(database: &str, role: Role, own: &[(&str, &str)]) -> Self {
         let app = Self::unready(database, role, own, database).await;
         app.until_ready().await;
         app
     }
 
-    /// Over a database that may not be there yet; the test looks at its rows by a way of its own.
+    /// Starts a dispatcher without waiting. `direct` is the URL by which the test reads the rows,
+    /// because `database` may lead through a proxy that is cut.
     pub(crate) async fn unready(
         database: &str,
         role: Role,
@@ -77,14 +78,15 @@ impl App {
         dispatcher::install_tls_provider();
         let config = config(database, own);
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let address = listener.local_addr().expect("it is bound");
+        let address = listener.local_addr().expect("the listener is bound");
         let stop = CancellationToken::new();
         let serving = serve(config, role, listener, stop.clone());
-        let served = tokio::spawn(async move { serving.await.expect("a dispatcher that can run") });
+        let served =
+            tokio::spawn(async move { serving.await.expect("serve returns without an error") });
         let client = Client::builder()
             .no_proxy()
             .build()
-            .expect("a plain client");
+            .expect("a client can be built");
         let pool = db::pool(direct).await;
         Self {
             address,
@@ -95,9 +97,9 @@ impl App {
         }
     }
 
-    /// Waits until the database answers and the schema is current.
+    /// Waits until `/readyz` returns 200.
     pub(crate) async fn until_ready(&self) {
-        until("ready", || async {
+        until("the dispatcher is ready", || async {
             self.get("/readyz").await.status() == StatusCode::OK
         })
         .await;
@@ -112,15 +114,15 @@ impl App {
             .get(self.url(path))
             .send()
             .await
-            .expect("the dispatcher answers")
+            .expect("the dispatcher responds")
     }
 
-    /// Posts a body as it is.
+    /// Posts the body unchanged to `/events`.
     pub(crate) async fn post(&self, body: impl Into<reqwest::Body>) -> Response {
         self.post_with(&[], body).await
     }
 
-    /// Posts a body with further headers.
+    /// Posts the body with additional headers.
     pub(crate) async fn post_with(
         &self,
         headers: &[(&str, &str)],
@@ -137,79 +139,85 @@ impl App {
             .body(body)
             .send()
             .await
-            .expect("the dispatcher answers")
+            .expect("the dispatcher responds")
     }
 
-    /// Posts an event that must be accepted; its id.
+    /// Posts an event that must be accepted and returns its id.
     pub(crate) async fn accept(&self, payload: &str, target_url: &str) -> String {
         let body = format!(
             r#"{{"payload":{payload},"target_url":{}}}"#,
             Value::from(target_url)
         );
-        let answer = self.post(body).await;
-        assert_eq!(answer.status(), StatusCode::ACCEPTED);
-        id_of(answer).await
+        let response = self.post(body).await;
+        assert_eq!(response.status(), StatusCode::ACCEPTED);
+        id_of(response).await
     }
 
-    /// The event as the API shows it.
+    /// The response of `GET /events/{id}`.
     pub(crate) async fn event(&self, id: &str) -> Value {
         self.get(&format!("/events/{id}"))
             .await
             .json()
             .await
-            .expect("an event")
+            .expect("the response is JSON")
     }
 
-    /// Waits until the event has the status, and shows it.
-    pub(crate) async fn event_when(&self, id: &str, status: &str) -> Value {
-        self.event_once(id, status, |event| event["status"] == status)
+    /// Waits until the event has the status and returns the event.
+    pub(crate) async fn event_with_status(&self, id: &str, status: &str) -> Value {
+        self.event_where(id, status, |event| event["status"] == status)
             .await
     }
 
-    /// Waits until the event is as wished, and shows it.
-    pub(crate) async fn event_once(
+    /// Waits until `accepts` returns true for the event and returns the event.
+    /// `state` names that state in the failure message.
+    pub(crate) async fn event_where(
         &self,
         id: &str,
-        what: &str,
-        wished: impl Fn(&Value) -> bool,
+        state: &str,
+        accepts: impl Fn(&Value) -> bool,
     ) -> Value {
         let mut event = Value::Null;
-        let waited = tokio::time::timeout(PATIENCE, async {
+        let waited = tokio::time::timeout(WAIT_MAX, async {
             loop {
                 event = self.event(id).await;
-                // Not a problem: a machine under load may answer 503 for once.
-                if event["attempts"].is_array() && wished(&event) {
+                // On a busy machine the response may be a 503, which has no attempts.
+                if event["attempts"].is_array() && accepts(&event) {
                     return;
                 }
-                tokio::time::sleep(LOOK).await;
+                tokio::time::sleep(POLL_INTERVAL).await;
             }
         });
         assert!(
             waited.await.is_ok(),
-            "the event never was {what}: {event:#}"
+            "the event did not become {state}: {event:#}"
         );
         event
     }
 
-    /// Stops it in order, as SIGTERM does.
+    /// Stops the dispatcher as SIGTERM does and waits for its end.
     pub(crate) async fn stop(self) {
         self.stop.cancel();
-        self.served.await.expect("it stops in order");
+        self.served
+            .await
+            .expect("the dispatcher stops without a panic");
     }
 }
 
-/// Waits until something holds that no signal tells.
-pub(crate) async fn until<F: Future<Output = bool>>(what: &str, holds: impl Fn() -> F) {
-    let waited = tokio::time::timeout(PATIENCE, async {
+/// Polls until `holds` returns true. `condition` names it in the failure message.
+pub(crate) async fn until<F: Future<Output = bool>>(condition: &str, holds: impl Fn() -> F) {
+    let waited = tokio::time::timeout(WAIT_MAX, async {
         while !holds().await {
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     });
-    assert!(waited.await.is_ok(), "never happened: {what}");
+    assert!(waited.await.is_ok(), "did not happen: {condition}");
 }
 
-/// The id in a 202.
-pub(crate) async fn id_of(answer: Response) -> String {
-    let body: Value = answer.json().await.expect("JSON");
-    body["id"].as_str().expect("an id").to_owned()
+/// The event id in a 202 response.
+pub(crate) async fn id_of(response: Response) -> String {
+    let body: Value = response.json().await.expect("the response is JSON");
+    body["id"]
+        .as_str()
+        .expect("the response has an id")
+        .to_owned()
 }

@@ -1,33 +1,36 @@
-//! One server for the whole test binary, one fresh database a test, dropped when the test is over: kept until the end they
-//! would take gigabytes.
+//! One Postgres server for the test binary, and a new database for each test.
+//!
+//! A database is dropped soon after its test. If all were kept to the end, they would fill
+//! gigabytes.
 
 use std::cell::RefCell;
 use std::sync::Mutex;
 
-use chaos::postgres::{Postgres, Wanted, connect};
+use chaos::postgres::{OwnServer, Postgres, Wanted, connect};
 use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use tokio::sync::OnceCell;
 
-/// Databases of tests that are over.
-static LEFT: Mutex<Vec<String>> = Mutex::new(Vec::new());
+/// Databases of tests that have ended.
+static UNUSED: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
 thread_local! {
-    /// Databases of the test that this thread runs: it ends with its thread.
-    static OWN: RefCell<Own> = const { RefCell::new(Own(Vec::new())) };
+    /// Databases of the test on this thread. The test runner ends the thread with its test.
+    static CREATED: RefCell<Created> = const { RefCell::new(Created(Vec::new())) };
 }
 
-struct Own(Vec<String>);
+struct Created(Vec<String>);
 
-impl Drop for Own {
+impl Drop for Created {
     fn drop(&mut self) {
-        LEFT.lock()
-            .expect("nobody panics with it")
+        UNUSED
+            .lock()
+            .expect("no code panics while it holds the lock")
             .append(&mut self.0);
     }
 }
 
-/// The server that all tests share; obtained by the first that asks, and said once on stderr.
+/// The server that all tests share. The first caller finds or starts it and prints its origin.
 pub(crate) async fn cluster() -> &'static Postgres {
     static CLUSTER: OnceCell<Postgres> = OnceCell::const_new();
     CLUSTER
@@ -41,39 +44,60 @@ pub(crate) async fn cluster() -> &'static Postgres {
         .await
 }
 
-/// The URL of a fresh, empty database.
+/// Creates an empty database and returns its URL.
 pub(crate) async fn database() -> String {
     let server = cluster().await;
-    drop_what_is_left(server).await;
+    drop_unused(server).await;
     let url = server.create_database("proof").await;
-    let url = url.expect("a fresh database");
-    OWN.with_borrow_mut(|own| own.0.push(url.clone()));
+    let url = url.expect("the database can be created");
+    CREATED.with_borrow_mut(|created| created.0.push(url.clone()));
     url
 }
 
-async fn drop_what_is_left(server: &Postgres) {
-    let left = std::mem::take(&mut *LEFT.lock().expect("nobody panics with it"));
-    if left.is_empty() {
+async fn drop_unused(server: &Postgres) {
+    let unused = std::mem::take(
+        &mut *UNUSED
+            .lock()
+            .expect("no code panics while it holds the lock"),
+    );
+    if unused.is_empty() {
         return;
     }
     let mut admin = connect(server.admin_url())
         .await
-        .expect("it takes sessions");
-    for url in left {
-        let options: PgConnectOptions = url.parse().expect("a URL");
-        let name = options.get_database().expect("it names one");
-        // Whoever still holds a session belongs to a test that is over.
+        .expect("the server accepts sessions");
+    for url in unused {
+        let options: PgConnectOptions = url.parse().expect("the URL is valid");
+        let name = options.get_database().expect("the URL names a database");
+        // `force` ends sessions that a dispatcher of the ended test still holds.
         let sql = format!("drop database \"{name}\" with (force)");
         let dropped = sqlx::raw_sql(sqlx::AssertSqlSafe(sql));
-        dropped.execute(&mut admin).await.expect("it is there");
+        dropped
+            .execute(&mut admin)
+            .await
+            .expect("the database exists");
     }
 }
 
-/// A small pool of one's own, to look at the rows.
+/// A pool of two connections for reading the rows.
 pub(crate) async fn pool(url: &str) -> PgPool {
     PgPoolOptions::new()
         .max_connections(2)
         .connect(url)
         .await
-        .expect("the database answers")
+        .expect("the database responds")
+}
+
+/// Starts a server for one test, for faults that affect a whole server. If the machine has no
+/// Postgres binaries, prints the reason and returns `None`. The test creates its own database.
+pub(crate) async fn dedicated_server() -> Option<OwnServer> {
+    let mut reasons = Vec::new();
+    for source in [Wanted::Machine, Wanted::Downloaded] {
+        match OwnServer::start(&source, false).await {
+            Ok(server) => return Some(server),
+            Err(error) => reasons.push(error.to_string()),
+        }
+    }
+    eprintln!("skipped: a dedicated Postgres: {}", reasons.join("; "));
+    None
 }

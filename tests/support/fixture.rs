@@ -1,4 +1,4 @@
-//! Receivers with a script, and a store with events, for tests that step it by hand.
+//! Receivers that follow a script, and a store without a worker, for tests that step it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,43 +8,43 @@ use dispatcher::event::{
 };
 use dispatcher::store::{ClaimLimit, PgStore, Store, StoreOptions};
 use mock_receiver::{Behavior, Journal, Receiver, Script, Secrets, Seen};
-use sqlx::{PgPool, Row};
+use sqlx::PgPool;
 use tokio::net::TcpListener;
 
 use super::{app, db};
 
-/// A receiver on loopback that knows the secret of [`app::settings`].
+/// A receiver on a loopback address that verifies with the secret of [`app::settings`].
 pub(crate) struct Endpoint {
     pub(crate) journal: Journal,
     receiver: Receiver,
 }
 
 impl Endpoint {
-    /// Answers as the script says.
+    /// Starts a receiver that responds with the behavior that the script returns.
     pub(crate) async fn start(script: impl Fn(&Seen) -> Behavior + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let secrets: Secrets = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
             .parse()
-            .expect("a secret");
+            .expect("the secret is valid");
         let script: Script = Arc::new(script);
         let journal = Journal::new();
         let receiver = Receiver::start(listener, secrets, script, journal.clone());
         Self { journal, receiver }
     }
 
-    /// Answers every request with one status.
-    pub(crate) async fn answering(status: u16) -> Self {
+    /// Responds to every request with the status.
+    pub(crate) async fn responding_with(status: u16) -> Self {
         Self::start(move |_| Behavior::answer(status)).await
     }
 
-    /// Answers every request with one status, so many milliseconds after it came.
-    pub(crate) async fn answering_after(status: u16, after_ms: u64) -> Self {
-        let answer = Behavior::Answer {
+    /// Responds to every request with the status, `after_ms` milliseconds after its arrival.
+    pub(crate) async fn responding_after(status: u16, after_ms: u64) -> Self {
+        let response = Behavior::Answer {
             status,
             after_ms,
             retry_after: None,
         };
-        Self::start(move |_| answer.clone()).await
+        Self::start(move |_| response.clone()).await
     }
 
     pub(crate) fn url(&self, ordinal: u64) -> String {
@@ -52,14 +52,14 @@ impl Endpoint {
     }
 }
 
-/// A store over a fresh database whose schema is current, with a holder of no process.
+/// A store over a new, migrated database. No worker runs, so a test makes each transition.
 pub(crate) struct Bench {
     pub(crate) store: PgStore,
     pub(crate) pool: PgPool,
     pub(crate) url: String,
 }
 
-pub(crate) const HOLDER: WorkerId = WorkerId(7);
+pub(crate) const WORKER: WorkerId = WorkerId(7);
 pub(crate) const LEASE: Duration = Duration::from_secs(30);
 
 impl Bench {
@@ -71,7 +71,7 @@ impl Bench {
         store
             .migrate()
             .await
-            .expect("a fresh database takes the schema");
+            .expect("the schema can be created in a new database");
         Self {
             pool: db::pool(&url).await,
             store,
@@ -79,7 +79,7 @@ impl Bench {
         }
     }
 
-    /// Accepts so many events.
+    /// Inserts `count` events and returns their ids.
     pub(crate) async fn accept(&self, count: usize) -> Vec<EventId> {
         let mut ids = Vec::new();
         for _ in 0..count {
@@ -90,45 +90,37 @@ impl Bench {
                 idempotency_key: None,
             };
             ids.push(event.id);
-            self.store.insert(event).await.expect("accepted");
+            self.store.insert(event).await.expect("the insert succeeds");
         }
         ids
     }
 
     pub(crate) async fn claim(&self, limit: usize) -> Vec<Claim> {
         self.store
-            .claim(HOLDER, LEASE, ClaimLimit::of(limit))
+            .claim(WORKER, LEASE, ClaimLimit::of(limit))
             .await
-            .expect("a claim")
+            .expect("the claim succeeds")
             .claims
     }
 
-    /// The one event that is due.
+    /// Claims the one event that is due. Fails if more or fewer are due.
     pub(crate) async fn claim_one(&self) -> Claim {
         let mut claims = self.claim(10).await;
-        assert_eq!(claims.len(), 1, "one event is due");
+        assert_eq!(claims.len(), 1, "number of due events");
         claims.remove(0)
     }
 
-    /// Columns of an event's row, as text.
-    pub(crate) async fn row(&self, id: EventId, columns: &str) -> Vec<Option<String>> {
-        let list: Vec<_> = columns
-            .split(", ")
-            .map(|column| format!("({column})::text"))
-            .collect();
-        let sql = format!(
-            "select {} from webhook_events where id = $1",
-            list.join(", ")
-        );
-        let row = sqlx::query(sqlx::AssertSqlSafe(sql))
+    /// Evaluates an SQL condition on an event's row.
+    pub(crate) async fn holds(&self, id: EventId, condition: &str) -> bool {
+        let sql = format!("select {condition} from webhook_events where id = $1");
+        sqlx::query_scalar(sqlx::AssertSqlSafe(sql))
             .bind(id.0)
             .fetch_one(&self.pool)
             .await
-            .expect("a row");
-        (0..list.len()).map(|i| row.get(i)).collect()
+            .expect("the event has a row")
     }
 
-    /// The outcomes of an event's attempts, by number.
+    /// Number and outcome of the event's attempts, in order.
     pub(crate) async fn attempts(&self, id: EventId) -> Vec<(i32, String)> {
         sqlx::query_as(
             "select number, outcome from delivery_attempts where event_id = $1 order by number",
@@ -136,11 +128,11 @@ impl Bench {
         .bind(id.0)
         .fetch_all(&self.pool)
         .await
-        .expect("rows")
+        .expect("the attempts can be read")
     }
 }
 
-/// How a claim ended.
+/// A settlement of the claim after an attempt of 1 ms.
 pub(crate) fn settlement(claim: &Claim, outcome: Outcome, disposition: Disposition) -> Settlement {
     Settlement {
         key: claim.key,

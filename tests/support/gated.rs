@@ -1,4 +1,6 @@
-//! A receiver that answers when it is told to: no clock decides what is under way when a fault comes.
+//! A receiver that holds its responses until the test opens it.
+//!
+//! The test then knows which requests are open when a fault starts, without a sleep.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -11,7 +13,7 @@ use tokio::task::JoinHandle;
 
 use super::raw::read_one;
 
-/// Takes every request and answers 200 as soon as it is open.
+/// Reads every request and responds with 200 after [`Gated::open`].
 pub(crate) struct Gated {
     address: SocketAddr,
     arrived: Arc<AtomicUsize>,
@@ -20,15 +22,15 @@ pub(crate) struct Gated {
 }
 
 impl Gated {
-    /// Closed for now.
+    /// Starts a closed receiver.
     pub(crate) async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let address = listener.local_addr().expect("it is bound");
+        let address = listener.local_addr().expect("the listener is bound");
         let (arrived, open) = (Arc::<AtomicUsize>::default(), watch::Sender::new(false));
         let (count, is_open) = (Arc::clone(&arrived), open.subscribe());
         let serving = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(answer(stream, Arc::clone(&count), is_open.clone()));
+                tokio::spawn(respond(stream, Arc::clone(&count), is_open.clone()));
             }
         });
         Self {
@@ -39,12 +41,12 @@ impl Gated {
         }
     }
 
-    /// Answers what has come and what comes.
+    /// Releases the response to every request, also to later ones.
     pub(crate) fn open(&self) {
         self.open.send_replace(true);
     }
 
-    /// How many requests have come in whole.
+    /// Number of requests that were read completely.
     pub(crate) fn arrived(&self) -> usize {
         self.arrived.load(Ordering::SeqCst)
     }
@@ -60,15 +62,19 @@ impl Drop for Gated {
     }
 }
 
-/// Ends with the connection, or with the receiver.
-async fn answer(mut stream: TcpStream, arrived: Arc<AtomicUsize>, mut open: watch::Receiver<bool>) {
+/// Serves one connection until the client closes it or the receiver is dropped.
+async fn respond(
+    mut stream: TcpStream,
+    arrived: Arc<AtomicUsize>,
+    mut open: watch::Receiver<bool>,
+) {
     while read_one(&mut stream).await.is_some() {
         arrived.fetch_add(1, Ordering::SeqCst);
         if open.wait_for(|open| *open).await.is_err() {
             return;
         }
-        let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
-        if stream.write_all(answer).await.is_err() {
+        let response = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+        if stream.write_all(response).await.is_err() {
             return;
         }
     }

@@ -1,7 +1,7 @@
-//! A name server of a test's own, and a dispatcher process that asks no other.
+//! A DNS server for one test, and a dispatcher process that uses only this server.
 //!
-//! The process gets a mount namespace of its own in which `/etc/resolv.conf` names that server. That takes root: elsewhere
-//! the tests that need it say that they were skipped.
+//! The process runs in its own mount namespace, where `/etc/resolv.conf` names the server. This
+//! needs root. Without root, the tests print that they were skipped.
 
 use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -12,43 +12,44 @@ use tempfile::NamedTempFile;
 use tokio::net::UdpSocket;
 use tokio::task::JoinHandle;
 
-/// The longest question that is read.
+/// DNS over UDP without extensions has at most 512 bytes.
 const DATAGRAM_BYTES_MAX: usize = 512;
 
-/// Where resolvers ask.
+/// Resolvers send to this port, and `/etc/resolv.conf` cannot name another.
 const PORT: u16 = 53;
 
-/// Resolvers wait longer for a silent server than any test lets an attempt take: what ends the attempt is its own deadline.
+/// Longer than the deadline of an attempt in any test, so the deadline ends the attempt first.
 const PATIENT: &str = "options timeout:30";
 
-/// What is answered to the question for a name's addresses, the how-manieth that comes, from 0.
+/// Returns the addresses of a name, or `None` for no response. The number counts the queries for
+/// IPv4 addresses, from 0.
 type Answers = dyn Fn(&str, usize) -> Option<Vec<Ipv4Addr>> + Send + Sync;
 
-/// The server; dropping it stops it.
+/// Runs until it is dropped.
 pub(crate) struct NameServer {
     configuration: NamedTempFile,
     serving: JoinHandle<()>,
 }
 
 impl NameServer {
-    /// Answers with addresses, or not at all where there is `None`; or says why it cannot be had.
+    /// Starts the server. Without root, prints the reason and returns `None`.
     pub(crate) async fn start(
-        answers: impl Fn(&str, usize) -> Option<Vec<Ipv4Addr>> + Send + Sync + 'static,
+        responses: impl Fn(&str, usize) -> Option<Vec<Ipv4Addr>> + Send + Sync + 'static,
     ) -> Option<Self> {
-        match Self::try_start(Box::new(answers)).await {
+        match Self::try_start(Box::new(responses)).await {
             Ok(server) => Some(server),
             Err(error) => {
                 let _ = writeln!(
                     std::io::stderr(),
-                    "SKIPPED a name server of one's own: {error}"
+                    "skipped: a DNS server for one test: {error}"
                 );
                 None
             }
         }
     }
 
-    async fn try_start(answers: Box<Answers>) -> std::io::Result<Self> {
-        // Any address of the loopback that nobody else has taken.
+    async fn try_start(responses: Box<Answers>) -> std::io::Result<Self> {
+        // A random loopback address, so that concurrent tests do not share one.
         let [one, two, ..] = *uuid::Uuid::new_v4().as_bytes();
         let address = Ipv4Addr::new(127, 53, one, two.max(1));
         let socket = UdpSocket::bind(SocketAddr::new(address.into(), PORT)).await?;
@@ -56,18 +57,18 @@ impl NameServer {
             .args(["--mount", "true"])
             .status()?;
         if !namespace.success() {
-            return Err(std::io::Error::other("no mount namespace is to be had"));
+            return Err(std::io::Error::other("cannot create a mount namespace"));
         }
         let mut configuration = NamedTempFile::new()?;
         writeln!(configuration, "nameserver {address}\n{PATIENT}")?;
-        let serving = tokio::spawn(serve(socket, answers));
+        let serving = tokio::spawn(serve(socket, responses));
         Ok(Self {
             configuration,
             serving,
         })
     }
 
-    /// A system whose dispatcher asks this server.
+    /// A system whose dispatcher processes resolve names by this server.
     pub(crate) fn system(&self) -> ProcessSystem {
         let binary = dispatcher_binary().expect("the binary can be built");
         let enter = "mount --bind \"$0\" /etc/resolv.conf && exec \"$1\"";
@@ -84,7 +85,7 @@ impl Drop for NameServer {
     }
 }
 
-async fn serve(socket: UdpSocket, answers: Box<Answers>) {
+async fn serve(socket: UdpSocket, responses: Box<Answers>) {
     let mut buffer = [0; DATAGRAM_BYTES_MAX];
     let mut asked = 0;
     while let Ok((bytes, peer)) = socket.recv_from(&mut buffer).await {
@@ -92,11 +93,11 @@ async fn serve(socket: UdpSocket, answers: Box<Answers>) {
         let Some((name, end)) = name_of(question) else {
             continue;
         };
-        // Type A; whoever asks for AAAA or anything else learns that there is none.
+        // Type A. A query of another type gets an empty response.
         let for_ipv4 = question.get(end..end + 2) == Some(&[0, 1]);
         let number = asked;
         asked += usize::from(for_ipv4);
-        let Some(addresses) = answers(&name, number) else {
+        let Some(addresses) = responses(&name, number) else {
             continue;
         };
         let addresses = if for_ipv4 { addresses } else { Vec::new() };
@@ -106,7 +107,7 @@ async fn serve(socket: UdpSocket, answers: Box<Answers>) {
     }
 }
 
-/// The name in a question, and where it ends.
+/// The name in a query, and the position behind it.
 fn name_of(question: &[u8]) -> Option<(String, usize)> {
     let (mut at, mut labels) = (12, Vec::new());
     loop {
@@ -121,11 +122,12 @@ fn name_of(question: &[u8]) -> Option<(String, usize)> {
     }
 }
 
-/// The question, repeated, and the addresses with a time to live of nothing.
+/// Repeats the query and adds the addresses with a time to live of 0.
 fn reply(question: &[u8], addresses: &[Ipv4Addr]) -> Vec<u8> {
     let mut reply = question.to_vec();
-    let count = u8::try_from(addresses.len()).expect("a handful");
-    // A response, recursion available; one question, so many answers, nothing else.
+    let count = u8::try_from(addresses.len()).expect("a test uses few addresses");
+    // Flags: response, recursion available. Then the counts of queries, addresses and other
+    // records.
     reply[2..12].copy_from_slice(&[0x81, 0x80, 0, 1, 0, count, 0, 0, 0, 0]);
     for address in addresses {
         reply.extend_from_slice(&[0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 0, 0, 4]);

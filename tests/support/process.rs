@@ -1,4 +1,4 @@
-//! The binary as child processes, over a database that a test names.
+//! Dispatcher binaries as child processes.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -7,23 +7,23 @@ use chaos::binary::dispatcher_binary;
 use chaos::system::{ProcessSystem, System, WorkerSpec, free_port};
 use tempfile::TempDir;
 
-use super::app::{self, PATIENCE};
+use super::app::{self, WAIT_MAX};
 
-/// Child processes and where their logs go; all of them end with it.
+/// Child processes and the directory of their logs. Dropping it ends all of them.
 pub(crate) struct Processes {
     pub(crate) system: ProcessSystem,
     logs: TempDir,
 }
 
 impl Processes {
-    /// Of the binary as it is.
+    /// Runs the binary without arguments: `dispatcher serve`.
     pub(crate) fn plain() -> Self {
         Self::new(ProcessSystem::new(
             dispatcher_binary().expect("the binary can be built"),
         ))
     }
 
-    /// Of the binary in one role.
+    /// Runs the binary with a role as argument.
     pub(crate) fn of_role(role: &str) -> Self {
         let binary = dispatcher_binary().expect("the binary can be built");
         Self::new(ProcessSystem::new(binary).with_arguments(&[role]))
@@ -34,7 +34,7 @@ impl Processes {
         Self { system, logs }
     }
 
-    /// Starts one with the settings of [`app::settings`] and waits until it is ready; where it listens.
+    /// Starts a process with [`app::settings`], waits until it is ready, and returns its address.
     pub(crate) async fn start(
         &mut self,
         name: &str,
@@ -44,7 +44,7 @@ impl Processes {
         self.start_on([127, 0, 0, 1], name, database, own).await
     }
 
-    /// The same on another address.
+    /// Starts a process that listens on the given IP address.
     pub(crate) async fn start_on(
         &mut self,
         ip: [u8; 4],
@@ -59,35 +59,36 @@ impl Processes {
             bind,
             log: self.logs.path().join(name),
         };
-        self.system.start(&spec).await.expect("it starts");
-        let ready = self.system.wait_ready(name, PATIENCE).await;
+        self.system.start(&spec).await.expect("the process starts");
+        let ready = self.system.wait_ready(name, WAIT_MAX).await;
         ready.unwrap_or_else(|error| panic!("{error}"));
         bind
     }
 
-    /// Changes how many descriptors one of them may have; what it has open stays open.
-    pub(crate) fn limit_descriptors(&self, name: &str, most: u32) {
-        let pid = self.system.pid(name).expect("it runs");
+    /// Sets the soft limit of file descriptors of a running process. Open descriptors stay open.
+    pub(crate) fn limit_descriptors(&self, name: &str, limit: u32) {
+        let pid = self.system.pid(name).expect("the process runs");
         let set = std::process::Command::new("prlimit")
-            .args(["--pid", &pid.to_string(), &format!("--nofile={most}:")])
+            .args(["--pid", &pid.to_string(), &format!("--nofile={limit}:")])
             .status();
-        assert!(set.expect("prlimit, of util-linux, is there").success());
+        assert!(set.expect("prlimit of util-linux is installed").success());
     }
 
-    /// Memory that one of them keeps, in KiB.
+    /// Resident memory of a process in KiB.
     pub(crate) fn resident_kib(&self, name: &str) -> u64 {
-        let pid = self.system.pid(name).expect("it runs");
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
+        let pid = self.system.pid(name).expect("the process runs");
+        let status =
+            std::fs::read_to_string(format!("/proc/{pid}/status")).expect("the process runs");
         let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
         let kib = kib
             .and_then(|rest| rest.trim().strip_suffix("kB"))
-            .expect("a size");
-        kib.trim().parse().expect("a number")
+            .expect("the size is in kB");
+        kib.trim().parse().expect("the size is a number")
     }
 
-    /// What one of them wrote so far.
+    /// Output of a process so far.
     pub(crate) fn log(&self, name: &str) -> String {
-        std::fs::read_to_string(self.logs.path().join(name)).expect("it was started")
+        std::fs::read_to_string(self.logs.path().join(name)).expect("the process has a log")
     }
 
     fn environment(&self, database: &str, own: &[(&str, &str)]) -> BTreeMap<String, String> {

@@ -1,4 +1,4 @@
-//! Plain sockets, for what a well-behaved HTTP client or server would never send.
+//! Raw sockets, for bytes that an HTTP library would never send.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
@@ -10,32 +10,32 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use super::app::PATIENCE;
+use super::app::WAIT_MAX;
 
-/// How long a [`Canned`] receiver waits for its peer to close.
-const LINGER: Duration = Duration::from_secs(1);
+/// Time that a [`RawReceiver`] waits for its client to close.
+const CLOSE_WAIT_MAX: Duration = Duration::from_secs(1);
 
-/// A head or a body of a test is never longer.
+/// Limit for a head and for a body. It only ends a failing test.
 const BYTES_MAX: usize = 4 << 20;
 
-/// A connection to a dispatcher.
+/// A TCP connection to a dispatcher.
 pub(crate) struct Connection(TcpStream);
 
-/// An answer as it came.
+/// A response with its head as received.
 #[derive(Debug)]
-pub(crate) struct RawAnswer {
+pub(crate) struct RawResponse {
     pub(crate) status: u16,
     pub(crate) head: String,
     pub(crate) body: Vec<u8>,
 }
 
-impl RawAnswer {
-    /// The body as JSON; null if it is none.
+impl RawResponse {
+    /// The body as JSON, or null if it is not JSON.
     pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_default()
     }
 
-    /// A header's value.
+    /// Value of the first header with this name.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         header(&self.head, name)
     }
@@ -43,17 +43,20 @@ impl RawAnswer {
 
 impl Connection {
     pub(crate) async fn open(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).await.expect("it listens");
-        stream.set_nodelay(true).expect("a TCP stream");
+        let stream = TcpStream::connect(address)
+            .await
+            .expect("the dispatcher listens");
+        stream.set_nodelay(true).expect("the option exists for TCP");
         Self(stream)
     }
 
     pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
-        let sent = timeout(PATIENCE, self.0.write_all(bytes.as_ref())).await;
-        sent.expect("the dispatcher reads").expect("it stays open");
+        let sent = timeout(WAIT_MAX, self.0.write_all(bytes.as_ref())).await;
+        sent.expect("the dispatcher reads")
+            .expect("the connection is open");
     }
 
-    /// One byte a segment.
+    /// Sends each byte in a separate segment.
     pub(crate) async fn drip(&mut self, bytes: impl AsRef<[u8]>) {
         for byte in bytes.as_ref() {
             self.send([*byte]).await;
@@ -61,22 +64,22 @@ impl Connection {
         }
     }
 
-    /// Says that nothing more will come, and goes on listening.
+    /// Closes the sending side. The response can still be read.
     pub(crate) async fn end(&mut self) {
-        self.0.shutdown().await.expect("it stays open");
+        self.0.shutdown().await.expect("the connection is open");
     }
 
-    /// The next answer, or nothing if the connection is closed instead.
-    pub(crate) async fn answer(&mut self) -> Option<RawAnswer> {
-        let read = timeout(PATIENCE, read_one(&mut self.0)).await;
-        let (head, body) = read.expect("the dispatcher answers or closes")?;
+    /// The next response, or `None` if the dispatcher closes the connection instead.
+    pub(crate) async fn response(&mut self) -> Option<RawResponse> {
+        let read = timeout(WAIT_MAX, read_one(&mut self.0)).await;
+        let (head, body) = read.expect("the dispatcher responds or closes")?;
         let status = head.split(' ').nth(1).and_then(|code| code.parse().ok());
-        let status = status.expect("a status line");
-        Some(RawAnswer { status, head, body })
+        let status = status.expect("the head has a status line");
+        Some(RawResponse { status, head, body })
     }
 }
 
-/// What a [`Canned`] receiver got.
+/// A request that a [`RawReceiver`] has read.
 #[derive(Clone, Debug)]
 pub(crate) struct Captured {
     pub(crate) head: String,
@@ -84,32 +87,32 @@ pub(crate) struct Captured {
 }
 
 impl Captured {
-    /// A header's value.
+    /// Value of the first header with this name.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         header(&self.head, name)
     }
 }
 
-/// A receiver that reads whole requests, answers each with bytes from a can, and closes.
-pub(crate) struct Canned {
+/// A receiver that reads each request, responds with given bytes and closes the connection.
+pub(crate) struct RawReceiver {
     pub(crate) address: SocketAddr,
     requests: Arc<Mutex<Vec<Captured>>>,
     serving: JoinHandle<()>,
 }
 
-impl Canned {
-    /// The can may differ by the number of the request, from 1.
-    pub(crate) async fn start(can: impl Fn(usize) -> Vec<u8> + Send + Sync + 'static) -> Self {
-        Self::start_at(Ipv4Addr::LOCALHOST, can).await
+impl RawReceiver {
+    /// `response` returns the bytes for the request with the given number, counted from 1.
+    pub(crate) async fn start(response: impl Fn(usize) -> Vec<u8> + Send + Sync + 'static) -> Self {
+        Self::start_at(Ipv4Addr::LOCALHOST, response).await
     }
 
-    /// The same at another address of this machine.
+    /// Starts the receiver at another loopback address.
     pub(crate) async fn start_at(
         address: Ipv4Addr,
-        can: impl Fn(usize) -> Vec<u8> + Send + Sync + 'static,
+        response: impl Fn(usize) -> Vec<u8> + Send + Sync + 'static,
     ) -> Self {
         let listener = TcpListener::bind((address, 0)).await.expect("a free port");
-        let address = listener.local_addr().expect("it is bound");
+        let address = listener.local_addr().expect("the listener is bound");
         let requests = Arc::<Mutex<Vec<Captured>>>::default();
         let seen = Arc::clone(&requests);
         let serving = tokio::spawn(async move {
@@ -118,17 +121,17 @@ impl Canned {
                     continue;
                 };
                 let number = {
-                    let mut seen = seen.lock().expect("nothing panics while it is held");
+                    let mut seen = seen.lock().expect("no code panics while it holds the lock");
                     seen.push(Captured { head, body });
                     seen.len()
                 };
-                // A peer that has had enough may be gone already.
-                let _ = stream.write_all(&can(number)).await;
+                // The client may have closed the connection already.
+                let _ = stream.write_all(&response(number)).await;
                 let _ = stream.shutdown().await;
-                // Closing on bytes that were not read would be a reset.
+                // Closing with unread bytes would send a reset.
                 let mut rest = tokio::io::sink();
                 let drained = tokio::io::copy(&mut stream, &mut rest);
-                let _ = timeout(LINGER, drained).await;
+                let _ = timeout(CLOSE_WAIT_MAX, drained).await;
             }
         });
         Self {
@@ -138,10 +141,10 @@ impl Canned {
         }
     }
 
-    /// The same bytes for every request.
-    pub(crate) async fn answering(can: impl Into<Vec<u8>>) -> Self {
-        let can = can.into();
-        Self::start(move |_| can.clone()).await
+    /// Responds with the same bytes to every request.
+    pub(crate) async fn responding_with(response: impl Into<Vec<u8>>) -> Self {
+        let response = response.into();
+        Self::start(move |_| response.clone()).await
     }
 
     pub(crate) fn url(&self) -> String {
@@ -150,28 +153,36 @@ impl Canned {
 
     pub(crate) fn requests(&self) -> Vec<Captured> {
         let requests = self.requests.lock();
-        requests.expect("nothing panics while it is held").clone()
+        requests
+            .expect("no code panics while it holds the lock")
+            .clone()
     }
 }
 
-impl Drop for Canned {
+impl Drop for RawReceiver {
     fn drop(&mut self) {
         self.serving.abort();
     }
 }
 
-/// A head and as much body as it announces; nothing if the peer closes first.
+/// Reads a head and a body of its `content-length`. Returns `None` if the peer closes first.
 pub(crate) async fn read_one(stream: &mut (impl AsyncRead + Unpin)) -> Option<(String, Vec<u8>)> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
-        assert!(head.len() < BYTES_MAX, "a head without end");
+        assert!(
+            head.len() < BYTES_MAX,
+            "the head is longer than {BYTES_MAX} bytes"
+        );
         head.push(stream.read_u8().await.ok()?);
     }
     let head = String::from_utf8_lossy(&head).into_owned();
     let length = header(&head, "content-length").map_or(0, |length| {
-        length.parse().expect("a length is a number of bytes")
+        length.parse().expect("content-length is a number")
     });
-    assert!(length < BYTES_MAX, "a body without end");
+    assert!(
+        length < BYTES_MAX,
+        "the body is longer than {BYTES_MAX} bytes"
+    );
     let mut body = vec![0; length];
     stream.read_exact(&mut body).await.ok()?;
     Some((head, body))

@@ -1,4 +1,4 @@
-//! A name server that says nothing takes the slots of the names that it should know, and no more.
+//! A DNS server that does not respond for some names. Other targets must not be affected.
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -6,21 +6,21 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::json;
 
-use super::{api, failures, told};
+use super::{api, event_with, failures};
 use crate::support::app::{App, until};
 use crate::support::db;
 use crate::support::fixture::Endpoint;
 use crate::support::names::NameServer;
 use crate::support::process::Processes;
-use crate::support::story::outcomes;
+use crate::support::view::outcomes;
 
 const KNOWN: &str = "known.test";
 const SILENT: &str = "http://silent.test/";
 
-/// A server that knows one name, and how many other questions it let pass.
-async fn silent_but_for_one() -> Option<(NameServer, Arc<AtomicUsize>)> {
-    let asked = Arc::<AtomicUsize>::default();
-    let count = Arc::clone(&asked);
+/// A server that responds only for [`KNOWN`], and the number of its other queries.
+async fn silent_except_for_known() -> Option<(NameServer, Arc<AtomicUsize>)> {
+    let queries = Arc::<AtomicUsize>::default();
+    let count = Arc::clone(&queries);
     let names = NameServer::start(move |name, _| {
         if name == KNOWN {
             return Some(vec![Ipv4Addr::LOCALHOST]);
@@ -28,7 +28,7 @@ async fn silent_but_for_one() -> Option<(NameServer, Arc<AtomicUsize>)> {
         count.fetch_add(1, Ordering::SeqCst);
         None
     });
-    Some((names.await?, asked))
+    Some((names.await?, queries))
 }
 
 async fn accept_silent(api: &App, count: usize) -> Vec<String> {
@@ -39,8 +39,9 @@ async fn accept_silent(api: &App, count: usize) -> Vec<String> {
     ids
 }
 
-/// Accepts an event for the known name and one that needs no lookup, and waits until both are delivered, at the first attempt.
-async fn others_are_delivered(api: &App, healthy: &Endpoint) {
+/// Posts an event for the known name and one for a literal address, and waits until both are
+/// delivered by their first attempt.
+async fn assert_others_are_delivered(api: &App, healthy: &Endpoint) {
     let literal = healthy.url(1);
     let named = literal.replace("127.0.0.1", KNOWN);
     let ids = [
@@ -48,17 +49,21 @@ async fn others_are_delivered(api: &App, healthy: &Endpoint) {
         api.accept("1", &named).await,
     ];
     for id in &ids {
-        assert_eq!(outcomes(&told(api, id, "delivered").await), ["delivered"]);
+        assert_eq!(
+            outcomes(&event_with(api, id, "delivered").await),
+            ["delivered"]
+        );
     }
 }
 
-// Ten times as many events as there are slots. The others are delivered while none of those has timed out.
+// There are ten times more events for the silent name than permits. Other events are delivered
+// before any of these attempts times out.
 #[tokio::test]
-async fn a_name_that_no_server_answers_for_does_not_stop_those_that_are_known() {
-    let Some((names, asked)) = silent_but_for_one().await else {
+async fn silent_name_does_not_block_known_names() {
+    let Some((names, queries)) = silent_except_for_known().await else {
         return;
     };
-    let healthy = Endpoint::answering(200).await;
+    let healthy = Endpoint::responding_with(200).await;
     let database = db::database().await;
     let api = api(&database).await;
     let stuck = accept_silent(&api, 80).await;
@@ -69,35 +74,35 @@ async fn a_name_that_no_server_answers_for_does_not_stop_those_that_are_known() 
     ];
     let mut processes = Processes::new(names.system());
     processes.start("resolving", &database, &own).await;
-    until("the silent name is being looked up", || async {
-        asked.load(Ordering::SeqCst) > 0
+    until("a lookup of the silent name has started", || async {
+        queries.load(Ordering::SeqCst) > 0
     })
     .await;
-    others_are_delivered(&api, &healthy).await;
+    assert_others_are_delivered(&api, &healthy).await;
     for id in &stuck {
         assert_eq!(api.event(id).await["attempts"], json!([]));
     }
     api.stop().await;
 }
 
-// No attempt's end ends its lookup, which holds a thread; of those there are 512. Once more attempts than that have been
-// given up, a name that is known must still find a thread.
+// The end of an attempt does not end its lookup, which occupies one of 512 threads. After more than
+// 512 timeouts, a known name must still get a thread.
 #[tokio::test]
-async fn attempts_given_up_at_a_silent_name_keep_no_thread_from_others() {
-    let Some((names, _)) = silent_but_for_one().await else {
+async fn timed_out_lookups_do_not_use_up_all_threads() {
+    let Some((names, _)) = silent_except_for_known().await else {
         return;
     };
-    let healthy = Endpoint::answering(200).await;
+    let healthy = Endpoint::responding_with(200).await;
     let database = db::database().await;
     let api = api(&database).await;
     accept_silent(&api, 200).await;
     let own = [("HTTP_TIMEOUT", "0.5"), ("MAX_ATTEMPTS", "1000")];
     let mut processes = Processes::new(names.system());
     processes.start("resolving", &database, &own).await;
-    until("more were given up than there are threads", || async {
+    until("more lookups timed out than there are threads", || async {
         failures(&api.pool).await > 600
     })
     .await;
-    others_are_delivered(&api, &healthy).await;
+    assert_others_are_delivered(&api, &healthy).await;
     api.stop().await;
 }

@@ -1,4 +1,6 @@
-//! This machine has no socket to give: that says nothing of a receiver, so it burns no attempt.
+//! Local exhaustion: this machine has no file descriptor left.
+//!
+//! The receiver is not the cause, so the event is released and the attempt is not counted.
 
 use dispatcher::Role;
 use serde_json::json;
@@ -8,12 +10,13 @@ use crate::support::app::{App, until};
 use crate::support::db;
 use crate::support::fixture::Endpoint;
 use crate::support::process::Processes;
-use crate::support::story::outcomes;
+use crate::support::view::outcomes;
 
-// One failure would be the end of each event. A name needs a socket before its target does: both must come back.
+// With one attempt, a counted failure would end the event. The lookup of a name needs a descriptor
+// before the connection does, so both kinds of targets must be released.
 #[tokio::test]
-async fn without_descriptors_events_go_back_unburnt_and_are_delivered_when_there_are_some() {
-    let endpoint = Endpoint::answering(200).await;
+async fn no_free_descriptor_releases_events_without_an_attempt() {
+    let endpoint = Endpoint::responding_with(200).await;
     let database = db::database().await;
     let app = App::over(&database, Role::Api, &[]).await;
     let mut processes = Processes::plain();
@@ -25,18 +28,15 @@ async fn without_descriptors_events_go_back_unburnt_and_are_delivered_when_there
         app.accept("1", &literal).await,
         app.accept("2", &named).await,
     ];
-    until(
-        "both went back unsent, and later than they were due",
-        || async {
-            let back = "select count(*) from webhook_events
+    until("both events are released with a delay", || async {
+        let released = "select count(*) from webhook_events
             where lease_token is null and attempt_count = 0 and next_retry_at > created_at";
-            sqlx::query_scalar::<_, i64>(back)
-                .fetch_one(&app.pool)
-                .await
-                .unwrap()
-                == 2
-        },
-    )
+        sqlx::query_scalar::<_, i64>(released)
+            .fetch_one(&app.pool)
+            .await
+            .unwrap()
+            == 2
+    })
     .await;
     processes.limit_descriptors("short", 1_024);
     for id in &ids {
