@@ -5,8 +5,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use chaos::host::free_port;
 use chaos::postgres::{Postgres, Wanted};
-use chaos::system::{ProcessSystem, System, WorkerSpec, free_port};
+use chaos::system::{ProcessSystem, System, WorkerSpec};
 use mock_receiver::{Journal, Receiver, Script};
 use sqlx::PgPool;
 use tokio::net::TcpListener;

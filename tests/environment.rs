@@ -7,10 +7,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use chaos::binary::dispatcher_binary;
+use chaos::host::free_port;
 use chaos::postgres::{Postgres, Wanted, holder_of};
-use chaos::system::{
-    AnySystem, ContainerSystem, ProcessSystem, System, WorkerSpec, free_port, status_of,
-};
+use chaos::system::{AnySystem, ContainerSystem, ProcessSystem, System, WorkerSpec, status_of};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use sqlx::{Connection, PgConnection};

@@ -11,6 +11,7 @@ pub mod checker;
 pub mod command;
 pub mod hangs;
 pub mod history;
+pub mod host;
 pub mod links;
 pub mod nemesis;
 pub mod postgres;

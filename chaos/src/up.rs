@@ -207,7 +207,7 @@ mod tests {
     #![expect(clippy::unwrap_used, reason = "a test may fail by panicking")]
 
     use super::*;
-    use crate::system::free_port;
+    use crate::host::free_port;
 
     #[test]
     fn a_taken_port_gives_one_line_that_names_the_option() {

@@ -68,7 +68,7 @@ async fn assert_other_requests_work(app: &App) {
 
 #[tokio::test]
 async fn closed_postgres_port_returns_503() {
-    let port = chaos::system::free_port();
+    let port = chaos::host::free_port();
     let url = format!("postgresql://postgres:secret@127.0.0.1:{port}/none");
     let app = App::unready(&url, Role::Serve, &[], &db::database().await).await;
     assert_unavailable(&app).await;
@@ -147,7 +147,7 @@ async fn slow_connect_to_postgres_succeeds_in_the_end() {
 
 #[tokio::test]
 async fn body_that_arrives_without_postgres_gets_no_202() {
-    let port = chaos::system::free_port();
+    let port = chaos::host::free_port();
     let url = format!("postgresql://postgres@127.0.0.1:{port}/none");
     let app = App::unready(&url, Role::Serve, &[], &db::database().await).await;
     let length = GOOD.len();

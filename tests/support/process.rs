@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use chaos::binary::dispatcher_binary;
-use chaos::system::{ProcessSystem, System, WorkerSpec, free_port};
+use chaos::host::free_port;
+use chaos::system::{ProcessSystem, System, WorkerSpec};
 use tempfile::TempDir;
 
 use super::app::{self, WAIT_MAX};

@@ -1,4 +1,5 @@
-//! Which account runs the server: Postgres refuses root, so root hands it to an unprivileged one.
+//! The account that runs a server. Postgres refuses to run as root, so if the harness runs as root,
+//! the server runs as an unprivileged account that must reach its files.
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -6,12 +7,12 @@ use std::path::{Path, PathBuf};
 use nix::unistd::{User, geteuid};
 use tokio::process::Command;
 
-/// Accounts that root hands the server to, in this order.
+/// Accounts that may run the server if the harness is root. The first existing one is used.
 const ACCOUNTS: [&str; 2] = ["postgres", "nobody"];
-/// Directories tried for what the account must reach, after the one in the environment.
+/// Directories for temporary files, tried in this order after that of the environment.
 const TEMPORARY_DIRECTORIES: [&str; 2] = ["/tmp", "/var/tmp"];
 
-/// The unprivileged account that root starts Postgres as.
+/// The unprivileged account that runs Postgres if the harness is root.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Account {
     pub(super) name: String,
@@ -20,8 +21,11 @@ pub(super) struct Account {
 }
 
 impl Account {
-    /// `None` when the caller is unprivileged already.
-    pub(super) fn to_drop_to() -> Result<Option<Self>, String> {
+    /// Returns the account for the server, or `None` if the harness does not run as root.
+    ///
+    /// # Errors
+    /// If none of [`ACCOUNTS`] exists.
+    pub(super) fn for_server() -> Result<Option<Self>, String> {
         if !geteuid().is_root() {
             return Ok(None);
         }
@@ -35,12 +39,12 @@ impl Account {
                 gid: user.gid.as_raw(),
             })),
             None => Err(format!(
-                "root may not run Postgres, and no account of {ACCOUNTS:?} exists"
+                "Postgres refuses to run as root, and none of the accounts {ACCOUNTS:?} exists"
             )),
         }
     }
 
-    /// A command that runs as this account; std also drops root's supplementary groups.
+    /// Builds a command that runs as this account. `std` also drops root's supplementary groups.
     pub(super) fn command(account: Option<&Self>, program: &Path) -> Command {
         let mut command = Command::new(program);
         if let Some(account) = account {
@@ -50,15 +54,15 @@ impl Account {
         command
     }
 
-    /// Hands `path` to the account.
-    pub(super) fn give(account: Option<&Self>, path: &Path) -> std::io::Result<()> {
+    /// Makes the account the owner of `path`.
+    pub(super) fn make_owner(account: Option<&Self>, path: &Path) -> std::io::Result<()> {
         match account {
             Some(account) => std::os::unix::fs::chown(path, Some(account.uid), Some(account.gid)),
             None => Ok(()),
         }
     }
 
-    /// Whether the account may walk to `path` (what exists of it).
+    /// Returns true if the account may enter every existing directory on `path`.
     fn reaches(&self, path: &Path) -> bool {
         path.ancestors()
             .filter_map(|part| part.metadata().ok())
@@ -76,15 +80,15 @@ impl Account {
     }
 }
 
-/// Whether the account that would run Postgres reaches `path`.
-pub(super) fn reachable(path: &Path) -> bool {
-    match Account::to_drop_to() {
+/// Returns true if the account that would run Postgres reaches `path`.
+fn reachable(path: &Path) -> bool {
+    match Account::for_server() {
         Ok(Some(account)) => account.reaches(path),
         _ => true,
     }
 }
 
-/// A temporary directory that the account reaches: `TMPDIR` may lie below a private home.
+/// Returns a temporary directory that the account reaches. `TMPDIR` may be in a private home.
 pub(super) fn temporary_directory() -> PathBuf {
     let given = std::env::temp_dir();
     std::iter::once(given.clone())
@@ -93,16 +97,18 @@ pub(super) fn temporary_directory() -> PathBuf {
         .unwrap_or(given)
 }
 
-/// `preferred` if it can be reached, else a directory of this user's in the temporary one.
-pub(super) fn reachable_directory(preferred: &Path, fallback_name: &str) -> PathBuf {
+/// Returns `preferred` if the account that would run Postgres reaches it, else
+/// [`fallback_directory`].
+pub fn reachable_directory(preferred: &Path, fallback_name: &str) -> PathBuf {
     if reachable(preferred) {
         return preferred.to_path_buf();
     }
     fallback_directory(fallback_name)
 }
 
-/// A directory of this user's in the temporary one.
-pub(super) fn fallback_directory(name: &str) -> PathBuf {
+/// Returns the path of a directory for this user, below a temporary directory that the account that
+/// would run Postgres reaches.
+pub fn fallback_directory(name: &str) -> PathBuf {
     temporary_directory().join(format!("{name}-{}", geteuid()))
 }
 
@@ -113,18 +119,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_private_home_is_not_reached_and_an_open_directory_is() {
+    fn private_home_is_not_reached() {
         let base = tempfile::tempdir().unwrap();
         std::fs::set_permissions(base.path(), PermissionsExt::from_mode(0o755)).unwrap();
         let home = base.path().join("home");
         std::fs::create_dir(&home).unwrap();
         std::fs::set_permissions(&home, PermissionsExt::from_mode(0o700)).unwrap();
-        let nobody = Account {
+        let account = Account {
             name: "stranger".into(),
             uid: 54_321,
             gid: 54_321,
         };
-        assert!(nobody.reaches(base.path()));
-        assert!(!nobody.reaches(&home.join("data")));
+        assert!(account.reaches(base.path()));
+        assert!(!account.reaches(&home.join("data")));
     }
 }

@@ -1,4 +1,4 @@
-//! Which `initdb` and `postgres` there are, and whether the account that must run them can.
+//! Finds `initdb` and `postgres` and checks that the account of the server can run them.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -9,12 +9,12 @@ use tokio::time::timeout;
 use super::account::Account;
 use super::error::FailedWay;
 
-/// Where Debian and Ubuntu keep one directory for each major version.
+/// Directory in which Debian and Ubuntu keep one directory for each major version.
 const DEBIAN_ROOT: &str = "/usr/lib/postgresql";
-/// Bound of `postgres --version` and `pg_config --bindir`, seconds.
-const ASK_SECONDS_MAX: Duration = Duration::from_secs(20);
+/// Time limit of `postgres --version` and `pg_config --bindir`.
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// A directory with `initdb` and `postgres` that answered.
+/// A directory with `initdb` and a `postgres` that has reported its version.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Binaries {
     directory: PathBuf,
@@ -22,13 +22,14 @@ pub(super) struct Binaries {
 }
 
 impl Binaries {
-    /// `PG_BIN`, else the highest of Debian's, else what `pg_config` or `PATH` name.
+    /// Returns the binaries in `PG_BIN`, else Debian's highest version, else those of
+    /// `pg_config` or `PATH`.
     pub(super) async fn of_machine() -> Result<Self, FailedWay> {
         let failed = |why: String| FailedWay {
             way: "machine",
             why,
             fix: "install a server (Debian: apt-get install postgresql), or set PG_BIN to the \
-                  directory that holds initdb and postgres"
+                  directory with initdb and postgres"
                 .to_owned(),
         };
         if let Some(given) = std::env::var_os("PG_BIN").filter(|given| !given.is_empty()) {
@@ -45,22 +46,24 @@ impl Binaries {
             }
         }
         Err(failed(match reasons.as_slice() {
-            [] => format!("no server binaries in {DEBIAN_ROOT}, by pg_config or in PATH"),
+            [] => format!(
+                "no server binaries in {DEBIAN_ROOT}, in the directory of pg_config or in PATH"
+            ),
             reasons => reasons.join("; "),
         }))
     }
 
-    /// The binaries in `directory`, tried as the account that will run them.
+    /// Returns the binaries in `directory`. Runs `postgres --version` as the account of the server.
     pub(super) async fn at(directory: &Path) -> Result<Self, String> {
         for program in ["initdb", "postgres"] {
             if !directory.join(program).is_file() {
                 return Err(format!("{} has no {program}", directory.display()));
             }
         }
-        let account = Account::to_drop_to()?;
+        let account = Account::for_server()?;
         let postgres = directory.join("postgres");
         let mut command = Account::command(account.as_ref(), &postgres);
-        let text = ask(command.arg("--version"))
+        let text = output_of(command.arg("--version"))
             .await
             .map_err(|why| format!("{} does not run: {why}", postgres.display()))?;
         let version = text
@@ -71,7 +74,10 @@ impl Binaries {
                 directory: directory.to_path_buf(),
                 version: version.to_owned(),
             }),
-            None => Err(format!("{} tells no version", postgres.display())),
+            None => Err(format!(
+                "{} --version prints no version",
+                postgres.display()
+            )),
         }
     }
 
@@ -83,7 +89,7 @@ impl Binaries {
         self.directory.join(name)
     }
 
-    /// The part of the version that decides whether a data directory fits.
+    /// Returns the major version. A data directory works only with its own major version.
     pub(super) fn major(&self) -> &str {
         self.version.split('.').next().unwrap_or(&self.version)
     }
@@ -91,7 +97,7 @@ impl Binaries {
 
 async fn candidates() -> Vec<PathBuf> {
     let mut found = debian_versions(Path::new(DEBIAN_ROOT));
-    if let Ok(text) = ask(Command::new("pg_config").arg("--bindir")).await {
+    if let Ok(text) = output_of(Command::new("pg_config").arg("--bindir")).await {
         found.push(PathBuf::from(text.trim()));
     }
     if let Some(path) = std::env::var_os("PATH") {
@@ -102,7 +108,7 @@ async fn candidates() -> Vec<PathBuf> {
     found
 }
 
-/// The `bin` directories below `root`, highest version first.
+/// Lists the `bin` directories below `root`, highest version first.
 fn debian_versions(root: &Path) -> Vec<PathBuf> {
     let Ok(entries) = std::fs::read_dir(root) else {
         return Vec::new();
@@ -128,15 +134,16 @@ fn debian_versions(root: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-async fn ask(command: &mut Command) -> Result<String, String> {
+/// Runs a command and returns its standard output.
+async fn output_of(command: &mut Command) -> Result<String, String> {
     command.kill_on_drop(true);
-    let output = timeout(ASK_SECONDS_MAX, command.output())
+    let output = timeout(COMMAND_TIMEOUT, command.output())
         .await
-        .map_err(|_| format!("no answer within {} s", ASK_SECONDS_MAX.as_secs()))?
+        .map_err(|_| format!("not finished within {} s", COMMAND_TIMEOUT.as_secs()))?
         .map_err(|error| error.to_string())?;
     if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        return Err(format!("{}: {}", output.status, said.trim()));
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        return Err(format!("{}: {}", output.status, stderr.trim()));
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
@@ -148,7 +155,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_highest_version_comes_first_by_number_not_by_text() {
+    fn versions_are_sorted_by_number() {
         let root = tempfile::tempdir().unwrap();
         for version in ["9.6", "15", "18", "common"] {
             std::fs::create_dir_all(root.path().join(version).join("bin")).unwrap();
@@ -161,7 +168,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_directory_without_a_server_says_what_it_lacks() {
+    async fn directory_without_a_server_names_the_missing_program() {
         let empty = tempfile::tempdir().unwrap();
         let reason = Binaries::at(empty.path()).await.unwrap_err();
         assert!(reason.ends_with("has no initdb"), "{reason}");

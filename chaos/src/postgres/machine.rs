@@ -1,7 +1,8 @@
-//! A cluster of our own: `initdb` once, then `postgres` as a child process on a free loopback port.
+//! A server from binaries: `initdb` once, then `postgres` as a child process on a free loopback
+//! port.
 //!
-//! It can be stopped in every way that a server can end in and started again on its port and its data.
-//! A last will ends it should the harness be killed. It must never run with fsync off.
+//! The server can be ended by any signal and started again on its port with its data. A last will
+//! ends it if the harness is killed. It must not run with fsync off.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -18,39 +19,28 @@ mod server;
 
 use super::account::Account;
 use super::binaries::Binaries;
-use crate::system::free_port;
-use crate::system::log_tail;
+use crate::host::free_port;
+use crate::host::log_tail::log_tail;
 use base::Base;
+pub(super) use base::Place;
 pub(super) use disk::SmallDisk;
 use error::MachineError;
-use initdb::{check_version, initdb};
+use initdb::{ROLE, check_version, initdb};
 pub(super) use predecessor::live_holder;
-use predecessor::yield_to_predecessor;
+use predecessor::wait_for_predecessor;
 use server::{Launch, Server};
 
-/// Role of the cluster's owner.
-const ROLE: &str = "postgres";
-/// Clients that may be connected at once: several workers, each with its pools, and the harness.
+/// Limit of concurrent connections: several workers, each with its pools, and the harness.
 const CONNECTIONS_MAX: u32 = 200;
-/// The same where a fault holds them all: few enough to be held soon.
+/// The same limit for a dedicated server. It is lower, because a fault opens all connections.
 const OWN_CONNECTIONS_MAX: u32 = 80;
-/// A port may be taken between its choice and its use, and the last processes of a killed server
-/// may still hold the data: so many starts are tried.
-const STARTS_TRIED_MAX: usize = 8;
-/// Pause between two starts, milliseconds.
-const START_PAUSE: Duration = Duration::from_millis(250);
+/// Maximum number of starts. A start fails if another program takes the port first, or if processes
+/// of a killed server still use the data.
+const STARTS_MAX: usize = 8;
+/// Pause between two starts.
+const START_RETRY_DELAY: Duration = Duration::from_millis(250);
 
-/// Where the data lives and how long.
-pub(super) enum Place {
-    /// A fresh directory, removed with the server.
-    Temporary,
-    /// The same, of a run that may take the server down; on a small disk of its own if asked so.
-    Own { small_disk: bool },
-    /// This directory, which outlives the server.
-    Kept(PathBuf),
-}
-
-/// A server of our own, running or not.
+/// A server from binaries with its data. The server may have ended.
 #[derive(Debug)]
 pub(super) struct Cluster {
     binaries: Binaries,
@@ -62,14 +52,14 @@ pub(super) struct Cluster {
     port: u16,
     password: String,
     connections_max: u32,
-    /// Taken away after the server has ended, before the directory is removed.
+    /// Unmounted after the server has ended and before the directory is removed.
     disk: Option<SmallDisk>,
     server: Option<Server>,
 }
 
 impl Cluster {
     pub(super) async fn start(binaries: &Binaries, place: Place) -> Result<Self, MachineError> {
-        let account = Account::to_drop_to().map_err(MachineError::Account)?;
+        let account = Account::for_server().map_err(MachineError::Account)?;
         let (connections_max, small_disk) = match place {
             Place::Own { small_disk } => (OWN_CONNECTIONS_MAX, small_disk),
             Place::Temporary | Place::Kept(_) => (CONNECTIONS_MAX, false),
@@ -77,7 +67,7 @@ impl Cluster {
         let base = Base::prepare(place, account.as_ref())?;
         let password = base.password(account.as_ref())?;
         let (path, kept) = (base.path.clone(), base.kept);
-        // From here on the cluster removes the directory itself.
+        // From here on, dropping the cluster removes the directory.
         base.hand_over();
         let mut cluster = Self {
             binaries: binaries.clone(),
@@ -99,7 +89,7 @@ impl Cluster {
         }
         if cluster.data.join("PG_VERSION").is_file() {
             check_version(binaries, &cluster.data)?;
-            yield_to_predecessor(&cluster.data).await?;
+            wait_for_predecessor(&cluster.data).await?;
         } else {
             initdb(
                 binaries,
@@ -113,16 +103,17 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// Starts a server that has ended again, where it was; it recovers first.
-    pub(super) async fn start_again(&mut self) -> Result<(), MachineError> {
+    /// Starts a server that has ended on the same port and data. Postgres runs crash recovery
+    /// first.
+    pub(super) async fn restart(&mut self) -> Result<(), MachineError> {
         drop(self.server.take());
-        yield_to_predecessor(&self.data).await?;
+        wait_for_predecessor(&self.data).await?;
         self.launch(|port| port).await
     }
 
     async fn launch(&mut self, port: impl Fn(u16) -> u16) -> Result<(), MachineError> {
         let mut last = String::new();
-        for _ in 0..STARTS_TRIED_MAX {
+        for _ in 0..STARTS_MAX {
             self.port = port(self.port);
             let mut server = Server::launch(&Launch {
                 binaries: &self.binaries,
@@ -143,7 +134,7 @@ impl Cluster {
                 Err(why) => last = why,
             }
             drop(server);
-            sleep(START_PAUSE).await;
+            sleep(START_RETRY_DELAY).await;
         }
         Err(MachineError::Start {
             why: last,
@@ -164,7 +155,7 @@ impl Cluster {
         &self.log
     }
 
-    /// The postmaster, unless it has ended.
+    /// Returns the postmaster's process id, or `None` if this harness has ended the server.
     pub(super) fn pid(&self) -> Option<u32> {
         self.server.as_ref().map(Server::pid)
     }
@@ -179,12 +170,12 @@ impl Cluster {
             .map_or("this user", |account| &account.name)
     }
 
-    /// True when the postmaster has ended, by whatever.
+    /// Returns true if the postmaster has ended for any reason.
     pub(super) fn has_ended(&mut self) -> bool {
         self.server.as_mut().is_none_or(Server::has_ended)
     }
 
-    /// Ends the server by a signal to its postmaster, and waits until that has ended.
+    /// Sends a signal to the postmaster and waits until it has ended.
     pub(super) async fn end_by(&mut self, signal: Signal) -> Result<(), MachineError> {
         let Some(mut server) = self.server.take() else {
             return Ok(());

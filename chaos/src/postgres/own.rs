@@ -1,9 +1,9 @@
-//! A server that is a run's own, so that faults may do to it what they like: end its sessions and its
-//! processes, hold it, fill its disk.
+//! A dedicated server of one run. Faults may end its sessions and processes, pause it or fill its
+//! disk.
 //!
-//! It is made of the machine's binaries, else of downloaded ones; a server in a container is not taken
-//! down, because it would come back on another port, and one that was given never is. It comes back on its port with
-//! its data. It knows no table of the dispatcher's.
+//! It is started from binaries of this machine, else from downloaded ones, and restarts on the same
+//! port with its data. A container would restart on another port, and a server that was given is
+//! never ended. This module must not depend on the dispatcher's tables.
 
 use std::time::Duration;
 
@@ -13,57 +13,59 @@ use sqlx::PgConnection;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::binaries::Binaries;
-use super::error::FailedWay;
+use super::downloaded;
+use super::error::{FailedWay, PostgresError};
+use super::handle::{Postgres, connect};
 use super::machine::{Cluster, Place, SmallDisk};
-use super::way::given_url;
-use super::{Postgres, PostgresError, Server, Wanted, connect, downloaded};
+use super::wanted::{Wanted, given_url};
 
-/// How long a connect to a server that may be down or held is waited for, in seconds.
-const PROBE: Duration = Duration::from_secs(2);
-/// How long a session that something is to be done with may take to begin: on a starved machine more than
-/// a probe waits, and then the run had no verdict.
-const SESSION_SECONDS_MAX: Duration = Duration::from_secs(30);
-/// How long a server that is healed may take until it takes sessions again, in seconds: it recovers first.
-const READY_SECONDS_MAX: Duration = Duration::from_secs(120);
-/// Pause between two attempts to connect, in milliseconds.
-const READY_POLL: Duration = Duration::from_millis(20);
+/// Time limit of a connection attempt to a server that may be down or paused.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Time limit for opening a session that a fault uses. It is longer than [`PROBE_TIMEOUT`]: on an
+/// overloaded machine a shorter limit failed the fault, and the run had no verdict.
+const SESSION_TIMEOUT: Duration = Duration::from_secs(30);
+/// Time limit until a healed server accepts sessions. It may run crash recovery first.
+const READY_TIMEOUT: Duration = Duration::from_secs(120);
+/// Pause between two connection attempts.
+const CONNECT_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Why a server is not a run's own, or did not do what it must.
+/// There is no dedicated server, or an operation on it failed.
 #[derive(Debug, thiserror::Error)]
 pub enum OwnServerError {
-    /// It may not be touched, or cannot be had.
+    /// The run has no dedicated server, or the server lacks a part. Contains the reason.
     #[error("{0}")]
     NotHere(String),
-    /// It did not do what it must.
+    /// An operation on the server failed.
     #[error("{doing}: {why}")]
     Failed {
-        /// What was asked.
+        /// The operation, for example `pausing the server`.
         doing: &'static str,
-        /// Its answer.
+        /// Error of the server or of the operating system.
         why: String,
     },
 }
 
-/// A running server, or one that a fault has just ended.
+/// The dedicated server of a run. A fault may have ended or paused it.
 #[derive(Debug)]
 pub struct OwnServer {
     postgres: Postgres,
-    /// The database of the run, once it is made.
+    /// URL of the run's database, after its creation.
     database: Option<String>,
-    /// The processes that stand still, the postmaster first.
+    /// Processes that are paused, the postmaster first.
     paused: Vec<Pid>,
-    /// The session that told them: it stands still with them.
-    witness: Option<PgConnection>,
-    small_disk: Result<(), String>,
+    /// The session that listed the processes. Its backend is one of them.
+    listing_session: Option<PgConnection>,
+    /// Reason why the data is not on a small disk. `None` if it is.
+    no_small_disk: Option<String>,
 }
 
 impl OwnServer {
-    /// Starts one; with a small disk if asked so and if one can be mounted here.
+    /// Starts a server. If `small_disk` is true and one can be mounted here, the data is on it.
     ///
     /// # Errors
-    /// Why there is none: another kind of server is wanted, or no binaries work.
+    /// If `wanted` excludes a dedicated server, or no binaries work.
     pub async fn start(wanted: &Wanted, small_disk: bool) -> Result<Self, OwnServerError> {
-        may_be_own(wanted)?;
+        check_wanted(wanted)?;
         let of_machine = match wanted {
             Wanted::Downloaded => Err(Vec::new()),
             _ => {
@@ -73,7 +75,7 @@ impl OwnServer {
         };
         let mut failed = match of_machine {
             Ok(own) => return Ok(own),
-            Err(failed) if *wanted == Wanted::Machine => return Err(none(failed)),
+            Err(failed) if *wanted == Wanted::Machine => return Err(none_available(failed)),
             Err(failed) => failed,
         };
         let binaries = downloaded::binaries().await;
@@ -81,16 +83,17 @@ impl OwnServer {
             .await
             .map_err(|more| {
                 failed.extend(more);
-                none(failed)
+                none_available(failed)
             })
     }
 
-    /// Whether one can be had here, as far as that can be told without fetching anything.
+    /// Checks that a dedicated server can be started here. Downloads nothing, so it assumes that a
+    /// download succeeds.
     ///
     /// # Errors
-    /// Why not.
+    /// Returns the reason if it cannot.
     pub async fn here(wanted: &Wanted) -> Result<(), String> {
-        may_be_own(wanted).map_err(|error| error.to_string())?;
+        check_wanted(wanted).map_err(|error| error.to_string())?;
         if *wanted == Wanted::Downloaded {
             return Ok(());
         }
@@ -98,171 +101,174 @@ impl OwnServer {
         binaries.map(drop).map_err(|failed| failed.why)
     }
 
-    /// Whether a small disk can be mounted here.
+    /// Checks that a small disk can be mounted here.
     ///
     /// # Errors
-    /// Why not.
+    /// Returns the reason if it cannot.
     pub fn small_disk_here() -> Result<(), String> {
-        SmallDisk::here()
+        SmallDisk::available()
     }
 
-    /// The server as any other.
-    #[must_use]
+    /// Returns the handle of the server.
     pub fn postgres(&self) -> &Postgres {
         &self.postgres
     }
 
-    /// Makes the database of the run and gives its URL, which stays the same whatever is done.
+    /// Creates the database of the run and returns its URL, which stays valid after every fault.
     ///
     /// # Errors
-    /// When the server cannot be reached.
+    /// If the server cannot be reached.
     pub async fn create_database(&mut self, prefix: &str) -> Result<String, PostgresError> {
         let url = self.postgres.create_database(prefix).await?;
         self.database = Some(url.clone());
         Ok(url)
     }
 
-    /// A session of the harness's own, in the database of the run.
+    /// Opens a session of the harness in the run's database.
     ///
     /// # Errors
-    /// What the server said instead.
+    /// If the connection fails or takes longer than 30 s.
     pub async fn session(&self) -> Result<PgConnection, sqlx::Error> {
-        self.session_within(SESSION_SECONDS_MAX).await
+        self.session_within(SESSION_TIMEOUT).await
     }
 
-    async fn session_within(&self, most: Duration) -> Result<PgConnection, sqlx::Error> {
+    async fn session_within(&self, limit: Duration) -> Result<PgConnection, sqlx::Error> {
         let admin = self.postgres.admin_url();
         let url = self.database.as_deref().unwrap_or(admin);
-        let patience = timeout(most, connect(url)).await;
-        patience.unwrap_or_else(|_| Err(sqlx::Error::PoolTimedOut))
+        let connected = timeout(limit, connect(url)).await;
+        connected.unwrap_or_else(|_| Err(sqlx::Error::PoolTimedOut))
     }
 
-    /// What keeps a client from connecting just now, if anything does.
+    /// Tries to connect. Returns the error, or `None` if the server accepts the session.
     pub async fn refusal(&self) -> Option<String> {
-        match self.session_within(PROBE).await {
+        match self.session_within(PROBE_TIMEOUT).await {
             Ok(_) => None,
             Err(sqlx::Error::PoolTimedOut) => {
-                Some(format!("no answer within {} s", PROBE.as_secs()))
+                Some(format!("no response within {} s", PROBE_TIMEOUT.as_secs()))
             }
             Err(error) => Some(error.to_string()),
         }
     }
 
-    /// SIGKILL of one backend.
+    /// Sends SIGKILL to one backend.
     ///
     /// # Errors
-    /// When there is no such process.
+    /// If there is no such process.
     pub fn kill_backend(&self, pid: i32) -> Result<(), OwnServerError> {
         kill(Pid::from_raw(pid), Signal::SIGKILL).map_err(failed("killing a backend"))
     }
 
-    /// The immediate stop of `pg_ctl`: no checkpoint, no goodbye. Returns when the postmaster has ended.
+    /// Stops the server like `pg_ctl -m immediate`: without a checkpoint and without a message to
+    /// the clients. Returns when the postmaster has ended.
     ///
     /// # Errors
-    /// When it does not end.
+    /// If it does not end within 10 s.
     pub async fn stop_at_once(&mut self) -> Result<(), OwnServerError> {
         let ended = self.cluster().end_by(Signal::SIGQUIT).await;
-        ended.map_err(failed("stopping the server at once"))
+        ended.map_err(failed("stopping the server immediately"))
     }
 
-    /// SIGKILL of the postmaster; its backends end by themselves when they see it. Returns when it has ended.
+    /// Sends SIGKILL to the postmaster and waits until it has ended. Its backends end when they
+    /// detect that.
     ///
     /// # Errors
-    /// When it does not end.
+    /// If it does not end within 10 s.
     pub async fn kill(&mut self) -> Result<(), OwnServerError> {
         let ended = self.cluster().end_by(Signal::SIGKILL).await;
         ended.map_err(failed("killing the postmaster"))
     }
 
-    /// SIGSTOP of the postmaster, so that no session begins; of every other process of the server, too, if asked so.
+    /// Sends SIGSTOP to the postmaster, so that new connections hang. If `all` is true, also pauses
+    /// every other process of the server.
     ///
     /// # Errors
-    /// When it is not there, or does not tell its processes.
+    /// If the server has ended, or if listing or pausing its processes fails.
     pub async fn pause(&mut self, all: bool) -> Result<(), OwnServerError> {
         let doing = "pausing the server";
-        let mut witness = self.session().await.map_err(failed(doing))?;
-        let postmaster = self.postgres.pid().ok_or("it has ended");
+        let mut listing_session = self.session().await.map_err(failed(doing))?;
+        let postmaster = self.postgres.pid().ok_or("the server has ended");
         let postmaster = postmaster.map_err(failed(doing))?;
-        // First, so that it starts no further process while the others are told.
-        self.stop_still(i32::try_from(postmaster).map_err(failed(doing))?)?;
+        // The postmaster is first, so that it starts no process after the others are listed.
+        self.pause_process(i32::try_from(postmaster).map_err(failed(doing))?)?;
         if all {
-            // The one that tells comes last: it must not stand still before it has told.
-            let told = "select pid from pg_stat_activity order by pid = pg_backend_pid()";
-            let told = sqlx::query_scalar(told).fetch_all(&mut witness);
-            let pids: Vec<i32> = told.await.map_err(failed(doing))?;
+            // The backend that lists the processes is the last one.
+            let sql = "select pid from pg_stat_activity order by pid = pg_backend_pid()";
+            let listed = sqlx::query_scalar(sql).fetch_all(&mut listing_session);
+            let pids: Vec<i32> = listed.await.map_err(failed(doing))?;
             for pid in pids {
-                self.stop_still(pid)?;
+                self.pause_process(pid)?;
             }
         }
-        self.witness = Some(witness);
+        self.listing_session = Some(listing_session);
         Ok(())
     }
 
-    fn stop_still(&mut self, pid: i32) -> Result<(), OwnServerError> {
+    fn pause_process(&mut self, pid: i32) -> Result<(), OwnServerError> {
         let pid = Pid::from_raw(pid);
         match kill(pid, Signal::SIGSTOP) {
             Ok(()) => self.paused.push(pid),
-            // A session that ended meanwhile.
+            // The session has ended since it was listed.
             Err(nix::errno::Errno::ESRCH) => {}
             Err(error) => return Err(failed("pausing a process of the server")(error)),
         }
         Ok(())
     }
 
-    /// Ends a pause. Harmless when there is none.
+    /// Ends a pause. Has no effect if there is none.
     pub fn resume(&mut self) {
         for pid in self.paused.drain(..) {
-            // One that was killed meanwhile has no pause to end.
+            // An error means that the process was killed during the pause.
             let _sent = kill(pid, Signal::SIGCONT);
         }
-        self.witness = None;
+        self.listing_session = None;
     }
 
-    /// Takes all room of the small disk but the last `spare` bytes; gives how many were taken.
+    /// Fills the small disk up to `spare_bytes` free bytes. Returns the number of bytes written.
     ///
     /// # Errors
-    /// Where it has none, or it cannot be written to.
-    pub fn fill_disk(&mut self, spare: u64) -> Result<u64, OwnServerError> {
-        self.small_disk.clone().map_err(OwnServerError::NotHere)?;
-        let disk = self.cluster().disk().ok_or("it has none");
+    /// If the server has no small disk, or a write fails before the disk is full.
+    pub fn fill_disk(&mut self, spare_bytes: u64) -> Result<u64, OwnServerError> {
+        if let Some(why) = &self.no_small_disk {
+            return Err(OwnServerError::NotHere(why.clone()));
+        }
+        let disk = self.cluster().disk().ok_or("there is no small disk");
         let disk = disk.map_err(failed("filling the small disk"))?;
-        disk.fill(spare).map_err(failed("filling the small disk"))
+        disk.fill(spare_bytes)
+            .map_err(failed("filling the small disk"))
     }
 
-    /// Undoes whatever was done, starts the server if it has ended, and waits until it takes sessions. Harmless when nothing
-    /// was done.
+    /// Ends a pause, frees the disk, starts the server if it has ended, and waits until it accepts
+    /// sessions. Has no effect on a healthy server.
     ///
     /// # Errors
-    /// When it does not come back.
+    /// If the server cannot be started, or accepts no session within 120 s.
     pub async fn bring_up(&mut self) -> Result<(), OwnServerError> {
         self.resume();
         if let Some(disk) = self.cluster().disk() {
             disk.free().map_err(failed("freeing the small disk"))?;
         }
         if self.cluster().has_ended() {
-            let started = self.cluster().start_again().await;
+            let started = self.cluster().restart().await;
             return started.map_err(failed("starting the server again"));
         }
-        let until = Instant::now() + READY_SECONDS_MAX;
+        let deadline = Instant::now() + READY_TIMEOUT;
         while let Some(why) = self.refusal().await {
-            // One that cannot recover ends by itself.
+            // A server that cannot recover exits.
             if self.cluster().has_ended() {
-                let started = self.cluster().start_again().await;
+                let started = self.cluster().restart().await;
                 return started.map_err(failed("starting the server again"));
             }
-            if Instant::now() >= until {
+            if Instant::now() >= deadline {
                 return Err(failed("waiting for the server")(why));
             }
-            sleep(READY_POLL).await;
+            sleep(CONNECT_INTERVAL).await;
         }
         Ok(())
     }
 
     fn cluster(&mut self) -> &mut Cluster {
-        match &mut self.postgres.server {
-            Server::Started(cluster) => cluster,
-            _ => unreachable!("it was started here, from binaries"),
-        }
+        let cluster = self.postgres.cluster_mut();
+        cluster.expect("a dedicated server is always started from binaries")
     }
 }
 
@@ -278,37 +284,37 @@ async fn start_with(
     small_disk: bool,
 ) -> Result<OwnServer, Vec<FailedWay>> {
     let binaries = binaries.map_err(|failed| vec![failed])?;
-    let small = match small_disk {
-        true => SmallDisk::here(),
-        false => Err("no small disk was asked for".to_owned()),
+    let no_small_disk = match small_disk {
+        true => SmallDisk::available().err(),
+        false => Some("the run requested no small disk".to_owned()),
     };
     let place = Place::Own {
-        small_disk: small.is_ok(),
+        small_disk: no_small_disk.is_none(),
     };
     let postgres = Postgres::start(way, &binaries, place).await;
     Ok(OwnServer {
         postgres: postgres.map_err(|failed| vec![failed])?,
         database: None,
         paused: Vec::new(),
-        witness: None,
-        small_disk: small,
+        listing_session: None,
+        no_small_disk,
     })
 }
 
-/// A server that was given is never touched, and one in a container would come back on another port.
-fn may_be_own(wanted: &Wanted) -> Result<(), OwnServerError> {
+/// Refuses sources that cannot provide a dedicated server.
+fn check_wanted(wanted: &Wanted) -> Result<(), OwnServerError> {
     let why = match wanted {
-        Wanted::Url(_) => "a server that was given is not the run's own",
+        Wanted::Url(_) => "faults may not end a server that was given by its URL",
         Wanted::Any if given_url().is_some() => {
-            "the server of CHAOS_DATABASE_URL is not the run's own"
+            "faults may not end the server of CHAOS_DATABASE_URL: unset it"
         }
-        Wanted::Container => "a server in a container would come back on another port",
+        Wanted::Container => "a server in a container would restart on another port",
         Wanted::Any | Wanted::Machine | Wanted::Downloaded => return Ok(()),
     };
     Err(OwnServerError::NotHere(why.to_owned()))
 }
 
-fn none(failed: Vec<FailedWay>) -> OwnServerError {
+fn none_available(failed: Vec<FailedWay>) -> OwnServerError {
     OwnServerError::NotHere(PostgresError::NoneAvailable(failed).to_string())
 }
 

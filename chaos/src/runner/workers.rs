@@ -6,9 +6,10 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use super::Site;
 use crate::history::op::Section;
+use crate::host::free_port;
 use crate::links::{self, Links};
 use crate::schedule::Schedule;
-use crate::system::{WorkerSpec, free_port};
+use crate::system::WorkerSpec;
 use crate::workload::Apis;
 
 /// How a worker is told its database.

@@ -1,10 +1,10 @@
-//! Workers as containers: started and removed by testcontainers, signalled and paused through the
-//! engine's API. A new container for every start, so that a restart finds nothing of the last one.
+//! The driver `container`: testcontainers starts and removes workers, and the engine's API signals
+//! and pauses them. Every start makes a new container, so that no state survives a restart.
 //!
-//! They share the host's network: Postgres and the receivers listen on 127.0.0.1, which a bridge
-//! would hide. Only an engine on this very machine will do, therefore; [`ContainerSystem::available`]
-//! tells. No container is left behind: they are removed after their death, on drop, by a last will,
-//! and, should all that fail, by the next harness.
+//! The containers use the host's network, because Postgres and the receivers listen on 127.0.0.1.
+//! The engine must therefore run on this machine; [`ContainerSystem::available`] checks that.
+//! Containers are removed when their worker has ended, on drop, by a last will if the harness is
+//! killed, and at the latest by the next harness.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -23,23 +23,23 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
-use super::engine::{self, Engine, told};
-use super::last_will::LastWill;
-use super::worker::{DEATH_SECONDS_MAX, Started};
-use super::{Exit, System, SystemError, WorkerSpec, image};
+use super::driver::{Exit, System, SystemError, WorkerSpec};
+use super::image;
+use super::worker::{KILL_TIMEOUT, StartedWorker};
 use crate::binary::named;
+use crate::host::engine::{self, Engine, with_causes};
+use crate::host::last_will::LastWill;
 
-/// An exit code above this is this plus the signal that ended the process.
-const SIGNAL_CODES_FROM: i64 = 128;
-/// So many images are kept: one in use, and those of the last builds.
+/// The engine reports signal `n` as exit code `SIGNAL_CODE_BASE + n`.
+const SIGNAL_CODE_BASE: i64 = 128;
+/// Number of images to keep: the current one and two of earlier builds.
 const IMAGES_KEPT: usize = 3;
-/// Bound from death to the last line of the log, seconds.
-const LOG_SECONDS_MAX: Duration = Duration::from_secs(5);
+/// Time limit from the end of a worker to the end of its log.
+const LOG_TIMEOUT: Duration = Duration::from_secs(5);
+/// Pause before the next request that waits for a container's end.
+const WAIT_RETRY_DELAY: Duration = Duration::from_millis(100);
 
-/// Pause before a container's end is waited for again, milliseconds.
-const WAIT_AGAIN: Duration = Duration::from_millis(100);
-
-/// The driver `container`.
+/// Runs one program as containers.
 #[derive(Debug)]
 pub struct ContainerSystem {
     engine: Engine,
@@ -50,32 +50,34 @@ pub struct ContainerSystem {
 
 #[derive(Debug)]
 struct Worker {
-    started: Started,
+    started: StartedWorker,
     id: String,
+    /// Task that copies the container's output to the log. `None` after the end of the worker.
     log: Option<JoinHandle<()>>,
-    /// `None` once it is removed.
+    /// `None` after the container is removed.
     container: Option<ContainerAsync<GenericImage>>,
     will: Option<LastWill>,
 }
 
 impl ContainerSystem {
-    /// Whether containers can be run here.
+    /// Checks that containers can run here.
     ///
     /// # Errors
-    /// The reason why not, for the report.
+    /// Returns the reason if they cannot.
     pub async fn available() -> Result<(), String> {
         if !cfg!(target_os = "linux") {
-            return Err("the image holds a program of this host, which is not Linux".to_owned());
+            return Err(
+                "the image contains a program of this host, and this host is not Linux".to_owned(),
+            );
         }
         let engine = Engine::connect().await?;
         engine.shares_this_network().await
     }
 
-    /// Builds the image around `program`, unless it exists, and removes what an earlier harness
-    /// left behind.
+    /// Builds the image for `program` unless it exists, and removes containers of killed harnesses.
     ///
     /// # Errors
-    /// When containers cannot be run here or the image cannot be built.
+    /// If containers cannot run here or the image cannot be built.
     pub async fn new(program: impl Into<PathBuf>) -> Result<Self, SystemError> {
         let unavailable = |why| SystemError::Unavailable {
             driver: "container",
@@ -85,7 +87,7 @@ impl ContainerSystem {
         let engine = Engine::connect().await.map_err(unavailable)?;
         engine.remove_leftovers().await;
         let program = program.into();
-        let image = image::around(&program).await?;
+        let image = image::build(&program).await?;
         engine.prune(image::REPOSITORY, IMAGES_KEPT).await;
         Ok(Self {
             engine,
@@ -95,7 +97,7 @@ impl ContainerSystem {
         })
     }
 
-    /// Id of a worker's container.
+    /// Returns the id of a worker's container, or `None` if it is removed.
     pub fn container_id(&self, name: &str) -> Option<&str> {
         let worker = self
             .workers
@@ -124,29 +126,30 @@ impl ContainerSystem {
             .kill_container(&worker.id, Some(options))
             .await
         {
-            // It ended by itself in the meantime.
+            // The container has already ended.
             Err(EngineError::DockerResponseServerError {
                 status_code: 404 | 409,
                 ..
             })
             | Ok(()) => Ok(()),
-            Err(error) => Err(refused(format!("sending {signal} to {name}"), &error)),
+            Err(error) => Err(engine_error(format!("sending {signal} to {name}"), &error)),
         }
     }
 
-    /// Waits for the log's end, then removes the container.
-    async fn clear(&mut self, name: &str) -> Result<(), SystemError> {
+    /// Waits until the log is complete, then removes the container.
+    async fn remove(&mut self, name: &str) -> Result<(), SystemError> {
         let Some(worker) = self.workers.get_mut(name) else {
             return Ok(());
         };
         if let Some(log) = worker.log.take() {
-            // A log that does not end is cut off here; the worker is dead.
-            let _finished = timeout(LOG_SECONDS_MAX, log).await;
+            // The worker has ended. A log that is still incomplete is cut off here.
+            let _finished = timeout(LOG_TIMEOUT, log).await;
         }
         if let Some(container) = worker.container.take() {
             let removed = container.rm().await;
-            removed
-                .map_err(|error| refused(format!("removing the container of {name}"), &error))?;
+            removed.map_err(|error| {
+                engine_error(format!("removing the container of {name}"), &error)
+            })?;
         }
         worker.will = None;
         Ok(())
@@ -158,7 +161,7 @@ impl System for ContainerSystem {
         if self.is_running(&spec.name) {
             return Err(SystemError::Running(spec.name.clone()));
         }
-        self.clear(&spec.name).await?;
+        self.remove(&spec.name).await?;
         let log = open_log(&spec.log).await?;
         let mut request = self
             .image
@@ -169,16 +172,19 @@ impl System for ContainerSystem {
         for (name, value) in spec.full_env() {
             request = request.with_env_var(name, value);
         }
-        let container = request
-            .start()
-            .await
-            .map_err(|error| refused(format!("starting a container for {}", spec.name), &error))?;
+        let container = request.start().await.map_err(|error| {
+            engine_error(format!("starting a container for {}", spec.name), &error)
+        })?;
         let id = container.id().to_owned();
         let (sender, exit) = watch::channel(None);
-        tokio::spawn(watch_end(self.engine.clone(), id.clone(), sender));
+        tokio::spawn(report_exit(self.engine.clone(), id.clone(), sender));
         let worker = Worker {
-            started: Started::new(spec, exit),
-            log: Some(tokio::spawn(follow(self.engine.clone(), id.clone(), log))),
+            started: StartedWorker::new(spec, exit),
+            log: Some(tokio::spawn(copy_output(
+                self.engine.clone(),
+                id.clone(),
+                log,
+            ))),
             container: Some(container),
             will: self.engine.leave_will(&id),
             id,
@@ -192,19 +198,19 @@ impl System for ContainerSystem {
     }
 
     async fn kill(&mut self, name: &str) -> Result<Exit, SystemError> {
-        // The engine thaws a paused container so that the signal reaches it.
+        // The engine resumes a paused container, so the signal takes effect.
         self.signal(name, "SIGKILL").await?;
-        let ended = self.worker(name)?.started.ended(DEATH_SECONDS_MAX).await;
-        let exit = ended.ok_or_else(|| SystemError::Undying(name.to_owned()))?;
-        self.clear(name).await?;
+        let exit = self.worker(name)?.started.wait_exit(KILL_TIMEOUT).await;
+        let exit = exit.ok_or_else(|| SystemError::Undying(name.to_owned()))?;
+        self.remove(name).await?;
         Ok(exit)
     }
 
     async fn terminate(&mut self, name: &str, grace: Duration) -> Result<Exit, SystemError> {
         self.signal(name, "SIGTERM").await?;
-        match self.worker(name)?.started.ended(grace).await {
+        match self.worker(name)?.started.wait_exit(grace).await {
             Some(exit) => {
-                self.clear(name).await?;
+                self.remove(name).await?;
                 Ok(exit)
             }
             None => Ok(Exit {
@@ -217,21 +223,21 @@ impl System for ContainerSystem {
     async fn pause(&mut self, name: &str) -> Result<(), SystemError> {
         let id = &self.worker(name)?.id;
         match self.engine.docker.pause_container(id).await {
-            // Ended, or paused already.
+            // The container has ended or is already paused.
             Err(EngineError::DockerResponseServerError {
                 status_code: 409, ..
             })
             | Ok(()) => Ok(()),
-            Err(error) => Err(refused(format!("pausing {name}"), &error)),
+            Err(error) => Err(engine_error(format!("pausing {name}"), &error)),
         }
     }
 
     async fn resume(&mut self, name: &str) -> Result<(), SystemError> {
         let id = &self.worker(name)?.id;
         match self.engine.docker.unpause_container(id).await {
-            // It is not paused, or it is gone: what was asked for holds.
+            // The container is not paused or no longer exists, so there is no pause to end.
             Err(EngineError::DockerResponseServerError { .. }) | Ok(()) => Ok(()),
-            Err(error) => Err(refused(format!("resuming {name}"), &error)),
+            Err(error) => Err(engine_error(format!("resuming {name}"), &error)),
         }
     }
 
@@ -253,7 +259,7 @@ impl System for ContainerSystem {
     fn describe(&self) -> String {
         let image = format!("{}:{}", self.image.name(), self.image.tag());
         format!(
-            "container: {image} around {}, host network",
+            "container: {image} with {}, host network",
             named(&self.program)
         )
     }
@@ -268,23 +274,25 @@ impl Drop for Worker {
 }
 
 async fn open_log(path: &Path) -> Result<File, SystemError> {
-    let os = |source| SystemError::Os {
+    let os_error = |source| SystemError::Os {
         doing: format!("opening {}", path.display()),
         source,
     };
     if let Some(directory) = path.parent() {
-        tokio::fs::create_dir_all(directory).await.map_err(os)?;
+        tokio::fs::create_dir_all(directory)
+            .await
+            .map_err(os_error)?;
     }
     File::options()
         .create(true)
         .append(true)
         .open(path)
         .await
-        .map_err(os)
+        .map_err(os_error)
 }
 
-/// Reports the end of a container to whoever waits.
-async fn watch_end(engine: Engine, id: String, exit: watch::Sender<Option<Exit>>) {
+/// Waits until a container has ended and sends its exit status.
+async fn report_exit(engine: Engine, id: String, exit: watch::Sender<Option<Exit>>) {
     let code = loop {
         let mut ends = engine
             .docker
@@ -292,22 +300,22 @@ async fn watch_end(engine: Engine, id: String, exit: watch::Sender<Option<Exit>>
         match ends.next().await {
             Some(Ok(end)) => break Some(end.status_code),
             Some(Err(EngineError::DockerContainerWaitError { code, .. })) => break Some(code),
-            // The connection ended before the container did.
-            _ if engine.runs(&id).await => sleep(WAIT_AGAIN).await,
-            // The engine is gone, or the container was removed by force.
+            // The connection to the engine ended before the container did.
+            _ if engine.runs(&id).await => sleep(WAIT_RETRY_DELAY).await,
+            // The engine has stopped, or the container was removed by force.
             _ => break None,
         }
     };
-    // Nobody may be waiting any more: the system was dropped.
-    let _told = exit.send(Some(exit_of(code)));
+    // An error means that the driver was dropped, so no receiver remains.
+    let _sent = exit.send(Some(exit_of(code)));
 }
 
 fn exit_of(code: Option<i64>) -> Exit {
     let number = |value: i64| i32::try_from(value).ok();
     match code {
-        Some(code) if code > SIGNAL_CODES_FROM => Exit {
+        Some(code) if code > SIGNAL_CODE_BASE => Exit {
             code: None,
-            signal: number(code - SIGNAL_CODES_FROM),
+            signal: number(code - SIGNAL_CODE_BASE),
             forced: false,
         },
         code => Exit {
@@ -318,8 +326,8 @@ fn exit_of(code: Option<i64>) -> Exit {
     }
 }
 
-/// Appends a container's output to the worker's log until it ends.
-async fn follow(engine: Engine, id: String, mut log: File) {
+/// Appends a container's output to the worker's log until the container ends.
+async fn copy_output(engine: Engine, id: String, mut log: File) {
     let options = LogsOptionsBuilder::default()
         .follow(true)
         .stdout(true)
@@ -331,14 +339,14 @@ async fn follow(engine: Engine, id: String, mut log: File) {
             break;
         }
     }
-    // What could not be written is missing in a log that nothing is judged by.
+    // A failed write only shortens the log. No checker reads it.
     let _flushed = log.flush().await;
 }
 
-fn refused(doing: String, error: &dyn std::error::Error) -> SystemError {
+fn engine_error(doing: String, error: &dyn std::error::Error) -> SystemError {
     SystemError::Engine {
         doing,
-        why: told(error),
+        why: with_causes(error),
     }
 }
 
@@ -347,17 +355,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_exit_code_above_128_is_a_signal() {
+    fn exit_code_above_128_is_a_signal() {
         assert_eq!(exit_of(Some(137)).signal, Some(9));
         assert!(exit_of(Some(0)).is_clean());
         assert_eq!(exit_of(Some(78)).code, Some(78));
-        assert_eq!(
-            exit_of(None),
-            Exit {
-                code: None,
-                signal: None,
-                forced: false
-            }
-        );
+        assert_eq!(exit_of(None), Exit::default());
     }
 }

@@ -1,7 +1,8 @@
-//! The dispatcher's image for the container driver: the host-built binary, the libraries that it
-//! loads and the certificates, from scratch, so that no base image and no registry is needed.
+//! The dispatcher's image for the container driver: the binary that was built on this host, its
+//! shared libraries and the TLS certificates.
 //!
-//! The tag is a hash of the content: an image is built once, and a changed binary gets another one.
+//! The image has no base image, so that no registry is required. Its tag is a hash of its content:
+//! each binary is built into an image once, and a changed binary gets another tag.
 
 use std::collections::BTreeSet;
 use std::io::Read;
@@ -15,65 +16,78 @@ use testcontainers::{GenericBuildableImage, GenericImage};
 use tokio::process::Command;
 use tokio::time::timeout;
 
-use super::SystemError;
-use super::engine::told;
+use super::driver::SystemError;
+use crate::host::engine::with_causes;
 
 /// Repository of the images.
 pub(super) const REPOSITORY: &str = "local/chaos-dispatcher";
-/// Bound of a build, seconds: it copies some 100 MB.
-const BUILD_SECONDS_MAX: Duration = Duration::from_secs(180);
-/// Bound of `ldd`, seconds.
-const LDD_SECONDS_MAX: Duration = Duration::from_secs(20);
-/// Bytes of a file that are hashed at a time.
+/// Time limit of a build, which copies about 100 MB.
+const BUILD_TIMEOUT: Duration = Duration::from_secs(180);
+/// Time limit of `ldd`.
+const LDD_TIMEOUT: Duration = Duration::from_secs(20);
+/// Size of the buffer for hashing a file, in bytes.
 const HASH_CHUNK_BYTES: usize = 1024 * 1024;
-/// Where distributions keep the certificates of public authorities.
+/// Files in which distributions keep the certificates of public authorities.
 const CERTIFICATES: [&str; 3] = [
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/pki/tls/certs/ca-bundle.crt",
     "/etc/ssl/cert.pem",
 ];
-/// Where the image keeps them: the first place that TLS libraries look at.
-const CERTIFICATES_INSIDE: &str = "etc/ssl/certs/ca-certificates.crt";
-/// The user is a number that no host account has; a worker needs no right at all.
+/// Path of the certificates in the image. TLS libraries try it first.
+const CERTIFICATES_IN_IMAGE: &str = "etc/ssl/certs/ca-certificates.crt";
+/// No account on the host has this user id, and a worker needs no privileges.
 const DOCKERFILE: &str = "FROM scratch\nCOPY root/ /\nUSER 10001\nENTRYPOINT [\"/program\"]\n";
 
-/// The image around `program`, built unless it exists.
-pub(super) async fn around(program: &Path) -> Result<GenericImage, SystemError> {
+/// Builds the image that runs `program`, unless it exists.
+///
+/// # Errors
+/// If a library is missing, a file cannot be read, or the engine fails or exceeds 180 s.
+pub(super) async fn build(program: &Path) -> Result<GenericImage, SystemError> {
     let failed = |why: String| SystemError::Engine {
-        doing: format!("building an image around {}", program.display()),
+        doing: format!("building an image for {}", program.display()),
         why,
     };
     let files = contents(program).await.map_err(failed)?;
     let tag = content_hash(&files).map_err(|error| failed(error.to_string()))?;
     let mut image = GenericBuildableImage::new(REPOSITORY, tag).with_dockerfile_string(DOCKERFILE);
-    for (source, inside) in files {
-        image = image.with_file(source, format!("root/{inside}"));
+    for file in files {
+        image = image.with_file(file.source, format!("root/{}", file.path));
     }
     let options = BuildImageOptions::new().with_skip_if_exists(true);
-    timeout(BUILD_SECONDS_MAX, image.build_image_with(options))
+    timeout(BUILD_TIMEOUT, image.build_image_with(options))
         .await
-        .map_err(|_| {
-            failed(format!(
-                "not built within {} s",
-                BUILD_SECONDS_MAX.as_secs()
-            ))
-        })?
-        .map_err(|error| failed(told(&error)))
+        .map_err(|_| failed(format!("not built within {} s", BUILD_TIMEOUT.as_secs())))?
+        .map_err(|error| failed(with_causes(&error)))
 }
 
-/// What goes into the image: file on the host, path inside without the leading slash.
-async fn contents(program: &Path) -> Result<Vec<(PathBuf, String)>, String> {
-    let mut files = vec![(program.to_path_buf(), "program".to_owned())];
+/// One file of the image.
+struct ImageFile {
+    /// File on the host.
+    source: PathBuf,
+    /// Path in the image, without the leading slash.
+    path: String,
+}
+
+/// Lists the files of the image: the program, its libraries and the certificates.
+async fn contents(program: &Path) -> Result<Vec<ImageFile>, String> {
+    let mut files = vec![ImageFile {
+        source: program.to_path_buf(),
+        path: "program".to_owned(),
+    }];
     for library in libraries(program).await? {
-        let inside = library.trim_start_matches('/').to_owned();
-        files.push((PathBuf::from(library), inside));
+        let path = library.trim_start_matches('/').to_owned();
+        let source = PathBuf::from(library);
+        files.push(ImageFile { source, path });
     }
-    if let Some(found) = CERTIFICATES
+    if let Some(source) = CERTIFICATES
         .iter()
         .map(Path::new)
         .find(|path| path.is_file())
     {
-        files.push((found.to_path_buf(), CERTIFICATES_INSIDE.to_owned()));
+        files.push(ImageFile {
+            source: source.to_path_buf(),
+            path: CERTIFICATES_IN_IMAGE.to_owned(),
+        });
     }
     Ok(files)
 }
@@ -81,15 +95,16 @@ async fn contents(program: &Path) -> Result<Vec<(PathBuf, String)>, String> {
 async fn libraries(program: &Path) -> Result<BTreeSet<String>, String> {
     let mut ldd = Command::new("ldd");
     ldd.arg(program).kill_on_drop(true);
-    let output = timeout(LDD_SECONDS_MAX, ldd.output())
+    let output = timeout(LDD_TIMEOUT, ldd.output())
         .await
-        .map_err(|_| "ldd does not answer".to_owned())?
+        .map_err(|_| format!("ldd did not end within {} s", LDD_TIMEOUT.as_secs()))?
         .map_err(|error| format!("ldd: {error}"))?;
-    // A static program is no failure: ldd says so and there is nothing to copy.
+    // The exit status is not checked: ldd fails on a static program, which has no libraries.
     libraries_in(&String::from_utf8_lossy(&output.stdout))
 }
 
-/// Absolute paths in what `ldd` says: `name => /path (address)` or `/loader (address)`.
+/// Returns the absolute paths in the output of `ldd`, which has lines such as
+/// `name => /path (address)` and `/loader (address)`.
 fn libraries_in(text: &str) -> Result<BTreeSet<String>, String> {
     let mut found = BTreeSet::new();
     for line in text.lines() {
@@ -105,13 +120,13 @@ fn libraries_in(text: &str) -> Result<BTreeSet<String>, String> {
     Ok(found)
 }
 
-fn content_hash(files: &[(PathBuf, String)]) -> std::io::Result<String> {
+fn content_hash(files: &[ImageFile]) -> std::io::Result<String> {
     let mut hash = Sha256::new();
     hash.update(DOCKERFILE);
     let mut chunk = vec![0; HASH_CHUNK_BYTES];
-    for (source, inside) in files {
-        hash.update(inside);
-        let mut file = std::fs::File::open(source)?;
+    for file in files {
+        hash.update(&file.path);
+        let mut file = std::fs::File::open(&file.source)?;
         loop {
             match file.read(&mut chunk)? {
                 0 => break,
@@ -129,7 +144,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn libraries_are_read_from_what_ldd_says() {
+    fn libraries_are_read_from_the_output_of_ldd() {
         let text = "\tlinux-vdso.so.1 (0x00007ffd)\n\
                     \tlibc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x00007f)\n\
                     \t/lib64/ld-linux-x86-64.so.2 (0x00007f)\n";
@@ -150,13 +165,20 @@ mod tests {
     }
 
     #[test]
-    fn the_hash_follows_content_and_place() {
+    fn hash_depends_on_content_and_path() {
         let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("a");
-        std::fs::write(&path, "one").unwrap();
-        let first = content_hash(&[(path.clone(), "x".into())]).unwrap();
-        assert_ne!(first, content_hash(&[(path.clone(), "y".into())]).unwrap());
-        std::fs::write(&path, "two").unwrap();
-        assert_ne!(first, content_hash(&[(path, "x".into())]).unwrap());
+        let source = directory.path().join("a");
+        let hash_at = |path: &str| {
+            let file = ImageFile {
+                source: source.clone(),
+                path: path.into(),
+            };
+            content_hash(&[file]).unwrap()
+        };
+        std::fs::write(&source, "one").unwrap();
+        let first = hash_at("x");
+        assert_ne!(first, hash_at("y"));
+        std::fs::write(&source, "two").unwrap();
+        assert_ne!(first, hash_at("x"));
     }
 }

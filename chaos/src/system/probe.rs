@@ -1,5 +1,6 @@
-//! One bounded HTTP GET that looks at the status only. It must not reuse a connection: a probe of a
-//! worker that was just killed has to meet the new one.
+//! A readiness probe: one HTTP GET with a time limit that reads only the status.
+//!
+//! Each probe opens a new connection. A reused one could lead to a worker that has been killed.
 
 use std::io;
 use std::net::SocketAddr;
@@ -9,22 +10,27 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-/// Bound of one probe, seconds.
-const PROBE_SECONDS_MAX: Duration = Duration::from_secs(3);
-/// Bytes of `HTTP/1.1 200`: all that is read.
+/// Time limit of one probe.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
+/// Number of bytes that a probe reads: the length of `HTTP/1.1 200`.
 const STATUS_LINE_BYTES: usize = 12;
 
-/// The status that `GET path` is answered with.
+/// Sends `GET path` to `address` and returns the status of the response.
 ///
 /// # Errors
-/// When nobody listens, the answer is no HTTP, or it does not come within three seconds.
+/// If the connection fails, or if no HTTP response begins within 3 s.
 pub async fn status_of(address: SocketAddr, path: &str) -> io::Result<u16> {
-    timeout(PROBE_SECONDS_MAX, ask(address, path))
+    timeout(PROBE_TIMEOUT, probe(address, path))
         .await
-        .unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "no answer in time")))
+        .unwrap_or_else(|_| {
+            Err(io::Error::new(
+                io::ErrorKind::TimedOut,
+                "no response within 3 s",
+            ))
+        })
 }
 
-async fn ask(address: SocketAddr, path: &str) -> io::Result<u16> {
+async fn probe(address: SocketAddr, path: &str) -> io::Result<u16> {
     let mut stream = TcpStream::connect(address).await?;
     let request = format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
@@ -34,7 +40,7 @@ async fn ask(address: SocketAddr, path: &str) -> io::Result<u16> {
     text.and_then(|text| text.strip_prefix("HTTP/1."))
         .and_then(|rest| rest.get(2..))
         .and_then(|status| status.parse().ok())
-        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "the answer is no HTTP"))
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "the response is not HTTP"))
 }
 
 #[cfg(test)]
@@ -45,26 +51,26 @@ mod tests {
 
     use super::*;
 
-    async fn answering(answer: &'static [u8]) -> SocketAddr {
+    async fn serve_once(response: &'static [u8]) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(async move {
             let (mut stream, _) = listener.accept().await.unwrap();
             let _read = stream.read(&mut [0; 1024]).await.unwrap();
-            stream.write_all(answer).await.unwrap();
+            stream.write_all(response).await.unwrap();
         });
         address
     }
 
     #[tokio::test]
-    async fn the_status_of_an_answer_is_read() {
-        let address = answering(b"HTTP/1.1 503 Service Unavailable\r\n\r\n").await;
+    async fn probe_returns_the_status() {
+        let address = serve_once(b"HTTP/1.1 503 Service Unavailable\r\n\r\n").await;
         assert_eq!(status_of(address, "/readyz").await.unwrap(), 503);
     }
 
     #[tokio::test]
-    async fn what_is_no_http_is_an_error() {
-        let address = answering(b"+OK not an HTTP server\r\n").await;
+    async fn response_that_is_not_http_is_an_error() {
+        let address = serve_once(b"+OK not an HTTP server\r\n").await;
         assert!(status_of(address, "/readyz").await.is_err());
     }
 }

@@ -1,13 +1,13 @@
-//! Workers as child processes: signals from `kill(2)`, output appended to the worker's log.
+//! The driver `process`: workers are child processes, controlled by signals.
 //!
-//! Each runs in a process group of its own, so that Ctrl-C reaches the harness alone, and a last
-//! will kills it should the harness be killed.
+//! Each worker has a separate process group, so that Ctrl-C reaches only the harness. A last will
+//! kills the group if the harness is killed.
 
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
@@ -16,19 +16,20 @@ use tokio::process::Command;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-use super::last_will::{KILL_GROUP, LastWill};
-use super::worker::{DEATH_SECONDS_MAX, Started};
-use super::{Exit, System, SystemError, WorkerSpec};
+use super::driver::{Exit, System, SystemError, WorkerSpec};
+use super::worker::{KILL_TIMEOUT, StartedWorker};
 use crate::binary::named;
+use crate::host::last_will::{KILL_GROUP, LastWill};
 
-/// What a worker inherits: enough to start a program, nothing that configures it.
+/// Variables that a worker inherits: those that starting a program requires. Settings of the
+/// harness must not configure a worker.
 const INHERITED: [&str; 3] = ["PATH", "HOME", "TMPDIR"];
-/// Bound from SIGSTOP to a stopped process, in steps of [`PAUSE_POLL`].
-const PAUSE_STEPS_MAX: u32 = 500;
-/// Pause between two looks at a process that is being stopped, milliseconds.
-const PAUSE_POLL: Duration = Duration::from_millis(2);
+/// Maximum number of checks until a process has stopped after SIGSTOP: 1 s in total.
+const PAUSE_CHECKS_MAX: u32 = 500;
+/// Pause between two checks.
+const PAUSE_CHECK_INTERVAL: Duration = Duration::from_millis(2);
 
-/// The driver `process`.
+/// Runs one program as child processes.
 #[derive(Debug)]
 pub struct ProcessSystem {
     program: PathBuf,
@@ -38,7 +39,7 @@ pub struct ProcessSystem {
 
 #[derive(Debug)]
 struct Worker {
-    started: Started,
+    started: StartedWorker,
     pid: Pid,
     _will: LastWill,
 }
@@ -53,7 +54,7 @@ impl ProcessSystem {
         }
     }
 
-    /// The same with arguments, for a program that needs some.
+    /// Adds arguments for the program.
     #[must_use]
     pub fn with_arguments(mut self, arguments: &[&str]) -> Self {
         self.arguments = arguments
@@ -63,7 +64,7 @@ impl ProcessSystem {
         self
     }
 
-    /// The process id of a worker that has not ended.
+    /// Returns the process id of a worker, or `None` if it has ended.
     pub fn pid(&self, name: &str) -> Option<u32> {
         let worker = self
             .workers
@@ -79,19 +80,19 @@ impl ProcessSystem {
     }
 
     fn command(&self, spec: &WorkerSpec) -> Result<Command, SystemError> {
-        let log = |source| SystemError::Os {
+        let os_error = |source| SystemError::Os {
             doing: format!("opening {}", spec.log.display()),
             source,
         };
         if let Some(directory) = spec.log.parent() {
-            std::fs::create_dir_all(directory).map_err(log)?;
+            std::fs::create_dir_all(directory).map_err(os_error)?;
         }
         let out = OpenOptions::new()
             .create(true)
             .append(true)
             .open(&spec.log)
-            .map_err(log)?;
-        let err = out.try_clone().map_err(log)?;
+            .map_err(os_error)?;
+        let err = out.try_clone().map_err(os_error)?;
         let mut command = Command::new(&self.program);
         command.args(&self.arguments).env_clear();
         for name in INHERITED {
@@ -115,37 +116,28 @@ impl System for ProcessSystem {
         if self.is_running(&spec.name) {
             return Err(SystemError::Running(spec.name.clone()));
         }
-        let doing = || format!("starting {} as {}", self.program.display(), spec.name);
-        let os = |source| SystemError::Os {
-            doing: doing(),
+        let os_error = |source| SystemError::Os {
+            doing: format!("starting {} as {}", self.program.display(), spec.name),
             source,
         };
-        let mut child = self.command(spec)?.spawn().map_err(os)?;
+        let mut child = self.command(spec)?.spawn().map_err(os_error)?;
         let pid = child
             .id()
             .and_then(|pid| i32::try_from(pid).ok())
             .map(Pid::from_raw);
-        let pid = pid.expect("a child that was not waited for has a process id");
-        let will = LastWill::leave(KILL_GROUP, &[&pid.to_string()]).map_err(os)?;
+        let pid = pid.expect("a child that has not been reaped has a process id");
+        let will = LastWill::leave(KILL_GROUP, &[&pid.to_string()]).map_err(os_error)?;
         let (sender, exit) = watch::channel(None);
         tokio::spawn(async move {
-            let end = child.wait().await.map_or(
-                Exit {
-                    code: None,
-                    signal: None,
-                    forced: false,
-                },
-                |status| Exit {
-                    code: status.code(),
-                    signal: status.signal(),
-                    forced: false,
-                },
-            );
-            // Nobody may be waiting any more: the system was dropped.
-            let _told = sender.send(Some(end));
+            let exit = child
+                .wait()
+                .await
+                .map_or_else(|_| Exit::default(), exit_from);
+            // An error means that the driver was dropped, so no receiver remains.
+            let _sent = sender.send(Some(exit));
         });
         let worker = Worker {
-            started: Started::new(spec, exit),
+            started: StartedWorker::new(spec, exit),
             pid,
             _will: will,
         };
@@ -160,14 +152,14 @@ impl System for ProcessSystem {
     async fn kill(&mut self, name: &str) -> Result<Exit, SystemError> {
         let worker = self.worker(name)?;
         worker.signal(Signal::SIGKILL)?;
-        let ended = worker.started.ended(DEATH_SECONDS_MAX).await;
-        ended.ok_or_else(|| SystemError::Undying(name.to_owned()))
+        let exit = worker.started.wait_exit(KILL_TIMEOUT).await;
+        exit.ok_or_else(|| SystemError::Undying(name.to_owned()))
     }
 
     async fn terminate(&mut self, name: &str, grace: Duration) -> Result<Exit, SystemError> {
         let worker = self.worker(name)?;
         worker.signal(Signal::SIGTERM)?;
-        match worker.started.ended(grace).await {
+        match worker.started.wait_exit(grace).await {
             Some(exit) => Ok(exit),
             None => Ok(Exit {
                 forced: true,
@@ -179,11 +171,11 @@ impl System for ProcessSystem {
     async fn pause(&mut self, name: &str) -> Result<(), SystemError> {
         let worker = self.worker(name)?;
         worker.signal(Signal::SIGSTOP)?;
-        for _ in 0..PAUSE_STEPS_MAX {
+        for _ in 0..PAUSE_CHECKS_MAX {
             if worker.started.exit().is_some() || is_stopped(worker.pid) {
                 return Ok(());
             }
-            sleep(PAUSE_POLL).await;
+            sleep(PAUSE_CHECK_INTERVAL).await;
         }
         Err(SystemError::Os {
             doing: format!("pausing {name}"),
@@ -216,7 +208,7 @@ impl System for ProcessSystem {
 }
 
 impl Worker {
-    /// A worker that has ended is not signalled: its number may be somebody else's by now.
+    /// Sends a signal unless the worker has ended. Another process may have its id by then.
     fn signal(&self, signal: Signal) -> Result<(), SystemError> {
         if self.started.exit().is_some() {
             return Ok(());
@@ -234,17 +226,26 @@ impl Worker {
 impl Drop for ProcessSystem {
     fn drop(&mut self) {
         for worker in self.workers.values() {
-            // The watching task reaps it; without a runtime the child's own drop has killed it.
+            // The reporting task reaps the child. If the runtime has ended, tokio's `kill_on_drop`
+            // has already killed it.
             let _sent = worker.signal(Signal::SIGKILL);
         }
     }
 }
 
-/// Whether every thread of the process has stopped. Where there is no `/proc`, the signal is taken
-/// at its word.
+fn exit_from(status: ExitStatus) -> Exit {
+    Exit {
+        code: status.code(),
+        signal: status.signal(),
+        forced: false,
+    }
+}
+
+/// Returns true if the process has stopped. Without `/proc` this cannot be checked, and the
+/// function returns true.
 fn is_stopped(pid: Pid) -> bool {
     match std::fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("stat")) {
-        // The state follows the program's name, which may hold spaces and brackets.
+        // The state follows the program's name, which may contain spaces and brackets.
         Ok(stat) => stat
             .rsplit(')')
             .next()
@@ -259,12 +260,13 @@ mod tests {
 
     use tempfile::TempDir;
 
-    use super::super::free_port;
     use super::*;
+    use crate::host::free_port;
 
-    const GUARD: Duration = Duration::from_secs(20);
+    /// Far above the time that the tests need. It only ends a test that hangs.
+    const TEST_TIMEOUT: Duration = Duration::from_secs(20);
 
-    /// A shell stands in for a worker: it tells its environment, then does what the test asks.
+    /// A driver that runs a shell script in place of a worker.
     fn shell(script: &str) -> (ProcessSystem, WorkerSpec, TempDir) {
         let directory = tempfile::tempdir().unwrap();
         let system = ProcessSystem::new("/bin/sh").with_arguments(&["-c", script]);
@@ -277,7 +279,8 @@ mod tests {
         (system, spec, directory)
     }
 
-    async fn logged(spec: &WorkerSpec, word: &str) -> String {
+    /// Waits until the log contains `word` and returns the log.
+    async fn wait_logged(spec: &WorkerSpec, word: &str) -> String {
         for _ in 0..1_000 {
             let text = std::fs::read_to_string(&spec.log).unwrap_or_default();
             if text.contains(word) {
@@ -285,14 +288,14 @@ mod tests {
             }
             sleep(Duration::from_millis(10)).await;
         }
-        panic!("{word:?} never appeared in the log");
+        panic!("{word:?} did not appear in the log");
     }
 
     #[tokio::test]
-    async fn a_worker_gets_its_own_environment_and_nothing_that_configures_the_harness() {
+    async fn worker_does_not_inherit_settings_of_the_harness() {
         let (mut system, spec, _directory) = shell("env; echo done; exit 3");
         system.start(&spec).await.unwrap();
-        let text = logged(&spec, "done").await;
+        let text = wait_logged(&spec, "done").await;
         assert!(text.contains("DATABASE_URL=postgresql://h/d"));
         assert!(text.contains(&format!("BIND={}", spec.bind)));
         assert!(!text.contains("CARGO_MANIFEST_DIR"));
@@ -300,7 +303,7 @@ mod tests {
             .worker("w0")
             .unwrap()
             .started
-            .ended(GUARD)
+            .wait_exit(TEST_TIMEOUT)
             .await
             .unwrap();
         assert_eq!(exit.code, Some(3));
@@ -308,7 +311,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_killed_worker_is_dead_when_kill_returns_and_can_be_started_again() {
+    async fn killed_worker_has_ended_and_can_start_again() {
         let (mut system, spec, _directory) = shell("echo up; exec sleep 600");
         system.start(&spec).await.unwrap();
         assert!(matches!(
@@ -324,11 +327,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_worker_that_ignores_sigterm_is_killed_after_its_grace() {
+    async fn worker_that_ignores_sigterm_is_killed_after_its_grace() {
         let (mut system, spec, _directory) =
-            shell("trap '' TERM; echo deaf; while :; do sleep 0.05; done");
+            shell("trap '' TERM; echo ignoring; while :; do sleep 0.05; done");
         system.start(&spec).await.unwrap();
-        logged(&spec, "deaf").await;
+        wait_logged(&spec, "ignoring").await;
         let exit = system
             .terminate("w0", Duration::from_millis(50))
             .await
@@ -336,14 +339,20 @@ mod tests {
         assert!(exit.forced && exit.signal == Some(9), "{exit}");
 
         let (mut system, spec, _directory) =
-            shell("trap 'exit 0' TERM; echo polite; while :; do sleep 0.05; done");
+            shell("trap 'exit 0' TERM; echo waiting; while :; do sleep 0.05; done");
         system.start(&spec).await.unwrap();
-        logged(&spec, "polite").await;
-        assert!(system.terminate("w0", GUARD).await.unwrap().is_clean());
+        wait_logged(&spec, "waiting").await;
+        assert!(
+            system
+                .terminate("w0", TEST_TIMEOUT)
+                .await
+                .unwrap()
+                .is_clean()
+        );
     }
 
     #[tokio::test]
-    async fn a_paused_worker_runs_but_does_nothing_and_can_be_killed() {
+    async fn paused_worker_is_stopped_and_can_be_killed() {
         let (mut system, spec, _directory) = shell("echo up; exec sleep 600");
         system.start(&spec).await.unwrap();
         system.pause("w0").await.unwrap();
@@ -356,22 +365,22 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn waiting_for_a_worker_that_ends_fails_with_the_end_of_its_log() {
-        let (mut system, spec, _directory) = shell("echo refused to boot; exit 78");
+    async fn wait_for_a_worker_that_exits_fails_with_its_log() {
+        let (mut system, spec, _directory) = shell("echo cannot start; exit 78");
         system.start(&spec).await.unwrap();
         let error = system
-            .wait_ready("w0", GUARD)
+            .wait_ready("w0", TEST_TIMEOUT)
             .await
             .unwrap_err()
             .to_string();
         assert!(
-            error.contains("exit code 78") && error.contains("refused to boot"),
+            error.contains("exit code 78") && error.contains("cannot start"),
             "{error}"
         );
     }
 
     #[tokio::test]
-    async fn a_name_that_was_never_started_is_an_error() {
+    async fn unknown_name_is_an_error() {
         let (mut system, _, _directory) = shell("true");
         assert!(matches!(
             system.kill("w9").await,

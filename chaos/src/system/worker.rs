@@ -1,4 +1,4 @@
-//! What both drivers know of a started worker: where it listens and whether it has ended.
+//! State that both drivers keep of a started worker: its address, its log and its exit status.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -7,25 +7,26 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::driver::{Exit, SystemError, WorkerSpec};
 use super::probe::status_of;
-use super::{Exit, SystemError, WorkerSpec, log_tail};
+use crate::host::log_tail::log_tail;
 
-/// Pause between two probes, milliseconds.
-const PROBE_POLL: Duration = Duration::from_millis(20);
-/// Bound from SIGKILL to death, seconds: the kernel may have to finish a write first.
-pub(super) const DEATH_SECONDS_MAX: Duration = Duration::from_secs(30);
+/// Pause between two probes.
+const PROBE_INTERVAL: Duration = Duration::from_millis(20);
+/// Time limit from SIGKILL to the end of the process. The kernel may have to finish a write first.
+pub(super) const KILL_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A started worker as its driver's watching task reports it.
+/// A started worker. A task of its driver reports the end of the process.
 #[derive(Debug)]
-pub(super) struct Started {
+pub(super) struct StartedWorker {
     pub(super) name: String,
     bind: SocketAddr,
     log: PathBuf,
-    /// `None` while it lives.
+    /// `None` while the process runs.
     exit: watch::Receiver<Option<Exit>>,
 }
 
-impl Started {
+impl StartedWorker {
     pub(super) fn new(spec: &WorkerSpec, exit: watch::Receiver<Option<Exit>>) -> Self {
         Self {
             name: spec.name.clone(),
@@ -39,24 +40,17 @@ impl Started {
         *self.exit.borrow()
     }
 
-    /// Waits for the end, at most `bound`.
-    pub(super) async fn ended(&self, bound: Duration) -> Option<Exit> {
+    /// Waits until the process has ended. Returns `None` if it still runs after `within`.
+    pub(super) async fn wait_exit(&self, within: Duration) -> Option<Exit> {
         let mut exit = self.exit.clone();
-        let ended = timeout(bound, exit.wait_for(Option::is_some)).await.ok()?;
-        // A watching task that is gone without a word cannot tell how the worker ended.
-        ended.map_or(
-            Some(Exit {
-                code: None,
-                signal: None,
-                forced: false,
-            }),
-            |exit| *exit,
-        )
+        let ended = timeout(within, exit.wait_for(Option::is_some)).await.ok()?;
+        // An error means that the reporting task has ended without a report.
+        ended.map_or(Some(Exit::default()), |exit| *exit)
     }
 
     pub(super) async fn wait_ready(&self, within: Duration) -> Result<(), SystemError> {
         let deadline = Instant::now() + within;
-        let mut why = "it was not probed".to_owned();
+        let mut why = "the probe has not started".to_owned();
         while Instant::now() < deadline {
             if let Some(exit) = self.exit() {
                 return Err(SystemError::Ended {
@@ -66,13 +60,13 @@ impl Started {
                 });
             }
             why = match timeout(within, status_of(self.bind, "/readyz")).await {
-                // Somebody else on the port must not pass for a worker that has ended.
+                // If the worker has ended, another program has answered on its port.
                 Ok(Ok(200)) if self.exit().is_none() => return Ok(()),
-                Ok(Ok(status)) => format!("GET /readyz answers {status}"),
+                Ok(Ok(status)) => format!("GET /readyz returned {status}"),
                 Ok(Err(error)) => format!("GET /readyz: {error}"),
-                Err(_) => "GET /readyz hangs".to_owned(),
+                Err(_) => "GET /readyz got no response in time".to_owned(),
             };
-            sleep(PROBE_POLL).await;
+            sleep(PROBE_INTERVAL).await;
         }
         Err(SystemError::NotReady {
             name: self.name.clone(),

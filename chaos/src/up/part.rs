@@ -19,7 +19,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::terminal::{is_coloured, print_line};
-use crate::system::last_will::{KILL_GROUP, LastWill};
+use crate::host::last_will::{KILL_GROUP, LastWill};
 use crate::system::status_of;
 
 /// Pause between two probes, milliseconds.
@@ -178,7 +178,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_part_that_ends_while_starting_is_an_error_at_once() {
-        let address = ([127, 0, 0, 1], crate::system::free_port()).into();
+        let address = ([127, 0, 0, 1], crate::host::free_port()).into();
         let part = Part::start("receiver", Path::new("/bin/false"), &BTreeMap::new()).unwrap();
         let error = part
             .wait_ready(address, "/healthz", Duration::from_secs(20))

@@ -1,4 +1,4 @@
-//! The directory of a cluster: the data, and beside it the server's log and the owner's password.
+//! The directory of a server: its data, its log and the password of its owner role.
 
 use std::fs::OpenOptions;
 use std::io::Write as _;
@@ -6,10 +6,22 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use super::super::account::{self, Account};
-use super::Place;
 use super::error::MachineError;
 
-/// The directory around the data: log and password live beside it. Removed on failure if ours.
+/// Location and lifetime of the data.
+pub(crate) enum Place {
+    /// A temporary directory, removed with the server.
+    Temporary,
+    /// A temporary directory for the dedicated server of a run, which faults may end.
+    Own {
+        /// True if the data must be on a small disk that a fault can fill.
+        small_disk: bool,
+    },
+    /// This directory, which outlives the server.
+    Kept(PathBuf),
+}
+
+/// The directory of a server. A temporary one is removed on drop until [`Base::hand_over`].
 pub(super) struct Base {
     pub(super) path: PathBuf,
     pub(super) kept: bool,
@@ -50,12 +62,15 @@ impl Base {
             }
         };
         let private = PermissionsExt::from_mode(0o700);
-        std::fs::set_permissions(&base.path, private).map_err(files("closing", &base.path))?;
-        Account::give(account, &base.path).map_err(files("handing over", &base.path))?;
+        std::fs::set_permissions(&base.path, private)
+            .map_err(files("restricting the permissions of", &base.path))?;
+        Account::make_owner(account, &base.path)
+            .map_err(files("changing the owner of", &base.path))?;
         Ok(base)
     }
 
-    /// The owner's password, made on the first start: loopback is shared with every local user.
+    /// Returns the password of the owner role and creates it on the first start. Without a
+    /// password, every local user could connect over loopback.
     pub(super) fn password(&self, account: Option<&Account>) -> Result<String, MachineError> {
         let path = self.path.join("password");
         let files = |doing| {
@@ -77,11 +92,11 @@ impl Base {
             .open(&path)
             .map_err(files("creating"))?;
         writeln!(file, "{password}").map_err(files("writing"))?;
-        Account::give(account, &path).map_err(files("handing over"))?;
+        Account::make_owner(account, &path).map_err(files("changing the owner of"))?;
         Ok(password)
     }
 
-    /// From here on the cluster removes the directory itself.
+    /// Keeps a temporary directory after the drop. The caller removes it.
     pub(super) fn hand_over(self) {
         if let Some(temporary) = self.temporary {
             let _path = temporary.keep();

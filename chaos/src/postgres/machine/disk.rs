@@ -1,6 +1,6 @@
-//! A disk so small that a fault can fill it: a file system in memory, mounted for one cluster.
+//! A small disk that a fault can fill: a file system in memory, mounted for one server.
 //!
-//! Only root may mount. What is on it outlives every process of the server, as on any disk.
+//! Only root may mount it. As on any disk, its files outlive every process of the server.
 
 use std::fs::{OpenOptions, Permissions};
 use std::io::{self, Write as _};
@@ -11,19 +11,19 @@ use std::process::Command;
 use super::super::account::Account;
 use super::error::MachineError;
 
-/// Room of the disk, in MiB: an empty cluster takes 70, a run adds a tenth of that.
-pub(crate) const DISK_MIB: u32 = 192;
-/// What the fill is written in, in bytes.
-const FILL_STEP: usize = 64 * 1024;
+/// Size of the disk in MiB. An empty database cluster takes 70 MiB and a run adds about 7 MiB.
+const DISK_MIB: u32 = 192;
+/// Size of one write while the disk is filled, in bytes.
+const FILL_BYTES: usize = 64 * 1024;
 
-/// A mounted disk. Dropping it takes it away.
+/// A mounted disk. Dropping it unmounts the disk.
 #[derive(Debug)]
 pub(crate) struct SmallDisk {
     path: PathBuf,
 }
 
 impl SmallDisk {
-    /// Mounts one on a directory that is made for it.
+    /// Creates the directory `path` and mounts a disk on it.
     pub(super) fn mount(path: &Path, account: Option<&Account>) -> Result<Self, MachineError> {
         let failed = |doing| {
             let path = path.to_path_buf();
@@ -41,13 +41,17 @@ impl SmallDisk {
         let disk = Self {
             path: path.to_path_buf(),
         };
-        std::fs::set_permissions(path, Permissions::from_mode(0o700)).map_err(failed("closing"))?;
-        Account::give(account, path).map_err(failed("handing over"))?;
+        std::fs::set_permissions(path, Permissions::from_mode(0o700))
+            .map_err(failed("restricting the permissions of"))?;
+        Account::make_owner(account, path).map_err(failed("changing the owner of"))?;
         Ok(disk)
     }
 
-    /// Whether one can be mounted here, by trying.
-    pub(crate) fn here() -> Result<(), String> {
+    /// Checks that a disk can be mounted here: mounts one and unmounts it.
+    ///
+    /// # Errors
+    /// Returns the reason if it cannot.
+    pub(crate) fn available() -> Result<(), String> {
         let directory = tempfile::tempdir().map_err(|error| error.to_string())?;
         let mounted = Self::mount(directory.path(), None);
         mounted.map(drop).map_err(|error| error.to_string())
@@ -57,26 +61,26 @@ impl SmallDisk {
         &self.path
     }
 
-    /// Takes all the room that is left but the last `spare` bytes. Gives what was taken.
-    pub(crate) fn fill(&self, spare: u64) -> io::Result<u64> {
+    /// Fills the disk up to `spare_bytes` free bytes. Returns the number of bytes written.
+    pub(crate) fn fill(&self, spare_bytes: u64) -> io::Result<u64> {
         let mut file = OpenOptions::new()
             .create(true)
             .append(true)
             .open(self.filler())?;
-        let mut taken = 0;
+        let mut filled = 0;
         loop {
-            match file.write(&[0; FILL_STEP]) {
-                Ok(written) => taken += written as u64,
+            match file.write(&[0; FILL_BYTES]) {
+                Ok(written) => filled += written as u64,
                 Err(error) if error.kind() == io::ErrorKind::StorageFull => break,
                 Err(error) => return Err(error),
             }
         }
-        let kept = file.metadata()?.len().saturating_sub(spare);
+        let kept = file.metadata()?.len().saturating_sub(spare_bytes);
         file.set_len(kept)?;
-        Ok(taken.saturating_sub(spare))
+        Ok(filled.saturating_sub(spare_bytes))
     }
 
-    /// Gives the room back. Harmless when none was taken.
+    /// Removes the bytes of [`Self::fill`]. Has no effect if there are none.
     pub(crate) fn free(&self) -> io::Result<()> {
         match std::fs::remove_file(self.filler()) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -91,7 +95,7 @@ impl SmallDisk {
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        // Lazily: the last process of a server that was killed may still be ending.
+        // The unmount is lazy, because processes of a killed server may still be ending.
         let _unmounted = run(Command::new("umount").arg("-l").arg(&self.path));
     }
 }
@@ -101,8 +105,8 @@ fn run(command: &mut Command) -> io::Result<()> {
     if output.status.success() {
         return Ok(());
     }
-    let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-    Err(io::Error::other(said))
+    let stderr = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    Err(io::Error::other(stderr))
 }
 
 #[cfg(test)]
@@ -112,9 +116,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_full_disk_takes_nothing_until_it_is_freed_and_goes_without_a_trace() {
-        if let Err(why) = SmallDisk::here() {
-            eprintln!("skipped: a small disk: {why}");
+    fn full_disk_refuses_writes_until_it_is_freed() {
+        if let Err(why) = SmallDisk::available() {
+            eprintln!("skipped: a small disk cannot be mounted: {why}");
             return;
         }
         let directory = tempfile::tempdir().unwrap();

@@ -1,10 +1,10 @@
-//! What can go wrong with a cluster of our own, and what to do about it.
+//! Errors of a server from binaries, with their fixes.
 
 use std::path::PathBuf;
 
 use super::super::binaries::Binaries;
 
-/// What went wrong with an own cluster.
+/// Preparing, starting or ending a server failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum MachineError {
     #[error("{0}")]
@@ -17,39 +17,44 @@ pub(crate) enum MachineError {
     },
     #[error("initdb failed: {0}")]
     Initdb(String),
-    #[error("{} is held by a live server, process {pid}", path.display())]
+    #[error("{} is in use by a running server, process {pid}", path.display())]
     Held { path: PathBuf, pid: u32 },
-    #[error("{} was made by PostgreSQL {found}, the binaries here are {ours}", path.display())]
+    #[error(
+        "{} was created by PostgreSQL {found}, but the binaries are version {available}",
+        path.display()
+    )]
     Version {
         path: PathBuf,
         found: String,
-        ours: String,
+        available: String,
     },
-    #[error("the postmaster, process {pid}, does not end")]
+    #[error("the postmaster, process {pid}, does not end after a signal")]
     Undying { pid: u32 },
     #[error("the server did not start: {why}\n{log}")]
     Start { why: String, log: String },
 }
 
 impl MachineError {
-    /// What a person can do about it.
+    /// Returns the change that makes the operation work.
     pub(crate) fn fix(&self, binaries: &Binaries) -> String {
         match self {
-            Self::Account(_) => "make an account named postgres, or do not run as root".to_owned(),
+            Self::Account(_) => {
+                "create an account named postgres, or do not run as root".to_owned()
+            }
             Self::Files { .. } => {
-                "see whether the directory can be written and has room".to_owned()
+                "check that the directory is writable and has free space".to_owned()
             }
             Self::Initdb(_) => format!(
-                "run {} by hand: it tells more",
+                "run {} to see its complete output",
                 binaries.program("initdb").display()
             ),
             Self::Held { pid, .. } | Self::Undying { pid } => {
                 format!("end process {pid}, or use another directory")
             }
             Self::Version { found, .. } => {
-                format!("set PG_BIN to the binaries of PostgreSQL {found}, or forget the data")
+                format!("set PG_BIN to the binaries of PostgreSQL {found}, or delete the data")
             }
-            Self::Start { .. } => "the server's own words are above".to_owned(),
+            Self::Start { .. } => "read the end of the server's log above".to_owned(),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `initdb`, and whether data fit the binaries.
+//! Creates a data directory with `initdb`, and checks that existing data fits the binaries.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -8,11 +8,12 @@ use tokio::time::timeout;
 
 use super::super::account::Account;
 use super::super::binaries::Binaries;
-use super::ROLE;
 use super::error::MachineError;
 
-/// Bound of `initdb`, seconds: it writes about 40 MB and waits for the disk.
-const INITDB_SECONDS_MAX: Duration = Duration::from_secs(180);
+/// Owner role of the data.
+pub(super) const ROLE: &str = "postgres";
+/// Time limit of `initdb`, which writes about 40 MB and syncs them.
+const INITDB_TIMEOUT: Duration = Duration::from_secs(180);
 
 pub(super) async fn initdb(
     binaries: &Binaries,
@@ -20,7 +21,8 @@ pub(super) async fn initdb(
     base: &Path,
     data: &Path,
 ) -> Result<(), MachineError> {
-    // Built aside and renamed: an initdb that was killed leaves nothing that looks like a cluster.
+    // initdb writes to another directory, which is renamed. A killed initdb therefore does not
+    // leave a directory that looks complete.
     let unfinished = data.with_extension("unfinished");
     if unfinished.exists() {
         std::fs::remove_dir_all(&unfinished).map_err(|source| MachineError::Files {
@@ -46,16 +48,21 @@ pub(super) async fn initdb(
         .arg(&unfinished)
         .stdin(Stdio::null())
         .kill_on_drop(true);
-    let output = timeout(INITDB_SECONDS_MAX, command.output())
+    let output = timeout(INITDB_TIMEOUT, command.output())
         .await
-        .map_err(|_| MachineError::Initdb(format!("over {} s", INITDB_SECONDS_MAX.as_secs())))?
+        .map_err(|_| {
+            MachineError::Initdb(format!(
+                "not finished within {} s",
+                INITDB_TIMEOUT.as_secs()
+            ))
+        })?
         .map_err(|error| MachineError::Initdb(error.to_string()))?;
     if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-        return Err(MachineError::Initdb(format!("{}: {said}", output.status)));
+        let stderr = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        return Err(MachineError::Initdb(format!("{}: {stderr}", output.status)));
     }
     std::fs::rename(&unfinished, data).map_err(|source| MachineError::Files {
-        doing: "renaming to",
+        doing: "renaming the new data directory to",
         path: data.to_path_buf(),
         source,
     })
@@ -69,6 +76,6 @@ pub(super) fn check_version(binaries: &Binaries, data: &Path) -> Result<(), Mach
     Err(MachineError::Version {
         path: data.to_path_buf(),
         found: found.trim().to_owned(),
-        ours: binaries.major().to_owned(),
+        available: binaries.major().to_owned(),
     })
 }

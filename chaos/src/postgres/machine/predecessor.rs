@@ -1,5 +1,5 @@
-//! The server that had the directory before: one that is still ending, or one whose pid file lies
-//! around. Neither may block a start; a server that lives must.
+//! The previous server of a data directory. It may still be ending, or it may have left a stale pid
+//! file. Neither blocks a start. A server that continues to run blocks it.
 
 use std::path::Path;
 use std::time::Duration;
@@ -11,14 +11,18 @@ use tokio::time::{Instant, sleep};
 
 use super::error::MachineError;
 
-/// How long the server of a harness that was killed may take to go away, seconds.
-const PREDECESSOR_SECONDS_MAX: Duration = Duration::from_secs(10);
-/// Pause between two looks at it, milliseconds.
-const PREDECESSOR_POLL: Duration = Duration::from_millis(20);
+/// Time limit for the end of the server of a killed harness.
+const PREDECESSOR_TIMEOUT: Duration = Duration::from_secs(10);
+/// Pause between two checks.
+const PREDECESSOR_CHECK_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Waits for the server of a harness that was killed; removes a pid file that names a stranger.
-pub(super) async fn yield_to_predecessor(data: &Path) -> Result<(), MachineError> {
-    let deadline = Instant::now() + PREDECESSOR_SECONDS_MAX;
+/// Waits until the previous server has ended, and removes its pid file if another process has its
+/// id.
+///
+/// # Errors
+/// If the server still runs after 10 s, or the pid file cannot be removed.
+pub(super) async fn wait_for_predecessor(data: &Path) -> Result<(), MachineError> {
+    let deadline = Instant::now() + PREDECESSOR_TIMEOUT;
     while let Some(pid) = live_holder(data) {
         if Instant::now() >= deadline {
             return Err(MachineError::Held {
@@ -26,13 +30,13 @@ pub(super) async fn yield_to_predecessor(data: &Path) -> Result<(), MachineError
                 pid,
             });
         }
-        sleep(PREDECESSOR_POLL).await;
+        sleep(PREDECESSOR_CHECK_INTERVAL).await;
     }
     remove_misleading_pid_file(data)
 }
 
-/// Postgres refuses to start when the number in a stale file belongs to another process by now. A
-/// number that belongs to nobody is left to Postgres, which knows the case.
+/// Removes a stale pid file if another process has its id, because Postgres then refuses to start.
+/// If no process has the id, Postgres removes the file without help.
 fn remove_misleading_pid_file(data: &Path) -> Result<(), MachineError> {
     let path = data.join("postmaster.pid");
     if pid_in(&path).is_none_or(|pid| kill(pid, None) == Err(Errno::ESRCH)) {
@@ -50,7 +54,7 @@ fn pid_in(file: &Path) -> Option<Pid> {
     text.lines().next()?.trim().parse().ok().map(Pid::from_raw)
 }
 
-/// The process that holds the cluster in `data`, if it lives and is a Postgres.
+/// Returns the process id in the pid file of `data` if a Postgres process has it.
 pub(crate) fn live_holder(data: &Path) -> Option<u32> {
     let pid = pid_in(&data.join("postmaster.pid"))?;
     let number = u32::try_from(pid.as_raw()).ok()?;
@@ -76,25 +80,25 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_pid_file_that_names_a_stranger_does_not_block_the_next_start() {
+    async fn pid_file_of_another_program_does_not_block_a_start() {
         let data = tempfile::tempdir().unwrap();
-        let mut stranger = std::process::Command::new("sleep")
+        let mut other_program = std::process::Command::new("sleep")
             .arg("60")
             .stdin(Stdio::null())
             .spawn()
             .unwrap();
-        pid_file(data.path(), stranger.id());
+        pid_file(data.path(), other_program.id());
         assert_eq!(live_holder(data.path()), None);
-        yield_to_predecessor(data.path()).await.unwrap();
+        wait_for_predecessor(data.path()).await.unwrap();
         assert!(!data.path().join("postmaster.pid").exists());
-        stranger.kill().unwrap();
-        stranger.wait().unwrap();
+        other_program.kill().unwrap();
+        other_program.wait().unwrap();
     }
 
     #[tokio::test]
-    async fn a_directory_without_a_pid_file_is_free() {
+    async fn directory_without_a_pid_file_is_free() {
         let data = tempfile::tempdir().unwrap();
         assert_eq!(live_holder(data.path()), None);
-        yield_to_predecessor(data.path()).await.unwrap();
+        wait_for_predecessor(data.path()).await.unwrap();
     }
 }

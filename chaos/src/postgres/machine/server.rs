@@ -1,6 +1,6 @@
-//! One postmaster, from its start to its end.
+//! One postmaster process, from its start to its end.
 //!
-//! It runs in a process group of its own, so that Ctrl-C reaches the harness alone.
+//! It runs in a separate process group, so that Ctrl-C reaches only the harness.
 
 use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
@@ -15,27 +15,27 @@ use tokio::time::{Instant, sleep, timeout};
 use super::super::account::Account;
 use super::super::binaries::Binaries;
 use super::error::MachineError;
-use crate::system::last_will::LastWill;
+use crate::host::last_will::LastWill;
 
-/// Bound from start to ready, seconds: a kept cluster may have to replay its log first.
-const READY_SECONDS_MAX: Duration = Duration::from_secs(120);
-/// Pause between two attempts to connect, milliseconds.
-const READY_POLL: Duration = Duration::from_millis(20);
-/// Bound of a shutdown, in steps of [`STOP_POLL`]; then the server is ended by other means.
-const STOP_STEPS_MAX: u32 = 1_000;
-/// Pause between two looks at a server that is stopping, milliseconds.
-const STOP_POLL: Duration = Duration::from_millis(10);
+/// Time limit from start to ready. Existing data may require crash recovery first.
+const READY_TIMEOUT: Duration = Duration::from_secs(120);
+/// Pause between two connection attempts.
+const CONNECT_INTERVAL: Duration = Duration::from_millis(20);
+/// Maximum number of checks that the server has ended after a signal: 10 s in total.
+const STOP_CHECKS_MAX: u32 = 1_000;
+/// Pause between two checks.
+const STOP_CHECK_INTERVAL: Duration = Duration::from_millis(10);
 
-/// What a postmaster is started with.
+/// Settings of a postmaster.
 pub(super) struct Launch<'a> {
     pub(super) binaries: &'a Binaries,
     pub(super) account: Option<&'a Account>,
     pub(super) base: &'a Path,
     pub(super) data: &'a Path,
     pub(super) log: &'a Path,
-    /// The directory outlives the harness.
+    /// True if the directory outlives the harness.
     pub(super) kept: bool,
-    /// A disk that is mounted below the directory.
+    /// Mount point of the small disk, if there is one.
     pub(super) disk: Option<&'a Path>,
     pub(super) port: u16,
     pub(super) connections_max: u32,
@@ -62,27 +62,27 @@ impl Server {
     }
 
     pub(super) async fn wait_ready(&mut self, url: &str) -> Result<(), String> {
-        let deadline = Instant::now() + READY_SECONDS_MAX;
+        let deadline = Instant::now() + READY_TIMEOUT;
         loop {
             if let Ok(Some(status)) = self.child.try_wait() {
-                return Err(format!("it ended with {status}"));
+                return Err(format!("the postmaster ended with {status}"));
             }
-            let why = match timeout(READY_SECONDS_MAX, PgConnection::connect(url)).await {
+            let why = match timeout(READY_TIMEOUT, PgConnection::connect(url)).await {
                 Ok(Ok(connection)) => {
-                    // It answered; a connection that closes badly changes nothing.
+                    // The server is ready, so an error of the close does not matter.
                     let _closed = connection.close().await;
                     return Ok(());
                 }
                 Ok(Err(error)) => error.to_string(),
-                Err(_) => "connecting hangs".to_owned(),
+                Err(_) => "a connection attempt got no response".to_owned(),
             };
             if Instant::now() >= deadline {
                 return Err(format!(
                     "not ready within {} s: {why}",
-                    READY_SECONDS_MAX.as_secs()
+                    READY_TIMEOUT.as_secs()
                 ));
             }
-            sleep(READY_POLL).await;
+            sleep(CONNECT_INTERVAL).await;
         }
     }
 
@@ -95,18 +95,22 @@ impl Server {
     }
 
     pub(super) fn signal(&self, signal: Signal) {
-        let pid = i32::try_from(self.child.id()).expect("process ids fit in 32 bits, signed");
-        // A server that is gone already needs no signal.
+        let pid =
+            i32::try_from(self.child.id()).expect("a process id fits in a signed 32-bit number");
+        // An error means that the server has already ended.
         let _sent = kill(Pid::from_raw(pid), signal);
     }
 
-    /// Waits for the end that a signal has asked for.
+    /// Waits until the server has ended after a signal.
+    ///
+    /// # Errors
+    /// If the server still runs after 10 s.
     pub(super) async fn wait_end(&mut self) -> Result<(), MachineError> {
-        for _ in 0..STOP_STEPS_MAX {
+        for _ in 0..STOP_CHECKS_MAX {
             if self.has_ended() {
                 return Ok(());
             }
-            sleep(STOP_POLL).await;
+            sleep(STOP_CHECK_INTERVAL).await;
         }
         Err(MachineError::Undying { pid: self.pid() })
     }
@@ -115,10 +119,10 @@ impl Server {
         clippy::disallowed_methods,
         reason = "a drop cannot await the end of the server"
     )]
-    fn ended_after_a_step(&mut self) -> bool {
+    fn has_ended_or_sleep(&mut self) -> bool {
         let ended = self.has_ended();
         if !ended {
-            std::thread::sleep(STOP_POLL);
+            std::thread::sleep(STOP_CHECK_INTERVAL);
         }
         ended
     }
@@ -130,9 +134,10 @@ impl Drop for Server {
             if self.has_ended() {
                 return;
             }
-            self.signal(Signal::SIGCONT); // a paused server cannot hear
+            // A paused server does not handle signals.
+            self.signal(Signal::SIGCONT);
             self.signal(signal);
-            if (0..STOP_STEPS_MAX).any(|_| self.ended_after_a_step()) {
+            if (0..STOP_CHECKS_MAX).any(|_| self.has_ended_or_sleep()) {
                 break;
             }
         }
@@ -141,9 +146,9 @@ impl Drop for Server {
     }
 }
 
-/// Ends the server `$1` of the data `$2`, takes the disk `$4` away if there is one, then removes the
-/// directory `$3` unless `$5` says to keep it. The server's own pid file must agree: a number that was
-/// given to someone else is left alone.
+/// Script that ends the server with process id `$1` and data `$2`, unmounts the disk `$4` if it is
+/// not empty, and removes the directory `$3` if `$5` is `remove`. It sends no signal unless the pid
+/// file in the data contains `$1`, because another process may have that id by then.
 const END_SERVER: &str = r#"
 if [ "$(head -n 1 "$2/postmaster.pid" 2>/dev/null)" = "$1" ]; then
   kill -CONT "$1" 2>/dev/null; kill -INT "$1" 2>/dev/null
@@ -204,7 +209,7 @@ fn settings(launch: &Launch<'_>) -> Vec<String> {
         format!("port={}", launch.port),
         format!("max_connections={}", launch.connections_max),
         "listen_addresses=127.0.0.1".to_owned(),
-        // No socket file: its path would be bounded to 107 bytes, and TCP is all that is used.
+        // No Unix socket: its path is limited to 107 bytes, and all clients use TCP.
         "unix_socket_directories=".to_owned(),
         "fsync=on".to_owned(),
         "full_page_writes=on".to_owned(),
@@ -212,7 +217,7 @@ fn settings(launch: &Launch<'_>) -> Vec<String> {
         "logging_collector=off".to_owned(),
     ];
     if launch.disk.is_some() {
-        // A small disk must not be full of log before anything fills it.
+        // The write-ahead log alone must not fill the small disk.
         settings.extend([
             "min_wal_size=32MB".to_owned(),
             "max_wal_size=64MB".to_owned(),

@@ -1,27 +1,27 @@
-//! Ports for servers that are started, killed and started again on the same port.
+//! Loopback ports for servers that are killed and started again on the same port.
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::sync::atomic::{AtomicU16, Ordering};
 
-/// First port that is given out.
+/// Lowest port that [`free_port`] returns.
 const PORT_MIN: u16 = 20_000;
-/// So many ports are used, all below the kernel's range for outgoing connections (from 32768): a
-/// client could otherwise take a worker's port while the worker is dead.
+/// Size of the port range. It ends below 32768, where the kernel's range for outgoing connections
+/// begins: otherwise a client could take the port of a worker while that worker is dead.
 const PORTS: u16 = 12_000;
 
-/// Ports that this process has given out.
-static GIVEN_OUT: AtomicU16 = AtomicU16::new(0);
+/// Number of ports that this process has tried.
+static PORTS_TRIED: AtomicU16 = AtomicU16::new(0);
 
-/// A port on loopback that nobody listens on and that this process has not been given before.
+/// Returns a loopback port without a listener that this process has not used before.
 ///
 /// # Panics
-/// When all 12,000 ports are taken.
+/// If all 12,000 ports have a listener.
 pub fn free_port() -> u16 {
-    // Processes start at different places, so that they seldom try the same port at the same time.
+    // Each process begins at a different port, so two processes rarely try the same port together.
     let start = u16::try_from(std::process::id().wrapping_mul(257) % u32::from(PORTS))
-        .expect("a remainder of 12,000 fits");
+        .expect("a remainder below 12,000 fits in 16 bits");
     for _ in 0..PORTS {
-        let step = GIVEN_OUT.fetch_add(1, Ordering::Relaxed) % PORTS;
+        let step = PORTS_TRIED.fetch_add(1, Ordering::Relaxed) % PORTS;
         let port = PORT_MIN + (start + step) % PORTS;
         if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
             return port;
@@ -40,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ports_are_distinct_and_below_the_range_of_outgoing_connections() {
+    fn ports_differ_and_stay_below_the_outgoing_range() {
         let ports: BTreeSet<u16> = (0..100).map(|_| free_port()).collect();
         assert_eq!(ports.len(), 100);
         assert!(

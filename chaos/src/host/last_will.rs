@@ -1,28 +1,28 @@
-//! What is still done when the harness dies without doing it: a shell waits on a pipe that only the
-//! harness holds open, and acts when the pipe ends.
+//! Cleanup that runs even if the harness is killed: a shell waits on a pipe that only the harness
+//! holds open, and runs a script when the pipe closes.
 //!
-//! The kernel's parent-death signal would not do: it fires when the *thread* that spawned the child
-//! ends, and a runtime's threads end long before the process.
+//! The kernel's parent-death signal is not sufficient. It fires when the *thread* that spawned the
+//! child ends, and threads of the runtime end long before the process does.
 
 use std::io::{self, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 
-/// A script: kills the process `$1`, the leader of its group, and what it started in the group.
+/// Script that kills the process group `$1`.
 pub(crate) const KILL_GROUP: &str = r#"kill -KILL "-$1" 2>/dev/null"#;
-/// Said through the pipe when there is nothing left to do.
+/// Word on the pipe after which the shell exits without running the script.
 const REVOKED: &[u8] = b"revoked\n";
 
-/// A shell that acts once this process is gone. Dropping it revokes it.
+/// A shell that runs its script when this process dies. Dropping the value cancels the script.
 #[derive(Debug)]
 pub(crate) struct LastWill {
     shell: Child,
 }
 
 impl LastWill {
-    /// `script` is run by `sh` with `arguments` as `$1`, `$2`, … if this process dies.
+    /// Starts a shell that runs `script` with `arguments` as `$1`, `$2`, … if this process dies.
     pub(crate) fn leave(script: &str, arguments: &[&str]) -> io::Result<Self> {
-        // The signals of a terminal that closes must not end the shell before it acts.
+        // If the terminal closes, its signals must not end the shell before the script has run.
         let script =
             format!("trap '' HUP INT TERM\nread -r word\n[ -n \"$word\" ] && exit 0\n{script}");
         let shell = Command::new("sh")
@@ -41,8 +41,8 @@ impl LastWill {
 impl Drop for LastWill {
     fn drop(&mut self) {
         if let Some(mut pipe) = self.shell.stdin.take() {
-            // Where nobody reads any more, the shell is gone and there is nothing to revoke.
-            let _said = pipe.write_all(REVOKED);
+            // The write fails only if the shell has exited. Then there is no script to cancel.
+            let _written = pipe.write_all(REVOKED);
         }
         let _reaped = self.shell.wait();
     }
@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_will_is_done_when_the_pipe_ends_and_not_when_it_is_revoked() {
+    fn script_runs_when_the_pipe_closes_unless_revoked() {
         let directory = tempfile::tempdir().unwrap();
         let done = directory.path().join("done");
         let path = done.to_str().unwrap();
@@ -64,7 +64,7 @@ mod tests {
         drop(revoked);
         assert!(!done.exists());
 
-        // Closing the pipe without a word is what the death of this process does.
+        // The death of this process also closes the pipe without a word.
         let mut kept = LastWill::leave(": > \"$1\"", &[path]).unwrap();
         drop(kept.shell.stdin.take());
         assert!(kept.shell.wait().unwrap().success());
