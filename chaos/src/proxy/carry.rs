@@ -1,4 +1,4 @@
-//! One connection of a link: both directions, until an end, a reset or a control says otherwise.
+//! One connection of a link: forwards both directions until an end, a reset or a control stops it.
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,128 +10,134 @@ use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::sync::watch;
 use tokio::time::sleep;
 
+use super::control::{Control, Direction, Effects};
+use super::link::{Link, Passed, Setting, Speech};
 use super::postgres::{Conversation, Statement};
-use super::{Control, Direction, Link, Passed, Setting, Speech};
 
-/// Bytes that are passed at once, at most.
+/// Maximum number of bytes that are read and forwarded together.
 const PIECE_BYTES_MAX: usize = 16 * 1024;
 
 /// How a direction ended.
 enum Ended {
-    /// Its sender has said all.
-    Whole,
-    /// Both sides are to be reset.
+    /// The sender closed it, and all bytes were forwarded.
+    Complete,
+    /// The proxy must reset both sides.
     Reset,
-    /// The accepting side is to be reset, and the other is not told.
+    /// The proxy must reset the server side and keep the client side open.
     HalfOpen,
 }
 
-/// Carries a connection to the link's upstream.
+/// Connects a client to the link's upstream and forwards bytes until the connection ends.
 pub(super) async fn connection(mut client: TcpStream, link: Arc<Link>, number: u64) {
     let upstream = {
-        let mut life = Life::new(&link, number, None);
+        let mut view = View::new(&link, number, None);
         let (mut from, _to) = client.split();
-        // A black hole does not lead anywhere; whoever connected to it finds out by a reset.
+        // The client of a black hole is reset when the black hole ends.
         tokio::select! {
             biased;
-            () = life.swallow_all(&mut from) => None,
+            () = view.swallow_black_hole(&mut from) => None,
             connected = connect(&link) => connected.ok(),
         }
     };
     let ended = match upstream {
-        Some(server) => over(&mut client, server, &link, number).await,
+        Some(server) => serve(&mut client, server, &link, number).await,
         None => Ended::Reset,
     };
     if let Ended::HalfOpen = ended {
-        let mut life = Life::new(&link, number, None);
-        life.swallow_while_nowhere(&mut client.split().0).await;
+        let mut view = View::new(&link, number, None);
+        view.swallow_while_black_hole(&mut client.split().0).await;
     }
-    if !matches!(ended, Ended::Whole) {
-        // One that is closed already cannot be reset, which is as good.
+    if !matches!(ended, Ended::Complete) {
+        // An error means that the connection is already closed.
         let _ = client.set_zero_linger();
     }
 }
 
-/// Carries it over a connection to the accepting side, which is over afterwards.
-async fn over(client: &mut TcpStream, mut server: TcpStream, link: &Link, number: u64) -> Ended {
-    let ended = both(client, &mut server, link, number).await;
-    if !matches!(ended, Ended::Whole) {
+/// Forwards bytes between client and server, then closes or resets the server's connection.
+async fn serve(client: &mut TcpStream, mut server: TcpStream, link: &Link, number: u64) -> Ended {
+    let ended = forward(client, &mut server, link, number).await;
+    if !matches!(ended, Ended::Complete) {
         let _ = server.set_zero_linger();
     }
     ended
 }
 
 async fn connect(link: &Link) -> io::Result<TcpStream> {
-    // While the link leads nowhere nobody connects; the other branch ends this one's wait.
+    // During a black hole this waits. The other branch of the caller's select ends the wait.
     let mut setting = link.setting.clone();
-    let leads = setting.wait_for(|setting| !setting.control_of(None).leads_nowhere());
-    leads.await.map_err(io::Error::other)?;
+    let reaches_server = setting.wait_for(|setting| !setting.control_of(None).is_black_hole());
+    reaches_server.await.map_err(io::Error::other)?;
     let upstream = *link.upstream.borrow();
     let server = TcpStream::connect(upstream).await?;
     server.set_nodelay(true)?;
     Ok(server)
 }
 
-async fn both(client: &mut TcpStream, server: &mut TcpStream, link: &Link, number: u64) -> Ended {
+async fn forward(
+    client: &mut TcpStream,
+    server: &mut TcpStream,
+    link: &Link,
+    number: u64,
+) -> Ended {
     let _ = client.set_nodelay(true);
     let port = server.local_addr().ok().map(|address| address.port());
     let (from_client, to_client) = client.split();
     let (from_server, to_server) = server.split();
-    let talk = Mutex::new(Conversation::default());
-    let direction = |way| Carrier {
-        way,
-        life: Life::new(link, number, port),
-        talk: &talk,
+    let conversation = Mutex::new(Conversation::default());
+    let carrier = |direction| Carrier {
+        direction,
+        view: View::new(link, number, port),
+        conversation: &conversation,
         held: Vec::new(),
-        gone: false,
+        receiver_closed: false,
     };
-    let up = direction(Direction::Up).carry(from_client, to_server);
-    let down = direction(Direction::Down).carry(from_server, to_client);
+    let up = carrier(Direction::Up).carry(from_client, to_server);
+    let down = carrier(Direction::Down).carry(from_server, to_client);
     tokio::pin!(up, down);
     // The end of one direction leaves the other open; a reset ends both.
     tokio::select! {
         ended = &mut up => match ended {
-            Ended::Whole => down.await,
-            torn => torn,
+            Ended::Complete => down.await,
+            other => other,
         },
         ended = &mut down => match ended {
-            Ended::Whole => up.await,
-            torn => torn,
+            Ended::Complete => up.await,
+            other => other,
         },
     }
 }
 
-/// A connection's view of its link's settings.
-struct Life<'l> {
+/// A connection's view of the settings of its link.
+struct View<'l> {
     link: &'l Link,
     number: u64,
-    /// The port from which the accepting side sees it come, once it does.
+    /// Client port on the server side. `None` until the server side is connected.
     port: Option<u16>,
     setting: watch::Receiver<Setting>,
     current: Setting,
-    /// Bytes were swallowed: what comes after them means nothing.
-    torn: bool,
-    /// Bytes passed under the current setting.
+    /// True if bytes were dropped. The bytes after them have no meaning for the receiver.
+    lost_bytes: bool,
+    /// Number of bytes forwarded under the current setting.
     passed_bytes: u64,
 }
 
-impl<'l> Life<'l> {
-    fn new(link: &'l Link, number: u64, port: Option<u16>) -> Life<'l> {
+impl<'l> View<'l> {
+    fn new(link: &'l Link, number: u64, port: Option<u16>) -> Self {
         let mut setting = link.setting.clone();
         let current = *setting.borrow_and_update();
-        Life {
+        Self {
             link,
             number,
             port,
             setting,
             current,
-            torn: false,
+            lost_bytes: false,
             passed_bytes: 0,
         }
     }
 
-    /// Takes the newest setting.
-    fn look(&mut self) -> Control {
+    /// Reads the newest setting and returns its control for this connection.
+    fn update(&mut self) -> Control {
         let newest = *self.setting.borrow_and_update();
         if newest.number != self.current.number {
             self.current = newest;
@@ -140,16 +146,16 @@ impl<'l> Life<'l> {
         newest.control_of(self.port)
     }
 
-    /// Takes the newest setting that does not keep back what a direction brings; nothing when the link is
-    /// gone.
-    async fn look_past_a_stall(&mut self, way: Direction) -> Option<Control> {
+    /// Waits until the control is not a stall, and returns it. Returns `None` if the link is
+    /// dropped.
+    async fn wait_for_stall_end(&mut self, direction: Direction) -> Option<Control> {
         loop {
-            let control = self.look();
+            let control = self.update();
             if control != Control::Stall {
                 return Some(control);
             }
             self.note(|effects| {
-                if way == Direction::Up {
+                if direction == Direction::Up {
                     effects.stalled.insert(self.number);
                 }
             });
@@ -157,30 +163,30 @@ impl<'l> Life<'l> {
         }
     }
 
-    fn note(&self, what: impl FnOnce(&mut super::Effects)) {
+    fn note(&self, change: impl FnOnce(&mut Effects)) {
         self.link.note(self.current, |effects| {
             effects.connections.insert(self.number);
-            what(effects);
+            change(effects);
         });
     }
 
     fn note_swallowed(&mut self, bytes: usize) {
-        self.torn = true;
+        self.lost_bytes = true;
         self.note(|effects| effects.swallowed_bytes += bytes as u64);
     }
 
-    /// Swallows what comes while the link leads nowhere, and ends when it leads somewhere again. On a link
-    /// that passes it never ends.
-    async fn swallow_all(&mut self, from: &mut ReadHalf<'_>) {
-        if !self.look().leads_nowhere() {
+    /// Drops bytes while the link is a black hole, and returns when it is none. Never returns if it
+    /// is none at the start.
+    async fn swallow_black_hole(&mut self, from: &mut ReadHalf<'_>) {
+        if !self.update().is_black_hole() {
             return std::future::pending().await;
         }
-        self.swallow_while_nowhere(from).await;
+        self.swallow_while_black_hole(from).await;
     }
 
-    /// The same, and ends at once on a link that passes.
-    async fn swallow_while_nowhere(&mut self, from: &mut ReadHalf<'_>) {
-        if !self.look().leads_nowhere() {
+    /// Drops bytes while the link is a black hole. Returns immediately if it is none.
+    async fn swallow_while_black_hole(&mut self, from: &mut ReadHalf<'_>) {
+        if !self.update().is_black_hole() {
             return;
         }
         let mut buffer = vec![0; PIECE_BYTES_MAX];
@@ -188,7 +194,7 @@ impl<'l> Life<'l> {
         loop {
             tokio::select! {
                 biased;
-                changed = self.setting.changed() => if changed.is_err() || !self.look().leads_nowhere() {
+                changed = self.setting.changed() => if changed.is_err() || !self.update().is_black_hole() {
                     return;
                 },
                 read = from.read(&mut buffer), if open => match read {
@@ -202,37 +208,37 @@ impl<'l> Life<'l> {
 
 /// One direction of a connection.
 struct Carrier<'l> {
-    way: Direction,
-    life: Life<'l>,
-    talk: &'l Mutex<Conversation>,
-    /// What is kept back until it is clear whether a statement is committed.
+    direction: Direction,
+    view: View<'l>,
+    conversation: &'l Mutex<Conversation>,
+    /// Bytes that are held back until a commit is confirmed.
     held: Vec<u8>,
-    /// Whom it leads to is gone, and whom it comes from was not told.
-    gone: bool,
+    /// True if the receiver has closed the connection and the sender has not been informed.
+    receiver_closed: bool,
 }
 
 impl Carrier<'_> {
     async fn carry(mut self, mut from: ReadHalf<'_>, mut to: WriteHalf<'_>) -> Ended {
         let mut buffer = vec![0; PIECE_BYTES_MAX];
         loop {
-            let control = self.life.look();
-            let swallows = control.swallows(self.way);
+            let control = self.view.update();
+            let swallows = control.swallows(self.direction);
             if control == Control::HalfOpen {
-                self.life.note(|_| {});
+                self.view.note(|_| {});
                 return Ended::HalfOpen;
             }
-            let goes_on = (swallows || !self.life.torn)
-                && (control.swallows_answers_to(self.way) || !self.gone);
+            let continues = (swallows || !self.view.lost_bytes)
+                && (control.swallows_answers_to(self.direction) || !self.receiver_closed);
             if control == Control::Refuse {
                 return self.reset();
             }
-            if !goes_on {
-                // What an earlier control left behind is no effect of this one.
+            if !continues {
+                // This reset is due to an earlier control, so it is not an effect of this one.
                 return Ended::Reset;
             }
             let read = tokio::select! {
                 biased;
-                changed = self.life.setting.changed() => match changed {
+                changed = self.view.setting.changed() => match changed {
                     Ok(()) => continue,
                     Err(_) => return Ended::Reset,
                 },
@@ -240,21 +246,22 @@ impl Carrier<'_> {
             };
             match read {
                 Ok(0) | Err(_) if swallows => {
-                    // The end is swallowed as well, a reset, too; nothing more can come.
-                    self.life.note_swallowed(0);
-                    if self.life.setting.changed().await.is_err() {
+                    // The end or reset is hidden too. Nothing follows it, so only a new setting
+                    // counts.
+                    self.view.note_swallowed(0);
+                    if self.view.setting.changed().await.is_err() {
                         return Ended::Reset;
                     }
                 }
                 Ok(0) => {
-                    if self.life.look_past_a_stall(self.way).await.is_none() {
+                    if self.view.wait_for_stall_end(self.direction).await.is_none() {
                         return Ended::Reset;
                     }
                     let _ = to.shutdown().await;
-                    return Ended::Whole;
+                    return Ended::Complete;
                 }
                 Ok(bytes) => {
-                    if let Err(ended) = self.piece(&buffer[..bytes], &mut to).await {
+                    if let Err(ended) = self.forward_piece(&buffer[..bytes], &mut to).await {
                         return ended;
                     }
                 }
@@ -263,91 +270,91 @@ impl Carrier<'_> {
         }
     }
 
-    /// Does with a piece what the control says.
-    async fn piece(&mut self, piece: &[u8], to: &mut WriteHalf<'_>) -> Result<(), Ended> {
-        let Some(control) = self.life.look_past_a_stall(self.way).await else {
+    /// Applies the control to a piece. Returns an error if the direction has ended.
+    async fn forward_piece(&mut self, piece: &[u8], to: &mut WriteHalf<'_>) -> Result<(), Ended> {
+        let Some(control) = self.view.wait_for_stall_end(self.direction).await else {
             return Err(Ended::Reset);
         };
-        if control.swallows(self.way) {
-            self.life.note_swallowed(piece.len());
+        if control.swallows(self.direction) {
+            self.view.note_swallowed(piece.len());
             return Ok(());
         }
-        let committed = self.hear(piece);
-        let mut kept = piece.len();
+        let committed = self.observe_statements(piece);
+        let mut forwarded = piece.len();
         match control {
             Control::Late {
                 delay_ms,
                 jitter_ms,
             } => {
-                // Spread by how much has passed: chance would need a stream of the seed.
-                let more_ms = self.life.passed_bytes % (jitter_ms + 1);
-                self.life.note(|effects| effects.late_pieces += 1);
+                // The jitter depends on the number of bytes. A random one would need a seed.
+                let more_ms = self.view.passed_bytes % (jitter_ms + 1);
+                self.view.note(|effects| effects.late_pieces += 1);
                 sleep(Duration::from_millis(delay_ms + more_ms)).await;
             }
             Control::Slow { bytes_per_ms } => {
-                let took_ms = piece.len() as u64 / u64::from(bytes_per_ms.max(1));
-                self.life.note(|effects| effects.late_pieces += 1);
-                sleep(Duration::from_millis(took_ms)).await;
+                let delay_ms = piece.len() as u64 / u64::from(bytes_per_ms.max(1));
+                self.view.note(|effects| effects.late_pieces += 1);
+                sleep(Duration::from_millis(delay_ms)).await;
             }
-            Control::ResetAt(way, bytes) if way == self.way => {
-                let left = bytes.saturating_sub(self.life.passed_bytes);
-                kept = kept.min(usize::try_from(left).unwrap_or(usize::MAX));
+            Control::ResetAt(direction, bytes) if direction == self.direction => {
+                let left = bytes.saturating_sub(self.view.passed_bytes);
+                forwarded = forwarded.min(usize::try_from(left).unwrap_or(usize::MAX));
             }
-            Control::CutCommit(statement) if self.way == Direction::Down => {
+            Control::CutCommit(statement) if self.direction == Direction::Down => {
                 self.held.extend_from_slice(piece);
                 if committed.contains(&statement) && self.is_first_cut(statement) {
                     return Err(Ended::Reset);
                 }
-                if self.talk().awaits_commit_of(statement) {
+                if self.conversation().awaits_commit_of(statement) {
                     return Ok(());
                 }
                 let held = std::mem::take(&mut self.held);
-                return self.pass(to, &held).await;
+                return self.write(to, &held).await;
             }
             _ => {}
         }
         let held = std::mem::take(&mut self.held);
-        self.pass(to, &held).await?;
-        self.pass(to, &piece[..kept]).await?;
-        self.life.passed_bytes += kept as u64;
-        if kept < piece.len() || self.is_at_its_byte() {
+        self.write(to, &held).await?;
+        self.write(to, &piece[..forwarded]).await?;
+        self.view.passed_bytes += forwarded as u64;
+        if forwarded < piece.len() || self.has_reached_reset_point() {
             return Err(self.reset());
         }
         Ok(())
     }
 
-    async fn pass(&mut self, to: &mut WriteHalf<'_>, bytes: &[u8]) -> Result<(), Ended> {
-        if !self.gone && to.write_all(bytes).await.is_ok() {
+    async fn write(&mut self, to: &mut WriteHalf<'_>, bytes: &[u8]) -> Result<(), Ended> {
+        if !self.receiver_closed && to.write_all(bytes).await.is_ok() {
             return Ok(());
         }
-        if !self.life.look().swallows_answers_to(self.way) {
+        if !self.view.update().swallows_answers_to(self.direction) {
             return Err(Ended::Reset);
         }
-        // That the other side is gone would be an answer.
-        self.gone = true;
+        // An end of this direction would be a response, and the control drops responses.
+        self.receiver_closed = true;
         let lost = bytes.len() as u64;
-        self.life.note(|effects| effects.swallowed_bytes += lost);
+        self.view.note(|effects| effects.swallowed_bytes += lost);
         Ok(())
     }
 
-    fn is_at_its_byte(&self) -> bool {
-        let control = self.life.current.control_of(self.life.port);
-        matches!(control, Control::ResetAt(way, bytes)
-            if way == self.way && self.life.passed_bytes >= bytes)
+    fn has_reached_reset_point(&self) -> bool {
+        let control = self.view.current.control_of(self.view.port);
+        matches!(control, Control::ResetAt(direction, bytes)
+            if direction == self.direction && self.view.passed_bytes >= bytes)
     }
 
-    /// Reads along on a Postgres link, and tells what passes.
-    fn hear(&mut self, piece: &[u8]) -> Vec<Statement> {
-        if self.life.link.speech != Speech::Postgres {
+    /// Parses a piece of a Postgres link, publishes its statements and returns them.
+    fn observe_statements(&mut self, piece: &[u8]) -> Vec<Statement> {
+        if self.view.link.speech != Speech::Postgres {
             return Vec::new();
         }
-        let statements = match self.way {
-            Direction::Up => self.talk().up(piece),
-            Direction::Down => self.talk().down(piece),
+        let statements = match self.direction {
+            Direction::Up => self.conversation().up(piece),
+            Direction::Down => self.conversation().down(piece),
         };
         for statement in &statements {
-            // Nobody has to listen.
-            let _ = self.life.link.passed.send(match self.way {
+            // An error means that there is no subscriber.
+            let _ = self.view.link.passed.send(match self.direction {
                 Direction::Up => Passed::Sent(*statement),
                 Direction::Down => Passed::Committed(*statement),
             });
@@ -355,14 +362,16 @@ impl Carrier<'_> {
         statements
     }
 
-    fn talk(&self) -> std::sync::MutexGuard<'_, Conversation> {
-        self.talk.lock().unwrap_or_else(PoisonError::into_inner)
+    fn conversation(&self) -> std::sync::MutexGuard<'_, Conversation> {
+        self.conversation
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// True for one connection of the link alone.
+    /// Records the cut. Returns true if no other connection of the link was cut before.
     fn is_first_cut(&self, statement: Statement) -> bool {
         let mut first = false;
-        self.life.note(|effects| {
+        self.view.note(|effects| {
             first = effects.cut.is_none();
             if first {
                 effects.cut = Some(statement);
@@ -373,7 +382,7 @@ impl Carrier<'_> {
     }
 
     fn reset(&self) -> Ended {
-        self.life.note(|effects| effects.resets += 1);
+        self.view.note(|effects| effects.resets += 1);
         Ended::Reset
     }
 }

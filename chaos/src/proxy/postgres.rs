@@ -1,27 +1,28 @@
-//! What passes on a Postgres link, read off the protocol: pure, bytes in and statements out.
+//! Parser of the Postgres protocol on a link: bytes in, statements out, no IO.
 //!
-//! Statements are told apart by the SQL of their Parse messages. The server writes `CommandComplete`
-//! before it commits; only `ReadyForQuery` outside a transaction says that it did, and that is waited for.
+//! The SQL of a Parse message identifies the statement. The server writes `CommandComplete` before
+//! it commits, so the parser waits for `ReadyForQuery` outside a transaction, which follows the
+//! commit.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 
 use bytes::{Buf, BytesMut};
 
-/// Bytes of one message at most; a longer one is no Postgres.
+/// Maximum size of a message in bytes. A longer one means that the bytes are not Postgres messages.
 const MESSAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
-/// What a client sends instead of a version to ask for TLS.
+/// Number that a client sends in place of a protocol version to request TLS.
 const SSL_REQUEST: u32 = 80_877_103;
-/// The same for GSSAPI encryption.
+/// Number that a client sends in place of a protocol version to request GSSAPI encryption.
 const GSS_REQUEST: u32 = 80_877_104;
 
-/// A statement of the dispatcher, as far as the harness tells them apart.
+/// A statement of the dispatcher that the harness recognizes.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
 )]
 #[serde(rename_all = "snake_case")]
 pub enum Statement {
-    /// Accepts an event.
+    /// Inserts accepted events.
     Insert,
     /// Claims due events.
     Claim,
@@ -32,46 +33,46 @@ pub enum Statement {
 impl fmt::Display for Statement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Statement::Insert => "an insert",
-            Statement::Claim => "a claim",
-            Statement::Settle => "a settle",
+            Self::Insert => "an insert",
+            Self::Claim => "a claim",
+            Self::Settle => "a settle",
         })
     }
 }
 
 impl Statement {
-    /// What a text of SQL is, by the tables and columns that it must name.
-    fn of(sql: &str) -> Option<Statement> {
+    /// Recognizes a statement by the tables and columns in its SQL.
+    fn of(sql: &str) -> Option<Self> {
         let sql = sql.to_lowercase();
         let has = |text| sql.contains(text);
         if has("insert into webhook_events") {
-            Some(Statement::Insert)
+            Some(Self::Insert)
         } else if has("insert into delivery_attempts") && !has("'abandoned'") {
-            Some(Statement::Settle)
+            Some(Self::Settle)
         } else if has("update webhook_events") && has("attempt_count + 1") {
-            Some(Statement::Claim)
+            Some(Self::Claim)
         } else {
             None
         }
     }
 }
 
-/// What the server still has to answer.
+/// A reply that the server still owes.
 #[derive(Debug)]
 enum Expected {
     Execution(Option<Statement>),
     Ready,
 }
 
-/// One connection's conversation.
+/// Parser state of one connection.
 #[derive(Debug, Default)]
 pub(super) struct Conversation {
     up: BytesMut,
     down: BytesMut,
     started: bool,
-    /// The client asked for encryption, and the server's answer is one byte.
-    asked: bool,
-    /// Not to be read: encrypted, or no Postgres.
+    /// True if the client requested encryption. The server replies with one byte.
+    encryption_requested: bool,
+    /// True if the bytes cannot be parsed: they are encrypted or not Postgres messages.
     opaque: bool,
     prepared: BTreeMap<Vec<u8>, Option<Statement>>,
     portals: BTreeMap<Vec<u8>, Option<Statement>>,
@@ -81,64 +82,65 @@ pub(super) struct Conversation {
 }
 
 impl Conversation {
-    /// Reads what the client sends; gives the statements that it has executed.
+    /// Parses bytes of the client. Returns the statements that they execute.
     pub(super) fn up(&mut self, bytes: &[u8]) -> Vec<Statement> {
         self.up.extend_from_slice(bytes);
         let mut sent = Vec::new();
         while !self.opaque {
-            let Some((kind, body)) = self.next_up() else {
+            let Some(message) = self.next_up() else {
                 break;
             };
-            sent.extend(self.client_says(kind, &body));
+            sent.extend(self.on_client_message(&message));
         }
         sent
     }
 
-    /// Reads what the server sends; gives the statements that it has committed with effect.
+    /// Parses bytes of the server. Returns the committed statements that changed rows.
     pub(super) fn down(&mut self, bytes: &[u8]) -> Vec<Statement> {
         self.down.extend_from_slice(bytes);
         let mut committed = Vec::new();
-        if self.asked && !self.down.is_empty() {
-            self.asked = false;
+        if self.encryption_requested && !self.down.is_empty() {
+            self.encryption_requested = false;
             self.opaque = self.down.get_u8() != b'N';
         }
         while !self.opaque {
             match next(&mut self.down) {
-                Ok(Some((kind, body))) => committed.extend(self.server_says(kind, &body)),
+                Ok(Some(message)) => committed.extend(self.on_server_message(&message)),
                 Ok(None) => break,
-                Err(NoPostgres) => self.opaque = true,
+                Err(NotPostgres) => self.opaque = true,
             }
         }
         committed
     }
 
-    /// True from the first answer of a statement until it is clear whether it is committed.
+    /// Returns true if the server has completed this statement and its commit is not yet confirmed.
     pub(super) fn awaits_commit_of(&self, statement: Statement) -> bool {
         self.uncommitted.contains(&statement)
     }
 
-    fn next_up(&mut self) -> Option<(u8, Vec<u8>)> {
+    fn next_up(&mut self) -> Option<Message> {
         while !self.started {
-            // The first messages have no kind: a length and a version.
+            // The first messages have no kind. They begin with a length and a version.
             let length = u32_at(&self.up, 0)? as usize;
             let version = u32_at(&self.up, 4)?;
             if self.up.len() < length {
                 return None;
             }
             self.up.advance(length);
-            self.asked = matches!(version, SSL_REQUEST | GSS_REQUEST);
-            self.started = !self.asked;
+            self.encryption_requested = matches!(version, SSL_REQUEST | GSS_REQUEST);
+            self.started = !self.encryption_requested;
         }
-        next(&mut self.up).unwrap_or_else(|NoPostgres| {
+        next(&mut self.up).unwrap_or_else(|NotPostgres| {
             self.opaque = true;
             None
         })
     }
 
-    fn client_says(&mut self, kind: u8, body: &[u8]) -> Option<Statement> {
-        let mut texts = body.split(|byte| *byte == 0);
+    fn on_client_message(&mut self, message: &Message) -> Option<Statement> {
+        // The fields of these messages are texts that end with a zero byte.
+        let mut texts = message.body.split(|byte| *byte == 0);
         let mut text = || texts.next().unwrap_or_default();
-        match kind {
+        match message.kind {
             b'P' => {
                 let (name, sql) = (text().to_vec(), text());
                 let statement = Statement::of(&String::from_utf8_lossy(sql));
@@ -170,9 +172,10 @@ impl Conversation {
         }
     }
 
-    fn server_says(&mut self, kind: u8, body: &[u8]) -> Vec<Statement> {
-        match kind {
-            b'D' if second_value_is_there(body) => self.rows += 1,
+    fn on_server_message(&mut self, message: &Message) -> Vec<Statement> {
+        let body = message.body.as_slice();
+        match message.kind {
+            b'D' if has_second_value(body) => self.rows += 1,
             b'C' => {
                 let rows = std::mem::take(&mut self.rows);
                 if body.starts_with(b"ROLLBACK") {
@@ -204,7 +207,8 @@ impl Conversation {
     }
 }
 
-/// A claim answers one row even when nothing was due, and an insert may meet its key.
+/// Returns true if the statement changed rows. A claim returns one row with nulls if no event is
+/// due, and an insert changes nothing if its key exists.
 fn has_effect(statement: Statement, rows: u32, tag: &[u8]) -> bool {
     match statement {
         Statement::Claim => rows > 0,
@@ -213,26 +217,36 @@ fn has_effect(statement: Statement, rows: u32, tag: &[u8]) -> bool {
     }
 }
 
-fn second_value_is_there(row: &[u8]) -> bool {
+fn has_second_value(row: &[u8]) -> bool {
     let first = u32_at(row, 2).map_or(0, |length| length.cast_signed().max(0) as usize);
     u32_at(row, 6 + first).is_some_and(|length| length.cast_signed() >= 0)
 }
 
-struct NoPostgres;
+struct NotPostgres;
 
-/// Takes the next whole message, if it is there: its kind and its body.
-fn next(bytes: &mut BytesMut) -> Result<Option<(u8, Vec<u8>)>, NoPostgres> {
+/// One protocol message.
+struct Message {
+    /// Letter of the message type, for example `Q`.
+    kind: u8,
+    body: Vec<u8>,
+}
+
+/// Takes the next message from `bytes`. Returns `None` if it is incomplete.
+fn next(bytes: &mut BytesMut) -> Result<Option<Message>, NotPostgres> {
     let Some(length) = u32_at(bytes, 1).map(|length| length as usize) else {
         return Ok(None);
     };
     if !(4..=MESSAGE_BYTES_MAX).contains(&length) {
-        return Err(NoPostgres);
+        return Err(NotPostgres);
     }
     if bytes.len() <= length {
         return Ok(None);
     }
     let message = bytes.split_to(length + 1);
-    Ok(Some((message[0], message[5..].to_vec())))
+    Ok(Some(Message {
+        kind: message[0],
+        body: message[5..].to_vec(),
+    }))
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
@@ -262,9 +276,9 @@ mod tests {
         [parse, bind, rest].concat()
     }
 
-    /// Two columns of one byte each, or a second one that is null.
-    fn row(second_is_there: bool) -> Vec<u8> {
-        let second: &[u8] = if second_is_there {
+    /// A row of two columns: one byte each, or a null in the second one.
+    fn row(has_second_value: bool) -> Vec<u8> {
+        let second: &[u8] = if has_second_value {
             &[0, 0, 0, 1, b'x']
         } else {
             &[255; 4]
@@ -272,7 +286,7 @@ mod tests {
         message(b'D', &[&[0, 2, 0, 0, 0, 1, b'n'], second].concat())
     }
 
-    fn answered(claimed: bool, state: &[u8]) -> Vec<u8> {
+    fn reply(claimed: bool, state: &[u8]) -> Vec<u8> {
         [
             row(claimed),
             message(b'C', b"SELECT 1\0"),
@@ -282,64 +296,70 @@ mod tests {
     }
 
     #[test]
-    fn a_claim_is_committed_when_the_server_is_idle_again_however_bytes_are_cut() {
-        let mut talk = Conversation::default();
+    fn claim_is_committed_when_the_server_is_idle_again() {
+        let mut conversation = Conversation::default();
         let up = [startup(), executed(CLAIM)].concat();
-        let sent: Vec<Statement> = up.iter().flat_map(|byte| talk.up(&[*byte])).collect();
+        let sent: Vec<Statement> = up
+            .iter()
+            .flat_map(|byte| conversation.up(&[*byte]))
+            .collect();
         assert_eq!(sent, [Statement::Claim]);
-        let down = answered(true, b"I");
-        let (last, before) = down.split_last().expect("an answer");
-        let early: Vec<Statement> = before.iter().flat_map(|byte| talk.down(&[*byte])).collect();
+        let down = reply(true, b"I");
+        let (last, before) = down.split_last().expect("a reply");
+        let early: Vec<Statement> = before
+            .iter()
+            .flat_map(|byte| conversation.down(&[*byte]))
+            .collect();
         assert_eq!(early, []);
-        assert!(talk.awaits_commit_of(Statement::Claim));
-        assert_eq!(talk.down(&[*last]), [Statement::Claim]);
+        assert!(conversation.awaits_commit_of(Statement::Claim));
+        assert_eq!(conversation.down(&[*last]), [Statement::Claim]);
     }
 
     #[test]
-    fn a_claim_of_nothing_has_no_effect() {
-        let mut talk = Conversation::default();
-        talk.up(&[startup(), executed(CLAIM)].concat());
-        assert_eq!(talk.down(&answered(false, b"I")), []);
+    fn claim_of_no_event_has_no_effect() {
+        let mut conversation = Conversation::default();
+        conversation.up(&[startup(), executed(CLAIM)].concat());
+        assert_eq!(conversation.down(&reply(false, b"I")), []);
     }
 
     #[test]
-    fn a_statement_in_a_transaction_is_committed_by_its_end_alone() {
-        let mut talk = Conversation::default();
-        talk.up(&[startup(), executed(CLAIM)].concat());
-        assert_eq!(talk.down(&answered(true, b"T")), []);
-        talk.up(&message(b'Q', b"COMMIT\0"));
+    fn statement_in_a_transaction_is_committed_at_its_end() {
+        let mut conversation = Conversation::default();
+        conversation.up(&[startup(), executed(CLAIM)].concat());
+        assert_eq!(conversation.down(&reply(true, b"T")), []);
+        conversation.up(&message(b'Q', b"COMMIT\0"));
         let end = [message(b'C', b"COMMIT\0"), message(b'Z', b"I")].concat();
-        assert_eq!(talk.down(&end), [Statement::Claim]);
+        assert_eq!(conversation.down(&end), [Statement::Claim]);
     }
 
     #[test]
-    fn an_error_commits_nothing_and_the_next_statement_is_read_again() {
-        let mut talk = Conversation::default();
-        talk.up(&[startup(), executed(CLAIM)].concat());
+    fn statement_after_an_error_is_read_again() {
+        let mut conversation = Conversation::default();
+        conversation.up(&[startup(), executed(CLAIM)].concat());
         let refused = [message(b'E', b"\0"), message(b'Z', b"I")].concat();
-        assert_eq!(talk.down(&refused), []);
-        talk.up(&executed("insert into webhook_events values ($1)"));
+        assert_eq!(conversation.down(&refused), []);
+        conversation.up(&executed("insert into webhook_events values ($1)"));
         let done = [message(b'C', b"INSERT 0 1\0"), message(b'Z', b"I")].concat();
-        assert_eq!(talk.down(&done), [Statement::Insert]);
+        assert_eq!(conversation.down(&done), [Statement::Insert]);
     }
 
     #[test]
-    fn a_refused_request_for_tls_is_passed_over_and_a_granted_one_ends_the_reading() {
-        let asked = [8, SSL_REQUEST].map(u32::to_be_bytes).concat();
-        let mut talk = Conversation::default();
-        talk.up(&asked);
-        talk.down(b"N");
-        let sent = talk.up(&[startup(), executed(CLAIM)].concat());
+    fn parser_continues_after_refused_tls_and_stops_after_granted() {
+        let request = [8, SSL_REQUEST].map(u32::to_be_bytes).concat();
+        let mut conversation = Conversation::default();
+        conversation.up(&request);
+        conversation.down(b"N");
+        let sent = conversation.up(&[startup(), executed(CLAIM)].concat());
         assert_eq!(sent, [Statement::Claim]);
-        let mut hidden = Conversation::default();
-        hidden.up(&asked);
-        hidden.down(b"S");
-        let sent = hidden.up(&[startup(), executed(CLAIM)].concat());
+        let mut encrypted = Conversation::default();
+        encrypted.up(&request);
+        encrypted.down(b"S");
+        let sent = encrypted.up(&[startup(), executed(CLAIM)].concat());
         assert_eq!(sent, []);
     }
 
     #[test]
-    fn a_settle_is_told_from_a_reclaim_by_what_it_writes() {
+    fn settle_differs_from_reclaim_by_its_outcome() {
         let settle = "with s as (update webhook_events ...) insert into delivery_attempts ...";
         assert_eq!(Statement::of(settle), Some(Statement::Settle));
         let reclaim = "insert into delivery_attempts select 'abandoned'";

@@ -1,12 +1,14 @@
+use std::collections::BTreeSet;
+
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::*;
 
-/// Far above what loopback needs: it only ends a test that hangs.
-const GUARD: Duration = Duration::from_secs(20);
+/// Far above the time that loopback needs. It only ends a test that hangs.
+const TEST_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// A link to a listener, and the listener.
+/// Starts a listener and a link to it.
 async fn link(speech: Speech) -> (Proxy, TcpListener) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
         .await
@@ -16,7 +18,7 @@ async fn link(speech: Speech) -> (Proxy, TcpListener) {
     (proxy, listener)
 }
 
-/// Both ends of a connection over the link that passed a byte each way.
+/// Opens a connection over the link, sends one byte in each direction, and returns both ends.
 async fn connected(proxy: &Proxy, listener: &TcpListener) -> (TcpStream, TcpStream) {
     let mut client = TcpStream::connect(proxy.address())
         .await
@@ -31,7 +33,7 @@ async fn passes(from: &mut TcpStream, to: &mut TcpStream, bytes: &[u8]) {
     from.write_all(bytes).await.expect("loopback answers");
     let mut got = vec![0; bytes.len()];
     let read = to.read_exact(&mut got);
-    timeout(GUARD, read)
+    timeout(TEST_TIMEOUT, read)
         .await
         .expect("bytes pass")
         .expect("loopback answers");
@@ -41,7 +43,7 @@ async fn passes(from: &mut TcpStream, to: &mut TcpStream, bytes: &[u8]) {
 async fn is_reset(mut stream: TcpStream) -> Vec<u8> {
     let mut got = Vec::new();
     let read = stream.read_to_end(&mut got);
-    let error = timeout(GUARD, read)
+    let error = timeout(TEST_TIMEOUT, read)
         .await
         .expect("it ends")
         .expect_err("a reset");
@@ -50,7 +52,7 @@ async fn is_reset(mut stream: TcpStream) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn what_is_late_arrives_whole_and_is_counted() {
+async fn late_bytes_arrive_and_are_counted() {
     let late = Control::Late {
         delay_ms: 1,
         jitter_ms: 2,
@@ -68,7 +70,7 @@ async fn what_is_late_arrives_whole_and_is_counted() {
 }
 
 #[tokio::test]
-async fn an_end_is_passed_on_and_leaves_the_other_direction_open() {
+async fn end_of_one_direction_leaves_the_other_open() {
     let (proxy, listener) = link(Speech::Bytes).await;
     let (mut client, mut server) = connected(&proxy, &listener).await;
     client.shutdown().await.expect("loopback answers");
@@ -81,7 +83,7 @@ async fn an_end_is_passed_on_and_leaves_the_other_direction_open() {
 }
 
 #[tokio::test]
-async fn a_black_hole_swallows_bytes_and_ends_and_its_connections_never_come_back() {
+async fn black_hole_hides_bytes_and_ends_and_resets_later() {
     let (proxy, listener) = link(Speech::Bytes).await;
     let (mut client, server) = connected(&proxy, &listener).await;
     proxy.set(Control::BlackHole);
@@ -94,7 +96,7 @@ async fn a_black_hole_swallows_bytes_and_ends_and_its_connections_never_come_bac
         .await
         .expect("loopback answers");
     client.shutdown().await.expect("loopback answers");
-    let swallowed = proxy.sees(GUARD, |effects| effects.swallowed_bytes == 13);
+    let swallowed = proxy.sees(TEST_TIMEOUT, |effects| effects.swallowed_bytes == 13);
     assert!(swallowed.await, "{:?}", proxy.effects());
     assert_eq!(proxy.effects().connections, BTreeSet::from([1, 2]));
     proxy.set(Control::Pass);
@@ -103,13 +105,13 @@ async fn a_black_hole_swallows_bytes_and_ends_and_its_connections_never_come_bac
 }
 
 #[tokio::test]
-async fn one_direction_is_swallowed_and_the_other_passes() {
+async fn swallow_affects_only_one_direction() {
     let (proxy, listener) = link(Speech::Bytes).await;
     let (mut client, mut server) = connected(&proxy, &listener).await;
     proxy.set(Control::Swallow(Direction::Down));
     passes(&mut client, &mut server, b"request").await;
     server.write_all(b"answer").await.expect("loopback answers");
-    let swallowed = proxy.sees(GUARD, |effects| effects.swallowed_bytes == 6);
+    let swallowed = proxy.sees(TEST_TIMEOUT, |effects| effects.swallowed_bytes == 6);
     assert!(swallowed.await, "{:?}", proxy.effects());
     passes(&mut client, &mut server, b"still open").await;
     proxy.set(Control::Pass);
@@ -117,37 +119,40 @@ async fn one_direction_is_swallowed_and_the_other_passes() {
 }
 
 #[tokio::test]
-async fn the_end_of_a_side_whose_word_is_swallowed_is_not_told() {
+async fn swallowed_direction_hides_the_end_of_its_sender() {
     let (proxy, listener) = link(Speech::Bytes).await;
     let (mut client, server) = connected(&proxy, &listener).await;
     proxy.set(Control::Swallow(Direction::Down));
     server.set_zero_linger().expect("it is open");
     drop(server);
-    let ended = proxy.sees(GUARD, |effects| effects.connections.contains(&1));
+    let ended = proxy.sees(TEST_TIMEOUT, |effects| effects.connections.contains(&1));
     assert!(ended.await, "{:?}", proxy.effects());
-    client.write_all(b"lost").await.expect("it believes in it");
-    let lost = proxy.sees(GUARD, |effects| effects.swallowed_bytes == 4);
+    client
+        .write_all(b"lost")
+        .await
+        .expect("the connection looks open");
+    let lost = proxy.sees(TEST_TIMEOUT, |effects| effects.swallowed_bytes == 4);
     assert!(lost.await, "{:?}", proxy.effects());
     proxy.set(Control::Pass);
     assert_eq!(is_reset(client).await, b"");
 }
 
 #[tokio::test]
-async fn a_reset_comes_after_exactly_so_many_bytes() {
+async fn reset_comes_after_the_given_number_of_bytes() {
     let (proxy, listener) = link(Speech::Bytes).await;
     let (mut client, mut server) = connected(&proxy, &listener).await;
     proxy.set(Control::ResetAt(Direction::Up, 3));
     passes(&mut server, &mut client, b"the other way passes").await;
     passes(&mut client, &mut server, b"ab").await;
     client.write_all(b"cdef").await.expect("loopback answers");
-    // A reset may overtake the last byte in the receiver's own buffer, but never adds one.
+    // A reset may discard the last byte in the receiver's buffer, but it never adds one.
     let got = is_reset(server).await;
     assert!(b"c".starts_with(&got[..]), "{got:?}");
     assert_eq!(proxy.effects().resets, 1);
 }
 
 #[tokio::test]
-async fn a_refusing_link_resets_what_lives_refuses_what_comes_and_takes_up_its_port_again() {
+async fn refusing_link_resets_refuses_and_reopens_its_port() {
     let (proxy, listener) = link(Speech::Bytes).await;
     let (client, server) = connected(&proxy, &listener).await;
     proxy.set(Control::Refuse);
@@ -161,7 +166,9 @@ async fn a_refusing_link_resets_what_lives_refuses_what_comes_and_takes_up_its_p
             }
         }
     };
-    let kind = timeout(GUARD, refused).await.expect("loopback answers");
+    let kind = timeout(TEST_TIMEOUT, refused)
+        .await
+        .expect("loopback answers");
     assert_eq!(kind, io::ErrorKind::ConnectionRefused);
     proxy.set(Control::Pass);
     let back = async {
@@ -172,27 +179,27 @@ async fn a_refusing_link_resets_what_lives_refuses_what_comes_and_takes_up_its_p
             tokio::task::yield_now().await;
         }
     };
-    let mut client = timeout(GUARD, back).await.expect("loopback answers");
+    let mut client = timeout(TEST_TIMEOUT, back).await.expect("loopback answers");
     client.write_all(b"back").await.expect("loopback answers");
-    timeout(GUARD, listener.accept())
+    timeout(TEST_TIMEOUT, listener.accept())
         .await
         .expect("loopback answers")
         .expect("loopback answers");
 }
 
 #[tokio::test]
-async fn what_is_kept_back_passes_whole_when_the_stall_is_over() {
+async fn stalled_bytes_are_forwarded_after_the_stall() {
     let (proxy, listener) = link(Speech::Bytes).await;
     let (mut client, mut server) = connected(&proxy, &listener).await;
     proxy.set(Control::Stall);
     client.write_all(b"kept").await.expect("loopback answers");
     client.shutdown().await.expect("loopback answers");
-    let kept = proxy.sees(GUARD, |effects| effects.stalled.contains(&1));
+    let kept = proxy.sees(TEST_TIMEOUT, |effects| effects.stalled.contains(&1));
     assert!(kept.await, "{:?}", proxy.effects());
     proxy.set(Control::Pass);
     let mut got = Vec::new();
     let read = server.read_to_end(&mut got);
-    timeout(GUARD, read)
+    timeout(TEST_TIMEOUT, read)
         .await
         .expect("it passes")
         .expect("no reset");
@@ -201,33 +208,36 @@ async fn what_is_kept_back_passes_whole_when_the_stall_is_over() {
 }
 
 #[tokio::test]
-async fn a_half_open_connection_is_over_for_the_accepting_side_alone() {
+async fn half_open_connection_is_reset_only_for_the_server() {
     let (proxy, listener) = link(Speech::Bytes).await;
     let (mut client, server) = connected(&proxy, &listener).await;
     proxy.set(Control::HalfOpen);
     assert_eq!(is_reset(server).await, b"");
-    client.write_all(b"lost").await.expect("it believes in it");
-    let swallowed = proxy.sees(GUARD, |effects| effects.swallowed_bytes == 4);
+    client
+        .write_all(b"lost")
+        .await
+        .expect("the connection looks open");
+    let swallowed = proxy.sees(TEST_TIMEOUT, |effects| effects.swallowed_bytes == 4);
     assert!(swallowed.await, "{:?}", proxy.effects());
     proxy.set(Control::Pass);
     assert_eq!(is_reset(client).await, b"");
 }
 
 #[tokio::test]
-async fn what_a_control_left_behind_is_no_effect_of_the_next() {
+async fn reset_after_a_control_is_not_an_effect_of_the_next() {
     let (proxy, listener) = link(Speech::Postgres).await;
     let (mut client, _server) = connected(&proxy, &listener).await;
     proxy.set(Control::BlackHole);
     client.write_all(b"lost").await.expect("loopback answers");
-    let swallowed = proxy.sees(GUARD, |effects| effects.swallowed_bytes == 4);
+    let swallowed = proxy.sees(TEST_TIMEOUT, |effects| effects.swallowed_bytes == 4);
     assert!(swallowed.await, "{:?}", proxy.effects());
     proxy.set(Control::CutCommit(Statement::Insert));
     assert_eq!(is_reset(client).await, b"");
-    assert_eq!(proxy.effects(), super::Effects::default());
+    assert_eq!(proxy.effects(), Effects::default());
 }
 
 #[tokio::test]
-async fn a_control_may_be_for_one_connection_alone() {
+async fn control_can_apply_to_one_connection() {
     let (proxy, listener) = link(Speech::Bytes).await;
     let (mut one, mut of_one) = connected(&proxy, &listener).await;
     let (mut other, mut of_other) = connected(&proxy, &listener).await;
@@ -237,13 +247,13 @@ async fn a_control_may_be_for_one_connection_alone() {
     passes(&mut of_other, &mut other, b"answer").await;
     passes(&mut one, &mut of_one, b"request").await;
     of_one.write_all(b"answer").await.expect("loopback answers");
-    let swallowed = proxy.sees(GUARD, |effects| effects.swallowed_bytes == 6);
+    let swallowed = proxy.sees(TEST_TIMEOUT, |effects| effects.swallowed_bytes == 6);
     assert!(swallowed.await, "{:?}", proxy.effects());
     assert_eq!(proxy.effects().connections, BTreeSet::from([1]));
 }
 
 #[tokio::test]
-async fn a_link_leads_elsewhere_from_the_next_connection_on() {
+async fn new_upstream_applies_to_new_connections() {
     let (proxy, listener) = link(Speech::Bytes).await;
     let (mut client, mut server) = connected(&proxy, &listener).await;
     let (_, other) = link(Speech::Bytes).await;
@@ -252,13 +262,13 @@ async fn a_link_leads_elsewhere_from_the_next_connection_on() {
     passes(&mut client, &mut server, b"still there").await;
 }
 
-/// What the client of a Postgres link writes, and what the server answers, for one insert.
+/// Bytes of the client of a Postgres link and of its server for one insert.
 const INSERT: &[u8] = b"\0\0\0\x08\0\x03\0\0Q\0\0\0\x1finsert into webhook_events\0";
 const INSERTED: &[u8] = b"C\0\0\0\x0fINSERT 0 1\0";
 const READY: &[u8] = b"Z\0\0\0\x05I";
 
 #[tokio::test]
-async fn a_postgres_link_tells_what_was_sent_and_what_is_committed() {
+async fn postgres_link_reports_sent_and_committed_statements() {
     let (proxy, listener) = link(Speech::Postgres).await;
     let mut passed = proxy.passed();
     let mut client = TcpStream::connect(proxy.address())
@@ -277,7 +287,7 @@ async fn a_postgres_link_tells_what_was_sent_and_what_is_committed() {
 }
 
 #[tokio::test]
-async fn a_commit_is_cut_once_after_it_happened_and_before_its_reply() {
+async fn commit_is_cut_once_before_its_reply() {
     let (proxy, listener) = link(Speech::Postgres).await;
     proxy.set(Control::CutCommit(Statement::Insert));
     for is_cut in [true, false] {
@@ -294,7 +304,7 @@ async fn a_commit_is_cut_once_after_it_happened_and_before_its_reply() {
         } else {
             let mut got = vec![0; INSERTED.len() + READY.len()];
             let read = client.read_exact(&mut got);
-            timeout(GUARD, read)
+            timeout(TEST_TIMEOUT, read)
                 .await
                 .expect("loopback answers")
                 .expect("loopback answers");
