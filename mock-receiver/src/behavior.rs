@@ -1,22 +1,22 @@
-//! How the receiver answers: plain data that schedules and journals carry, and its performance on
-//! the raw socket.
+//! Behaviors: plain data in schedules and journals, and the responses on the raw socket.
 //!
-//! Each behavior is one file with one `play`. A new one needs its file, its variant, its arm in
-//! `Behavior::play` here, and its name and row in `form.rs`. A behavior must not look at the
-//! request and must not draw: which one a request gets is the script's decision alone.
+//! Each behavior is one file with one `play`. A new one needs its file, a variant and an arm of
+//! `Behavior::play` here, and its name and description in `form.rs`. A behavior must not read the
+//! request and must not draw, because only the script chooses the behavior of a request.
 
 mod answer;
 mod bad_chunking;
 mod close_before_answer;
 mod drip;
 mod endless_body;
-mod form;
+pub(crate) mod form;
 mod garbage;
 mod gzip_bomb;
 mod hang;
 mod hang_after_head;
 mod header_flood;
 mod partial_head;
+pub(crate) mod played;
 mod redirect;
 mod reset_after_answer;
 mod reset_before_answer;
@@ -27,176 +27,138 @@ use serde::{Deserialize, Serialize};
 
 pub use answer::RetryAfter;
 pub use endless_body::Framing;
-pub use form::BehaviorError;
 
-use crate::journal::Ending;
+use crate::ending::Ending;
 use crate::peer::{Gone, Peer};
 use crate::wire;
+use played::Played;
 
-/// What the receiver does with one request whose signature is valid.
+/// Response of the receiver to one request with a valid signature.
 ///
-/// The JSON form names the kind: `{"kind":"answer","status":500,"after_ms":0}`. Parameters that
-/// have a sensible default may be left out.
+/// The JSON form contains the kind: `{"kind":"answer","status":500,"after_ms":0}`. Parameters with
+/// a default may be absent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Behavior {
-    /// A whole answer with this status, after a delay.
+    /// A complete response after a delay.
     Answer {
-        /// The status code.
+        /// Status code of the response.
         status: u16,
-        /// The `Retry-After` header, when there is one.
+        /// Value of the header `Retry-After`. `None` omits the header.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         retry_after: Option<RetryAfter>,
-        /// The delay before the first byte, in milliseconds.
+        /// Delay before the first byte, in milliseconds.
         #[serde(default)]
         after_ms: u64,
     },
-    /// No byte of an answer; the connection is held until the peer closes it or the bound passes.
+    /// No response. The connection stays open until the peer closes it or the time limit passes.
     Hang {
-        /// The bound, in milliseconds.
+        /// Time limit in milliseconds.
         #[serde(default = "hang::hold_ms_default")]
         hold_ms: u64,
     },
-    /// The head and the first bytes of the body, then silence until the peer closes.
+    /// The head and the first bytes of the body, then no more bytes until the peer closes the
+    /// connection or the time limit passes.
     HangAfterHead {
-        /// The status code in the head.
+        /// Status code in the head.
         #[serde(default = "wire::status_default")]
         status: u16,
-        /// The bound, in milliseconds.
+        /// Time limit in milliseconds.
         #[serde(default = "hang::hold_ms_default")]
         hold_ms: u64,
     },
-    /// The connection is reset before any byte of an answer.
+    /// A reset before the first byte of a response.
     ResetBeforeAnswer {
-        /// The delay before the reset, in milliseconds.
+        /// Delay before the reset, in milliseconds.
         #[serde(default)]
         after_ms: u64,
     },
-    /// The connection is closed in an orderly way before any byte of an answer.
+    /// An orderly close before the first byte of a response.
     CloseBeforeAnswer {
-        /// The delay before the close, in milliseconds.
+        /// Delay before the close, in milliseconds.
         #[serde(default)]
         after_ms: u64,
     },
     /// Half of a head, then an orderly close.
     PartialHead,
-    /// The head and half of the announced body, then a reset.
+    /// The head and half of the body, then a reset.
     ResetMidBody {
-        /// The status code in the head.
+        /// Status code in the head.
         #[serde(default = "wire::status_default")]
         status: u16,
     },
-    /// The head and half of the announced body, then an orderly close.
+    /// The head and half of the body, then an orderly close.
     TruncatedBody {
-        /// The status code in the head.
+        /// Status code in the head.
         #[serde(default = "wire::status_default")]
         status: u16,
     },
-    /// A whole answer, then a reset: the peer may have seen the answer or only the reset.
+    /// A complete response, then a reset. The peer may receive the response or only the reset.
     ResetAfterAnswer {
-        /// The status code.
+        /// Status code of the response.
         #[serde(default = "wire::status_default")]
         status: u16,
-        /// The time between answer and reset, in milliseconds.
+        /// Time between response and reset, in milliseconds.
         #[serde(default)]
         hold_ms: u64,
     },
-    /// A whole answer whose body comes one byte at a time.
+    /// A complete response whose body is sent one byte at a time.
     Drip {
-        /// The status code.
+        /// Status code of the response.
         #[serde(default = "wire::status_default")]
         status: u16,
-        /// The size of the body.
+        /// Size of the body in bytes.
         #[serde(default = "drip::bytes_default")]
         bytes: u32,
-        /// The time before each byte, in milliseconds.
+        /// Delay before each byte, in milliseconds.
         #[serde(default = "drip::every_ms_default")]
         every_ms: u64,
     },
-    /// A body that does not end while the peer reads.
+    /// A body that continues while the peer reads, up to 10 GiB.
     EndlessBody {
-        /// The status code in the head.
+        /// Status code in the head.
         #[serde(default = "wire::status_default")]
         status: u16,
-        /// How the body is framed.
+        /// Framing of the body.
         #[serde(default)]
         framing: Framing,
     },
     /// A chunked body whose second chunk size is not a number.
     BadChunking {
-        /// The status code in the head.
+        /// Status code in the head.
         #[serde(default = "wire::status_default")]
         status: u16,
     },
     /// Bytes that are not HTTP, then an orderly close.
     Garbage,
-    /// A whole answer under more header bytes than anybody wants.
+    /// A complete response with a very large head.
     HeaderFlood {
-        /// The status code.
+        /// Status code of the response.
         #[serde(default = "wire::status_default")]
         status: u16,
-        /// The size of the head, at least.
+        /// Minimum size of the head in bytes.
         #[serde(default = "header_flood::bytes_default")]
         bytes: u32,
     },
-    /// A whole answer that points elsewhere.
+    /// A complete response that redirects.
     Redirect {
-        /// The status code, 3xx.
+        /// Status code of the response, usually 3xx.
         #[serde(default = "redirect::status_default")]
         status: u16,
-        /// The `Location` header.
+        /// Value of the header `Location`.
         location: String,
     },
-    /// A whole answer whose small gzip body unpacks to 64 MiB.
+    /// A complete response with a 64 KiB gzip body that decompresses to 64 MiB.
     GzipBomb {
-        /// The status code.
+        /// Status code of the response.
         #[serde(default = "wire::status_default")]
         status: u16,
     },
 }
 
-/// How a behavior left its request and its connection.
-pub(crate) struct Played {
-    pub(crate) ending: Ending,
-    pub(crate) next: Next,
-}
-
-/// What becomes of the connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Next {
-    /// It serves the next request.
-    Again,
-    /// It is closed in an orderly way.
-    Close,
-    /// It is reset.
-    Reset,
-}
-
-impl Played {
-    pub(crate) fn answered(status: u16) -> Self {
-        Self {
-            ending: Ending::Answered { status },
-            next: Next::Again,
-        }
-    }
-
-    pub(crate) fn closing(ending: Ending) -> Self {
-        Self {
-            ending,
-            next: Next::Close,
-        }
-    }
-
-    pub(crate) fn resetting(ending: Ending) -> Self {
-        Self {
-            ending,
-            next: Next::Reset,
-        }
-    }
-}
-
 impl Behavior {
-    /// Plays the behavior. A peer that goes away in the middle is an ending, not an error.
+    /// Sends the response. If the peer closes the connection first, that is an ending, not an
+    /// error.
     pub(crate) async fn play(&self, peer: &mut Peer) -> Played {
         let played: Result<Played, Gone> = match self {
             Self::Answer {

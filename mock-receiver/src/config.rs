@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
-use crate::script::Demo;
+use crate::demo::Demo;
 use crate::verify::Secrets;
 
 /// Every setting: name, default, limits, meaning. The help text and the checks read it.

@@ -1,8 +1,7 @@
-//! The demo's script: failures, delays and hangs by rate, drawn from a seed.
+//! The script of the demo: failures, delays and hangs at given rates, drawn from a seed.
 //!
-//! The draw is a pure function of (seed, ordinal, attempt): the same seed gives the same request
-//! the same behavior in whatever order requests come. Without an ordinal the webhook id takes its
-//! place; without an attempt number, the count of arrivals.
+//! A draw depends only on (seed, ordinal, attempt), so the order of requests does not matter. The
+//! webhook id replaces a missing ordinal, and the number of arrivals a missing attempt number.
 
 use std::sync::Arc;
 
@@ -13,45 +12,45 @@ use sha2::{Digest, Sha256};
 use crate::behavior::{Behavior, RetryAfter};
 use crate::script::{Script, Seen};
 
-/// Of all failures, how many are not a plain 500: a fifth, shared between 503 and 429.
-const RICH_FAILURE_RATE: f64 = 0.2;
+/// Share of failures with a `Retry-After` header: half of them 503, half 429. The others are 500.
+const RETRY_AFTER_RATE: f64 = 0.2;
 
-/// The `Retry-After` of those, in seconds: longer than the first backoff of the default settings.
+/// Value of `Retry-After` in seconds. It exceeds the first backoff of the dispatcher's defaults.
 const RETRY_AFTER_SECONDS: u64 = 3;
 
-/// The knobs of the demo's script.
+/// Settings of the demo's script.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Demo {
-    /// The seed of every draw.
+    /// Seed of every draw.
     pub seed: u64,
-    /// The share of answers that are failures, 0 to 1: four in five a plain 500, the rest 503 or
-    /// 429 with `Retry-After: 3`.
+    /// Share of failures among the responses, 0 to 1. Of the failures, 80 % are 500; the others are
+    /// 503 or 429 with `Retry-After: 3`.
     pub failure_rate: f64,
-    /// Every answer comes after a delay drawn evenly between 0 and this, in milliseconds.
+    /// Maximum delay of a response in milliseconds. Delays are distributed evenly from 0.
     pub delay_ms_max: u64,
-    /// The share of requests that get no answer at all, 0 to 1; drawn before the failures.
+    /// Share of requests without a response, 0 to 1. It is drawn before the failures.
     pub hang_rate: f64,
-    /// How long a hang holds the connection at most, in milliseconds.
+    /// Maximum duration of a hang in milliseconds.
     pub hang_ms_max: u64,
 }
 
 impl Demo {
-    /// The behavior of one request: pure.
+    /// Draws the behavior of one request. Depends only on the settings and `seen`.
     pub fn draw(&self, seen: &Seen) -> Behavior {
         let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
         rng.set_stream(stream(seen));
-        // Every draw is made whatever the others say, so that one knob does not move the others.
+        // All values are always drawn, so that one setting does not change the draws of the others.
         let hangs = rng.random_range(0.0..1.0) < self.hang_rate;
         let fails = rng.random_range(0.0..1.0) < self.failure_rate;
         let after_ms = rng.random_range(0..=self.delay_ms_max);
-        let rich = rng.random_range(0.0..1.0) < RICH_FAILURE_RATE;
+        let has_retry_after = rng.random_range(0.0..1.0) < RETRY_AFTER_RATE;
         let overloaded = rng.random_range(0.0..1.0) < 0.5;
         if hangs {
             return Behavior::Hang {
                 hold_ms: self.hang_ms_max,
             };
         }
-        let (status, retry_after) = match (fails, rich, overloaded) {
+        let (status, retry_after) = match (fails, has_retry_after, overloaded) {
             (false, _, _) => (200, None),
             (true, false, _) => (500, None),
             (true, true, true) => (503, Some(RetryAfter::Seconds(RETRY_AFTER_SECONDS))),
@@ -64,13 +63,13 @@ impl Demo {
         }
     }
 
-    /// The script of these knobs.
+    /// Returns the script with these settings.
     pub fn into_script(self) -> Script {
         Arc::new(move |seen| self.draw(seen))
     }
 }
 
-/// One stream for each (ordinal or id, attempt).
+/// Returns the RNG stream of an ordinal or id and an attempt.
 fn stream(seen: &Seen) -> u64 {
     let mut hash = Sha256::new();
     match seen.ordinal {

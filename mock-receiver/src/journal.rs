@@ -1,9 +1,9 @@
-//! The journal: a receipt of every webhook request, refused ones too, in the order of begin.
+//! The journal: a receipt of every webhook request, including refused ones, in the order of begin.
 //!
-//! It is the harness's evidence, so it is written before the first byte of an answer and never
-//! edited afterwards, except for the ending. It must not decide anything.
+//! The harness uses it as evidence. A receipt is therefore written before the first byte of the
+//! response, and only its ending is added later. The journal decides nothing.
 
-mod open;
+pub(crate) mod open;
 mod receipt;
 mod totals;
 
@@ -14,16 +14,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-pub(crate) use open::OpenRequest;
+use crate::check::SignatureCheck;
+use crate::ending::Ending;
 use totals::Totals;
 
-pub use receipt::{Counts, Ending, Moment, Receipt, SignatureCheck, UncheckedReason};
+pub use receipt::{Moment, Receipt};
+pub use totals::Counts;
 
-/// Called at the begin and at the end of every request, on the connection's own task: it must be
-/// quick and must not block.
+/// Called at the begin and at the end of every request. It runs on the task of the connection, so
+/// it must not block.
 pub type Observer = Arc<dyn Fn(&Receipt, Moment) + Send + Sync>;
 
-/// A shared journal; clones write to the same one.
+/// A journal. Clones write to the same receipts.
 #[derive(Clone)]
 pub struct Journal {
     inner: Arc<Inner>,
@@ -50,11 +52,11 @@ struct State {
     receipts: VecDeque<Receipt>,
     dropped: u64,
     arrivals: BTreeMap<Arrival, u32>,
-    /// The keys of `arrivals`, oldest first; filled only where the journal is bounded.
+    /// The keys of `arrivals`, oldest first. Empty unless the journal is bounded.
     arrivals_by_age: VecDeque<Arrival>,
 }
 
-/// What arrivals are counted by: the ordinal when there is one, otherwise the webhook id.
+/// Key of an arrival count: the ordinal if there is one, else the webhook id.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Arrival {
     Ordinal(u64),
@@ -62,26 +64,26 @@ pub(crate) enum Arrival {
 }
 
 impl Journal {
-    /// A journal without bound whose time begins now.
+    /// Creates a journal that keeps every receipt and whose zero is now.
     #[expect(
         clippy::new_without_default,
-        reason = "it reads the clock, which is no default"
+        reason = "a default value must not depend on the clock"
     )]
     pub fn new() -> Self {
         Self::with_zero(Instant::now())
     }
 
-    /// A journal without bound whose times count from `zero`.
+    /// Creates a journal that keeps every receipt and whose zero is `zero`.
     pub fn with_zero(zero: Instant) -> Self {
         Self::keeping(zero, Keep::Everything)
     }
 
-    /// A journal that keeps the newest receipts and says how many it dropped.
+    /// Creates a journal that keeps the newest `receipts_max` receipts and counts the dropped ones.
     pub fn bounded(receipts_max: usize) -> Self {
         Self::keeping(Instant::now(), Keep::Newest(receipts_max))
     }
 
-    /// A journal that only counts: for load figures.
+    /// Creates a journal that keeps no receipts and only counts, for benchmarks.
     pub fn disabled() -> Self {
         Self::keeping(Instant::now(), Keep::Nothing)
     }
@@ -100,41 +102,42 @@ impl Journal {
         }
     }
 
-    /// Every receipt that is kept, in the order of begin.
+    /// Returns every kept receipt in the order of begin.
     pub fn receipts(&self) -> Vec<Receipt> {
         self.receipts_since(0)
     }
 
-    /// Every kept receipt whose `seq` is greater than `seq`, in the order of begin.
+    /// Returns every kept receipt with a number above `seq`, in the order of begin.
     pub fn receipts_since(&self, seq: u64) -> Vec<Receipt> {
         let state = self.state();
-        // The first one that is kept has the number `dropped + 1`.
+        // The oldest kept receipt has the number `dropped + 1`.
         let skip = usize::try_from(seq.saturating_sub(state.dropped)).unwrap_or(usize::MAX);
         state.receipts.iter().skip(skip).cloned().collect()
     }
 
-    /// How many of the oldest receipts are no longer kept.
+    /// Returns the number of receipts that were dropped because of the limit.
     pub fn dropped(&self) -> u64 {
         self.state().dropped
     }
 
-    /// How many requests have begun and not ended.
+    /// Returns the number of requests that have begun and not ended.
     pub fn open_requests(&self) -> usize {
         let counts = self.counts();
         usize::try_from(counts.requests.saturating_sub(counts.ended)).unwrap_or(usize::MAX)
     }
 
-    /// A number that grows at each begin and at each end: wait on it instead of polling.
+    /// Returns a counter that grows at each begin and each end, for waiting without polling.
     pub fn changed(&self) -> watch::Receiver<u64> {
         self.inner.changed.subscribe()
     }
 
-    /// The totals so far. They are read one by one, so they are exact only at rest.
+    /// Returns the totals. They are read one after another, so they are consistent only if no
+    /// request is open.
     pub fn counts(&self) -> Counts {
         self.inner.totals.counts()
     }
 
-    /// Adds an observer. It sees nothing of a journal that only counts.
+    /// Adds an observer. A journal without receipts does not call it.
     pub fn observe(&self, observer: Observer) {
         let mut observers = self
             .inner
@@ -144,13 +147,13 @@ impl Journal {
         observers.push(observer);
     }
 
-    /// Microseconds since the journal's zero.
+    /// Returns the time since the journal's zero in microseconds.
     pub fn now_us(&self) -> u64 {
         u64::try_from(self.inner.zero.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
 
-    /// Counts one properly signed request and says the how-manieth of its key it is. A journal
-    /// that only counts knows no keys and answers 1.
+    /// Counts one request with a valid signature and returns the count of its key. A journal
+    /// without receipts returns 1.
     pub(crate) fn count_arrival(&self, key: Arrival) -> u32 {
         if self.inner.keep == Keep::Nothing {
             return 1;
@@ -172,15 +175,13 @@ impl Journal {
         1
     }
 
-    /// Begins a request. The receipt is made only where it is kept; its `seq` is set here.
-    pub(crate) fn begin(
+    fn record_begin(
         &self,
         signature: &SignatureCheck,
         receipt: impl FnOnce() -> Receipt,
-    ) -> OpenRequest {
+    ) -> Option<Receipt> {
         self.inner.totals.count_begin(signature);
-        let receipt = (self.inner.keep != Keep::Nothing).then(|| self.push(receipt()));
-        OpenRequest::begin(self.clone(), signature.is_valid(), receipt)
+        (self.inner.keep != Keep::Nothing).then(|| self.push(receipt()))
     }
 
     fn push(&self, mut receipt: Receipt) -> Receipt {
@@ -191,9 +192,9 @@ impl Journal {
             state.receipts.pop_front();
             state.dropped += 1;
         }
-        let kept = u64::try_from(state.receipts.len()).expect("a length fits into 64 bits");
+        let kept = u64::try_from(state.receipts.len()).expect("a length fits in 64 bits");
         receipt.seq = state.dropped + kept + 1;
-        // Stamped under the lock, so that `seq` and `begin_us` give the same order.
+        // The lock is held here, so `seq` and `begin_us` have the same order.
         receipt.begin_us = self.now_us();
         state.receipts.push_back(receipt.clone());
         receipt
@@ -204,15 +205,35 @@ impl Journal {
         let Some(index) = receipt.seq.checked_sub(state.dropped + 1) else {
             return;
         };
-        let index = usize::try_from(index).expect("the journal is in memory");
+        let index = usize::try_from(index).expect("an index into memory fits in usize");
         if let Some(kept) = state.receipts.get_mut(index) {
             kept.end_us = receipt.end_us;
             kept.ending.clone_from(&receipt.ending);
         }
     }
 
+    fn count_end(&self, valid: bool, ending: &Ending) {
+        self.inner.totals.count_end(valid, ending);
+    }
+
+    /// Calls the observers if there is a receipt, then increments the counter of
+    /// [`Journal::changed`].
+    fn notify(&self, receipt: Option<&Receipt>, moment: Moment) {
+        if let Some(receipt) = receipt {
+            let observers = self
+                .inner
+                .observers
+                .read()
+                .unwrap_or_else(PoisonError::into_inner);
+            for observer in observers.iter() {
+                observer(receipt, moment);
+            }
+        }
+        self.inner.changed.send_modify(|count| *count += 1);
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
-        // A panic in between leaves whole receipts behind: go on with them.
+        // A panic under the lock leaves complete receipts, so the poisoned state is usable.
         self.inner
             .state
             .lock()

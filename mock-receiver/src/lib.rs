@@ -1,17 +1,17 @@
 //! A chaotic webhook endpoint that verifies every signature and keeps a journal of every request.
 //!
-//! It is the other side of the wire: the demo's target, the harness's receivers and the sink of the
-//! load figures. It shares no code with the dispatcher, so that a mistake in signing or in
-//! answering cannot cancel itself out. It never decides what a request ought to have been: it
-//! writes down what arrived, plays the behavior that its script names, and writes down how that
-//! ended.
+//! It is the target of the demo, of the harness and of the benchmarks. It shares no code with the
+//! dispatcher, so that one mistake cannot hide in both. It does not judge requests: it records a
+//! request, responds with the behavior from its script, and records the ending.
 //!
-//! Reading order: [`script`] (which behavior a request gets), [`behavior`] (what it does on the
-//! wire), [`verify`] (the second opinion on signatures), [`journal`] (the receipts), then the
-//! server itself.
+//! Reading order: [`script`] (chooses the behavior of a request), [`behavior`] (responds on the raw
+//! socket), [`verify`] (checks signatures), [`journal`] (keeps receipts), then the server.
 
 pub mod behavior;
+mod check;
 pub mod config;
+pub mod demo;
+mod ending;
 pub mod health;
 pub mod journal;
 mod peer;
@@ -22,10 +22,11 @@ mod server;
 pub mod verify;
 mod wire;
 
-pub use behavior::{Behavior, BehaviorError, Framing, RetryAfter};
-pub use journal::{
-    Counts, Ending, Journal, Moment, Observer, Receipt, SignatureCheck, UncheckedReason,
-};
+pub use behavior::form::BehaviorError;
+pub use behavior::{Behavior, Framing, RetryAfter};
+pub use check::{InvalidReason, SignatureCheck, UncheckedReason};
+pub use ending::Ending;
+pub use journal::{Counts, Journal, Moment, Observer, Receipt};
 pub use script::{Script, Seen};
 pub use server::Receiver;
-pub use verify::{InvalidReason, Secrets, SecretsError};
+pub use verify::{Secrets, SecretsError};

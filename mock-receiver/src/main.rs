@@ -1,4 +1,4 @@
-//! The demo's binary: arguments and environment to settings, then serve. Nothing else.
+//! The binary of the demo: reads arguments and environment, then serves.
 
 mod serve;
 
@@ -11,8 +11,8 @@ use mock_receiver::health;
 use rand::TryRng as _;
 use rand::rngs::SysRng;
 
-/// A chaotic webhook endpoint: POST /webhook, POST /webhook/{ordinal}, GET /receipts?since=SEQ,
-/// GET /healthz. It verifies every signature, fails, delays and hangs by rate, and keeps a journal.
+/// A chaotic webhook endpoint: POST /webhook, POST /webhook/{ordinal}, GET /receipts?since=SEQ, GET
+/// /healthz. It verifies signatures, fails, delays and hangs at given rates, and keeps a journal.
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {
@@ -22,9 +22,9 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Serves (the same as no command).
+    /// Serves until SIGTERM or SIGINT. This is the default command.
     Serve,
-    /// Exits with 0 when the server at BIND answers, else with 1.
+    /// Exits with 0 if the server at BIND responds 200 within 3 s, else with 1.
     Healthcheck,
 }
 

@@ -1,7 +1,6 @@
-//! The raw socket of one peer: what reads and behaviors may do with it, every wait bounded.
+//! The raw socket of one peer. Every wait has a limit.
 //!
-//! Bytes that arrive early (a pipelined request) are kept, never lost. This module knows nothing
-//! of HTTP.
+//! Bytes of the next, pipelined request are kept. This module does not depend on HTTP.
 
 use std::io;
 use std::time::Duration;
@@ -11,25 +10,26 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
-/// How many early bytes are read while an answer is under way.
+/// Maximum number of bytes that are read ahead during a response.
 const AHEAD_BYTES_MAX: usize = 64 * 1024;
 
-/// How much is read at a time, at most.
+/// Maximum number of bytes of one read.
 const READ_BYTES_MAX: usize = 64 * 1024;
 
-/// How long a peer may take to read what is sent to it.
-const SEND_MAX: Duration = Duration::from_secs(300);
+/// Time limit of one send, which waits if the peer does not read.
+const SEND_TIMEOUT: Duration = Duration::from_secs(300);
 
-/// How long and how much is read from a peer that was closed, so that the close does not become a
-/// reset which destroys the answer on its way.
-const CLOSE_MAX: Duration = Duration::from_secs(1);
+/// Time limit for reading from a peer after the close. A socket that is closed with unread bytes
+/// sends a reset, which can destroy the response.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+/// Maximum number of bytes that are read after the close.
 const CLOSE_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// The peer has ended the connection, or cannot be written to any more.
+/// The peer has closed the connection, or a write has failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Gone;
 
-/// One connection, with the bytes that have arrived and were not taken yet.
+/// One connection with the bytes that were received and not taken.
 pub(crate) struct Peer {
     stream: TcpStream,
     ahead: BytesMut,
@@ -43,12 +43,12 @@ impl Peer {
         }
     }
 
-    /// What has arrived and was not taken.
+    /// Returns the bytes that were received and not taken.
     pub(crate) fn ahead(&self) -> &[u8] {
         &self.ahead
     }
 
-    /// Takes the first `count` bytes of what has arrived.
+    /// Takes at most the first `count` received bytes.
     pub(crate) fn take(&mut self, count: usize) -> Bytes {
         self.ahead.split_to(count.min(self.ahead.len())).freeze()
     }
@@ -65,9 +65,12 @@ impl Peer {
         }
     }
 
-    /// Sends all of `bytes`.
+    /// Sends `bytes`.
+    ///
+    /// # Errors
+    /// If a write fails or takes longer than 300 s.
     pub(crate) async fn send(&mut self, bytes: &[u8]) -> Result<(), Gone> {
-        // The common answer fits into the socket's buffer: no timer then.
+        // Most responses fit in the socket's buffer. They need no timer.
         let sent = match self.stream.try_write(bytes) {
             Ok(sent) => sent,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
@@ -76,35 +79,36 @@ impl Peer {
         if sent == bytes.len() {
             return Ok(());
         }
-        match timeout(SEND_MAX, self.stream.write_all(&bytes[sent..])).await {
+        match timeout(SEND_TIMEOUT, self.stream.write_all(&bytes[sent..])).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) | Err(_) => Err(Gone),
         }
     }
 
-    /// Waits, unless the peer ends the connection first.
+    /// Waits for `duration`. Returns an error if the peer closes the connection first.
     pub(crate) async fn pause(&mut self, duration: Duration) -> Result<(), Gone> {
         if duration.is_zero() {
             return Ok(());
         }
-        match timeout(duration, self.gone()).await {
+        match timeout(duration, self.wait_closed()).await {
             Ok(()) => Err(Gone),
             Err(_) => Ok(()),
         }
     }
 
-    /// Waits until the peer ends the connection.
-    async fn gone(&mut self) {
+    /// Waits until the peer closes the connection.
+    async fn wait_closed(&mut self) {
         while self.ahead.len() < AHEAD_BYTES_MAX {
             if self.fill().await.is_err() {
                 return;
             }
         }
-        // So much came early that its end can no longer be read: only the bound ends the wait.
+        // The read-ahead buffer is full, so a close cannot be detected. The caller's limit ends the
+        // wait.
         sleep(Duration::MAX).await;
     }
 
-    /// Closes in an orderly way: what was sent arrives before the end does.
+    /// Closes the connection in an orderly way: the peer receives all sent bytes before the end.
     pub(crate) async fn close(mut self) {
         let drain = async {
             if self.stream.shutdown().await.is_err() {
@@ -116,14 +120,14 @@ impl Peer {
                 self.ahead.clear();
             }
         };
-        // A peer that does not close its side is cut off, which is what the bound is for.
-        let _cut_off = timeout(CLOSE_MAX, drain).await;
+        // After the limit the socket is closed even if the peer has not closed its side.
+        let _cut_off = timeout(CLOSE_TIMEOUT, drain).await;
     }
 
-    /// Resets: what was not yet taken by the network is thrown away.
+    /// Resets the connection. Bytes that are still in the socket's buffer are discarded.
     pub(crate) fn reset(self) {
         if let Err(error) = self.stream.set_zero_linger() {
-            tracing::warn!(%error, "could not prepare a reset; the connection is closed instead");
+            tracing::warn!(%error, "reset failed, closing the connection");
         }
     }
 }

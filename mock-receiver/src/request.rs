@@ -1,7 +1,7 @@
-//! Reading one request: head, then body by length or by chunks, every part bounded.
+//! Reads one request: the head, then the body by length or by chunks. Every part has a limit.
 //!
-//! Whatever arrives becomes a value, never a panic: a whole request, or a refusal that keeps as
-//! much of the request as came.
+//! Any bytes result in a value, never in a panic: a complete request, or a refusal with the part of
+//! the request that was received.
 
 mod body;
 mod head;
@@ -13,52 +13,47 @@ use tokio::time::timeout;
 
 pub(crate) use head::Head;
 
-use crate::journal::{Journal, UncheckedReason};
+use crate::check::UncheckedReason;
+use crate::journal::Journal;
 use crate::peer::{Gone, Peer};
 
-/// How long a connection may wait for its next request.
-const IDLE_MAX: Duration = Duration::from_secs(300);
+/// Time limit for the first byte of the next request.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
 
-/// How long one request may take from its first byte to its last.
-const REQUEST_MAX: Duration = Duration::from_secs(60);
+/// Time limit from the first to the last byte of a request.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The largest head, and the largest chunk line or trailer.
-pub(crate) const HEAD_BYTES_MAX: usize = 16 * 1024;
-
-/// The largest body: four times what a dispatcher accepts by default.
-pub(crate) const BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
-
-/// What came over the connection.
+/// Result of reading from a connection.
 pub(crate) enum Incoming {
-    /// A whole request.
-    Whole(Request),
-    /// Something that is no whole request; the connection is of no further use.
+    /// A complete request.
+    Complete(Request),
+    /// An incomplete or malformed request. The connection cannot be used again.
     Refused(Request, UncheckedReason),
-    /// Nothing: the peer closed between requests, or stayed silent for too long.
+    /// No request: the peer closed the connection between requests, or the idle time passed.
     Nothing,
 }
 
-/// A request as far as it came.
+/// The received part of a request.
 #[derive(Default)]
 pub(crate) struct Request {
-    /// The head, once it was whole and well-formed.
+    /// The head. `None` until it is complete and well-formed.
     pub(crate) head: Option<Head>,
-    /// When the head had been read.
+    /// Time at which the head was complete, in microseconds since the journal's zero.
     pub(crate) head_us: u64,
-    /// The body with the chunks' framing removed.
+    /// The body without the framing of chunks.
     pub(crate) body: BytesMut,
 }
 
-/// Reads the next request.
+/// Reads the next request of a connection.
 pub(crate) async fn read(peer: &mut Peer, journal: &Journal) -> Incoming {
-    if peer.ahead().is_empty() && !matches!(timeout(IDLE_MAX, peer.fill()).await, Ok(Ok(()))) {
+    if peer.ahead().is_empty() && !matches!(timeout(IDLE_TIMEOUT, peer.fill()).await, Ok(Ok(()))) {
         return Incoming::Nothing;
     }
     let mut request = Request::default();
-    let read = timeout(REQUEST_MAX, read_whole(peer, journal, &mut request)).await;
+    let read = timeout(REQUEST_TIMEOUT, read_complete(peer, journal, &mut request)).await;
     match read.unwrap_or(Err(UncheckedReason::TooSlow)) {
-        Ok(()) => Incoming::Whole(request),
-        // Stray line ends after the last request are no request.
+        Ok(()) => Incoming::Complete(request),
+        // Line ends after the last request are not a request.
         Err(UncheckedReason::BrokenOff) if request.head.is_none() && only_line_ends(peer) => {
             Incoming::Nothing
         }
@@ -71,18 +66,18 @@ pub(crate) async fn read(peer: &mut Peer, journal: &Journal) -> Incoming {
     }
 }
 
-async fn read_whole(
+async fn read_complete(
     peer: &mut Peer,
     journal: &Journal,
     request: &mut Request,
 ) -> Result<(), UncheckedReason> {
-    let (head, length) = head::read(peer).await?;
+    let parsed = head::read(peer).await?;
     request.head_us = journal.now_us();
-    let head = request.head.insert(head);
+    let head = request.head.insert(parsed.head);
     if head.expects_continue {
         peer.send(b"HTTP/1.1 100 Continue\r\n\r\n").await?;
     }
-    body::read(peer, length, &mut request.body).await
+    body::read(peer, parsed.length, &mut request.body).await
 }
 
 fn only_line_ends(peer: &Peer) -> bool {

@@ -1,8 +1,8 @@
-//! One request after another: the routes, the verdict on the signature, the receipt, the answer.
+//! Serves one request: chooses the route, checks the signature, writes the receipt and responds.
 //!
-//! A webhook request is journalled before the first byte of its answer, refused ones too. The
-//! script is asked only when the signature is valid: a badly signed request is answered 401 and
-//! never counts as received.
+//! A webhook request is journalled before the first byte of its response, even if it is refused.
+//! The script chooses a behavior only if the signature is valid. Otherwise the response is 401 and
+//! the request does not count as received.
 
 mod log;
 mod receipts;
@@ -12,15 +12,19 @@ use std::net::SocketAddr;
 use chrono::Utc;
 use sha2::{Digest, Sha256};
 
-use crate::behavior::{Behavior, Next, Played};
-use crate::journal::{Arrival, Ending, Journal, Receipt, SignatureCheck, UncheckedReason};
+use crate::behavior::Behavior;
+use crate::behavior::played::{Next, Played};
+use crate::check::{InvalidReason, SignatureCheck, UncheckedReason};
+use crate::ending::Ending;
+use crate::journal::open::OpenRequest;
+use crate::journal::{Arrival, Journal, Receipt};
 use crate::peer::{Gone, Peer};
 use crate::request::{self, Head, Incoming, Request};
 use crate::script::{Script, Seen};
-use crate::verify::{InvalidReason, Secrets, Signed, parse_timestamp};
+use crate::verify::{Secrets, Signed, parse_timestamp};
 use crate::wire;
 
-/// What every connection of a receiver shares.
+/// State that all connections of a receiver share.
 pub(crate) struct Context {
     pub(crate) address: SocketAddr,
     pub(crate) secrets: Secrets,
@@ -28,44 +32,61 @@ pub(crate) struct Context {
     pub(crate) journal: Journal,
 }
 
-/// Where a request goes.
+/// Route of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Route<'a> {
+    /// Contains the ordinal of the path.
     Webhook(Option<u64>),
+    /// Contains the query.
     Receipts(&'a str),
     Health,
     WrongMethod,
     Unknown,
 }
 
-/// Serves the next request and says what becomes of the connection.
+/// Serves the next request and returns the next step of the connection.
 pub(crate) async fn serve(context: &Context, peer: &mut Peer) -> Next {
     let (request, unchecked) = match request::read(peer, &context.journal).await {
         Incoming::Nothing => return Next::Close,
-        Incoming::Whole(request) => (request, None),
+        Incoming::Complete(request) => (request, None),
         Incoming::Refused(request, reason) => (request, Some(reason)),
     };
     let Some(head) = &request.head else {
-        // Nobody can say where it wanted to go, so it is journalled: better one receipt too many.
+        // The route is unknown. The request is journalled, because it may be a webhook request.
         let reason = unchecked.unwrap_or(UncheckedReason::Malformed);
         let signature = SignatureCheck::Unchecked { reason };
-        return webhook(context, peer, &request, &Head::default(), (None, signature)).await;
+        let arrived = Webhook {
+            request: &request,
+            head: &Head::default(),
+            ordinal: None,
+            signature,
+        };
+        return webhook(context, peer, arrived).await;
     };
-    let played = match (route(head), unchecked) {
+    let sent = match (route(head), unchecked) {
         (Route::Webhook(ordinal), unchecked) => {
             let signature = match unchecked {
                 Some(reason) => SignatureCheck::Unchecked { reason },
                 None => check(context, head, &request.body),
             };
-            return webhook(context, peer, &request, head, (ordinal, signature)).await;
+            let arrived = Webhook {
+                request: &request,
+                head,
+                ordinal,
+                signature,
+            };
+            return webhook(context, peer, arrived).await;
         }
         (_, Some(reason)) => refuse(peer, reason).await,
-        (Route::Receipts(query), None) => receipts::list(&context.journal, peer, query).await,
-        (Route::Health, None) => tell(peer, 200, "{\"status\":\"ok\"}\n").await,
-        (Route::WrongMethod, None) => tell(peer, 405, "{\"error\":\"wrong method\"}\n").await,
-        (Route::Unknown, None) => tell(peer, 404, "{\"error\":\"no such route\"}\n").await,
+        (Route::Receipts(query), None) => match receipts::page(&context.journal, query) {
+            Some(page) => respond(peer, 200, &page).await,
+            None => respond(peer, 400, "{\"error\":\"since is not a number\"}\n").await,
+        },
+        (Route::Health, None) => respond(peer, 200, "{\"status\":\"ok\"}\n").await,
+        (Route::WrongMethod, None) => respond(peer, 405, "{\"error\":\"wrong method\"}\n").await,
+        (Route::Unknown, None) => respond(peer, 404, "{\"error\":\"no such route\"}\n").await,
     };
-    next(head, played.unwrap_or(Next::Close))
+    next(head, sent.unwrap_or(Next::Close))
 }
 
 fn route(head: &Head) -> Route<'_> {
@@ -108,13 +129,21 @@ fn check(context: &Context, head: &Head, body: &[u8]) -> SignatureCheck {
     context.secrets.check(signed, Utc::now().timestamp())
 }
 
-async fn webhook(
-    context: &Context,
-    peer: &mut Peer,
-    request: &Request,
-    head: &Head,
-    (ordinal, signature): (Option<u64>, SignatureCheck),
-) -> Next {
+/// A webhook request whose signature was checked.
+struct Webhook<'a> {
+    request: &'a Request,
+    head: &'a Head,
+    ordinal: Option<u64>,
+    signature: SignatureCheck,
+}
+
+async fn webhook(context: &Context, peer: &mut Peer, webhook: Webhook<'_>) -> Next {
+    let Webhook {
+        request,
+        head,
+        ordinal,
+        signature,
+    } = webhook;
     let journal = &context.journal;
     let id = head
         .id
@@ -134,7 +163,7 @@ async fn webhook(
         }
         _ => (0, None),
     };
-    let open = journal.begin(&signature, || Receipt {
+    let open = OpenRequest::begin(journal, &signature, || Receipt {
         seq: 0,
         receiver: context.address,
         ordinal,
@@ -156,16 +185,18 @@ async fn webhook(
     });
     let played = match (behavior, signature) {
         (Some(behavior), _) => behavior.play(peer).await,
-        (None, SignatureCheck::Unchecked { reason }) => refused(refuse(peer, reason).await, reason),
+        (None, SignatureCheck::Unchecked { reason }) => {
+            played_refusal(refuse(peer, reason).await, reason)
+        }
         (None, _) => Behavior::answer(401).play(peer).await,
     };
     if let Some(receipt) = open.end(played.ending) {
-        log::ended(&receipt);
+        log::request_ended(&receipt);
     }
     next(head, played.next)
 }
 
-/// A connection is used again only when the request allows it.
+/// Closes the connection instead of reading again if the request requires it.
 fn next(head: &Head, next: Next) -> Next {
     if next == Next::Again && !head.keep_alive {
         Next::Close
@@ -174,15 +205,16 @@ fn next(head: &Head, next: Next) -> Next {
     }
 }
 
-/// Answers something that is no whole request; where the next one begins is then unknown.
+/// Responds to an incomplete or malformed request and closes the connection, because the beginning
+/// of the next request is unknown.
 async fn refuse(peer: &mut Peer, reason: UncheckedReason) -> Result<Next, Gone> {
     let status = refusal_status(reason).ok_or(Gone)?;
-    peer.send(&wire::whole(status, &[("connection", "close")]))
+    peer.send(&wire::response(status, &[("connection", "close")]))
         .await?;
     Ok(Next::Close)
 }
 
-fn refused(sent: Result<Next, Gone>, reason: UncheckedReason) -> Played {
+fn played_refusal(sent: Result<Next, Gone>, reason: UncheckedReason) -> Played {
     match (sent, refusal_status(reason)) {
         (Ok(_), Some(status)) => Played::closing(Ending::Answered { status }),
         _ => Played::closing(Ending::PeerClosed),
@@ -199,8 +231,9 @@ fn refusal_status(reason: UncheckedReason) -> Option<u16> {
     }
 }
 
-async fn tell(peer: &mut Peer, status: u16, body: &str) -> Result<Next, Gone> {
-    peer.send(&wire::whole_with(status, &[], body.as_bytes()))
+/// Sends a JSON body and keeps the connection open.
+async fn respond(peer: &mut Peer, status: u16, body: &str) -> Result<Next, Gone> {
+    peer.send(&wire::response_with_body(status, &[], body.as_bytes()))
         .await?;
     Ok(Next::Again)
 }

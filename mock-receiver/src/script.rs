@@ -1,33 +1,29 @@
-//! Which behavior a request gets: a script is a function of what was seen of the request.
+//! Scripts: functions that choose the behavior of a request.
 //!
-//! The harness brings its own; the demo's is here. A script must not depend on time or on
-//! anything that two runs of one seed would not share.
-
-mod demo;
+//! The harness has its own script, and the one of the demo is in [`crate::demo`]. A script must not
+//! depend on time or on other state that differs between two runs of one seed.
 
 use std::sync::Arc;
 
-pub use demo::Demo;
-
 use crate::behavior::Behavior;
 
-/// Decides the behavior of every request whose signature is valid.
+/// Chooses the behavior of every request with a valid signature.
 pub type Script = Arc<dyn Fn(&Seen) -> Behavior + Send + Sync>;
 
-/// What a script may look at.
+/// The parts of a request on which a script may depend.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seen {
-    /// The ordinal in the path `/webhook/{ordinal}`.
+    /// Ordinal in the path `/webhook/{ordinal}`.
     pub ordinal: Option<u64>,
-    /// The header `webhook-attempt`.
+    /// Value of the header `webhook-attempt`.
     pub attempt: Option<u32>,
-    /// The header `webhook-id`.
+    /// Value of the header `webhook-id`.
     pub id: String,
-    /// How many properly signed requests came for this ordinal (or id), this one included.
+    /// Number of requests with a valid signature for this ordinal or id, including this one.
     pub arrival: u32,
 }
 
-/// The script that gives every request the same behavior.
+/// Returns a script that chooses the same behavior for every request.
 pub fn always(behavior: Behavior) -> Script {
     Arc::new(move |_| behavior.clone())
 }

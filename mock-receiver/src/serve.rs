@@ -1,4 +1,4 @@
-//! Bind, serve until a signal comes, stop cleanly.
+//! Binds the address, serves until a signal, and stops.
 
 use std::io::IsTerminal as _;
 
@@ -12,11 +12,11 @@ use tracing_subscriber::EnvFilter;
 /// Serves until SIGTERM or SIGINT.
 pub(crate) async fn serve(config: Config) -> anyhow::Result<()> {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let colours = std::io::stdout().is_terminal();
+    let use_colors = std::io::stdout().is_terminal();
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_target(false)
-        .with_ansi(colours)
+        .with_ansi(use_colors)
         .init();
     let bind = config.bind;
     let listener = TcpListener::bind(bind)

@@ -1,7 +1,7 @@
-//! A running receiver: accepts connections and serves each on a task of its own.
+//! A running receiver: accepts connections and serves each in a separate task.
 //!
-//! All of them end with the receiver, at once: a stop must look like a crash to the peers, and
-//! nothing may go on in the background of a test that is over.
+//! A stop ends all tasks immediately. It must look like a crash to the peers, and no task may
+//! continue after the test that started it.
 
 use std::io;
 use std::net::SocketAddr;
@@ -13,18 +13,18 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::behavior::Next;
+use crate::behavior::played::Next;
 use crate::journal::Journal;
 use crate::peer::Peer;
 use crate::route::{self, Context};
 use crate::script::Script;
 use crate::verify::Secrets;
 
-/// How many connections are served at a time; more wait in the listener's queue.
+/// Maximum number of concurrent connections. Further ones wait in the accept queue.
 const CONNECTIONS_MAX: usize = 65_536;
 
-/// The pause after a failed accept, which is mostly a lack of file descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Pause after a failed accept. The usual reason is a lack of file descriptors.
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(50);
 
 /// A running receiver. Dropping it stops it without waiting.
 #[derive(Debug)]
@@ -39,7 +39,7 @@ impl Receiver {
     ///
     /// # Panics
     ///
-    /// When the listener has no local address, and outside of a Tokio runtime.
+    /// If the listener has no local address, or outside of a Tokio runtime.
     pub fn start(
         listener: TcpListener,
         secrets: Secrets,
@@ -73,12 +73,12 @@ impl Receiver {
         receiver
     }
 
-    /// The address that it listens on.
+    /// Returns the listening address.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Closes the listener and every connection, and waits until all of them are closed.
+    /// Closes the listener and every connection, and waits until all are closed.
     pub async fn stop(self) {
         self.stop.cancel();
         self.connections.close();
@@ -105,8 +105,8 @@ async fn accept(
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
-                report(&error);
-                tokio::time::sleep(ACCEPT_PAUSE).await;
+                log_accept_error(&error);
+                tokio::time::sleep(ACCEPT_RETRY_DELAY).await;
                 continue;
             }
         };
@@ -119,14 +119,14 @@ async fn accept(
     }
 }
 
-fn report(error: &io::Error) {
-    tracing::warn!(%error, "could not accept a connection; trying again");
+fn log_accept_error(error: &io::Error) {
+    tracing::warn!(%error, "accept failed, retrying in 50 ms");
 }
 
 async fn serve(stream: TcpStream, context: &Context) {
-    // Small answers must not wait for the peer's acknowledgement of the one before.
+    // Without this, a small response waits until the peer has acknowledged the one before.
     if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "could not switch Nagle's algorithm off");
+        tracing::debug!(%error, "setting TCP_NODELAY failed");
     }
     let mut peer = Peer::new(stream);
     loop {

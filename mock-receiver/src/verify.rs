@@ -1,8 +1,8 @@
-//! Standard Webhooks 1.0.0 from the receiver's side: is this body signed by one of our secrets?
+//! Verification of signatures by Standard Webhooks 1.0.0, from the receiver's side.
 //!
-//! Written afresh and on purpose apart from the dispatcher's signing, so that the two can disagree.
-//! It compares in constant time, accepts a signature by any secret (rotation), and passes over
-//! versions that it does not know. It must not answer, log or keep anything.
+//! It shares no code with the dispatcher's signing, so that a mistake there is detected here. It
+//! compares in constant time, accepts a signature by any secret (rotation), and ignores unknown
+//! versions. It must not respond, log or store anything.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,96 +10,62 @@ use std::str::FromStr;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use hmac::{Hmac, KeyInit, Mac};
-use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 
-use crate::journal::SignatureCheck;
+use crate::check::{InvalidReason, SignatureCheck};
 
-/// How far a timestamp may lie from the receiver's clock, in seconds, inclusive.
+/// Maximum difference between a timestamp and the receiver's clock, in seconds, inclusive.
 pub const TIMESTAMP_TOLERANCE_SECONDS: i64 = 300;
 
-/// Marks a secret whose key is given in base64.
+/// Prefix of a secret whose key is encoded in base64.
 const BASE64_PREFIX: &str = "whsec_";
 
-/// The only signature version that is known here.
+/// The signature version that is verified. Entries with other versions are ignored.
 const KNOWN_VERSION: &[u8] = b"v1";
 
-/// The secrets that may have signed a request: one, or several while a rotation is under way.
+/// The accepted secrets: one, or several during a rotation.
 #[derive(Clone)]
 pub struct Secrets {
     keys: Vec<Hmac<Sha256>>,
 }
 
-/// Why a text is not a list of secrets. It never shows the secret itself.
+/// The text is not a list of secrets. The message never contains a secret.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SecretsError {
     /// An entry of the list is empty.
-    #[error("entry {position} of the comma-separated list is empty")]
+    #[error("entry {position} of the comma-separated list is empty: remove it or set a secret")]
     EmptyEntry {
-        /// Its place in the list, from 1.
+        /// Position in the list, from 1.
         position: usize,
     },
-    /// An entry begins with `whsec_` but the rest is no base64 key.
-    #[error("entry {position} begins with whsec_ but no padded base64 key follows")]
+    /// An entry begins with `whsec_`, and the rest is not a base64 key.
+    #[error("entry {position} begins with whsec_, but the rest is not a padded base64 key")]
     InvalidBase64 {
-        /// Its place in the list, from 1.
+        /// Position in the list, from 1.
         position: usize,
     },
 }
 
-/// Why a signature is not valid.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
-#[serde(tag = "why", rename_all = "snake_case")]
-pub enum InvalidReason {
-    /// A header is absent or empty.
-    #[error("the header {name} is missing")]
-    MissingHeader {
-        /// The header.
-        name: String,
-    },
-    /// A header came more than once, so that two readers could see two values.
-    #[error("the header {name} came more than once")]
-    RepeatedHeader {
-        /// The header.
-        name: String,
-    },
-    /// The timestamp is no number of unix seconds.
-    #[error("the timestamp is not a number of unix seconds")]
-    MalformedTimestamp,
-    /// The timestamp is too old or lies too far ahead.
-    #[error("the timestamp is {seconds_off} s off")]
-    TimestampOff {
-        /// The sender's timestamp minus the receiver's clock.
-        seconds_off: i64,
-    },
-    /// No entry has a version that is known here.
-    #[error("no entry of a known version")]
-    NoKnownVersion,
-    /// No entry matches under any secret.
-    #[error("no entry matches")]
-    NoMatch,
-}
-
-/// The parts of a request that a signature covers, as they came.
+/// The signed parts of a request as received, and the signature.
 #[derive(Clone, Copy, Debug)]
 pub struct Signed<'a> {
-    /// The header `webhook-id`.
+    /// Value of the header `webhook-id`.
     pub id: Option<&'a [u8]>,
-    /// The header `webhook-timestamp`.
+    /// Value of the header `webhook-timestamp`.
     pub timestamp: Option<&'a [u8]>,
-    /// The header `webhook-signature`.
+    /// Value of the header `webhook-signature`.
     pub signature: Option<&'a [u8]>,
-    /// The exact body.
+    /// The body, byte for byte.
     pub body: &'a [u8],
 }
 
 impl Secrets {
-    /// Reads the form of `WEBHOOK_SECRET`: `whsec_` and base64, or any other text as its UTF-8
-    /// bytes; several separated by commas, with blanks round the commas trimmed.
+    /// Parses the value of `WEBHOOK_SECRET`: secrets separated by commas, without the spaces around
+    /// them. After `whsec_` a secret is base64; otherwise its key is its UTF-8 bytes.
     ///
     /// # Errors
     ///
-    /// Names the first entry that is empty or no base64 after `whsec_`.
+    /// If an entry is empty, or is not base64 after `whsec_`.
     pub fn parse(text: &str) -> Result<Self, SecretsError> {
         let keys = text.split(',').enumerate().map(|(index, entry)| {
             let position = index + 1;
@@ -115,14 +81,14 @@ impl Secrets {
                     .ok_or(SecretsError::InvalidBase64 { position })?,
                 None => entry.as_bytes().to_vec(),
             };
-            Ok(Hmac::new_from_slice(&key).expect("HMAC takes a key of any length"))
+            Ok(Hmac::new_from_slice(&key).expect("HMAC accepts a key of any length"))
         });
         Ok(Self {
             keys: keys.collect::<Result<_, _>>()?,
         })
     }
 
-    /// Checks one request against the receiver's clock.
+    /// Checks the signature of one request, and its timestamp against `now_unix_seconds`.
     pub fn check(&self, signed: Signed<'_>, now_unix_seconds: i64) -> SignatureCheck {
         match self.verify(signed, now_unix_seconds) {
             Ok(()) => SignatureCheck::Valid,
@@ -141,7 +107,7 @@ impl Secrets {
         }
         let mut known = 0_usize;
         for entry in signature.split(|byte| *byte == b' ') {
-            let Some(encoded) = known_entry(entry) else {
+            let Some(encoded) = encoded_signature(entry) else {
                 continue;
             };
             known += 1;
@@ -192,7 +158,8 @@ fn present<'a>(name: &str, value: Option<&'a [u8]>) -> Result<&'a [u8], InvalidR
         })
 }
 
-/// Digits only: a sign or a blank would be a second spelling of the same signed text.
+/// Parses a timestamp that consists only of digits. A sign or a space would be a second spelling of
+/// the same time.
 pub(crate) fn parse_timestamp(text: &[u8]) -> Option<i64> {
     if !text.iter().all(u8::is_ascii_digit) {
         return None;
@@ -200,7 +167,8 @@ pub(crate) fn parse_timestamp(text: &[u8]) -> Option<i64> {
     std::str::from_utf8(text).ok()?.parse().ok()
 }
 
-fn known_entry(entry: &[u8]) -> Option<&[u8]> {
+/// Returns the base64 part of an entry such as `v1,c2ln`, or `None` if the version is unknown.
+fn encoded_signature(entry: &[u8]) -> Option<&[u8]> {
     let comma = entry.iter().position(|byte| *byte == b',')?;
     (entry.get(..comma)? == KNOWN_VERSION)
         .then(|| entry.get(comma + 1..))

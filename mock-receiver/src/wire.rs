@@ -1,12 +1,12 @@
-//! The text of answers: heads and the small JSON bodies.
+//! The bytes of responses: heads and small JSON bodies.
 
-/// The status of a behavior that names none.
+/// Default status of a behavior.
 pub(crate) fn status_default() -> u16 {
     200
 }
 
-/// The body of a whole answer to a webhook request.
-pub(crate) fn body(status: u16) -> &'static str {
+/// Returns the body of a response to a webhook request.
+fn body(status: u16) -> &'static str {
     match status {
         100..=199 | 204 | 304 => "",
         200..=299 => "{\"received\":true}\n",
@@ -14,10 +14,10 @@ pub(crate) fn body(status: u16) -> &'static str {
     }
 }
 
-/// A head with these headers, up to and with the empty line.
+/// Returns a head with these headers, including the empty line.
 pub(crate) fn head(status: u16, headers: &[(&str, &str)]) -> Vec<u8> {
     let mut head = Vec::with_capacity(160);
-    head.extend_from_slice(format!("HTTP/1.1 {status} {}\r\n", reason(status)).as_bytes());
+    head.extend_from_slice(format!("HTTP/1.1 {status} {}\r\n", reason_phrase(status)).as_bytes());
     for (name, value) in headers {
         for part in [name, ": ", value, "\r\n"] {
             head.extend_from_slice(part.as_bytes());
@@ -27,26 +27,26 @@ pub(crate) fn head(status: u16, headers: &[(&str, &str)]) -> Vec<u8> {
     head
 }
 
-/// A whole answer with the usual body and these headers besides.
-pub(crate) fn whole(status: u16, headers: &[(&str, &str)]) -> Vec<u8> {
-    whole_with(status, headers, body(status).as_bytes())
+/// Returns a complete response to a webhook request with these additional headers.
+pub(crate) fn response(status: u16, headers: &[(&str, &str)]) -> Vec<u8> {
+    response_with_body(status, headers, body(status).as_bytes())
 }
 
-/// A whole answer with this JSON body.
-pub(crate) fn whole_with(status: u16, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
+/// Returns a complete response with this JSON body.
+pub(crate) fn response_with_body(status: u16, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
     let length = body.len().to_string();
     let mut all = headers.to_vec();
-    // These statuses have no body by definition, and a length would be read as a promise of one.
+    // Responses with these statuses have no body, and a length would announce one.
     if !matches!(status, 100..=199 | 204 | 304) {
         all.push(("content-type", "application/json"));
         all.push(("content-length", &length));
     }
-    let mut answer = head(status, &all);
-    answer.extend_from_slice(body);
-    answer
+    let mut response = head(status, &all);
+    response.extend_from_slice(body);
+    response
 }
 
-fn reason(status: u16) -> &'static str {
+fn reason_phrase(status: u16) -> &'static str {
     match status {
         100 => "Continue",
         200 => "OK",
@@ -74,6 +74,6 @@ fn reason(status: u16) -> &'static str {
         502 => "Bad Gateway",
         503 => "Service Unavailable",
         504 => "Gateway Timeout",
-        _ => "Unnamed",
+        _ => "Unknown",
     }
 }

@@ -1,23 +1,23 @@
-//! A whole answer with a status, after a delay.
+//! A complete response after a delay.
 
 use std::time::Duration;
 
 use chrono::{TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::Played;
+use super::played::Played;
 use crate::peer::{Gone, Peer};
 use crate::wire;
 
-/// The value of a `Retry-After` header.
+/// Value of a `Retry-After` header.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RetryAfter {
     /// A number of seconds.
     Seconds(u64),
-    /// An HTTP date that lies this many seconds after the answer; negative is in the past.
+    /// An HTTP date this number of seconds after the response. A negative number is in the past.
     DateIn(i32),
-    /// Any text as it is, for values that nobody should understand.
+    /// Any text, for invalid values.
     Text(String),
 }
 
@@ -41,10 +41,10 @@ pub(super) async fn play(
     after_ms: u64,
 ) -> Result<Played, Gone> {
     peer.pause(Duration::from_millis(after_ms)).await?;
-    let answer = match retry_after {
-        Some(retry_after) => wire::whole(status, &[("retry-after", &retry_after.value())]),
-        None => wire::whole(status, &[]),
+    let response = match retry_after {
+        Some(retry_after) => wire::response(status, &[("retry-after", &retry_after.value())]),
+        None => wire::response(status, &[]),
     };
-    peer.send(&answer).await?;
+    peer.send(&response).await?;
     Ok(Played::answered(status))
 }

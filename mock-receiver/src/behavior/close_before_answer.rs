@@ -1,9 +1,9 @@
-//! An orderly close before any byte of an answer.
+//! An orderly close before the first byte of a response.
 
 use std::time::Duration;
 
-use super::Played;
-use crate::journal::Ending;
+use super::played::Played;
+use crate::ending::Ending;
 use crate::peer::{Gone, Peer};
 
 pub(super) async fn play(peer: &mut Peer, after_ms: u64) -> Result<Played, Gone> {

@@ -1,12 +1,12 @@
-//! A whole answer whose body comes one byte at a time: only a total deadline stops it.
+//! A complete response whose body is sent one byte at a time. Only a total deadline ends it early.
 
 use std::time::Duration;
 
-use super::Played;
+use super::played::Played;
 use crate::peer::{Gone, Peer};
 use crate::wire;
 
-/// An hour at the default pace.
+/// Default size of the body: one hour at the default interval.
 pub(super) fn bytes_default() -> u32 {
     3_600
 }

@@ -1,24 +1,24 @@
-//! A body that does not end while the peer reads: whoever reads it whole runs out of memory.
+//! A body that continues while the peer reads. A sender that stores all of it runs out of memory.
 
 use serde::{Deserialize, Serialize};
 
-use super::Played;
-use crate::journal::Ending;
+use super::played::Played;
+use crate::ending::Ending;
 use crate::peer::{Gone, Peer};
 use crate::wire;
 
-/// Even "endless" has a bound: 10 GiB, then the connection is closed in the middle.
+/// Maximum size of the body. Then the receiver closes the connection in the middle.
 const BYTES_MAX: u64 = 10 * 1024 * 1024 * 1024;
 const PIECE_BYTES: usize = 16 * 1024;
 
-/// How an endless body is framed.
+/// Framing of an endless body.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Framing {
-    /// Chunk after chunk.
+    /// Chunked transfer encoding without a last chunk.
     #[default]
     Chunked,
-    /// No length: the body would end with the connection.
+    /// No length: the end of the connection is the end of the body.
     UntilClose,
 }
 

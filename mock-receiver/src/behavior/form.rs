@@ -1,41 +1,36 @@
-//! The text side of behaviors: names, one line for each, parsing, and what the type cannot check.
+//! The text form of behaviors: names, descriptions, parsing, and limits that the type cannot
+//! express.
 
 use super::{Behavior, RetryAfter};
 
-/// A text that names no behavior, or one with a parameter out of its limits.
+/// The text is not a behavior, or a parameter is outside its limits.
 #[derive(Debug, thiserror::Error)]
 pub enum BehaviorError {
-    /// Not the JSON form of a behavior.
+    /// The text is not the JSON form of a behavior.
     #[error("not a behavior: {0}")]
     Syntax(#[from] serde_json::Error),
-    /// The status code has no three digits.
-    #[error("status {0} is not within 100..=999")]
+    /// The status code does not have three digits.
+    #[error("status {0} is outside 100..=999")]
     Status(u16),
-    /// A header value that would break out of its line.
-    #[error("header value {0:?} has a character that a header cannot carry")]
+    /// A header value contains a control character, for example a line end.
+    #[error("header value {0:?} contains a control character: remove it")]
     Header(String),
 }
 
 impl Behavior {
-    /// Every kind with one line that says what it does on the wire.
+    /// Every kind with a one-line description of its response.
     pub const CATALOG: [(&'static str, &'static str); 16] = [
         (
             "answer",
-            "a whole answer with a status, after a delay, with Retry-After if asked",
+            "a complete response after a delay, optionally with Retry-After",
         ),
-        ("hang", "no byte of an answer; holds the connection"),
+        ("hang", "no response; the connection stays open"),
         (
             "hang_after_head",
-            "the head and a few bytes of the body, then silence",
+            "the head and the first bytes of the body, then no more bytes",
         ),
-        (
-            "reset_before_answer",
-            "resets the connection before any byte",
-        ),
-        (
-            "close_before_answer",
-            "closes the connection before any byte",
-        ),
+        ("reset_before_answer", "a reset before the first byte"),
+        ("close_before_answer", "a close before the first byte"),
         ("partial_head", "half of a head, then a close"),
         (
             "reset_mid_body",
@@ -45,20 +40,23 @@ impl Behavior {
             "truncated_body",
             "the head and half of the body, then a close",
         ),
-        ("reset_after_answer", "a whole answer, then a reset"),
-        ("drip", "a body that comes one byte at a time"),
+        ("reset_after_answer", "a complete response, then a reset"),
+        ("drip", "a body that is sent one byte at a time"),
         (
             "endless_body",
-            "a body without end, chunked or without a length",
+            "an endless body, chunked or without a length",
         ),
-        ("bad_chunking", "a chunked body with a broken chunk size"),
+        ("bad_chunking", "a chunked body with an invalid chunk size"),
         ("garbage", "bytes that are not HTTP, then a close"),
-        ("header_flood", "an answer under a head of a megabyte"),
-        ("redirect", "an answer that points elsewhere"),
-        ("gzip_bomb", "a small gzip body that unpacks to 64 MiB"),
+        ("header_flood", "a response with a head of one mebibyte"),
+        ("redirect", "a redirect to another location"),
+        (
+            "gzip_bomb",
+            "a 64 KiB gzip body that decompresses to 64 MiB",
+        ),
     ];
 
-    /// A whole answer with `status` at once.
+    /// Returns the behavior that responds with `status` without delay.
     pub fn answer(status: u16) -> Self {
         Self::Answer {
             status,
@@ -67,22 +65,22 @@ impl Behavior {
         }
     }
 
-    /// Reads the JSON form.
+    /// Parses the JSON form.
     ///
     /// # Errors
     ///
-    /// When the text is no behavior or a parameter could not be put on the wire.
+    /// If the text is not a behavior, or a parameter cannot be sent.
     pub fn parse(text: &str) -> Result<Self, BehaviorError> {
         let behavior: Self = serde_json::from_str(text)?;
         behavior.validate()?;
         Ok(behavior)
     }
 
-    /// Checks what the type cannot: statuses have three digits, header values stay on their line.
+    /// Checks that the status has three digits and that header values have no control characters.
     ///
     /// # Errors
     ///
-    /// Names the first parameter that could not be put on the wire.
+    /// Returns the first parameter that cannot be sent.
     pub fn validate(&self) -> Result<(), BehaviorError> {
         if let Some(status) = self.status()
             && !(100..=999).contains(&status)
@@ -105,7 +103,7 @@ impl Behavior {
         }
     }
 
-    /// The name of the kind, as in the JSON form.
+    /// Returns the name of the kind in the JSON form.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Answer { .. } => "answer",
@@ -127,7 +125,7 @@ impl Behavior {
         }
     }
 
-    /// The status code that goes on the wire, when one does.
+    /// Returns the status code of the response if it has one.
     pub fn status(&self) -> Option<u16> {
         match self {
             Self::Answer { status, .. }

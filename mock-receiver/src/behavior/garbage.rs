@@ -1,8 +1,8 @@
-//! Bytes that are not HTTP, then an orderly close. NUL and invalid UTF-8 are among them, because
-//! whoever logs or stores what it received must survive those too.
+//! Bytes that are not HTTP, then an orderly close. They contain NUL and invalid UTF-8, because a
+//! sender that logs or stores them must not fail.
 
-use super::Played;
-use crate::journal::Ending;
+use super::played::Played;
+use crate::ending::Ending;
 use crate::peer::{Gone, Peer};
 
 const BYTES: &[u8] = b"\x00\xff\xfe\x16\x03\x01 this is no HTTP/1.1 200 OK\r\n\r\n\xc3\x28\x00\x7f";

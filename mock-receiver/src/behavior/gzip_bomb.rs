@@ -1,4 +1,5 @@
-//! A whole answer whose small gzip body unpacks to 64 MiB. Whoever decodes nothing reads 64 KiB.
+//! A complete response with a gzip body that decompresses to 64 MiB. A sender that does not
+//! decompress it reads 64 KiB.
 
 use std::io::Write as _;
 use std::sync::LazyLock;
@@ -6,7 +7,7 @@ use std::sync::LazyLock;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
-use super::Played;
+use super::played::Played;
 use crate::peer::{Gone, Peer};
 use crate::wire;
 

@@ -1,12 +1,12 @@
-//! No byte of an answer: the connection is held until the peer closes it or the bound passes.
+//! No response: the connection stays open until the peer closes it or the time limit passes.
 
 use std::time::Duration;
 
-use super::Played;
-use crate::journal::Ending;
+use super::played::Played;
+use crate::ending::Ending;
 use crate::peer::{Gone, Peer};
 
-/// Longer than any sender should wait.
+/// Default time limit in milliseconds. It exceeds the timeout of any reasonable sender.
 pub(super) fn hold_ms_default() -> u64 {
     300_000
 }

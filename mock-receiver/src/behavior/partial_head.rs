@@ -1,7 +1,7 @@
-//! Half of a head, then an orderly close: a 200 that must not count, because it never became one.
+//! Half of a head with status 200, then an orderly close. The sender must not count it as a 200.
 
-use super::Played;
-use crate::journal::Ending;
+use super::played::Played;
+use crate::ending::Ending;
 use crate::peer::{Gone, Peer};
 
 pub(super) async fn play(peer: &mut Peer) -> Result<Played, Gone> {

@@ -1,17 +1,17 @@
-//! A whole answer that points elsewhere. Followed, it would turn the POST into a GET, or carry a
-//! signed body to a host that nobody checked.
+//! A complete response that redirects. A sender that follows it would send a GET, or send the
+//! signed body to a host that was not checked.
 
-use super::Played;
+use super::played::Played;
 use crate::peer::{Gone, Peer};
 use crate::wire;
 
-/// The one that asks for the same method again.
+/// Default status: 307 keeps the method and the body.
 pub(super) fn status_default() -> u16 {
     307
 }
 
 pub(super) async fn play(peer: &mut Peer, status: u16, location: &str) -> Result<Played, Gone> {
-    peer.send(&wire::whole(status, &[("location", location)]))
+    peer.send(&wire::response(status, &[("location", location)]))
         .await?;
     Ok(Played::answered(status))
 }

@@ -1,9 +1,10 @@
-//! A reset before any byte of an answer: the request was read, but its sender cannot know.
+//! A reset before the first byte of a response. The receiver has read the request, but the sender
+//! cannot know that.
 
 use std::time::Duration;
 
-use super::Played;
-use crate::journal::Ending;
+use super::played::Played;
+use crate::ending::Ending;
 use crate::peer::{Gone, Peer};
 
 pub(super) async fn play(peer: &mut Peer, after_ms: u64) -> Result<Played, Gone> {

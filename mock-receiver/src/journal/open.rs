@@ -1,10 +1,11 @@
 //! A request between its begin and its end.
 
-use std::sync::PoisonError;
+use super::receipt::{Moment, Receipt};
+use crate::check::SignatureCheck;
+use crate::ending::Ending;
+use crate::journal::Journal;
 
-use super::{Ending, Journal, Moment, Receipt};
-
-/// A request that has begun. Dropped without an ending it ends as stopped, so none stays open.
+/// A request that has begun. If it is dropped without an ending, it ends as [`Ending::Stopped`].
 pub(crate) struct OpenRequest {
     journal: Journal,
     valid: bool,
@@ -13,18 +14,24 @@ pub(crate) struct OpenRequest {
 }
 
 impl OpenRequest {
-    pub(super) fn begin(journal: Journal, valid: bool, receipt: Option<Receipt>) -> Self {
+    /// Counts a request and adds its receipt to the journal, which sets `seq` and `begin_us`.
+    /// `receipt` is not called if the journal keeps no receipts.
+    pub(crate) fn begin(
+        journal: &Journal,
+        signature: &SignatureCheck,
+        receipt: impl FnOnce() -> Receipt,
+    ) -> Self {
         let open = Self {
-            journal,
-            valid,
-            receipt,
+            journal: journal.clone(),
+            valid: signature.is_valid(),
+            receipt: journal.record_begin(signature, receipt),
             ended: false,
         };
-        open.tell(Moment::Begin);
+        open.notify(Moment::Begin);
         open
     }
 
-    /// Ends the request and gives its receipt, where receipts are kept.
+    /// Ends the request. Returns its receipt if the journal keeps receipts.
     pub(crate) fn end(mut self, ending: Ending) -> Option<Receipt> {
         self.write(ending);
         self.receipt.take()
@@ -32,29 +39,19 @@ impl OpenRequest {
 
     fn write(&mut self, ending: Ending) {
         self.ended = true;
-        let totals = &self.journal.inner.totals;
         if let Some(receipt) = &mut self.receipt {
             receipt.end_us = Some(self.journal.now_us());
             receipt.ending = Some(ending.clone());
             self.journal.write_ending(receipt);
         }
-        // Counted after it was written: whoever sees no open request sees every ending.
-        totals.count_end(self.valid, &ending);
-        self.tell(Moment::End);
+        // The count follows the write. A reader that sees no open request therefore sees every
+        // ending.
+        self.journal.count_end(self.valid, &ending);
+        self.notify(Moment::End);
     }
 
-    fn tell(&self, moment: Moment) {
-        let inner = &self.journal.inner;
-        if let Some(receipt) = &self.receipt {
-            let observers = inner
-                .observers
-                .read()
-                .unwrap_or_else(PoisonError::into_inner);
-            for observer in observers.iter() {
-                observer(receipt, moment);
-            }
-        }
-        inner.changed.send_modify(|count| *count += 1);
+    fn notify(&self, moment: Moment) {
+        self.journal.notify(self.receipt.as_ref(), moment);
     }
 }
 

@@ -1,8 +1,28 @@
-//! Totals that are kept without a lock, also where no receipts are.
+//! Totals of a journal, counted without a lock. A journal without receipts has them too.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::{Counts, Ending, SignatureCheck};
+use serde::{Deserialize, Serialize};
+
+use crate::check::SignatureCheck;
+use crate::ending::Ending;
+
+/// Numbers of requests by state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    /// Requests that have begun.
+    pub requests: u64,
+    /// Requests with a valid signature.
+    pub valid: u64,
+    /// Complete requests with an invalid signature.
+    pub invalid: u64,
+    /// Requests whose signature was not checked.
+    pub unchecked: u64,
+    /// Requests that have ended.
+    pub ended: u64,
+    /// Requests with a valid signature and a complete 2xx response.
+    pub accepted: u64,
+}
 
 #[derive(Default)]
 pub(super) struct Totals {
@@ -16,7 +36,8 @@ pub(super) struct Totals {
 
 impl Totals {
     pub(super) fn counts(&self) -> Counts {
-        // `ended` first: an end between the two reads must not make it exceed `requests`.
+        // `ended` is read first. Otherwise a request that ends between the two reads could make it
+        // exceed `requests`.
         let ended = self.ended.load(Ordering::SeqCst);
         Counts {
             ended,

@@ -1,49 +1,16 @@
-//! The body of a request, by its length or by its chunks.
+//! Reads the body of a request by its length or by chunks.
 
 use bytes::BytesMut;
 use httparse::Status;
 
-use super::{BODY_BYTES_MAX, HEAD_BYTES_MAX};
-use crate::journal::UncheckedReason;
+use super::head::{HEAD_BYTES_MAX, Length};
+use crate::check::UncheckedReason;
 use crate::peer::Peer;
 
-/// How long the body is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Length {
-    None,
-    Bytes(u64),
-    Chunked,
-}
+/// Maximum size of a body: four times the default limit of the dispatcher.
+const BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-impl Length {
-    /// Takes a `Content-Length`; two that differ, or one beside chunks, is an attack or a mistake.
-    pub(super) fn set_content_length(&mut self, value: &[u8]) -> Result<(), UncheckedReason> {
-        if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
-            return Err(UncheckedReason::Malformed);
-        }
-        let bytes = std::str::from_utf8(value)
-            .ok()
-            .and_then(|text| text.parse().ok());
-        // More digits than 64 bits hold is a well-formed number that is too large.
-        let length = Self::Bytes(bytes.unwrap_or(u64::MAX));
-        if *self != Self::None && *self != length {
-            return Err(UncheckedReason::Malformed);
-        }
-        *self = length;
-        Ok(())
-    }
-
-    /// Takes a `Transfer-Encoding`; only `chunked` is understood.
-    pub(super) fn set_transfer_encoding(&mut self, value: &[u8]) -> Result<(), UncheckedReason> {
-        if *self != Self::None || !value.trim_ascii().eq_ignore_ascii_case(b"chunked") {
-            return Err(UncheckedReason::Malformed);
-        }
-        *self = Self::Chunked;
-        Ok(())
-    }
-}
-
-/// Reads the body into `body`, which keeps what came when the reading fails.
+/// Reads the body into `body`. If that fails, `body` contains the received part.
 pub(super) async fn read(
     peer: &mut Peer,
     length: Length,
@@ -105,7 +72,7 @@ async fn skip_trailers(peer: &mut Peer) -> Result<(), UncheckedReason> {
     }
 }
 
-/// Takes one line and gives its size without the line end.
+/// Removes one line from the received bytes and returns its size without the line end.
 async fn read_line(peer: &mut Peer) -> Result<usize, UncheckedReason> {
     loop {
         if let Some(size) = peer.ahead().windows(2).position(|pair| pair == b"\r\n") {

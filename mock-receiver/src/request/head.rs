@@ -1,20 +1,21 @@
-//! The head of a request: the few headers that matter here, taken out of what httparse finds.
+//! Reads the head of a request and extracts the headers that the receiver uses.
 
 use httparse::{Error, Status};
 
-use super::HEAD_BYTES_MAX;
-use super::body::Length;
-use crate::journal::UncheckedReason;
+use crate::check::UncheckedReason;
 use crate::peer::Peer;
 
-/// How many headers a request may have.
+/// Maximum size of a head, of a chunk line and of all trailers.
+pub(super) const HEAD_BYTES_MAX: usize = 16 * 1024;
+
+/// Maximum number of headers of a request.
 const HEADERS_MAX: usize = 64;
 
-/// What the receiver needs of a head.
+/// The used parts of a head.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Head {
     pub(crate) method: String,
-    /// The path as it came, query included.
+    /// Path and query as received.
     pub(crate) path: String,
     pub(crate) keep_alive: bool,
     pub(crate) expects_continue: bool,
@@ -24,16 +25,61 @@ pub(crate) struct Head {
     pub(crate) attempt: Option<u32>,
     pub(crate) content_type: Option<String>,
     pub(crate) user_agent: Option<String>,
-    /// The first of the three signature headers that came more than once.
+    /// The first of the three signature headers that is present more than once.
     pub(crate) repeated: Option<&'static str>,
 }
 
-/// Reads and takes one head.
-pub(super) async fn read(peer: &mut Peer) -> Result<(Head, Length), UncheckedReason> {
+/// A head and the length of the body that follows it.
+pub(super) struct ParsedHead {
+    pub(super) head: Head,
+    pub(super) length: Length,
+    /// Size of the head in bytes.
+    bytes: usize,
+}
+
+/// Length of a body by its headers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Length {
+    None,
+    Bytes(u64),
+    Chunked,
+}
+
+impl Length {
+    /// Sets the value of a `Content-Length`. Two different values, or one beside chunks, are
+    /// malformed, because two readers could see two different bodies.
+    fn set_content_length(&mut self, value: &[u8]) -> Result<(), UncheckedReason> {
+        if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
+            return Err(UncheckedReason::Malformed);
+        }
+        let bytes = std::str::from_utf8(value)
+            .ok()
+            .and_then(|text| text.parse().ok());
+        // A number that exceeds 64 bits is well-formed and larger than every limit.
+        let length = Self::Bytes(bytes.unwrap_or(u64::MAX));
+        if *self != Self::None && *self != length {
+            return Err(UncheckedReason::Malformed);
+        }
+        *self = length;
+        Ok(())
+    }
+
+    /// Sets the value of a `Transfer-Encoding`. Only `chunked` is supported.
+    fn set_transfer_encoding(&mut self, value: &[u8]) -> Result<(), UncheckedReason> {
+        if *self != Self::None || !value.trim_ascii().eq_ignore_ascii_case(b"chunked") {
+            return Err(UncheckedReason::Malformed);
+        }
+        *self = Self::Chunked;
+        Ok(())
+    }
+}
+
+/// Reads one head and removes it from the received bytes.
+pub(super) async fn read(peer: &mut Peer) -> Result<ParsedHead, UncheckedReason> {
     loop {
-        if let Some((size, head, length)) = parse(peer.ahead())? {
-            peer.take(size);
-            return Ok((head, length));
+        if let Some(parsed) = parse(peer.ahead())? {
+            peer.take(parsed.bytes);
+            return Ok(parsed);
         }
         if peer.ahead().len() > HEAD_BYTES_MAX {
             return Err(UncheckedReason::HeadTooLarge);
@@ -42,8 +88,8 @@ pub(super) async fn read(peer: &mut Peer) -> Result<(Head, Length), UncheckedRea
     }
 }
 
-/// The size of the head and the head, or nothing when it is not whole yet.
-fn parse(bytes: &[u8]) -> Result<Option<(usize, Head, Length)>, UncheckedReason> {
+/// Parses a head. Returns `None` if it is incomplete.
+fn parse(bytes: &[u8]) -> Result<Option<ParsedHead>, UncheckedReason> {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let mut parsed = httparse::Request::new(&mut headers);
     let size = match parsed.parse(bytes) {
@@ -65,7 +111,11 @@ fn parse(bytes: &[u8]) -> Result<Option<(usize, Head, Length)>, UncheckedReason>
     for header in parsed.headers.iter() {
         take_header(&mut head, &mut length, header.name, header.value)?;
     }
-    Ok(Some((size, head, length)))
+    Ok(Some(ParsedHead {
+        head,
+        length,
+        bytes: size,
+    }))
 }
 
 fn take_header(
@@ -74,7 +124,7 @@ fn take_header(
     name: &str,
     value: &[u8],
 ) -> Result<(), UncheckedReason> {
-    let is = |wanted: &str| name.eq_ignore_ascii_case(wanted);
+    let is = |expected: &str| name.eq_ignore_ascii_case(expected);
     if is("webhook-id") {
         set_once(&mut head.id, &mut head.repeated, "webhook-id", value);
     } else if is("webhook-timestamp") {

@@ -1,9 +1,10 @@
-//! One line per request, when it has ended. Never a secret, a signature or a body.
+//! One log line per ended request, without secrets, signatures and bodies.
 
 use crate::behavior::Behavior;
-use crate::journal::{Receipt, SignatureCheck};
+use crate::check::SignatureCheck;
+use crate::journal::Receipt;
 
-pub(super) fn ended(receipt: &Receipt) {
+pub(super) fn request_ended(receipt: &Receipt) {
     let Some(ending) = &receipt.ending else {
         return;
     };

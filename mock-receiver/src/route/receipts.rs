@@ -1,28 +1,25 @@
-//! `GET /receipts`: the journal as JSON, whole or since a number.
+//! `GET /receipts?since=SEQ`: the receipts of the journal as JSON, optionally only those after
+//! `SEQ`.
 
 use serde::Serialize;
 
-use super::tell;
-use crate::behavior::Next;
 use crate::journal::{Counts, Journal, Receipt};
-use crate::peer::{Gone, Peer};
 
-/// The answer of `GET /receipts`.
+/// Response of `GET /receipts`.
 #[derive(Serialize)]
 struct Page {
-    /// How many of the oldest receipts are no longer kept.
+    /// Number of receipts that were dropped because of the limit.
     dropped: u64,
     counts: Counts,
     receipts: Vec<Receipt>,
 }
 
-pub(super) async fn list(journal: &Journal, peer: &mut Peer, query: &str) -> Result<Next, Gone> {
+/// Returns the response body, or `None` if `since` is not a number.
+pub(super) fn page(journal: &Journal, query: &str) -> Option<String> {
     let since = query
         .split('&')
         .find_map(|pair| pair.strip_prefix("since="));
-    let Ok(since) = since.unwrap_or("0").parse() else {
-        return tell(peer, 400, "{\"error\":\"since is not a number\"}\n").await;
-    };
+    let since = since.unwrap_or("0").parse().ok()?;
     let page = Page {
         dropped: journal.dropped(),
         counts: journal.counts(),
@@ -30,5 +27,5 @@ pub(super) async fn list(journal: &Journal, peer: &mut Peer, query: &str) -> Res
     };
     let mut body = serde_json::to_string(&page).expect("receipts are plain data");
     body.push('\n');
-    tell(peer, 200, &body).await
+    Some(body)
 }

@@ -1,5 +1,5 @@
-//! Each behavior over a real socket: which bytes come, how the connection ends, and what the
-//! receipt says about it.
+//! Each behavior over a real socket: the bytes of the response, the end of the connection, and the
+//! ending in the receipt.
 
 use std::io;
 
@@ -8,7 +8,8 @@ use mock_receiver::{Behavior, Ending, Framing, RetryAfter};
 
 use crate::client::{Server, signed};
 
-/// Sends one signed request and gives the answer's bytes, whether a reset came, and the ending.
+/// Sends one signed request. Returns the bytes of the response, true if the connection was reset,
+/// and the ending.
 async fn play(behavior: Behavior) -> (Vec<u8>, bool, Ending) {
     let server = Server::always(behavior.clone()).await;
     let mut client = server.connect().await;
@@ -26,7 +27,7 @@ fn text(bytes: Vec<u8>) -> String {
 }
 
 #[tokio::test]
-async fn an_answer_is_whole_and_carries_its_status() {
+async fn answer_is_complete_and_has_its_status() {
     for (status, body) in [
         (200, "{\"received\":true}\n"),
         (500, "{\"received\":false}\n"),
@@ -44,7 +45,7 @@ async fn an_answer_is_whole_and_carries_its_status() {
 }
 
 #[tokio::test]
-async fn an_answer_that_has_no_body_by_definition_announces_none() {
+async fn answer_without_body_has_no_content_length() {
     for status in [204, 304] {
         let (bytes, _, _) = play(Behavior::answer(status)).await;
         let answer = text(bytes);
@@ -56,7 +57,7 @@ async fn an_answer_that_has_no_body_by_definition_announces_none() {
 }
 
 #[tokio::test]
-async fn retry_after_comes_in_seconds_as_a_date_and_as_nonsense() {
+async fn retry_after_is_seconds_a_date_or_any_text() {
     for (retry_after, value) in [
         (RetryAfter::Seconds(120), "retry-after: 120\r\n"),
         (RetryAfter::DateIn(60), " GMT\r\n"),
@@ -77,7 +78,7 @@ async fn retry_after_comes_in_seconds_as_a_date_and_as_nonsense() {
 }
 
 #[tokio::test]
-async fn a_delayed_answer_comes_after_its_delay() {
+async fn delayed_answer_is_not_sent_before_its_delay() {
     let behavior = Behavior::Answer {
         status: 200,
         retry_after: None,
@@ -86,65 +87,65 @@ async fn a_delayed_answer_comes_after_its_delay() {
     let server = Server::always(behavior).await;
     let mut client = server.connect().await;
     client.send(&signed("/webhook/7", "e7", 1, b"{}")).await;
-    assert_eq!(client.answer().await.0, 200);
+    assert_eq!(client.response().await.0, 200);
     let receipt = server.receipts(1).await.remove(0);
     assert!(receipt.end_us.unwrap() - receipt.begin_us >= 30_000);
 }
 
 #[tokio::test]
-async fn a_peer_that_leaves_during_the_delay_is_written_down_as_gone() {
+async fn peer_that_closes_during_the_delay_is_recorded() {
     let behavior = Behavior::Answer {
         status: 200,
         retry_after: None,
         after_ms: 600_000,
     };
-    assert_eq!(leave_after_begin(behavior).await, Ending::PeerClosed);
+    assert_eq!(close_after_begin(behavior).await, Ending::PeerClosed);
 }
 
 #[tokio::test]
-async fn a_hang_lasts_until_the_peer_closes() {
+async fn hang_lasts_until_the_peer_closes() {
     let behavior = Behavior::Hang { hold_ms: 600_000 };
     assert_eq!(
-        leave_after_begin(behavior).await,
+        close_after_begin(behavior).await,
         Ending::HungUntilPeerClosed
     );
 }
 
 #[tokio::test]
-async fn a_hang_after_the_head_lasts_until_the_peer_closes() {
+async fn hang_after_head_lasts_until_the_peer_closes() {
     let behavior = Behavior::HangAfterHead {
         status: 200,
         hold_ms: 600_000,
     };
     assert_eq!(
-        leave_after_begin(behavior).await,
+        close_after_begin(behavior).await,
         Ending::HungUntilPeerClosed
     );
 }
 
 #[tokio::test]
-async fn a_drip_ends_when_the_peer_leaves() {
+async fn drip_ends_when_the_peer_closes() {
     let behavior = Behavior::Drip {
         status: 200,
         bytes: 100,
         every_ms: 600_000,
     };
-    assert_eq!(leave_after_begin(behavior).await, Ending::PeerClosed);
+    assert_eq!(close_after_begin(behavior).await, Ending::PeerClosed);
 }
 
 #[tokio::test]
-async fn an_endless_body_ends_when_the_peer_leaves() {
+async fn endless_body_ends_when_the_peer_closes() {
     for framing in [Framing::Chunked, Framing::UntilClose] {
         let behavior = Behavior::EndlessBody {
             status: 200,
             framing,
         };
-        assert_eq!(leave_after_begin(behavior).await, Ending::PeerClosed);
+        assert_eq!(close_after_begin(behavior).await, Ending::PeerClosed);
     }
 }
 
-/// Sends a request, drops the connection once the receiver has begun, and gives the ending.
-async fn leave_after_begin(behavior: Behavior) -> Ending {
+/// Sends a request, closes the connection after its begin, and returns the ending.
+async fn close_after_begin(behavior: Behavior) -> Ending {
     let server = Server::always(behavior).await;
     let mut changed = server.journal.changed();
     let mut client = server.connect().await;
@@ -156,7 +157,7 @@ async fn leave_after_begin(behavior: Behavior) -> Ending {
 }
 
 #[tokio::test]
-async fn a_hang_that_reaches_its_bound_is_closed_without_a_byte() {
+async fn hang_closes_without_a_byte_at_its_time_limit() {
     let (bytes, reset, ending) = play(Behavior::Hang { hold_ms: 10 }).await;
     assert_eq!(
         (bytes, reset, ending),
@@ -165,7 +166,7 @@ async fn a_hang_that_reaches_its_bound_is_closed_without_a_byte() {
 }
 
 #[tokio::test]
-async fn a_hang_after_the_head_has_sent_the_head_and_less_than_it_promised() {
+async fn hang_after_head_sends_an_incomplete_body() {
     let (bytes, reset, ending) = play(Behavior::HangAfterHead {
         status: 201,
         hold_ms: 10,
@@ -181,19 +182,19 @@ async fn a_hang_after_the_head_has_sent_the_head_and_less_than_it_promised() {
 }
 
 #[tokio::test]
-async fn a_reset_before_the_answer_sends_nothing() {
+async fn reset_before_answer_sends_nothing() {
     let (bytes, reset, ending) = play(Behavior::ResetBeforeAnswer { after_ms: 0 }).await;
     assert_eq!((bytes, reset, ending), (Vec::new(), true, Ending::Reset));
 }
 
 #[tokio::test]
-async fn a_close_before_the_answer_sends_nothing_and_is_no_reset() {
+async fn close_before_answer_sends_nothing_and_does_not_reset() {
     let (bytes, reset, ending) = play(Behavior::CloseBeforeAnswer { after_ms: 0 }).await;
     assert_eq!((bytes, reset, ending), (Vec::new(), false, Ending::Closed));
 }
 
 #[tokio::test]
-async fn a_partial_head_has_no_end() {
+async fn partial_head_has_no_empty_line() {
     let (bytes, reset, ending) = play(Behavior::PartialHead).await;
     let answer = text(bytes);
     assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && !answer.contains("\r\n\r\n"));
@@ -201,14 +202,14 @@ async fn a_partial_head_has_no_end() {
 }
 
 #[tokio::test]
-async fn a_reset_in_the_body_is_a_reset() {
+async fn reset_mid_body_resets() {
     let (bytes, reset, ending) = play(Behavior::ResetMidBody { status: 200 }).await;
     assert!(bytes.is_empty() || text(bytes).starts_with("HTTP/1.1 200 OK\r\n"));
     assert_eq!((reset, ending), (true, Ending::Reset));
 }
 
 #[tokio::test]
-async fn a_truncated_body_is_shorter_than_it_was_announced() {
+async fn truncated_body_is_shorter_than_its_length() {
     let (bytes, reset, ending) = play(Behavior::TruncatedBody { status: 200 }).await;
     let answer = text(bytes);
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
@@ -223,7 +224,7 @@ async fn a_truncated_body_is_shorter_than_it_was_announced() {
 }
 
 #[tokio::test]
-async fn an_answer_before_a_reset_is_whole_when_there_is_time_to_read_it() {
+async fn answer_before_a_held_reset_is_complete() {
     let server = Server::always(Behavior::ResetAfterAnswer {
         status: 200,
         hold_ms: 100,
@@ -231,7 +232,7 @@ async fn an_answer_before_a_reset_is_whole_when_there_is_time_to_read_it() {
     .await;
     let mut client = server.connect().await;
     client.send(&signed("/webhook/7", "e7", 1, b"{}")).await;
-    assert_eq!(client.answer().await.0, 200);
+    assert_eq!(client.response().await.0, 200);
     assert_eq!(client.rest().await, (Vec::new(), true));
     let receipt = server.receipts(1).await.remove(0);
     assert_eq!(
@@ -242,7 +243,7 @@ async fn an_answer_before_a_reset_is_whole_when_there_is_time_to_read_it() {
 }
 
 #[tokio::test]
-async fn a_drip_that_is_read_to_its_end_is_a_whole_answer() {
+async fn drip_that_is_read_to_its_end_is_complete() {
     let (bytes, reset, ending) = play(Behavior::Drip {
         status: 200,
         bytes: 5,
@@ -253,9 +254,9 @@ async fn a_drip_that_is_read_to_its_end_is_a_whole_answer() {
     assert_eq!((reset, ending), (false, Ending::Answered { status: 200 }));
 }
 
-/// A mebibyte is sixty-four pieces: whoever gets that far would get any number.
+/// One mebibyte consists of 64 pieces, which shows that the body does not end after a few.
 #[tokio::test]
-async fn an_endless_body_goes_on_as_long_as_it_is_read() {
+async fn endless_body_continues_while_it_is_read() {
     for framing in [Framing::Chunked, Framing::UntilClose] {
         let server = Server::always(Behavior::EndlessBody {
             status: 200,
@@ -279,21 +280,21 @@ async fn an_endless_body_goes_on_as_long_as_it_is_read() {
 }
 
 #[tokio::test]
-async fn bad_chunking_breaks_at_the_second_chunk() {
+async fn bad_chunking_has_an_invalid_second_chunk_size() {
     let (bytes, reset, ending) = play(Behavior::BadChunking { status: 200 }).await;
     assert!(text(bytes).ends_with("\r\n\r\n5\r\nhello\r\nnone\r\n"));
     assert_eq!((reset, ending), (false, Ending::BrokenOff));
 }
 
 #[tokio::test]
-async fn garbage_is_neither_http_nor_text() {
+async fn garbage_is_neither_http_nor_utf_8() {
     let (bytes, reset, ending) = play(Behavior::Garbage).await;
     assert!(bytes.contains(&0) && String::from_utf8(bytes).is_err());
     assert_eq!((reset, ending), (false, Ending::BrokenOff));
 }
 
 #[tokio::test]
-async fn a_header_flood_is_as_large_as_asked_and_still_an_answer() {
+async fn header_flood_has_the_requested_size_and_is_complete() {
     let (bytes, reset, ending) = play(Behavior::HeaderFlood {
         status: 200,
         bytes: 100_000,
@@ -305,7 +306,7 @@ async fn a_header_flood_is_as_large_as_asked_and_still_an_answer() {
 }
 
 #[tokio::test]
-async fn a_redirect_names_its_location() {
+async fn redirect_contains_its_location() {
     let location = "http://127.0.0.1:1/elsewhere".to_owned();
     let (bytes, _, ending) = play(Behavior::Redirect {
         status: 302,
@@ -319,7 +320,7 @@ async fn a_redirect_names_its_location() {
 }
 
 #[tokio::test]
-async fn a_gzip_bomb_is_small_on_the_wire_and_large_unpacked() {
+async fn gzip_bomb_is_small_and_decompresses_to_64_mib() {
     let (bytes, _, ending) = play(Behavior::GzipBomb { status: 200 }).await;
     let body = bytes
         .windows(4)

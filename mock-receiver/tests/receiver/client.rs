@@ -1,4 +1,5 @@
-//! A receiver to talk to, requests signed by an independent implementation, and a raw client.
+//! Fixtures: a running receiver, requests signed by an independent implementation, and a raw
+//! client.
 
 use std::future::Future;
 use std::io::ErrorKind;
@@ -12,20 +13,20 @@ use standardwebhooks::Webhook;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-/// Text, so that the oracle takes its bytes.
+/// A text secret: its key is its bytes, which the independent implementation accepts too.
 pub(crate) const SECRET: &str = "a secret for tests";
 
-/// No test may take longer; none comes near it.
-const GUARD: Duration = Duration::from_secs(60);
+/// Far above the time that a test needs. It only ends a test that hangs.
+const TEST_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Waits under the guard.
+/// Waits for a future and panics after [`TEST_TIMEOUT`].
 pub(crate) async fn within<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(GUARD, future)
+    tokio::time::timeout(TEST_TIMEOUT, future)
         .await
-        .expect("the guard passed")
+        .expect("the test timed out")
 }
 
-/// A receiver on a free port with its journal.
+/// A receiver on a free port, and its journal.
 pub(crate) struct Server {
     pub(crate) receiver: Receiver,
     pub(crate) journal: Journal,
@@ -47,7 +48,7 @@ impl Server {
         Client::connect(self.receiver.address()).await
     }
 
-    /// Waits until every request has ended, at least `count` of them, and gives the receipts.
+    /// Waits until at least `count` requests have ended and none is open, and returns the receipts.
     pub(crate) async fn receipts(&self, count: u64) -> Vec<Receipt> {
         let mut changed = self.journal.changed();
         within(async {
@@ -60,7 +61,7 @@ impl Server {
     }
 }
 
-/// A request to `path` with the given body, signed now.
+/// Returns a request to `path` that is signed with the current time.
 pub(crate) fn signed(path: &str, id: &str, attempt: u32, body: &[u8]) -> Vec<u8> {
     let length = format!("content-length: {}\r\n", body.len());
     let mut request = signed_head(path, id, attempt, body, &length);
@@ -68,7 +69,7 @@ pub(crate) fn signed(path: &str, id: &str, attempt: u32, body: &[u8]) -> Vec<u8>
     request
 }
 
-/// A head that signs `body`, with these further header lines.
+/// Returns a head that signs `body` and contains additional header lines.
 pub(crate) fn signed_head(path: &str, id: &str, attempt: u32, body: &[u8], lines: &str) -> Vec<u8> {
     let timestamp = Utc::now().timestamp();
     let signature = sign(SECRET.as_bytes(), id, timestamp, body);
@@ -80,7 +81,7 @@ pub(crate) fn signed_head(path: &str, id: &str, attempt: u32, body: &[u8], lines
     .into_bytes()
 }
 
-/// The signature header by the independent implementation.
+/// Returns the signature header of the independent implementation.
 pub(crate) fn sign(key: &[u8], id: &str, timestamp: i64, body: &[u8]) -> String {
     Webhook::from_bytes(key.to_vec())
         .unwrap()
@@ -88,7 +89,7 @@ pub(crate) fn sign(key: &[u8], id: &str, timestamp: i64, body: &[u8]) -> String 
         .unwrap()
 }
 
-/// A raw connection.
+/// A raw connection to the receiver.
 pub(crate) struct Client {
     pub(crate) stream: TcpStream,
     read: Vec<u8>,
@@ -108,8 +109,8 @@ impl Client {
         within(self.stream.write_all(bytes)).await.unwrap();
     }
 
-    /// One answer with a content-length: its status and its body.
-    pub(crate) async fn answer(&mut self) -> (u16, Vec<u8>) {
+    /// Reads one response with a content length and returns its status and body.
+    pub(crate) async fn response(&mut self) -> (u16, Vec<u8>) {
         let head = self.read_until_empty_line().await;
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
         let length = head
@@ -117,7 +118,11 @@ impl Client {
             .find_map(|line| line.strip_prefix("content-length: "));
         let length = length.map_or(0, |length| length.parse().unwrap());
         while self.read.len() < length {
-            assert_ne!(self.more().await, 0, "the answer was broken off");
+            assert_ne!(
+                self.more().await,
+                0,
+                "the connection ended within the response"
+            );
         }
         (status, self.read.drain(..length).collect())
     }
@@ -128,7 +133,7 @@ impl Client {
                 let head = self.read.drain(..at + 4).collect();
                 return String::from_utf8(head).unwrap();
             }
-            assert_ne!(self.more().await, 0, "the head was broken off");
+            assert_ne!(self.more().await, 0, "the connection ended within the head");
         }
     }
 
@@ -136,7 +141,7 @@ impl Client {
         within(self.stream.read_buf(&mut self.read)).await.unwrap()
     }
 
-    /// Everything until the connection ends, and whether it ended by a reset.
+    /// Reads until the connection ends. Returns the bytes, and true if it ended with a reset.
     pub(crate) async fn rest(&mut self) -> (Vec<u8>, bool) {
         let end = within(self.stream.read_to_end(&mut self.read)).await;
         let reset = match end {

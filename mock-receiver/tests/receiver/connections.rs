@@ -1,4 +1,4 @@
-//! HTTP/1.1 as peers really speak it: many requests on one connection, in any pieces.
+//! HTTP/1.1 connections: many requests on one connection, in pieces of any size.
 
 use mock_receiver::{Behavior, Journal, SignatureCheck};
 use std::sync::Arc;
@@ -6,14 +6,14 @@ use std::sync::Arc;
 use crate::client::{Server, signed, signed_head};
 
 #[tokio::test]
-async fn a_connection_serves_one_request_after_another() {
+async fn connection_serves_one_request_after_another() {
     let server = Server::always(Behavior::answer(200)).await;
     let mut client = server.connect().await;
     for ordinal in 0..100 {
         client
             .send(&signed(&format!("/webhook/{ordinal}"), "e", 1, b"{}"))
             .await;
-        assert_eq!(client.answer().await.0, 200);
+        assert_eq!(client.response().await.0, 200);
     }
     let ordinals = server
         .receipts(100)
@@ -23,9 +23,9 @@ async fn a_connection_serves_one_request_after_another() {
     assert!(ordinals.eq(0..100));
 }
 
-/// The first answer is delayed, so the rest has arrived by then and must have been kept.
+/// The first response is delayed, so the other requests arrive before it and must be kept.
 #[tokio::test]
-async fn pipelined_requests_are_answered_in_order_and_none_is_lost() {
+async fn pipelined_requests_are_answered_in_order() {
     let script = Arc::new(|seen: &mock_receiver::Seen| {
         let after_ms = if seen.ordinal == Some(0) { 30 } else { 0 };
         let status = 200 + u16::try_from(seen.ordinal.unwrap()).unwrap();
@@ -44,7 +44,7 @@ async fn pipelined_requests_are_answered_in_order_and_none_is_lost() {
         .collect();
     client.send(&requests).await;
     for ordinal in ordinals {
-        assert_eq!(client.answer().await.0, 200 + ordinal);
+        assert_eq!(client.response().await.0, 200 + ordinal);
     }
     assert!(
         server
@@ -56,17 +56,17 @@ async fn pipelined_requests_are_answered_in_order_and_none_is_lost() {
 }
 
 #[tokio::test]
-async fn a_request_may_come_byte_by_byte() {
+async fn request_can_arrive_byte_by_byte() {
     let server = Server::always(Behavior::answer(200)).await;
     let mut client = server.connect().await;
     for byte in signed("/webhook/1", "e1", 1, "{\"ä\": 1.0}".as_bytes()) {
         client.send(&[byte]).await;
     }
-    assert_eq!(client.answer().await.0, 200);
+    assert_eq!(client.response().await.0, 200);
 }
 
 #[tokio::test]
-async fn a_chunked_body_is_the_bytes_without_the_framing() {
+async fn chunked_body_excludes_the_framing() {
     let server = Server::always(Behavior::answer(200)).await;
     let mut client = server.connect().await;
     for (body, framed) in [
@@ -84,7 +84,7 @@ async fn a_chunked_body_is_the_bytes_without_the_framing() {
         let mut request = signed_head("/webhook/1", "e1", 1, body.as_bytes(), lines);
         request.extend_from_slice(framed.as_bytes());
         client.send(&request).await;
-        assert_eq!(client.answer().await.0, 200, "{framed}");
+        assert_eq!(client.response().await.0, 200, "{framed}");
     }
     let receipts = server.receipts(3).await;
     assert_eq!(receipts[0].sha256, receipts[1].sha256);
@@ -98,20 +98,20 @@ async fn a_chunked_body_is_the_bytes_without_the_framing() {
 }
 
 #[tokio::test]
-async fn a_client_that_waits_for_leave_to_send_its_body_gets_it() {
+async fn client_that_expects_100_continue_receives_it() {
     let server = Server::always(Behavior::answer(200)).await;
     let mut client = server.connect().await;
     let lines = "content-length: 2\r\nexpect: 100-continue\r\n";
     client
         .send(&signed_head("/webhook/1", "e1", 1, b"{}", lines))
         .await;
-    assert_eq!(client.answer().await.0, 100);
+    assert_eq!(client.response().await.0, 100);
     client.send(b"{}").await;
-    assert_eq!(client.answer().await.0, 200);
+    assert_eq!(client.response().await.0, 200);
 }
 
 #[tokio::test]
-async fn a_client_that_wants_no_further_answer_gets_none() {
+async fn connection_close_and_http_1_0_close_the_connection() {
     let server = Server::always(Behavior::answer(200)).await;
     for head in [
         "GET /healthz HTTP/1.1\r\nConnection: Close\r\n\r\n",
@@ -125,7 +125,7 @@ async fn a_client_that_wants_no_further_answer_gets_none() {
 }
 
 #[tokio::test]
-async fn the_script_sees_ordinal_attempt_id_and_arrivals() {
+async fn script_receives_ordinal_attempt_id_and_arrivals() {
     let script = Arc::new(|seen: &mock_receiver::Seen| {
         let expected = (seen.ordinal, seen.attempt, seen.id.as_str(), seen.arrival);
         Behavior::answer(match expected {
@@ -145,12 +145,12 @@ async fn the_script_sees_ordinal_attempt_id_and_arrivals() {
         ("/webhook?x=1", "a", 6, 206),
     ] {
         client.send(&signed(path, id, attempt, b"{}")).await;
-        assert_eq!(client.answer().await.0, status);
+        assert_eq!(client.response().await.0, status);
     }
 }
 
 #[tokio::test]
-async fn other_routes_answer_and_leave_no_receipt() {
+async fn other_routes_respond_without_a_receipt() {
     let server = Server::always(Behavior::answer(200)).await;
     let mut client = server.connect().await;
     for (request, status) in [
@@ -169,19 +169,19 @@ async fn other_routes_answer_and_leave_no_receipt() {
         client
             .send(format!("{request} HTTP/1.1\r\n\r\n").as_bytes())
             .await;
-        assert_eq!(client.answer().await.0, status, "{request}");
+        assert_eq!(client.response().await.0, status, "{request}");
     }
     assert_eq!(server.journal.counts().requests, 0);
 }
 
 #[tokio::test]
-async fn the_largest_ordinal_is_an_ordinal() {
+async fn largest_64_bit_ordinal_is_accepted() {
     let server = Server::always(Behavior::answer(200)).await;
     let mut client = server.connect().await;
     client
         .send(&signed("/webhook/18446744073709551615", "e", 1, b"{}"))
         .await;
-    assert_eq!(client.answer().await.0, 200);
+    assert_eq!(client.response().await.0, 200);
     let receipt = server.receipts(1).await.remove(0);
     assert_eq!(receipt.ordinal, Some(u64::MAX));
     assert_eq!(receipt.signature, SignatureCheck::Valid);

@@ -1,4 +1,4 @@
-//! Bytes that nobody should send: the receiver answers or closes, and goes on.
+//! Malformed requests: the receiver responds or closes, and continues to serve.
 
 use std::panic;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use tokio::io::AsyncWriteExt as _;
 
 use crate::client::{Server, signed};
 
-/// Requests that are almost right, whole ones, and arbitrary bytes, one after another.
+/// A sequence of almost well-formed requests, well-formed requests and arbitrary bytes.
 fn stream() -> impl Strategy<Value = Vec<u8>> {
     let part = prop_oneof![
         4 => almost_a_request(),
@@ -21,7 +21,7 @@ fn stream() -> impl Strategy<Value = Vec<u8>> {
     proptest::collection::vec(part, 0..5).prop_map(|parts| parts.concat())
 }
 
-/// A request line, some header lines and a body, most of them well-formed by themselves.
+/// A request line, header lines and a body. Each part is mostly well-formed alone.
 fn almost_a_request() -> impl Strategy<Value = Vec<u8>> {
     let first = prop_oneof![
         4 => Just("POST /webhook/1 HTTP/1.1\r\n"),
@@ -56,10 +56,10 @@ fn almost_a_request() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
-/// The runtime catches a panic in a connection's task, so a hook must look for it. Everything runs
-/// on the test's own thread, which tells it from the panics of other tests.
+/// The runtime catches a panic in the task of a connection, so a panic hook records it. All tasks
+/// run on the thread of this test, which distinguishes its panics from those of other tests.
 #[test]
-fn no_bytes_make_the_receiver_panic_or_forget_an_ending() {
+fn arbitrary_bytes_cause_no_panic_and_no_missing_ending() {
     let panicked = watch_for_panics();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -70,7 +70,7 @@ fn no_bytes_make_the_receiver_panic_or_forget_an_ending() {
     let result = runner.run(&stream(), |bytes| {
         runtime.block_on(async {
             let mut client = server.connect().await;
-            // The receiver may have refused and closed before everything was sent.
+            // The receiver may refuse the request and close before all bytes are sent.
             if client.stream.write_all(&bytes).await.is_ok() {
                 let _closed_by_peer = client.stream.shutdown().await;
             }
@@ -84,8 +84,8 @@ fn no_bytes_make_the_receiver_panic_or_forget_an_ending() {
             .receipts()
             .into_iter()
             .map(|receipt| receipt.ending);
-        let forgotten = endings.filter(|ending| matches!(ending, None | Some(Ending::Stopped)));
-        prop_assert_eq!(forgotten.count(), 0);
+        let missing = endings.filter(|ending| matches!(ending, None | Some(Ending::Stopped)));
+        prop_assert_eq!(missing.count(), 0);
         Ok(())
     });
     result.unwrap();

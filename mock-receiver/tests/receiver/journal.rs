@@ -1,4 +1,4 @@
-//! The journal: what is in it, in which order, and who is told.
+//! Tests of the journal: contents, order and observers.
 
 use std::sync::{Arc, Mutex};
 
@@ -9,19 +9,19 @@ use mock_receiver::{
 
 use crate::client::{Server, signed, signed_head};
 
-/// Sends one request, expects this status, and gives its receipt.
+/// Sends one request, asserts the status of the response, and returns the receipt.
 async fn receipt_of(request: &[u8], status: u16) -> Receipt {
     let server = Server::always(Behavior::answer(200)).await;
     let mut client = server.connect().await;
     client.send(request).await;
-    assert_eq!(client.answer().await.0, status);
+    assert_eq!(client.response().await.0, status);
     let receipt = server.receipts(1).await.remove(0);
     assert_eq!(receipt.ending, Some(Ending::Answered { status }));
     receipt
 }
 
 #[tokio::test]
-async fn a_receipt_says_what_arrived() {
+async fn receipt_contains_the_parts_of_the_request() {
     let receipt = receipt_of(&signed("/webhook/17?q", "e17", 3, b"{\"a\": 1.0}"), 200).await;
     assert_eq!(receipt.seq, 1);
     assert_eq!(receipt.ordinal, Some(17));
@@ -29,7 +29,7 @@ async fn a_receipt_says_what_arrived() {
     assert_eq!(receipt.webhook_id.as_deref(), Some("e17"));
     assert_eq!((receipt.attempt, receipt.arrival), (Some(3), 1));
     assert!(receipt.webhook_timestamp.is_some());
-    // By sha256sum.
+    // Computed with sha256sum.
     let sha256 = "742609b207f0900a8e2dff3ae83ac47941af5c29bb6ebfb297f4ca7dd63d8354";
     assert_eq!((receipt.sha256.as_str(), receipt.bytes), (sha256, 10));
     assert_eq!(receipt.content_type.as_deref(), Some("application/json"));
@@ -39,7 +39,7 @@ async fn a_receipt_says_what_arrived() {
 }
 
 #[tokio::test]
-async fn a_badly_signed_request_is_answered_401_and_never_counts_as_received() {
+async fn invalid_signature_gets_401_and_does_not_count() {
     let good = String::from_utf8(signed("/webhook/1", "e1", 1, b"{}")).unwrap();
     let missing = |name: &str| InvalidReason::MissingHeader { name: name.into() };
     let repeated = InvalidReason::RepeatedHeader {
@@ -73,7 +73,7 @@ async fn a_badly_signed_request_is_answered_401_and_never_counts_as_received() {
 }
 
 #[tokio::test]
-async fn what_is_no_whole_request_is_refused_and_journalled() {
+async fn malformed_request_is_refused_and_journalled() {
     let head = |lines: &str| signed_head("/webhook/1", "e1", 1, b"{}", lines);
     let long_line = format!("x: {}\r\n", "x".repeat(20_000));
     let many_lines = "x: y\r\n".repeat(100);
@@ -125,7 +125,7 @@ async fn what_is_no_whole_request_is_refused_and_journalled() {
 }
 
 #[tokio::test]
-async fn a_chunked_body_over_the_limit_or_with_broken_framing_is_refused() {
+async fn chunked_body_that_is_too_large_or_malformed_is_refused() {
     for (framed, status) in [
         ("ffffffff\r\n", 413),
         ("ffffffffffffffff\r\n", 413),
@@ -139,15 +139,15 @@ async fn a_chunked_body_over_the_limit_or_with_broken_framing_is_refused() {
     }
 }
 
-/// A sender that is killed in the middle of a request leaves this, and it must not look like a
-/// sender that cannot sign.
+/// A sender that is killed during a request leaves such a receipt. It must not count as a signing
+/// fault.
 #[tokio::test]
-async fn a_request_that_is_broken_off_is_unchecked_and_not_invalid() {
-    let whole = signed("/webhook/1", "e1", 1, b"{\"a\":1}");
-    for sent in [whole.len() - 1, whole.len() - 7, 40, 1] {
+async fn incomplete_request_is_unchecked_and_not_invalid() {
+    let request = signed("/webhook/1", "e1", 1, b"{\"a\":1}");
+    for sent in [request.len() - 1, request.len() - 7, 40, 1] {
         let server = Server::always(Behavior::answer(200)).await;
         let mut client = server.connect().await;
-        client.send(&whole[..sent]).await;
+        client.send(&request[..sent]).await;
         drop(client);
         let receipt = server.receipts(1).await.remove(0);
         let reason = UncheckedReason::BrokenOff;
@@ -157,14 +157,14 @@ async fn a_request_that_is_broken_off_is_unchecked_and_not_invalid() {
 }
 
 #[tokio::test]
-async fn receivers_that_share_a_journal_share_its_order_and_are_told_apart() {
+async fn receivers_that_share_a_journal_share_its_order() {
     let journal = Journal::new();
     let one = Server::start(always(Behavior::answer(200)), journal.clone()).await;
     let other = Server::start(always(Behavior::answer(500)), journal.clone()).await;
     for server in [&one, &other, &one] {
         let mut client = server.connect().await;
         client.send(&signed("/webhook/1", "e1", 1, b"{}")).await;
-        client.answer().await;
+        client.response().await;
     }
     let receipts = one.receipts(3).await;
     let seen: Vec<_> = receipts
@@ -178,7 +178,7 @@ async fn receivers_that_share_a_journal_share_its_order_and_are_told_apart() {
 }
 
 #[tokio::test]
-async fn an_observer_sees_each_request_begin_without_an_ending_and_end_with_one() {
+async fn observer_is_called_at_begin_and_end() {
     let journal = Journal::new();
     let seen = Arc::new(Mutex::new(Vec::new()));
     let noted = Arc::clone(&seen);
@@ -191,7 +191,7 @@ async fn an_observer_sees_each_request_begin_without_an_ending_and_end_with_one(
     let server = Server::start(always(Behavior::answer(204)), journal).await;
     let mut client = server.connect().await;
     client.send(&signed("/webhook/1", "e1", 1, b"{}")).await;
-    client.answer().await;
+    client.response().await;
     server.receipts(1).await;
     let answered = Some(Ending::Answered { status: 204 });
     let seen = seen.lock().unwrap().clone();
@@ -199,14 +199,14 @@ async fn an_observer_sees_each_request_begin_without_an_ending_and_end_with_one(
 }
 
 #[tokio::test]
-async fn a_bounded_journal_drops_its_oldest_and_says_so() {
+async fn bounded_journal_drops_its_oldest_and_counts_them() {
     let server = Server::start(always(Behavior::answer(200)), Journal::bounded(3)).await;
     let mut client = server.connect().await;
     for ordinal in 1..=5 {
         client
             .send(&signed(&format!("/webhook/{ordinal}"), "e", 1, b"{}"))
             .await;
-        client.answer().await;
+        client.response().await;
     }
     let seqs = |receipts: Vec<Receipt>| receipts.iter().map(|kept| kept.seq).collect::<Vec<_>>();
     assert_eq!(seqs(server.receipts(5).await), [3, 4, 5]);
@@ -217,21 +217,21 @@ async fn a_bounded_journal_drops_its_oldest_and_says_so() {
 }
 
 #[tokio::test]
-async fn the_receipts_can_be_read_over_http_whole_or_since_a_number() {
+async fn receipts_route_returns_all_or_those_since_a_number() {
     let server = Server::always(Behavior::answer(200)).await;
     let mut client = server.connect().await;
     for ordinal in 1..=3 {
         client
             .send(&signed(&format!("/webhook/{ordinal}"), "e", 1, b"{}"))
             .await;
-        client.answer().await;
+        client.response().await;
     }
     let kept = server.receipts(3).await;
     for (path, from) in [("/receipts", 0), ("/receipts?since=2", 2)] {
         client
             .send(format!("GET {path} HTTP/1.1\r\n\r\n").as_bytes())
             .await;
-        let page: serde_json::Value = serde_json::from_slice(&client.answer().await.1).unwrap();
+        let page: serde_json::Value = serde_json::from_slice(&client.response().await.1).unwrap();
         assert_eq!(page["dropped"], 0);
         assert_eq!(page["counts"]["accepted"], 3);
         let receipts: Vec<Receipt> = serde_json::from_value(page["receipts"].clone()).unwrap();
@@ -240,15 +240,15 @@ async fn the_receipts_can_be_read_over_http_whole_or_since_a_number() {
 }
 
 #[tokio::test]
-async fn a_disabled_journal_counts_and_keeps_nothing() {
+async fn disabled_journal_counts_and_keeps_nothing() {
     let server = Server::start(always(Behavior::answer(200)), Journal::disabled()).await;
     let mut client = server.connect().await;
     for _ in 0..3 {
         client.send(&signed("/webhook/1", "e1", 1, b"{}")).await;
-        client.answer().await;
+        client.response().await;
     }
     client.send(b"POST /webhook HTTP/1.1\r\n\r\n").await;
-    client.answer().await;
+    client.response().await;
     assert!(server.receipts(4).await.is_empty());
     let counts = server.journal.counts();
     assert_eq!(

@@ -1,5 +1,5 @@
-//! The receiver from the outside: raw bytes over loopback sockets, and its pure parts.
-#![expect(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
+//! Tests of the receiver over loopback sockets with raw bytes, and of its pure parts.
+#![expect(clippy::unwrap_used, reason = "a test may fail by panicking")]
 
 mod client;
 

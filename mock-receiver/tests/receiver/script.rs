@@ -1,8 +1,8 @@
-//! Which behavior a request gets.
+//! Tests of scripts and of the text form of behaviors.
 
 use std::collections::BTreeMap;
 
-use mock_receiver::script::Demo;
+use mock_receiver::demo::Demo;
 use mock_receiver::{Behavior, BehaviorError, RetryAfter, Seen};
 
 const DEMO: Demo = Demo {
@@ -29,7 +29,7 @@ fn draws(demo: Demo) -> BTreeMap<(u64, u32), Behavior> {
 }
 
 #[test]
-fn a_seed_repeats_its_draws_in_any_order_and_another_seed_does_not() {
+fn seed_determines_the_draws_in_any_order() {
     let forward = draws(DEMO);
     for (&(ordinal, attempt), behavior) in forward.iter().rev() {
         assert_eq!(DEMO.draw(&seen(ordinal, attempt)), *behavior);
@@ -44,7 +44,7 @@ fn a_seed_repeats_its_draws_in_any_order_and_another_seed_does_not() {
 }
 
 #[test]
-fn without_an_ordinal_the_id_decides_and_without_an_attempt_the_arrivals() {
+fn id_and_arrivals_replace_ordinal_and_attempt() {
     let by_id = |id: &str, attempt, arrival| {
         DEMO.draw(&Seen {
             ordinal: None,
@@ -58,10 +58,10 @@ fn without_an_ordinal_the_id_decides_and_without_an_attempt_the_arrivals() {
     assert_ne!(by_id("a", Some(3), 1), by_id("b", Some(3), 1));
 }
 
-/// The draws are fixed by the seed, so the shares are too: the bounds only say how near the rates
-/// a draw of ten thousand should be (three deviations are 0.014).
+/// The seed fixes the draws, so the test cannot fail by chance. For 10,000 draws, three standard
+/// deviations of a share are 0.014.
 #[test]
-fn the_shares_are_those_of_the_rates() {
+fn shares_match_the_rates() {
     let draws = draws(DEMO);
     let share = |wanted: fn(&Behavior) -> bool, of: fn(&Behavior) -> bool| {
         let all = draws.values().filter(|behavior| of(behavior)).count();
@@ -89,7 +89,7 @@ fn the_shares_are_those_of_the_rates() {
 }
 
 #[test]
-fn one_knob_does_not_move_the_draws_of_the_others() {
+fn one_setting_does_not_change_the_draws_of_the_others() {
     let hanging = draws(DEMO);
     let answering = draws(Demo {
         hang_rate: 0.0,
@@ -103,7 +103,7 @@ fn one_knob_does_not_move_the_draws_of_the_others() {
 }
 
 #[test]
-fn the_extremes_of_the_rates_hold() {
+fn rates_of_zero_and_one_are_exact() {
     let all = |demo: Demo, wanted: fn(&Behavior) -> bool| draws(demo).values().all(wanted);
     let calm = Demo {
         failure_rate: 0.0,
@@ -130,7 +130,7 @@ fn the_extremes_of_the_rates_hold() {
 }
 
 #[test]
-fn every_kind_is_named_parses_by_its_name_and_survives_a_round_trip() {
+fn every_kind_parses_by_its_name_and_round_trips() {
     for (kind, about) in Behavior::CATALOG {
         assert!(!about.is_empty());
         let parameters = match kind {
@@ -146,7 +146,7 @@ fn every_kind_is_named_parses_by_its_name_and_survives_a_round_trip() {
 }
 
 #[test]
-fn the_text_form_is_the_documented_one() {
+fn text_form_is_the_documented_one() {
     let text = r#"{"kind":"answer","status":500,"after_ms":0}"#;
     assert_eq!(Behavior::parse(text).unwrap(), Behavior::answer(500));
     assert_eq!(serde_json::to_string(&Behavior::answer(500)).unwrap(), text);
@@ -161,7 +161,7 @@ fn the_text_form_is_the_documented_one() {
 }
 
 #[test]
-fn a_behavior_that_no_wire_can_carry_is_refused() {
+fn behavior_that_cannot_be_sent_is_refused() {
     let parse = |text: &str| Behavior::parse(text).unwrap_err();
     assert!(matches!(
         parse(r#"{"kind":"sulk"}"#),

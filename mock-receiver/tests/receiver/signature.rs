@@ -1,4 +1,4 @@
-//! The second opinion on signatures.
+//! Tests of signature verification against published vectors and another implementation.
 
 use mock_receiver::verify::{Signed, TIMESTAMP_TOLERANCE_SECONDS};
 use mock_receiver::{InvalidReason, Secrets, SecretsError, SignatureCheck};
@@ -14,7 +14,7 @@ struct Vector {
     signature: &'static str,
 }
 
-/// From the Standard Webhooks libraries' own test suites.
+/// Vectors from the test suites of the Standard Webhooks libraries.
 const VECTORS: [Vector; 2] = [
     Vector {
         secret: "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
@@ -32,7 +32,7 @@ const VECTORS: [Vector; 2] = [
     },
 ];
 
-/// A signed request as the pieces that a test changes one by one.
+/// The parts of a signed request. A test changes one at a time.
 #[derive(Clone, Debug)]
 struct Pieces {
     id: Option<Vec<u8>>,
@@ -76,7 +76,7 @@ fn invalid(reason: InvalidReason) -> SignatureCheck {
 }
 
 #[test]
-fn the_published_vectors_are_valid() {
+fn published_vectors_are_valid() {
     for vector in &VECTORS {
         let pieces = Pieces::of(vector);
         assert_eq!(
@@ -87,7 +87,7 @@ fn the_published_vectors_are_valid() {
 }
 
 #[test]
-fn the_tolerance_of_the_timestamp_is_inclusive_on_both_sides() {
+fn timestamp_tolerance_is_inclusive_on_both_sides() {
     let vector = &VECTORS[0];
     let pieces = Pieces::of(vector);
     for off in [-TIMESTAMP_TOLERANCE_SECONDS, TIMESTAMP_TOLERANCE_SECONDS] {
@@ -100,7 +100,7 @@ fn the_tolerance_of_the_timestamp_is_inclusive_on_both_sides() {
 }
 
 #[test]
-fn a_text_secret_is_its_own_bytes_and_any_secret_of_a_list_counts() {
+fn text_secret_is_its_bytes_and_any_listed_secret_counts() {
     let signature = sign("grün".as_bytes(), "id", 7, b"{}");
     let pieces = Pieces::new("id", 7, &signature, b"{}");
     for secrets in [
@@ -114,7 +114,7 @@ fn a_text_secret_is_its_own_bytes_and_any_secret_of_a_list_counts() {
 }
 
 #[test]
-fn an_empty_or_unreadable_entry_is_refused_and_the_secret_is_never_shown() {
+fn invalid_entry_is_refused_without_showing_the_secret() {
     let empty = |position| Err(SecretsError::EmptyEntry { position });
     let unreadable = |position| Err(SecretsError::InvalidBase64 { position });
     for (text, refusal) in [
@@ -132,7 +132,7 @@ fn an_empty_or_unreadable_entry_is_refused_and_the_secret_is_never_shown() {
 }
 
 #[test]
-fn unknown_versions_are_passed_over() {
+fn unknown_versions_are_ignored() {
     let vector = &VECTORS[0];
     let good = vector.signature;
     for (signature, check) in [
@@ -161,7 +161,7 @@ fn unknown_versions_are_passed_over() {
 }
 
 #[test]
-fn each_of_the_three_headers_is_needed() {
+fn each_of_the_three_headers_is_required() {
     let vector = &VECTORS[0];
     for value in [None, Some(Vec::new())] {
         let without = |change: fn(&mut Pieces, Option<Vec<u8>>)| {
@@ -182,7 +182,7 @@ fn each_of_the_three_headers_is_needed() {
 }
 
 #[test]
-fn a_timestamp_is_nothing_but_digits() {
+fn timestamp_consists_only_of_digits() {
     let vector = &VECTORS[0];
     for text in [
         "+1614265330",
@@ -200,7 +200,7 @@ fn a_timestamp_is_nothing_but_digits() {
 
 proptest! {
     #[test]
-    fn what_another_implementation_signs_is_valid(
+    fn signature_of_another_implementation_is_valid(
         key in proptest::collection::vec(33_u8..127, 1..80),
         id in "[!-~]{1,64}",
         timestamp in 0_i64..4_000_000_000,
@@ -214,7 +214,7 @@ proptest! {
     }
 
     #[test]
-    fn one_changed_byte_anywhere_is_never_valid(
+    fn one_changed_byte_makes_the_signature_invalid(
         piece in 0_usize..4,
         at in any::<prop::sample::Index>(),
         change in 1_u8..=255,
@@ -233,7 +233,7 @@ proptest! {
     }
 
     #[test]
-    fn no_bytes_in_the_headers_panic(
+    fn arbitrary_header_bytes_cause_no_panic(
         id in proptest::option::of(proptest::collection::vec(any::<u8>(), 0..40)),
         timestamp in proptest::option::of(proptest::collection::vec(any::<u8>(), 0..25)),
         signature in proptest::option::of(proptest::collection::vec(any::<u8>(), 0..80)),

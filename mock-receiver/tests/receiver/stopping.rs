@@ -1,4 +1,4 @@
-//! A stopped receiver leaves nothing behind: no listener, no connection, no open request.
+//! A stopped receiver has no listener, no connection and no open request.
 
 use mock_receiver::{Behavior, Ending, health};
 use tokio::net::TcpStream;
@@ -6,7 +6,7 @@ use tokio::net::TcpStream;
 use crate::client::{Server, signed, within};
 
 #[tokio::test]
-async fn stop_closes_the_listener_and_every_connection_and_ends_what_is_open() {
+async fn stop_closes_the_listener_and_ends_open_requests() {
     let server = Server::always(Behavior::Hang { hold_ms: 600_000 }).await;
     let address = server.receiver.address();
     let mut changed = server.journal.changed();
@@ -17,14 +17,14 @@ async fn stop_closes_the_listener_and_every_connection_and_ends_what_is_open() {
     within(server.receiver.stop()).await;
     assert_eq!(server.journal.open_requests(), 0);
     assert_eq!(server.journal.receipts()[0].ending, Some(Ending::Stopped));
-    // Whether by an end or by a reset: both are over, and nothing was sent.
+    // Both connections have ended, by a close or a reset, and no byte was sent.
     assert!(hanging.rest().await.0.is_empty());
     assert!(idle.rest().await.0.is_empty());
     assert!(TcpStream::connect(address).await.is_err());
 }
 
 #[tokio::test]
-async fn a_dropped_receiver_stops_by_itself() {
+async fn dropped_receiver_stops() {
     let server = Server::always(Behavior::Hang { hold_ms: 600_000 }).await;
     let mut changed = server.journal.changed();
     let mut hanging = server.connect().await;
@@ -38,7 +38,7 @@ async fn a_dropped_receiver_stops_by_itself() {
 }
 
 #[tokio::test]
-async fn the_health_check_tells_a_serving_receiver_from_a_stopped_one() {
+async fn health_check_fails_after_the_stop() {
     let server = Server::always(Behavior::answer(200)).await;
     let address = server.receiver.address();
     health::check(address).await.unwrap();
