@@ -11,7 +11,7 @@ use std::net::{SocketAddr, ToSocketAddrs as _};
 
 use url::Url;
 
-use crate::proxy::{Control, Proxy, Speech};
+use crate::proxy::{Control, Protocol, Proxy};
 
 /// What the name of a link to the database ends with.
 const TO_POSTGRES: &str = "->pg";
@@ -53,7 +53,7 @@ pub enum LinkError {
 /// When the database is not on TCP, or no port can be had.
 pub fn to_database(url: &str) -> Result<(Proxy, String), LinkError> {
     let upstream = server_of(url)?;
-    let proxy = Proxy::start(upstream, Speech::Postgres)?;
+    let proxy = Proxy::start(upstream, Protocol::Postgres)?;
     let mut over = parsed(url)?;
     let address = proxy.address();
     let moved = over.set_ip_host(address.ip());
@@ -111,7 +111,7 @@ impl Links {
         if !self.wanted {
             return Ok(upstream);
         }
-        let proxy = Proxy::start(upstream, Speech::Bytes)?;
+        let proxy = Proxy::start(upstream, Protocol::Bytes)?;
         let address = proxy.address();
         self.links.insert(name, Ok(proxy));
         Ok(address)

@@ -18,7 +18,7 @@ mod source;
 mod wanted;
 
 pub use account::{fallback_directory, reachable_directory};
-pub use error::{FailedWay, PostgresError};
+pub use error::{FailedSource, PostgresError};
 pub use handle::{APPLICATION, Postgres, connect};
 pub use own::{OwnServer, OwnServerError};
 pub use source::holder_of;

@@ -21,7 +21,7 @@ use tokio::time::timeout;
 
 pub use control::{Control, Direction, Effects};
 use link::{Link, NumberedEffects, Setting};
-pub use link::{Passed, Speech};
+pub use link::{Passed, Protocol};
 pub use postgres::Statement;
 
 /// Length of the accept queue of a link.
@@ -49,7 +49,7 @@ impl Proxy {
     ///
     /// # Errors
     /// If no port is free.
-    pub fn start(upstream: SocketAddr, speech: Speech) -> io::Result<Self> {
+    pub fn start(upstream: SocketAddr, protocol: Protocol) -> io::Result<Self> {
         let reserved = bound(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
         let address = reserved.local_addr()?;
         let listener = bound(address)?.listen(BACKLOG_CONNECTIONS)?;
@@ -64,7 +64,7 @@ impl Proxy {
         let (passed, _) = broadcast::channel(STATEMENTS_BUFFERED_MAX);
         let link = Arc::new(Link {
             upstream: upstream_receiver,
-            speech,
+            protocol,
             setting: setting_receiver,
             effects: effects.clone(),
             passed: passed.clone(),
@@ -111,7 +111,7 @@ impl Proxy {
     }
 
     /// Sets the server address of new connections. Open connections keep theirs.
-    pub fn lead_to(&self, upstream: SocketAddr) {
+    pub fn set_upstream(&self, upstream: SocketAddr) {
         self.upstream.send_replace(upstream);
     }
 

@@ -41,7 +41,7 @@ pub async fn list() -> u8 {
     item("process", "available");
     item("container", &told(container().await));
     heading("ways to a Postgres");
-    for (way, available) in Postgres::ways_here().await {
+    for (way, available) in Postgres::available_sources().await {
         item(way, &told(available));
     }
     item("downloaded", "not asked: it is fetched when it is taken");

@@ -7,7 +7,7 @@ use tokio::process::Command;
 use tokio::time::timeout;
 
 use super::account::Account;
-use super::error::FailedWay;
+use super::error::FailedSource;
 
 /// Directory in which Debian and Ubuntu keep one directory for each major version.
 const DEBIAN_ROOT: &str = "/usr/lib/postgresql";
@@ -24,10 +24,10 @@ pub(super) struct Binaries {
 impl Binaries {
     /// Returns the binaries in `PG_BIN`, else Debian's highest version, else those of
     /// `pg_config` or `PATH`.
-    pub(super) async fn of_machine() -> Result<Self, FailedWay> {
-        let failed = |why: String| FailedWay {
-            way: "machine",
-            why,
+    pub(super) async fn of_machine() -> Result<Self, FailedSource> {
+        let failed = |reason: String| FailedSource {
+            source: "machine",
+            reason,
             fix: "install a server (Debian: apt-get install postgresql), or set PG_BIN to the \
                   directory with initdb and postgres"
                 .to_owned(),
@@ -36,7 +36,7 @@ impl Binaries {
             let directory = PathBuf::from(given);
             return Self::at(&directory)
                 .await
-                .map_err(|why| failed(format!("PG_BIN: {why}")));
+                .map_err(|reason| failed(format!("PG_BIN: {reason}")));
         }
         let mut reasons = Vec::new();
         for directory in candidates().await {
@@ -65,7 +65,7 @@ impl Binaries {
         let mut command = Account::command(account.as_ref(), &postgres);
         let text = output_of(command.arg("--version"))
             .await
-            .map_err(|why| format!("{} does not run: {why}", postgres.display()))?;
+            .map_err(|reason| format!("{} does not run: {reason}", postgres.display()))?;
         let version = text
             .split_whitespace()
             .find(|word| word.starts_with(char::is_numeric));

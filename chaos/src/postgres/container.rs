@@ -12,7 +12,7 @@ use testcontainers::{ContainerAsync, ContainerRequest, ImageExt};
 use testcontainers_modules::postgres;
 use tokio::time::timeout;
 
-use super::error::FailedWay;
+use super::error::FailedSource;
 use crate::host::engine::{self, Engine};
 use crate::host::last_will::LastWill;
 
@@ -50,17 +50,17 @@ pub(super) struct Started {
 
 impl Server {
     /// Starts a container and waits until its server is ready.
-    pub(super) async fn start() -> Result<Started, FailedWay> {
-        let engine = Engine::connect().await.map_err(|why| FailedWay {
-            way: "container",
-            why,
+    pub(super) async fn start() -> Result<Started, FailedSource> {
+        let engine = Engine::connect().await.map_err(|reason| FailedSource {
+            source: "container",
+            reason,
             fix: "start a Docker engine, or set DOCKER_HOST to one".to_owned(),
         })?;
         engine.remove_leftovers().await;
         let image = find_image(&engine).await?;
-        let failed = |why: String| FailedWay {
-            way: "container",
-            why: format!("{image}: {why}"),
+        let failed = |reason: String| FailedSource {
+            source: "container",
+            reason: format!("{image}: {reason}"),
             fix: format!(
                 "run `docker run {image}` to see its log, or set {IMAGE_VARIABLE} to another image"
             ),
@@ -134,7 +134,7 @@ fn request(image: &str, password: &str) -> ContainerRequest<postgres::Postgres> 
 
 /// Returns the image of `POSTGRES_IMAGE`, else a stand-in, else the public image. Pulls it if it is
 /// not local.
-async fn find_image(engine: &Engine) -> Result<String, FailedWay> {
+async fn find_image(engine: &Engine) -> Result<String, FailedSource> {
     let given = std::env::var(IMAGE_VARIABLE)
         .ok()
         .filter(|image| !image.is_empty());
@@ -151,11 +151,11 @@ async fn find_image(engine: &Engine) -> Result<String, FailedWay> {
     eprintln!("pulling {image}");
     match timeout(PULL_TIMEOUT, engine.pull(&image)).await {
         Ok(Ok(())) => Ok(image),
-        other => Err(FailedWay {
-            way: "container",
-            why: match other {
-                Ok(Err(why)) => {
-                    format!("{image} is not a local image and pulling it failed: {why}")
+        other => Err(FailedSource {
+            source: "container",
+            reason: match other {
+                Ok(Err(reason)) => {
+                    format!("{image} is not a local image and pulling it failed: {reason}")
                 }
                 _ => format!("{image} was not pulled within {} s", PULL_TIMEOUT.as_secs()),
             },

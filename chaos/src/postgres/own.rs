@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::binaries::Binaries;
 use super::downloaded;
-use super::error::{FailedWay, PostgresError};
+use super::error::{FailedSource, PostgresError};
 use super::handle::{Postgres, connect};
 use super::machine::{Cluster, Place, SmallDisk};
 use super::wanted::{Wanted, given_url};
@@ -55,7 +55,7 @@ pub struct OwnServer {
     paused: Vec<Pid>,
     /// The session that listed the processes. Its backend is one of them.
     listing_session: Option<PgConnection>,
-    /// Reason why the data is not on a small disk. `None` if it is.
+    /// Reason if the data is not on a small disk. `None` if it is.
     no_small_disk: Option<String>,
 }
 
@@ -92,20 +92,20 @@ impl OwnServer {
     ///
     /// # Errors
     /// Returns the reason if it cannot.
-    pub async fn here(wanted: &Wanted) -> Result<(), String> {
+    pub async fn available(wanted: &Wanted) -> Result<(), String> {
         check_wanted(wanted).map_err(|error| error.to_string())?;
         if *wanted == Wanted::Downloaded {
             return Ok(());
         }
         let binaries = Binaries::of_machine().await;
-        binaries.map(drop).map_err(|failed| failed.why)
+        binaries.map(drop).map_err(|failed| failed.reason)
     }
 
     /// Checks that a small disk can be mounted here.
     ///
     /// # Errors
     /// Returns the reason if it cannot.
-    pub fn small_disk_here() -> Result<(), String> {
+    pub fn small_disk_available() -> Result<(), String> {
         SmallDisk::available()
     }
 
@@ -228,8 +228,8 @@ impl OwnServer {
     /// # Errors
     /// If the server has no small disk, or a write fails before the disk is full.
     pub fn fill_disk(&mut self, spare_bytes: u64) -> Result<u64, OwnServerError> {
-        if let Some(why) = &self.no_small_disk {
-            return Err(OwnServerError::NotHere(why.clone()));
+        if let Some(reason) = &self.no_small_disk {
+            return Err(OwnServerError::NotHere(reason.clone()));
         }
         let disk = self.cluster().disk().ok_or("there is no small disk");
         let disk = disk.map_err(failed("filling the small disk"))?;
@@ -252,14 +252,14 @@ impl OwnServer {
             return started.map_err(failed("starting the server again"));
         }
         let deadline = Instant::now() + READY_TIMEOUT;
-        while let Some(why) = self.refusal().await {
+        while let Some(reason) = self.refusal().await {
             // A server that cannot recover exits.
             if self.cluster().has_ended() {
                 let started = self.cluster().restart().await;
                 return started.map_err(failed("starting the server again"));
             }
             if Instant::now() >= deadline {
-                return Err(failed("waiting for the server")(why));
+                return Err(failed("waiting for the server")(reason));
             }
             sleep(CONNECT_INTERVAL).await;
         }
@@ -279,10 +279,10 @@ impl Drop for OwnServer {
 }
 
 async fn start_with(
-    way: &'static str,
-    binaries: Result<Binaries, FailedWay>,
+    source: &'static str,
+    binaries: Result<Binaries, FailedSource>,
     small_disk: bool,
-) -> Result<OwnServer, Vec<FailedWay>> {
+) -> Result<OwnServer, Vec<FailedSource>> {
     let binaries = binaries.map_err(|failed| vec![failed])?;
     let no_small_disk = match small_disk {
         true => SmallDisk::available().err(),
@@ -291,7 +291,7 @@ async fn start_with(
     let place = Place::Own {
         small_disk: no_small_disk.is_none(),
     };
-    let postgres = Postgres::start(way, &binaries, place).await;
+    let postgres = Postgres::start(source, &binaries, place).await;
     Ok(OwnServer {
         postgres: postgres.map_err(|failed| vec![failed])?,
         database: None,
@@ -303,7 +303,7 @@ async fn start_with(
 
 /// Refuses sources that cannot provide a dedicated server.
 fn check_wanted(wanted: &Wanted) -> Result<(), OwnServerError> {
-    let why = match wanted {
+    let reason = match wanted {
         Wanted::Url(_) => "faults may not end a server that was given by its URL",
         Wanted::Any if given_url().is_some() => {
             "faults may not end the server of CHAOS_DATABASE_URL: unset it"
@@ -311,10 +311,10 @@ fn check_wanted(wanted: &Wanted) -> Result<(), OwnServerError> {
         Wanted::Container => "a server in a container would restart on another port",
         Wanted::Any | Wanted::Machine | Wanted::Downloaded => return Ok(()),
     };
-    Err(OwnServerError::NotHere(why.to_owned()))
+    Err(OwnServerError::NotHere(reason.to_owned()))
 }
 
-fn none_available(failed: Vec<FailedWay>) -> OwnServerError {
+fn none_available(failed: Vec<FailedSource>) -> OwnServerError {
     OwnServerError::NotHere(PostgresError::NoneAvailable(failed).to_string())
 }
 

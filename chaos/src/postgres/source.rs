@@ -8,7 +8,7 @@ use super::binaries::Binaries;
 #[cfg(feature = "docker")]
 use super::container;
 use super::downloaded;
-use super::error::{FailedWay, PostgresError};
+use super::error::{FailedSource, PostgresError};
 use super::handle::{Postgres, Server, durability};
 use super::machine::{Place, live_holder};
 use super::wanted::{DATABASE_URL_VARIABLE, Wanted, given_url};
@@ -42,7 +42,7 @@ impl Postgres {
     }
 
     /// Lists the sources that can be checked without a download. An unavailable one has its reason.
-    pub async fn ways_here() -> Vec<(&'static str, Result<(), String>)> {
+    pub async fn available_sources() -> Vec<(&'static str, Result<(), String>)> {
         let url = given_url().map(|_| ());
         let machine = Binaries::of_machine().await;
         vec![
@@ -51,7 +51,10 @@ impl Postgres {
                 url.ok_or_else(|| format!("{DATABASE_URL_VARIABLE} is not set")),
             ),
             ("container", engine_responds().await),
-            ("machine", machine.map(|_| ()).map_err(|failed| failed.why)),
+            (
+                "machine",
+                machine.map(|_| ()).map_err(|failed| failed.reason),
+            ),
         ]
     }
 
@@ -105,7 +108,7 @@ fn sources(wanted: Wanted) -> Vec<Source> {
 }
 
 impl Source {
-    async fn start(self) -> Result<Postgres, FailedWay> {
+    async fn start(self) -> Result<Postgres, FailedSource> {
         match self {
             Self::Url(url) => connect_to_given(url).await,
             Self::Container => start_container().await,
@@ -121,7 +124,7 @@ impl Source {
     }
 }
 
-async fn connect_to_given(url: String) -> Result<Postgres, FailedWay> {
+async fn connect_to_given(url: String) -> Result<Postgres, FailedSource> {
     let fix = format!("start that server, or correct or unset {DATABASE_URL_VARIABLE}");
     match durability(&url).await {
         Ok(durability) => Ok(Postgres {
@@ -130,23 +133,23 @@ async fn connect_to_given(url: String) -> Result<Postgres, FailedWay> {
             admin_url: url,
             server: Server::Given,
         }),
-        Err(error) => Err(FailedWay {
-            way: "url",
-            why: format!("{}: {error}", without_password(&url)),
+        Err(error) => Err(FailedSource {
+            source: "url",
+            reason: format!("{}: {error}", without_password(&url)),
             fix,
         }),
     }
 }
 
 #[cfg(feature = "docker")]
-async fn start_container() -> Result<Postgres, FailedWay> {
+async fn start_container() -> Result<Postgres, FailedSource> {
     let started = container::Server::start().await?;
     let image = &started.image;
     let durability = durability(&started.admin_url)
         .await
-        .map_err(|error| FailedWay {
-            way: "container",
-            why: format!("{image} started, but reading its settings failed: {error}"),
+        .map_err(|error| FailedSource {
+            source: "container",
+            reason: format!("{image} started, but reading its settings failed: {error}"),
             fix: "set POSTGRES_IMAGE to another image".to_owned(),
         })?;
     Ok(Postgres {
@@ -158,10 +161,10 @@ async fn start_container() -> Result<Postgres, FailedWay> {
 }
 
 #[cfg(not(feature = "docker"))]
-async fn start_container() -> Result<Postgres, FailedWay> {
-    Err(FailedWay {
-        way: "container",
-        why: "this build has no container support".to_owned(),
+async fn start_container() -> Result<Postgres, FailedSource> {
+    Err(FailedSource {
+        source: "container",
+        reason: "this build has no container support".to_owned(),
         fix: "build with the feature `docker`".to_owned(),
     })
 }

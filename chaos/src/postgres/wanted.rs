@@ -39,7 +39,7 @@ impl FromStr for Wanted {
             url if url.starts_with("postgres://") || url.starts_with("postgresql://") => {
                 Ok(Self::Url(url.to_owned()))
             }
-            other => Err(PostgresError::UnknownWay(other.to_owned())),
+            other => Err(PostgresError::UnknownSource(other.to_owned())),
         }
     }
 }

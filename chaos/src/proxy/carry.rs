@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 
 use super::control::{Control, Direction, Effects};
-use super::link::{Link, Passed, Setting, Speech};
+use super::link::{Link, Passed, Protocol, Setting};
 use super::postgres::{Conversation, Statement};
 
 /// Maximum number of bytes that are read and forwarded together.
@@ -345,7 +345,7 @@ impl Carrier<'_> {
 
     /// Parses a piece of a Postgres link, publishes its statements and returns them.
     fn observe_statements(&mut self, piece: &[u8]) -> Vec<Statement> {
-        if self.view.link.speech != Speech::Postgres {
+        if self.view.link.protocol != Protocol::Postgres {
             return Vec::new();
         }
         let statements = match self.direction {

@@ -18,7 +18,7 @@ pub enum Passed {
 
 /// Protocol of a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Speech {
+pub enum Protocol {
     /// Any protocol. The link does not parse the bytes.
     Bytes,
     /// The Postgres protocol without TLS.
@@ -58,7 +58,7 @@ pub(super) struct NumberedEffects {
 #[derive(Debug)]
 pub(super) struct Link {
     pub(super) upstream: watch::Receiver<SocketAddr>,
-    pub(super) speech: Speech,
+    pub(super) protocol: Protocol,
     pub(super) setting: watch::Receiver<Setting>,
     pub(super) effects: watch::Sender<NumberedEffects>,
     pub(super) passed: broadcast::Sender<Passed>,

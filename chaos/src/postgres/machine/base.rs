@@ -30,10 +30,10 @@ pub(super) struct Base {
 
 impl Base {
     pub(super) fn prepare(place: Place, account: Option<&Account>) -> Result<Self, MachineError> {
-        let files = |doing, path: &Path| {
+        let files = |operation, path: &Path| {
             let path = path.to_path_buf();
             move |source| MachineError::Files {
-                doing,
+                operation,
                 path,
                 source,
             }
@@ -73,10 +73,10 @@ impl Base {
     /// password, every local user could connect over loopback.
     pub(super) fn password(&self, account: Option<&Account>) -> Result<String, MachineError> {
         let path = self.path.join("password");
-        let files = |doing| {
+        let files = |operation| {
             let path = path.clone();
             move |source| MachineError::Files {
-                doing,
+                operation,
                 path,
                 source,
             }

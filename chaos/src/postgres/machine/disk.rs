@@ -25,10 +25,10 @@ pub(crate) struct SmallDisk {
 impl SmallDisk {
     /// Creates the directory `path` and mounts a disk on it.
     pub(super) fn mount(path: &Path, account: Option<&Account>) -> Result<Self, MachineError> {
-        let failed = |doing| {
+        let failed = |operation| {
             let path = path.to_path_buf();
             move |source| MachineError::Files {
-                doing,
+                operation,
                 path,
                 source,
             }
@@ -117,8 +117,8 @@ mod tests {
 
     #[test]
     fn full_disk_refuses_writes_until_it_is_freed() {
-        if let Err(why) = SmallDisk::available() {
-            eprintln!("skipped: a small disk cannot be mounted: {why}");
+        if let Err(reason) = SmallDisk::available() {
+            eprintln!("skipped: a small disk cannot be mounted: {reason}");
             return;
         }
         let directory = tempfile::tempdir().unwrap();

@@ -9,9 +9,9 @@ use super::super::binaries::Binaries;
 pub(crate) enum MachineError {
     #[error("{0}")]
     Account(String),
-    #[error("{doing} {}: {source}", path.display())]
+    #[error("{operation} {}: {source}", path.display())]
     Files {
-        doing: &'static str,
+        operation: &'static str,
         path: PathBuf,
         source: std::io::Error,
     },
@@ -30,8 +30,8 @@ pub(crate) enum MachineError {
     },
     #[error("the postmaster, process {pid}, does not end after a signal")]
     Undying { pid: u32 },
-    #[error("the server did not start: {why}\n{log}")]
-    Start { why: String, log: String },
+    #[error("the server did not start: {reason}\n{log}")]
+    Start { reason: String, log: String },
 }
 
 impl MachineError {

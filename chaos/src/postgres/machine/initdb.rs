@@ -26,7 +26,7 @@ pub(super) async fn initdb(
     let unfinished = data.with_extension("unfinished");
     if unfinished.exists() {
         std::fs::remove_dir_all(&unfinished).map_err(|source| MachineError::Files {
-            doing: "removing",
+            operation: "removing",
             path: unfinished.clone(),
             source,
         })?;
@@ -62,7 +62,7 @@ pub(super) async fn initdb(
         return Err(MachineError::Initdb(format!("{}: {stderr}", output.status)));
     }
     std::fs::rename(&unfinished, data).map_err(|source| MachineError::Files {
-        doing: "renaming the new data directory to",
+        operation: "renaming the new data directory to",
         path: data.to_path_buf(),
         source,
     })

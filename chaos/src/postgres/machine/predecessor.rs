@@ -43,7 +43,7 @@ fn remove_misleading_pid_file(data: &Path) -> Result<(), MachineError> {
         return Ok(());
     }
     std::fs::remove_file(&path).map_err(|source| MachineError::Files {
-        doing: "removing the stale pid file",
+        operation: "removing the stale pid file",
         path,
         source,
     })

@@ -67,7 +67,7 @@ impl Server {
             if let Ok(Some(status)) = self.child.try_wait() {
                 return Err(format!("the postmaster ended with {status}"));
             }
-            let why = match timeout(READY_TIMEOUT, PgConnection::connect(url)).await {
+            let reason = match timeout(READY_TIMEOUT, PgConnection::connect(url)).await {
                 Ok(Ok(connection)) => {
                     // The server is ready, so an error of the close does not matter.
                     let _closed = connection.close().await;
@@ -78,7 +78,7 @@ impl Server {
             };
             if Instant::now() >= deadline {
                 return Err(format!(
-                    "not ready within {} s: {why}",
+                    "not ready within {} s: {reason}",
                     READY_TIMEOUT.as_secs()
                 ));
             }
@@ -167,16 +167,16 @@ fn leave_will(child: &Child, launch: &Launch<'_>) -> Result<LastWill, MachineErr
     let keep = if launch.kept { "keep" } else { "remove" };
     let arguments = [&child.id().to_string(), &data, &base, &disk, keep];
     LastWill::leave(END_SERVER, &arguments).map_err(|source| MachineError::Files {
-        doing: "leaving a last will for",
+        operation: "leaving a last will for",
         path: launch.base.to_path_buf(),
         source,
     })
 }
 
 fn spawn(launch: &Launch<'_>) -> Result<Child, MachineError> {
-    let files = |doing, path: PathBuf| {
+    let files = |operation, path: PathBuf| {
         move |source| MachineError::Files {
-            doing,
+            operation,
             path,
             source,
         }
