@@ -33,13 +33,13 @@ pub struct Secrets {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SecretsError {
     /// An entry of the list is empty.
-    #[error("entry {position} of the comma-separated list is empty: remove it or set a secret")]
+    #[error("entry {position} of the comma-separated list is empty")]
     EmptyEntry {
         /// Position in the list, from 1.
         position: usize,
     },
     /// An entry begins with `whsec_`, and the rest is not a base64 key.
-    #[error("entry {position} begins with whsec_, but the rest is not a padded base64 key")]
+    #[error("entry {position} has no padded base64 key after whsec_")]
     InvalidBase64 {
         /// Position in the list, from 1.
         position: usize,

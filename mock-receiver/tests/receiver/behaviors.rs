@@ -33,12 +33,12 @@ async fn answer_is_complete_and_has_its_status() {
         (500, "{\"received\":false}\n"),
     ] {
         let (bytes, reset, ending) = play(Behavior::answer(status)).await;
-        let answer = text(bytes);
+        let response = text(bytes);
         assert!(
-            answer.starts_with(&format!("HTTP/1.1 {status} ")),
-            "{answer}"
+            response.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{response}"
         );
-        assert!(answer.ends_with(&format!("content-length: {}\r\n\r\n{body}", body.len())));
+        assert!(response.ends_with(&format!("content-length: {}\r\n\r\n{body}", body.len())));
         assert!(!reset);
         assert_eq!(ending, Ending::Answered { status });
     }
@@ -48,10 +48,10 @@ async fn answer_is_complete_and_has_its_status() {
 async fn answer_without_body_has_no_content_length() {
     for status in [204, 304] {
         let (bytes, _, _) = play(Behavior::answer(status)).await;
-        let answer = text(bytes);
+        let response = text(bytes);
         assert!(
-            answer.ends_with("\r\n\r\n") && !answer.contains("content-length"),
-            "{answer}"
+            response.ends_with("\r\n\r\n") && !response.contains("content-length"),
+            "{response}"
         );
     }
 }
@@ -69,10 +69,10 @@ async fn retry_after_is_seconds_a_date_or_any_text() {
             after_ms: 0,
         };
         let (bytes, _, _) = play(behavior).await;
-        let answer = text(bytes);
+        let response = text(bytes);
         assert!(
-            answer.contains("retry-after: ") && answer.contains(value),
-            "{answer}"
+            response.contains("retry-after: ") && response.contains(value),
+            "{response}"
         );
     }
 }
@@ -172,12 +172,12 @@ async fn hang_after_head_sends_an_incomplete_body() {
         hold_ms: 10,
     })
     .await;
-    let answer = text(bytes);
+    let response = text(bytes);
     assert!(
-        answer.starts_with("HTTP/1.1 201 Created\r\ncontent-length: 1000\r\n"),
-        "{answer}"
+        response.starts_with("HTTP/1.1 201 Created\r\ncontent-length: 1000\r\n"),
+        "{response}"
     );
-    assert!(answer.len() < 1000 && !reset);
+    assert!(response.len() < 1000 && !reset);
     assert_eq!(ending, Ending::HungUntilBound);
 }
 
@@ -196,8 +196,8 @@ async fn close_before_answer_sends_nothing_and_does_not_reset() {
 #[tokio::test]
 async fn partial_head_has_no_empty_line() {
     let (bytes, reset, ending) = play(Behavior::PartialHead).await;
-    let answer = text(bytes);
-    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && !answer.contains("\r\n\r\n"));
+    let response = text(bytes);
+    assert!(response.starts_with("HTTP/1.1 200 OK\r\n") && !response.contains("\r\n\r\n"));
     assert_eq!((reset, ending), (false, Ending::BrokenOff));
 }
 
@@ -211,15 +211,15 @@ async fn reset_mid_body_resets() {
 #[tokio::test]
 async fn truncated_body_is_shorter_than_its_length() {
     let (bytes, reset, ending) = play(Behavior::TruncatedBody { status: 200 }).await;
-    let answer = text(bytes);
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    let response = text(bytes);
+    let (head, body) = response.split_once("\r\n\r\n").unwrap();
     let length: usize = head
         .split_once("content-length: ")
         .unwrap()
         .1
         .parse()
         .unwrap();
-    assert!(!body.is_empty() && body.len() < length, "{answer}");
+    assert!(!body.is_empty() && body.len() < length, "{response}");
     assert_eq!((reset, ending), (false, Ending::BrokenOff));
 }
 
@@ -313,9 +313,9 @@ async fn redirect_contains_its_location() {
         location,
     })
     .await;
-    let answer = text(bytes);
-    assert!(answer.starts_with("HTTP/1.1 302 Found\r\n"));
-    assert!(answer.contains("location: http://127.0.0.1:1/elsewhere\r\n"));
+    let response = text(bytes);
+    assert!(response.starts_with("HTTP/1.1 302 Found\r\n"));
+    assert!(response.contains("location: http://127.0.0.1:1/elsewhere\r\n"));
     assert_eq!(ending, Ending::Answered { status: 302 });
 }
 
