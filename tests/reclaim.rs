@@ -40,9 +40,9 @@ async fn abandons_in_a_row_end_the_event_without_failures() {
             .unwrap();
         let expected = Reclaimed {
             key: claim.key,
-            holder: WORKER,
+            worker: WORKER,
             abandon_count: n,
-            dead: n == 3,
+            is_dead: n == 3,
         };
         assert_eq!(reclaimed, [expected]);
     }
@@ -77,7 +77,7 @@ async fn abandoned_event_is_due_after_its_delay_and_jitter() {
     let with_jitter = Reclaim {
         cause: ReclaimCause::Expired,
         delays: vec![Duration::from_secs(100); 2],
-        jitters: vec![0.0, 1.0],
+        factors: vec![1.0, 1.25],
     };
     bench.store.reclaim(with_jitter).await.unwrap();
     for (id, least, most) in [(ids[0], 99, 100), (ids[1], 124, 125)] {

@@ -1,6 +1,7 @@
-//! THE retry rule: what becomes of an event after an attempt, and when a lease that its holder lost is due again.
+//! The retry rule: the disposition after an attempt, and the delays after abandoned attempts.
 //!
-//! Pure: the policy, the count, the outcome and the RNG are inputs; nothing is read from anywhere else.
+//! Pure: policy, counts, outcome and RNG are inputs. Only this file knows the jitter. The store and
+//! the model of the simulation get computed delays and factors.
 
 use std::time::Duration;
 
@@ -8,40 +9,40 @@ use rand::{Rng, RngExt};
 
 use crate::event::{AttemptResult, Disposition, Outcome, Reason};
 
-/// A delay is drawn from `[d, (1 + JITTER) d]`.
+/// Jitter adds at most this fraction to a delay.
 const JITTER: f64 = 0.25;
 
-/// The status by which a target ends an event.
+/// HTTP status with which a target ends an event.
 const GONE: u16 = 410;
 
-/// The settings that decide when, and how often, an event is tried again.
+/// The settings of the retry rule.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Policy {
-    /// `BACKOFF_BASE_SECONDS`: the first delay.
+    /// `BACKOFF_BASE_SECONDS`: the delay after the first failure, before jitter.
     pub base: Duration,
-    /// `BACKOFF_CAP_SECONDS`: no delay before jitter is longer.
+    /// `BACKOFF_CAP_SECONDS`: maximum delay before jitter.
     pub cap: Duration,
-    /// `RETRY_AFTER_CAP_SECONDS`: as far as a `Retry-After` is followed.
+    /// `RETRY_AFTER_CAP_SECONDS`: maximum delay that `Retry-After` may request.
     pub retry_after_cap: Duration,
-    /// `MAX_ATTEMPTS`: settled failures that make an event dead.
+    /// `MAX_ATTEMPTS`: number of settled failures that makes an event dead.
     pub max_attempts: u32,
-    /// `MAX_ABANDONED`: abandoned attempts in a row that make an event dead.
+    /// `MAX_ABANDONED`: number of consecutive abandoned attempts that makes an event dead.
     pub max_abandoned: u32,
 }
 
-/// A disposition, and what was cut from the receiver's wish.
+/// A disposition, and the requested delay if the cap cut it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Decision {
-    /// What becomes of the event.
+    /// The decision after the attempt.
     pub disposition: Disposition,
-    /// The `Retry-After` that the cap cut short.
+    /// The delay of a `Retry-After` that exceeded the cap.
     pub cut_retry_after: Option<Duration>,
 }
 
 impl Policy {
-    /// What follows from an outcome, after `failure_count` settled failures before it.
+    /// Decides after an outcome. `failure_count` is the number of settled failures before it.
     pub fn decide(&self, failure_count: u32, outcome: &Outcome, rng: &mut impl Rng) -> Decision {
-        let wish = match *outcome {
+        let requested = match *outcome {
             Outcome::Delivered { .. } => return Decision::of(Disposition::Delivered),
             Outcome::Rejected { status: GONE, .. } | Outcome::ResponseTooLarge { status: GONE } => {
                 return Decision::of(Disposition::Dead(Reason::Gone));
@@ -57,20 +58,20 @@ impl Policy {
             return Decision::of(Disposition::Dead(Reason::Exhausted));
         }
         let delay = self.delay(failures, rng);
-        let granted = wish.map_or(Duration::ZERO, |wish| wish.min(self.retry_after_cap));
+        let granted = requested.map_or(Duration::ZERO, |delay| delay.min(self.retry_after_cap));
         Decision {
-            // A Retry-After that is longer replaces the delay and takes no jitter.
+            // A longer Retry-After replaces the delay and gets no jitter.
             disposition: Disposition::RetryAfter(delay.max(granted)),
-            cut_retry_after: wish.filter(|wish| *wish > self.retry_after_cap),
+            cut_retry_after: requested.filter(|delay| *delay > self.retry_after_cap),
         }
     }
 
-    /// The delay after the n-th failure, n from 1: uniform in `[d(n), 1.25 d(n)]`.
+    /// Returns the delay after the n-th failure, n from 1: uniform in `[d(n), 1.25 d(n)]`.
     pub fn delay(&self, n: u32, rng: &mut impl Rng) -> Duration {
-        stretched(self.floor(n), jitter(rng))
+        stretched(self.floor(n), jitter_factor(rng))
     }
 
-    /// `d(n) = min(cap, base * 2^(n-1))`, n from 1: the delay before jitter.
+    /// Returns the delay before jitter, `d(n) = min(cap, base * 2^(n-1))`, n from 1.
     pub fn floor(&self, n: u32) -> Duration {
         let doublings = n.saturating_sub(1);
         let factor = 1_u32.checked_shl(doublings);
@@ -79,16 +80,18 @@ impl Policy {
             .map_or(self.cap, |d| d.min(self.cap))
     }
 
-    /// The delay before jitter after the k-th abandonment in a row, k from 1: none at first, then `d(k - 1)`.
-    pub fn abandoned_floor(&self, k: u32) -> Duration {
-        if k <= 1 {
-            Duration::ZERO
-        } else {
-            self.floor(k - 1)
-        }
+    /// Returns the delays before jitter after consecutive abandonments: zero after the first, then
+    /// `d(k - 1)` after the k-th. One more abandonment makes the event dead.
+    pub fn abandoned_floors(&self) -> Vec<Duration> {
+        let after = |k| match k {
+            1 => Duration::ZERO,
+            k => self.floor(k - 1),
+        };
+        (1..self.max_abandoned).map(after).collect()
     }
 
-    /// From the first attempt to `dead` if every answer is a failure that comes at once, without jitter.
+    /// Returns the time from the first attempt to `dead` if every attempt fails immediately,
+    /// without jitter.
     pub fn span(&self) -> Duration {
         (1..self.max_attempts)
             .map(|n| self.floor(n))
@@ -105,31 +108,31 @@ impl Decision {
     }
 }
 
-/// A draw from `[0, 1]`, the share of the jitter that a delay gets.
-pub fn jitter(rng: &mut impl Rng) -> f64 {
-    rng.random_range(0.0..=1.0)
+/// Draws the factor that jitter multiplies a delay by: uniform in `[1, 1.25]`.
+pub fn jitter_factor(rng: &mut impl Rng) -> f64 {
+    1.0 + JITTER * rng.random_range(0.0..=1.0)
 }
 
-/// A delay before jitter, stretched by a share of the jitter: in whole microseconds, as Postgres keeps them, rounded up so
-/// that it is never early.
-pub fn stretched(floor: Duration, share: f64) -> Duration {
+/// Multiplies a delay by a jitter factor. The result is in microseconds, the resolution of
+/// Postgres, and at least the delay.
+fn stretched(floor: Duration, factor: f64) -> Duration {
     let micros = u64::try_from(floor.as_nanos().div_ceil(1_000)).unwrap_or(u64::MAX);
     #[expect(
         clippy::cast_precision_loss,
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
-        reason = "a share of at most a quarter of a capped delay; fractions of a microsecond do not matter"
+        reason = "at most a quarter of a capped delay; fractions of a microsecond do not matter"
     )]
-    let extra = (micros as f64 * JITTER * share.clamp(0.0, 1.0)) as u64;
+    let extra = (micros as f64 * (factor - 1.0)) as u64;
     Duration::from_micros(micros.saturating_add(extra))
 }
 
-/// Adds to an answer's error that the cap cut its `Retry-After`.
-pub fn note_cut(answer: &mut AttemptResult, decision: &Decision, cap: Duration) {
-    if let Some(asked) = decision.cut_retry_after {
-        answer.error = Some(format!(
+/// If the cap cut `Retry-After`, states both in the error of the result.
+pub fn note_cut(result: &mut AttemptResult, decision: &Decision, cap: Duration) {
+    if let Some(requested) = decision.cut_retry_after {
+        result.error = Some(format!(
             "Retry-After of {} s cut to RETRY_AFTER_CAP_SECONDS ({} s)",
-            asked.as_secs(),
+            requested.as_secs(),
             cap.as_secs_f64()
         ));
     }
@@ -161,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn the_default_floors_are_2_4_8_and_end_at_the_cap() {
+    fn default_delays_double_from_2_s_to_the_cap() {
         let floors =
             [1, 2, 3, 4, 11, 12, 13, 33, 34, u32::MAX].map(|n| defaults().floor(n).as_secs());
         assert_eq!(floors, [2, 4, 8, 16, 2048, 3600, 3600, 3600, 3600, 3600]);
@@ -169,13 +172,17 @@ mod tests {
     }
 
     #[test]
-    fn the_first_abandonment_is_due_at_once_and_the_second_after_the_first_delay() {
-        let floors = [1, 2, 3, 4].map(|k| defaults().abandoned_floor(k).as_secs());
-        assert_eq!(floors, [0, 2, 4, 8]);
+    fn only_the_first_abandonment_has_no_delay() {
+        let policy = Policy {
+            max_abandoned: 5,
+            ..defaults()
+        };
+        let floors = policy.abandoned_floors();
+        assert_eq!(floors, [0, 2, 4, 8].map(Duration::from_secs));
     }
 
     #[test]
-    fn each_outcome_has_its_disposition() {
+    fn outcome_and_failure_count_decide_the_disposition() {
         let mut rng = StdRng::seed_from_u64(1);
         let mut decide =
             |failures, outcome| defaults().decide(failures, &outcome, &mut rng).disposition;
@@ -206,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn retry_after_replaces_a_shorter_delay_exactly_and_is_capped() {
+    fn retry_after_replaces_a_shorter_delay_up_to_the_cap() {
         let mut rng = StdRng::seed_from_u64(1);
         let mut decide = |outcome| defaults().decide(0, &outcome, &mut rng);
         let exactly = |s| Disposition::RetryAfter(Duration::from_secs(s));
@@ -235,7 +242,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_delay_is_never_under_d_nor_over_a_quarter_more(policy in any_policy(), n in any::<u32>(), seed in any::<u64>()) {
+        fn delay_is_between_d_and_a_quarter_more(policy in any_policy(), n in any::<u32>(), seed in any::<u64>()) {
             let exact = policy.base.as_secs_f64() * 2_f64.powf(f64::from(n.max(1)) - 1.0);
             let d = exact.min(policy.cap.as_secs_f64());
             let delay = policy.delay(n, &mut StdRng::seed_from_u64(seed)).as_secs_f64();
@@ -244,7 +251,7 @@ mod tests {
         }
 
         #[test]
-        fn delays_spread_over_the_whole_interval(n in 1_u32..40, seed in any::<u64>()) {
+        fn delays_cover_the_whole_interval(n in 1_u32..40, seed in any::<u64>()) {
             let mut rng = StdRng::seed_from_u64(seed);
             let d = defaults().floor(n).as_secs_f64();
             let mut tenths = [false; 10];
@@ -258,8 +265,8 @@ mod tests {
         }
 
         #[test]
-        fn no_wish_of_a_receiver_shortens_a_delay(n in 0_u32..19, wish in any::<u64>(), seed in any::<u64>()) {
-            let outcome = rejected(503, Some(wish));
+        fn requested_delay_never_shortens_a_delay(n in 0_u32..19, requested in any::<u64>(), seed in any::<u64>()) {
+            let outcome = rejected(503, Some(requested));
             let decision = defaults().decide(n, &outcome, &mut StdRng::seed_from_u64(seed));
             let Disposition::RetryAfter(delay) = decision.disposition else { panic!("dead") };
             prop_assert!(delay >= defaults().floor(n + 1));

@@ -1,19 +1,22 @@
-//! The words of one event: its id, its states, what an attempt's outcome was and what follows from it.
+//! Data types of events, claims and attempts, shared by the API, the worker, the store and the
+//! transport.
 //!
-//! Pure data and the legal transitions between states; no IO, no clock, no database types.
+//! Pure data: no IO, no clock and no database types.
 
 use std::fmt;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use rand::{Rng, RngExt};
 use uuid::Uuid;
 
-/// The id of an event: a UUID v7, made when the event is accepted, the same on every attempt.
+/// Id of an event: a UUID v7 that is drawn when the event is accepted. It is equal on every
+/// attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EventId(pub Uuid);
 
 impl EventId {
-    /// A fresh id, ordered by the time of its making.
+    /// Returns a new id. Ids are ordered by the time of this call.
     pub fn fresh() -> Self {
         Self(Uuid::now_v7())
     }
@@ -25,13 +28,20 @@ impl fmt::Display for EventId {
     }
 }
 
-/// What fences a claim: unique per claim, never used again.
+/// Fences a claim. Each claim has a new token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LeaseToken(pub Uuid);
 
-/// The number by which a worker process is known to the others: random, 63 bits, never zero.
+/// Number of a worker process: random, 63 bits, never zero. The database column is `holder`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WorkerId(pub i64);
+
+impl WorkerId {
+    /// Draws an id. A process id would not be unique: it repeats when a container restarts.
+    pub fn random(rng: &mut impl Rng) -> Self {
+        Self(rng.random_range(1..=i64::MAX))
+    }
+}
 
 impl fmt::Display for WorkerId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -39,104 +49,104 @@ impl fmt::Display for WorkerId {
     }
 }
 
-/// An event that passed validation and is to be stored.
+/// A validated event, before it is stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewEvent {
-    /// The id it gets.
+    /// The id under which it is stored, unless an equal event has the same idempotency key.
     pub id: EventId,
-    /// The client's own bytes of the JSON value.
+    /// The JSON value, byte for byte as the client sent it.
     pub payload: Vec<u8>,
-    /// Where it goes.
+    /// The URL and its origin.
     pub target: Target,
-    /// The client's `Idempotency-Key`, if any.
+    /// `Idempotency-Key` of the request.
     pub idempotency_key: Option<String>,
 }
 
-/// Where an event goes, and whether the client said so.
+/// The target of an event and its origin.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
-    /// `target_url` of the request, character by character.
+    /// `target_url` of the request, unchanged.
     Given(String),
-    /// The setting `TARGET_URL` at the time of the request.
+    /// The value of the setting `TARGET_URL` at the time of the request.
     Default(String),
 }
 
 impl Target {
-    /// The URL itself.
+    /// Returns the URL.
     pub fn url(&self) -> &str {
         match self {
             Self::Given(url) | Self::Default(url) => url,
         }
     }
 
-    /// Whether the client named it.
+    /// Returns true if the request contained `target_url`.
     pub fn is_given(&self) -> bool {
         matches!(self, Self::Given(_))
     }
 }
 
-/// An attempt that a worker holds: one event under one lease.
+/// An attempt that is assigned to a worker: one event under one lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claim {
-    /// Which event, under which token, as which attempt.
+    /// Identifies the claim.
     pub key: ClaimKey,
-    /// Settled failures so far in this round.
+    /// Settled failures in this round.
     pub failure_count: u32,
-    /// Where it goes.
+    /// The URL of the attempt.
     pub target_url: String,
-    /// The exact bytes to send.
+    /// The request body.
     pub payload: Vec<u8>,
 }
 
-/// What names a claim in a settle or a release.
+/// Identifies a claim in a settle or a release.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ClaimKey {
-    /// The event.
+    /// The claimed event.
     pub id: EventId,
-    /// The fence.
+    /// The lease token of the claim.
     pub token: LeaseToken,
-    /// The attempt's number, from 1.
+    /// Number of the attempt, from 1.
     pub number: u32,
 }
 
-/// What the wire said about one attempt.
+/// The classified result of an attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// A whole answer with a status of 200 to 299.
+    /// A complete response with status 200 to 299.
     Delivered {
-        /// The status.
+        /// HTTP status.
         status: u16,
     },
-    /// A whole answer with any other status, redirects too.
+    /// A complete response with any other status, including redirects.
     Rejected {
-        /// The status.
+        /// HTTP status.
         status: u16,
-        /// What `Retry-After` asked for, counted from the end of the attempt.
+        /// The delay that `Retry-After` requested, from the end of the attempt.
         retry_after: Option<Duration>,
     },
-    /// No whole answer within the deadline.
+    /// No complete response before the deadline.
     Timeout,
-    /// The name did not resolve.
+    /// The host name was not resolved.
     Dns,
-    /// No connection could be made.
+    /// The connection failed.
     Connect,
     /// The TLS handshake failed.
     Tls,
-    /// The connection ended before the first byte of an answer.
+    /// The connection ended before the first byte of a response.
     Reset,
-    /// The answer broke off or was malformed.
+    /// The response was cut off or malformed.
     Body,
-    /// The answer was longer than `MAX_RESPONSE_BYTES`.
+    /// The response body exceeded `MAX_RESPONSE_BYTES`.
     ResponseTooLarge {
-        /// The status that came before the body.
+        /// HTTP status, which precedes the body.
         status: u16,
     },
-    /// Every address of the target is in a refused range.
+    /// All addresses of the target are in refused ranges.
     TargetRefused,
 }
 
 impl Outcome {
-    /// The word for it in rows, answers and logs.
+    /// Returns the word for the outcome in rows, responses and logs.
     pub fn as_str(&self) -> &'static str {
         match self {
             Self::Delivered { .. } => "delivered",
@@ -152,7 +162,7 @@ impl Outcome {
         }
     }
 
-    /// The HTTP status, where an answer had one.
+    /// Returns the HTTP status if a response had one.
     pub fn status(&self) -> Option<u16> {
         match self {
             Self::Delivered { status }
@@ -163,19 +173,20 @@ impl Outcome {
     }
 }
 
-/// What an attempt left behind: the outcome and what an operator wants to see of it.
+/// The outcome of an attempt and its details for operators.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AttemptResult {
-    /// What the wire said.
+    /// The classified result.
     pub outcome: Outcome,
-    /// What went wrong, in words; none for a whole answer.
+    /// Description of the failure. `None` for a complete response, unless its `Retry-After` was
+    /// cut.
     pub error: Option<String>,
-    /// The first bytes of the body, at most `RESPONSE_SNIPPET_BYTES`.
+    /// The first bytes of the response body, at most `RESPONSE_SNIPPET_BYTES`.
     pub snippet: Option<Vec<u8>>,
 }
 
 impl AttemptResult {
-    /// An answer without a body.
+    /// A failure without a response body.
     pub fn failed(outcome: Outcome, error: impl Into<String>) -> Self {
         Self {
             outcome,
@@ -185,14 +196,14 @@ impl AttemptResult {
     }
 }
 
-/// What becomes of the event after an attempt.
+/// The decision after an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Disposition {
-    /// Done.
+    /// The event is delivered.
     Delivered,
-    /// Due again this long after the settle.
+    /// The event is due again after this delay, counted from the settle.
     RetryAfter(Duration),
-    /// Never sent again.
+    /// The event is dead and is not sent again.
     Dead(Reason),
 }
 
@@ -201,14 +212,14 @@ pub enum Disposition {
 pub enum Reason {
     /// `MAX_ATTEMPTS` settled failures in the round.
     Exhausted,
-    /// The target answered 410.
+    /// The target responded with 410.
     Gone,
-    /// `MAX_ABANDONED` attempts in a row whose holder vanished.
+    /// `MAX_ABANDONED` consecutive attempts were abandoned.
     Abandoned,
 }
 
 impl Reason {
-    /// The word for it in rows and answers.
+    /// Returns the word for the reason in rows and responses.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Exhausted => "exhausted",
@@ -218,37 +229,37 @@ impl Reason {
     }
 }
 
-/// The end of an attempt, ready to be written.
+/// An ended attempt and its disposition, as settle writes them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settlement {
-    /// Whose.
+    /// The claim that this settlement ends.
     pub key: ClaimKey,
-    /// What the wire said.
+    /// The outcome and its details.
     pub result: AttemptResult,
-    /// What follows.
+    /// The decision that follows from the outcome.
     pub disposition: Disposition,
-    /// When the attempt began, on the database's clock.
+    /// Start of the attempt, by the clock of the database.
     pub started_at: DateTime<Utc>,
-    /// How long it took.
+    /// Duration of the attempt.
     pub duration: Duration,
 }
 
-/// What the store made of one settlement.
+/// The effect of one settlement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Settled {
-    /// Written now.
+    /// This settle wrote it.
     Now,
-    /// Written by an earlier try whose reply was lost.
+    /// An earlier settle wrote it, and its reply was lost.
     Already,
-    /// The lease was somebody else's or ended: nothing was changed.
+    /// The lease had ended, so nothing was changed.
     LeaseLost,
 }
 
-/// A claim that goes back unsent: it burns no attempt.
+/// A claim that is returned without an attempt. It does not count as an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Release {
-    /// Whose.
+    /// The claim that ends.
     pub key: ClaimKey,
-    /// Due again this long after the release.
+    /// Delay until the event is due again, counted from the release.
     pub delay: Duration,
 }

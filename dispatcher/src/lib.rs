@@ -1,9 +1,11 @@
-//! A durable webhook dispatcher with at-least-once delivery: `POST /events` is committed to Postgres and answered 202; a
-//! worker claims due events, POSTs them signed to their target, and writes `delivered`, a retry, or `dead`.
+//! A durable webhook dispatcher with at-least-once delivery.
 //!
-//! Read [`event`] for the words, [`api`] for what comes in, [`store`] for every transition, [`worker`] for what goes out and
-//! [`backoff`] for the retry rule. [`serve`] below is the only place where they are wired together; `api` and `worker` meet in
-//! Postgres and in one wake-up handle, nowhere else.
+//! `POST /events` is committed to Postgres and gets a 202. A worker claims due events, sends them,
+//! signed, to their targets, and writes `delivered`, a retry or `dead`.
+//!
+//! [`event`] defines the data, [`api`] accepts events, [`store`] contains every transition,
+//! [`worker`] delivers, and [`backoff`] is the retry rule. [`serve`] is the only wiring: `api` and
+//! `worker` meet in Postgres and in one wake-up handle.
 
 pub mod api;
 pub mod backoff;
@@ -29,42 +31,42 @@ use tokio_util::sync::CancellationToken;
 use crate::api::{Api, Shared};
 use crate::config::Config;
 use crate::event::WorkerId;
-use crate::store::{PgStore, SchemaError, StoreOptions};
+use crate::store::{PgPresence, PgStore, SchemaError, StoreOptions};
 use crate::transport::{HttpTransport, TransportError};
 use crate::worker::{Parts, Worker};
 
-/// How long to wait before Postgres is looked for again at start.
+/// Pause between two tries to migrate at start.
 const START_PAUSE: Duration = Duration::from_millis(250);
 
-/// What a process does.
+/// The role of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// Takes events and delivers them.
+    /// Accepts and delivers events.
     Serve,
-    /// Takes events only.
+    /// Only accepts events.
     Api,
-    /// Delivers only; health and metrics are still served.
+    /// Only delivers events. Health and metrics are still served.
     Worker,
 }
 
-/// Why a dispatcher had to end.
+/// Why a dispatcher exited.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    /// The HTTP client cannot be set up.
+    /// The HTTP client could not be created.
     #[error(transparent)]
     Transport(#[from] TransportError),
-    /// The schema is not ours.
+    /// The schema does not belong to this program.
     #[error(transparent)]
     Schema(#[from] SchemaError),
-    /// A part of the program panicked.
-    #[error("a part of the dispatcher ended unexpectedly: {0}")]
+    /// A task panicked.
+    #[error("a task of the dispatcher ended unexpectedly: {0}")]
     Panicked(#[from] JoinError),
 }
 
-/// Runs a dispatcher until `shutdown`, then stops it in order: no event is lost or sent twice by a stop.
+/// Runs a dispatcher until `shutdown`, then drains the worker within `SHUTDOWN_SECONDS`.
 ///
 /// # Errors
-/// What it cannot run with, or could not go on after.
+/// The HTTP client or the schema is not usable, or a task panicked.
 pub async fn serve(
     config: Config,
     role: Role,
@@ -81,7 +83,7 @@ pub async fn serve(
     } else {
         api::router(api)
     };
-    // The API answers at once, with 503 as long as there is no database.
+    // The API responds immediately, with 503 while the database is unreachable.
     let serving = api::server::serve(
         listener,
         router,
@@ -92,7 +94,8 @@ pub async fn serve(
     let worked = work(
         config,
         role,
-        (store.clone(), transport),
+        store.clone(),
+        transport,
         shared,
         shutdown.clone(),
     )
@@ -103,11 +106,13 @@ pub async fn serve(
     worked
 }
 
-/// Brings the schema up to date and then, unless this process only takes events, delivers until `shutdown`.
+/// Migrates the schema, then delivers events until `shutdown`. With [`Role::Api`], only migrates
+/// and waits.
 async fn work(
     config: Config,
     role: Role,
-    (store, transport): (PgStore, HttpTransport),
+    store: PgStore,
+    transport: HttpTransport,
     shared: Shared,
     shutdown: CancellationToken,
 ) -> Result<(), ServeError> {
@@ -115,48 +120,51 @@ async fn work(
         return Ok(());
     }
     shared.migrated.set();
-    tracing::info!("the schema is current");
+    tracing::info!("schema is current");
     if role == Role::Api {
         shutdown.cancelled().await;
         return Ok(());
     }
     let mut rng: StdRng = rand::make_rng();
-    let holder = WorkerId::fresh(&mut rng);
+    let id = WorkerId::random(&mut rng);
+    let presence = PgPresence::new(&store, id, config.worker.presence);
     let leave = CancellationToken::new();
-    let present = config.worker.presence.then(|| {
-        let (store, leave) = (store.clone(), leave.clone());
-        tokio::spawn(async move { store.hold_presence(holder, leave).await })
+    let holding = config.worker.presence.then(|| {
+        let (presence, leave) = (presence.clone(), leave.clone());
+        tokio::spawn(async move { presence.hold(leave).await })
     });
     let parts = Parts {
         store,
+        presence,
         transport,
         signer: config.transport.signer,
         rng,
-        holder,
+        id,
         wake: shared.wake,
         metrics: shared.metrics,
     };
     let shutdown_max = config.worker.shutdown;
-    // The worker is one task: what it has under way is its own and ends with it.
+    // The worker owns all its futures, so they end with this task.
     let mut working = tokio::spawn(Worker::new(config.worker, parts).run(shutdown.clone()));
     let (worked, stopping_since) = tokio::select! {
         worked = &mut working => (worked, Instant::now()),
         since = async { shutdown.cancelled().await; Instant::now() } => (working.await, since),
     };
-    if let Some(present) = present {
+    if let Some(holding) = holding {
         if matches!(worked, Ok(true)) {
             leave.cancel();
-            end_by(stopping_since + shutdown_max, present).await?;
+            end_by(stopping_since + shutdown_max, holding).await?;
         } else {
-            // Leases are left: the lock goes and the row stays, so that others see at once that their holder is gone.
-            present.abort();
+            // Claims are left. The session ends without deleting the row, so that other workers
+            // see the absent lock and reclaim them.
+            holding.abort();
         }
     }
     worked.map(drop).map_err(ServeError::from)
 }
 
-/// Waits for the end of a task, and ends it when its time is over: `SHUTDOWN_SECONDS` are for all of a stop. A row that could
-/// not be taken away hurts nobody.
+/// Waits for a task until `deadline`, then aborts it: `SHUTDOWN_SECONDS` limits the whole stop. If
+/// the row is not deleted, other workers delete it later.
 async fn end_by(deadline: Instant, mut task: JoinHandle<()>) -> Result<(), JoinError> {
     match timeout_at(deadline, &mut task).await {
         Ok(ended) => ended,
@@ -167,7 +175,7 @@ async fn end_by(deadline: Instant, mut task: JoinHandle<()>) -> Result<(), JoinE
     }
 }
 
-/// Applies the migrations as soon as Postgres is there; says whether it did, or was told to stop before.
+/// Migrates as soon as Postgres is reachable. Returns false if `shutdown` comes first.
 async fn migrate(store: PgStore, shutdown: CancellationToken) -> Result<bool, SchemaError> {
     let mut waited = false;
     loop {
@@ -181,7 +189,7 @@ async fn migrate(store: PgStore, shutdown: CancellationToken) -> Result<bool, Sc
             },
         };
         if !waited {
-            tracing::warn!(%error, "waiting for Postgres; requests are answered 503 meanwhile");
+            tracing::warn!(%error, "waiting for Postgres, requests get 503 until then");
         }
         waited = true;
         tokio::time::sleep(START_PAUSE).await;
@@ -189,20 +197,19 @@ async fn migrate(store: PgStore, shutdown: CancellationToken) -> Result<bool, Sc
 }
 
 impl StoreOptions {
-    /// What the configuration says about the store.
+    /// Takes the settings of the store from the configuration.
     pub fn of(config: &Config) -> Self {
         Self {
             database: config.database.clone(),
             accept_connections: config.accept_connections,
             work_connections: config.work_connections,
-            presence: config.worker.presence,
         }
     }
 }
 
-/// Makes ring the process's TLS provider; called first in `main` and in test helpers, harmless when called again.
+/// Installs ring as the TLS provider of the process. Further calls have no effect.
 pub fn install_tls_provider() {
-    // An error means that a provider is installed already.
+    // `Err` means that a provider is already installed.
     let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
@@ -210,9 +217,10 @@ pub fn install_tls_provider() {
 mod tests {
     use super::*;
 
-    // The database may be stalled: what is left to do there would take five seconds more than a stop may.
+    // If the database is stalled, deleting the row would exceed the time of the stop by five
+    // seconds.
     #[tokio::test(start_paused = true)]
-    async fn a_task_that_does_not_end_is_ended_at_its_deadline() {
+    async fn task_is_aborted_at_its_deadline() {
         let deadline = Instant::now() + Duration::from_secs(20);
         let ended = end_by(deadline, tokio::spawn(std::future::pending())).await;
         assert!(ended.is_ok());

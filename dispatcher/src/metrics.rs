@@ -221,7 +221,7 @@ impl Metrics {
             ReclaimCause::Gone(_) => "gone",
         };
         self.reclaims.get_or_create(&ByCause { cause }).inc();
-        if lease.dead {
+        if lease.is_dead {
             self.dead
                 .get_or_create(&ByReason {
                     reason: "abandoned",

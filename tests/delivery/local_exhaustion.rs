@@ -45,7 +45,7 @@ async fn no_free_descriptor_releases_events_without_an_attempt() {
         assert_eq!(event["attempt_count"], json!(1));
     }
     let log = processes.log("short");
-    assert_eq!(log.matches("events go back unsent").count(), 1, "{log}");
+    assert_eq!(log.matches("local exhaustion").count(), 1, "{log}");
     let metrics = app.client.get(format!("http://{address}/metrics")).send();
     let metrics = metrics.await.unwrap().text().await.unwrap();
     let count = metrics

@@ -5,7 +5,7 @@ use std::fmt::Debug;
 
 use chaos::sim::model::Model;
 use dispatcher::event::{Claim, Settlement, WorkerId};
-use dispatcher::store::{PgStore, Store, StoreOptions};
+use dispatcher::store::{PgStore, StoreOptions};
 use sqlx::pool::PoolConnection;
 use sqlx::{PgPool, Postgres};
 
@@ -102,8 +102,7 @@ impl Both {
         let path = "options=-csearch_path%3Dvirtual,public,pg_catalog";
         let join = if bench.url.contains('?') { '&' } else { '?' };
         let url = format!("{}{join}{path}", bench.url);
-        let mut options = StoreOptions::of(&app::config(&url, &[]));
-        options.presence = false;
+        let options = StoreOptions::of(&app::config(&url, &[]));
         Both {
             model: Model::default(),
             store: PgStore::open(&options),

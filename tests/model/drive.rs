@@ -31,9 +31,9 @@ fn reclaim(cause: ReclaimCause, jitters: &[u8]) -> Reclaim {
     Reclaim {
         cause,
         delays: DELAYS_MS.map(ms).to_vec(),
-        jitters: jitters
+        factors: jitters
             .iter()
-            .map(|eighths| f64::from(*eighths) / 8.0)
+            .map(|eighths| 1.0 + 0.25 * f64::from(*eighths) / 8.0)
             .collect(),
     }
 }
@@ -297,7 +297,7 @@ impl Both {
             &reclaimed,
         )?;
         let mut kinds = vec![kind; reclaimed.len().min(1)];
-        let deaths = reclaimed.iter().filter(|lease| lease.dead).count();
+        let deaths = reclaimed.iter().filter(|lease| lease.is_dead).count();
         kinds.extend(vec!["reclaim to death"; deaths.min(1)]);
         Ok(kinds)
     }

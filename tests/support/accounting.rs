@@ -101,7 +101,7 @@ pub(crate) fn reclaim(cause: ReclaimCause) -> Reclaim {
     Reclaim {
         cause,
         delays: vec![Duration::ZERO; 2],
-        jitters: vec![0.0; 100],
+        factors: vec![1.0; 100],
     }
 }
 

@@ -65,8 +65,7 @@ pub(crate) const LEASE: Duration = Duration::from_secs(30);
 impl Bench {
     pub(crate) async fn new() -> Self {
         let url = db::database().await;
-        let mut options = StoreOptions::of(&app::config(&url, &[]));
-        options.presence = false;
+        let options = StoreOptions::of(&app::config(&url, &[]));
         let store = PgStore::open(&options);
         store
             .migrate()

@@ -80,11 +80,12 @@ fn start(world: &Arc<World>, index: usize) -> impl Future<Output = ()> + use<> {
         life,
     };
     let parts = Parts {
+        presence: store.clone(),
         store,
         transport,
         signer: world.signer.clone(),
         rng: seed.stream(&format!("sim/worker/{index}/{life}")),
-        holder,
+        id: holder,
         wake,
         metrics: Arc::clone(&world.metrics),
     };

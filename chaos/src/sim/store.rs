@@ -9,7 +9,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use dispatcher::event::{EventId, NewEvent, Release, Settled, Settlement, WorkerId};
 use dispatcher::store::{
-    ClaimLimit, Claimed, EventView, Inserted, Reclaim, Reclaimed, Store, StoreError,
+    ClaimLimit, Claimed, Inserted, Presence, Reclaim, Reclaimed, Store, StoreError,
 };
 use rand::RngExt;
 use tokio::sync::oneshot;
@@ -221,25 +221,6 @@ impl Store for SimStore {
         }
     }
 
-    async fn find(&self, id: EventId) -> Result<Option<EventView>, StoreError> {
-        Ok(self.world.core().model.find(id))
-    }
-
-    async fn present(&self) {
-        self.pass(Call::Present, Stage::Sent).await;
-        loop {
-            let presence = {
-                let core = self.world.core();
-                let host = &core.hosts[self.host];
-                if host.present {
-                    break;
-                }
-                Arc::clone(&host.presence)
-            };
-            presence.notified().await;
-        }
-    }
-
     async fn claim(
         &self,
         holder: WorkerId,
@@ -300,15 +281,6 @@ impl Store for SimStore {
         .await
     }
 
-    fn renew_presence(&self) {
-        let mut core = self.world.core();
-        let host = &core.hosts[self.host];
-        if host.life == self.life && host.present {
-            core.lose_presence(self.host);
-            core.take_presence(self.host);
-        }
-    }
-
     async fn absent_workers(&self, own: WorkerId) -> Result<Vec<WorkerId>, StoreError> {
         let mutant = self.mutant();
         self.call(Call::Absent, move |core, _| match mutant {
@@ -338,6 +310,32 @@ impl Store for SimStore {
     async fn forget(&self, holder: WorkerId) -> Result<(), StoreError> {
         self.call(Call::Forget, move |core, _| core.model.forget(holder))
             .await
+    }
+}
+
+impl Presence for SimStore {
+    async fn held(&self) {
+        self.pass(Call::Present, Stage::Sent).await;
+        loop {
+            let presence = {
+                let core = self.world.core();
+                let host = &core.hosts[self.host];
+                if host.present {
+                    break;
+                }
+                Arc::clone(&host.presence)
+            };
+            presence.notified().await;
+        }
+    }
+
+    fn renew(&self) {
+        let mut core = self.world.core();
+        let host = &core.hosts[self.host];
+        if host.life == self.life && host.present {
+            core.lose_presence(self.host);
+            core.take_presence(self.host);
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use uuid::fmt::Hyphenated;
 use super::Api;
 use super::problem::Problem;
 use crate::event::EventId;
-use crate::store::{AttemptView, EventView, Store};
+use crate::store::{AttemptView, EventView};
 
 #[derive(Serialize)]
 pub(super) struct EventBody {

@@ -1,7 +1,9 @@
-//! claim: due events that hold no lease get one, with a fresh token each, and their attempt begins.
+//! claim: leases due events without a lease, each with a new lease token and the next attempt
+//! number.
 //!
-//! Safe to run from many processes at once: a row that another claim has locked is skipped, and a row that has a lease is
-//! no candidate. Running it again after a lost reply leaves the first batch to its leases: reclaim ends them.
+//! Safe to run concurrently: the statement skips rows that another claim has locked, and a row with
+//! a lease is not a candidate. Safe to run again after a lost reply: the first batch keeps its
+//! leases until a reclaim ends them.
 
 use std::time::Duration;
 
@@ -9,16 +11,56 @@ use chrono::{DateTime, Utc};
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row};
 
-use super::{CLAIM_BATCH_MAX, ClaimLimit, Claimed};
 use crate::event::{Claim, ClaimKey, EventId, LeaseToken, WorkerId};
 
-/// The statement itself, public so that a proof can look at its plan.
-// Materialized: the planner may not run the locking scan more than once. The scan is of one table, by one index, without
-// any further filter; `now()` comes back even when nothing was due. What would be too many bytes for one reply is locked with
-// the rest and left alone; sizes are in the rows' heads, and are summed in the order of the scan, without a sort. The update
-// finds the rows by where they lie, which their locks hold still, and not by a join: a join's plan for a large guess reads
-// the whole table. Should a row have moved just before it was locked, it is passed over, and stays due. Where the scan begins
-// is the caller's to say: at the left end of the index lie the leased and, until they are vacuumed away, all that were due.
+/// Maximum number of events per claim.
+pub const CLAIM_BATCH_MAX: usize = 500;
+
+/// Payload bytes after which a claim takes no further event.
+pub const CLAIM_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// The limits of one claim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClaimLimit {
+    /// Maximum number of events.
+    pub events: usize,
+    /// A claim takes no event after the one whose payload brings the sum to this number of bytes.
+    pub bytes: usize,
+    /// Lower bound of the due time. Events that became due earlier are not claimed.
+    pub due_from: Option<DateTime<Utc>>,
+}
+
+impl ClaimLimit {
+    /// Limits the number of events, with the default limit of bytes and without a lower bound of
+    /// the due time.
+    pub const fn of(events: usize) -> Self {
+        Self {
+            events,
+            bytes: CLAIM_BYTES_MAX,
+            due_from: None,
+        }
+    }
+}
+
+/// The result of a claim.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claimed {
+    /// `now()` of the statement.
+    pub now: DateTime<Utc>,
+    /// The earliest due time of the claimed events.
+    pub first_due: Option<DateTime<Utc>>,
+    /// The claimed events.
+    pub claims: Vec<Claim>,
+}
+
+/// The statement, public so that a test can check its plan.
+// Materialized, so that the planner runs the locking scan only once. The scan reads one table by
+// one index without a further filter. `now()` is returned even if no event was due. Events beyond
+// the limit of bytes are locked but not updated; their sizes are in the row headers and are summed
+// in scan order, without a sort. The update finds rows by `ctid`, which the locks keep stable. A
+// join would do the same, but its plan for a large estimate reads the whole table. A row that moved
+// before it was locked stays due. `due_from` skips the left end of the index, which holds leased
+// rows and dead entries.
 pub const CLAIM: &str = "
 with due as materialized (
     select ctid as place, octet_length(payload) as bytes from webhook_events
@@ -38,14 +80,14 @@ select now() as claimed_at, claimed.* from (values (1)) always left join claimed
 
 pub(super) async fn claim(
     connection: &mut PgConnection,
-    holder: WorkerId,
+    worker: WorkerId,
     lease: Duration,
     limit: ClaimLimit,
 ) -> Result<Claimed, sqlx::Error> {
     let rows = sqlx::query(CLAIM)
         .bind(i64::try_from(limit.events.min(CLAIM_BATCH_MAX)).unwrap_or(i64::MAX))
         .bind(micros(lease))
-        .bind(holder.0)
+        .bind(worker.0)
         .bind(i64::try_from(limit.bytes).unwrap_or(i64::MAX))
         .bind(limit.due_from)
         .fetch_all(connection)
@@ -56,7 +98,7 @@ pub(super) async fn claim(
         let due: Option<DateTime<Utc>> = row.try_get("next_retry_at")?;
         first_due = first_due.into_iter().chain(due).min();
     }
-    let claims = rows.iter().filter_map(|row| claimed(row).transpose());
+    let claims = rows.iter().filter_map(|row| claim_of(row).transpose());
     Ok(Claimed {
         now,
         first_due,
@@ -64,7 +106,8 @@ pub(super) async fn claim(
     })
 }
 
-fn claimed(row: &PgRow) -> Result<Option<Claim>, sqlx::Error> {
+/// Returns `None` for the only row of an empty claim.
+fn claim_of(row: &PgRow) -> Result<Option<Claim>, sqlx::Error> {
     let Some(id) = row.try_get("id")? else {
         return Ok(None);
     };
@@ -82,7 +125,7 @@ fn claimed(row: &PgRow) -> Result<Option<Claim>, sqlx::Error> {
     }))
 }
 
-/// A length of time as Postgres counts it.
+/// Microseconds, the resolution of Postgres.
 pub(super) fn micros(duration: Duration) -> i64 {
     i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
 }

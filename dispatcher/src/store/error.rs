@@ -1,88 +1,89 @@
-//! What can go wrong with the store, sorted by what the caller may conclude from it.
+//! Errors of the store, classified by the conclusion that the caller may draw.
 
-/// A store operation that gave no answer.
+/// Why an operation of the store has no result.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// It never reached Postgres: certainly nothing was done.
-    #[error("{operation}: the database is out of reach: {reason}")]
+    /// The statement was not sent, so nothing was changed.
+    #[error("{operation}: the database is unreachable: {reason}")]
     Unavailable {
-        /// What was attempted.
+        /// The operation, as a phrase such as `settling attempts`.
         operation: &'static str,
-        /// Why it is out of reach.
+        /// The connection error.
         reason: String,
     },
-    /// It was sent and no answer came: it may or may not have been done.
+    /// The statement was sent and no reply arrived. It may have been committed.
     #[error("{operation}: the outcome is unknown: {reason}")]
     Unknown {
-        /// What was attempted.
+        /// The operation, as a phrase such as `settling attempts`.
         operation: &'static str,
-        /// What was seen instead of an answer.
+        /// The error that ended the wait for the reply.
         reason: String,
     },
-    /// Postgres answered with an error: certainly nothing was done.
+    /// Postgres replied with an error, so nothing was changed.
     #[error("{operation}: Postgres refused: {reason}")]
     Refused {
-        /// What was attempted.
+        /// The operation, as a phrase such as `settling attempts`.
         operation: &'static str,
-        /// The five characters of its SQLSTATE.
+        /// SQLSTATE, five characters.
         sqlstate: String,
-        /// What it said.
+        /// The error message of Postgres.
         reason: String,
     },
 }
 
 impl StoreError {
-    /// Sorts an error that came while a statement was under way.
+    /// Classifies an error that ended a statement.
     pub(super) fn while_running(operation: &'static str, error: sqlx::Error) -> Self {
         let sqlstate = match &error {
-            sqlx::Error::Database(answer) => answer.code().map(|code| code.into_owned()),
+            sqlx::Error::Database(reply) => reply.code().map(|code| code.into_owned()),
             _ => None,
         };
+        let reason = error.to_string();
         match sqlstate {
-            // Class 57P and 08: the session is ending, which may happen between the commit and its reply.
-            Some(code) if code.starts_with("57P") || code.starts_with("08") => Self::Unknown {
-                operation,
-                reason: error.to_string(),
-            },
+            // 57P and 08: the session is ending. That can happen between a commit and its reply.
+            Some(code) if code.starts_with("57P") || code.starts_with("08") => {
+                Self::Unknown { operation, reason }
+            }
             Some(sqlstate) => Self::Refused {
                 operation,
                 sqlstate,
-                reason: error.to_string(),
+                reason,
             },
-            None => Self::Unknown {
-                operation,
-                reason: error.to_string(),
-            },
+            None => Self::Unknown { operation, reason },
         }
     }
 
-    /// Whether a SQLSTATE tells of a state of the server that passes, so that trying again helps.
-    pub(super) fn is_passing(sqlstate: &str) -> bool {
-        // 08: the connection; 40: rolled back; 53: resources are short; 55: not in a state to; 57P: starting or stopping;
-        // 25006: read-only for now.
-        let passing = ["08", "40", "53", "55", "57P", "25006"];
-        passing.iter().any(|class| sqlstate.starts_with(class))
+    /// Returns true if the SQLSTATE describes a temporary state of the server, so that a retry may
+    /// succeed.
+    pub(super) fn is_temporary(sqlstate: &str) -> bool {
+        // 08: connection; 40: rollback; 53: insufficient resources; 55: object not in the required
+        // state; 57P: starting or stopping; 25006: read-only.
+        let temporary = ["08", "40", "53", "55", "57P", "25006"];
+        temporary.iter().any(|class| sqlstate.starts_with(class))
     }
 
-    /// Whether the data of the statement itself was refused, so that a smaller batch may pass.
+    /// Returns true if Postgres refused the data of the statement, so that a smaller batch may
+    /// succeed.
     pub fn is_about_the_data(&self) -> bool {
-        // Class 22: data exception; 23: integrity constraint; 54: program limit exceeded.
+        // 22: data exception; 23: integrity constraint; 54: program limit exceeded.
         let classes = ["22", "23", "54"];
         matches!(self, Self::Refused { sqlstate, .. } if classes.contains(&&sqlstate[..2.min(sqlstate.len())]))
     }
 
-    /// Whether less at once may get through: it took too long, or nobody knows.
-    pub fn asks_for_less(&self) -> bool {
+    /// Returns true if a smaller batch may succeed: the statement timed out, or its outcome is
+    /// unknown.
+    pub fn suggests_smaller_batch(&self) -> bool {
         match self {
             Self::Unavailable { .. } => false,
             Self::Unknown { .. } => true,
-            // 57014: the server's own limit of time.
+            // 57014: cancelled by statement_timeout.
             Self::Refused { sqlstate, .. } => sqlstate == "57014",
         }
     }
 
-    /// Whether the tables are not there yet.
+    /// Returns true if the tables do not exist yet.
     pub fn is_missing_schema(&self) -> bool {
+        // 42P01: undefined table.
         matches!(self, Self::Refused { sqlstate, .. } if sqlstate == "42P01")
     }
 }
@@ -92,35 +93,35 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_state_that_passes_is_waited_for_and_one_that_stays_is_not() {
-        let passing = [
-            ("08000", "the connection"),
-            ("08006", "the connection"),
-            ("40001", "rolled back"),
-            ("40P01", "a deadlock"),
+    fn only_temporary_states_are_retried() {
+        let temporary = [
+            ("08000", "connection exception"),
+            ("08006", "connection failure"),
+            ("40001", "serialization failure"),
+            ("40P01", "deadlock"),
             ("53300", "too many connections"),
-            ("53100", "a full disk"),
-            ("55006", "an object in use"),
-            ("55P03", "a lock that is held"),
-            ("57P01", "told to end"),
+            ("53100", "disk full"),
+            ("55006", "object in use"),
+            ("55P03", "lock not available"),
+            ("57P01", "admin shutdown"),
             ("57P03", "starting up"),
-            ("25006", "read-only for now"),
+            ("25006", "read-only transaction"),
         ];
-        for (sqlstate, what) in passing {
-            assert!(StoreError::is_passing(sqlstate), "{sqlstate}: {what}");
+        for (sqlstate, name) in temporary {
+            assert!(StoreError::is_temporary(sqlstate), "{sqlstate}: {name}");
         }
-        let staying = [
-            ("22021", "the data"),
-            ("23505", "a constraint"),
-            ("25001", "a transaction of our own"),
-            ("28P01", "the password"),
-            ("42501", "the privileges"),
-            ("42P01", "no table"),
-            ("57014", "a statement that was cancelled"),
-            ("", "no code"),
+        let permanent = [
+            ("22021", "invalid character"),
+            ("23505", "unique violation"),
+            ("25001", "active transaction"),
+            ("28P01", "invalid password"),
+            ("42501", "insufficient privilege"),
+            ("42P01", "undefined table"),
+            ("57014", "query cancelled"),
+            ("", "no SQLSTATE"),
         ];
-        for (sqlstate, what) in staying {
-            assert!(!StoreError::is_passing(sqlstate), "{sqlstate}: {what}");
+        for (sqlstate, name) in permanent {
+            assert!(!StoreError::is_temporary(sqlstate), "{sqlstate}: {name}");
         }
     }
 }

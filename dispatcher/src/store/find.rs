@@ -4,49 +4,51 @@ use chrono::{DateTime, Utc};
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row};
 
+use super::connect::PgStore;
+use super::error::StoreError;
 use crate::event::EventId;
 
 /// An event as `GET /events/{id}` shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EventView {
-    /// Its id.
+    /// The id that `POST /events` returned.
     pub id: EventId,
     /// `pending`, `delivered` or `dead`.
     pub status: String,
-    /// Why it is dead.
+    /// Why the event is dead.
     pub reason: Option<String>,
-    /// Where it goes.
+    /// The URL to which the event is sent.
     pub target_url: String,
-    /// Attempts begun and not released.
+    /// Number of claims that were not released.
     pub attempt_count: i32,
-    /// When a pending event without a lease is due.
+    /// Due time of a pending event without a lease.
     pub next_retry_at: Option<DateTime<Utc>>,
-    /// When it was accepted.
+    /// When the event was accepted.
     pub created_at: DateTime<Utc>,
-    /// When it was delivered or became dead.
+    /// When the event was delivered or became dead.
     pub finished_at: Option<DateTime<Utc>>,
-    /// What was settled or reclaimed, by number.
+    /// Settled and reclaimed attempts, ordered by number.
     pub attempts: Vec<AttemptView>,
 }
 
-/// One attempt as `GET /events/{id}` shows it.
+/// An attempt as `GET /events/{id}` shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AttemptView {
-    /// From 1; the number of a released claim is used again.
+    /// From 1. The number of a released claim is used again.
     pub number: i32,
-    /// When it began.
+    /// When the attempt started.
     pub started_at: DateTime<Utc>,
-    /// How long it took; unknown for an abandoned one.
+    /// Duration in milliseconds, unknown if the attempt was abandoned.
     pub duration_ms: Option<i64>,
-    /// The outcome's word.
+    /// The word for the outcome, such as `rejected`, or `abandoned`.
     pub outcome: String,
-    /// The HTTP status, if an answer had one.
+    /// HTTP status, if a response had one.
     pub status_code: Option<i16>,
-    /// What went wrong.
+    /// Description of the failure.
     pub error: Option<String>,
-    /// The first bytes of the answer's body.
+    /// The first bytes of the response body.
     pub response: Option<Vec<u8>>,
-    /// When the event was due again after it.
+    /// The due time that the attempt set.
     pub next_retry_at: Option<DateTime<Utc>>,
 }
 
@@ -57,7 +59,21 @@ select e.id, e.status, e.reason, e.target_url, e.attempt_count, e.created_at, e.
 from webhook_events e left join delivery_attempts a on a.event_id = e.id
 where e.id = $1 order by a.number";
 
-pub(super) async fn find(
+impl PgStore {
+    /// Reads an event with its attempts. Returns `None` if the event does not exist.
+    ///
+    /// # Errors
+    /// Postgres is unreachable or does not reply in time.
+    pub async fn find(&self, id: EventId) -> Result<Option<EventView>, StoreError> {
+        self.accept
+            .run("reading an event", async |connection| {
+                find(connection, id).await
+            })
+            .await
+    }
+}
+
+async fn find(
     connection: &mut PgConnection,
     id: EventId,
 ) -> Result<Option<EventView>, sqlx::Error> {
@@ -79,7 +95,7 @@ pub(super) async fn find(
     }))
 }
 
-/// `None` for the lone row of an event without attempts.
+/// Returns `None` for the only row of an event without attempts.
 fn attempt(row: &PgRow) -> Result<Option<AttemptView>, sqlx::Error> {
     let Some(number) = row.try_get("number")? else {
         return Ok(None);

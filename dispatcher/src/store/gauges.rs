@@ -1,21 +1,21 @@
-//! What the backlog looks like, from the rows themselves: a counter kept beside them would drift. Reads only.
+//! Reads the size and age of the backlog from the rows. A counter beside them would drift.
 
 use std::time::Duration;
 
 use sqlx::{PgConnection, Row};
-use tokio::time::timeout_at;
 
-use super::{PgStore, StoreError};
+use super::connect::PgStore;
+use super::error::StoreError;
 
-/// Due events are counted up to here, so that a look at a deep backlog stays cheap.
+/// Due events are counted up to this number, so that the cost of reading a deep backlog is bounded.
 const DUE_COUNTED_MAX: i64 = 100_000;
 
 /// The backlog at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Gauges {
-    /// Events that are due and hold no lease, counted up to 100,000.
+    /// Number of due events without a lease, counted up to 100,000.
     pub due: i64,
-    /// How long the oldest of them has been due.
+    /// Time since the oldest of them became due.
     pub oldest_due_age: Duration,
 }
 
@@ -26,14 +26,16 @@ from (select next_retry_at from webhook_events
       order by next_retry_at limit $1) due";
 
 impl PgStore {
-    /// Looks at the backlog.
+    /// Reads the backlog.
     ///
     /// # Errors
-    /// Postgres does not answer.
+    /// Postgres is unreachable or does not reply in time.
     pub async fn gauges(&self) -> Result<Gauges, StoreError> {
-        let mut lent = self.health.lend("looking at the backlog").await?;
-        let done = timeout_at(lent.deadline, gauges(lent.connection())).await;
-        lent.conclude(done)
+        self.health
+            .run("reading the backlog", async |connection| {
+                gauges(connection).await
+            })
+            .await
     }
 }
 

@@ -1,15 +1,18 @@
-//! accept: one event becomes pending, in one commit. Safe to run twice by its key: the second run finds the first's row.
+//! accept: stores one pending event in one commit.
+//!
+//! Safe to run again with an idempotency key: the second run finds the row of the first.
 
 use sqlx::{PgConnection, Row};
 
 use crate::event::{EventId, NewEvent};
 
-/// What became of a new event.
+/// The result of storing an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Inserted {
-    /// It is pending under this id: its own, or that of the same event accepted before under the same key.
+    /// The event is stored under this id: the new one, or that of an equal event that was accepted
+    /// with the same key.
     Accepted(EventId),
-    /// Another event was accepted under the same key.
+    /// A different event was accepted with the same key.
     Conflict(EventId),
 }
 
@@ -20,7 +23,7 @@ insert into webhook_events
 values ($1, $2, $3, $4, $5, 'pending', 0, 0, 0, 0, now(), now())
 on conflict (idempotency_key) where idempotency_key is not null do nothing";
 
-// A second statement, with a snapshot of its own: the one that met the conflict cannot see the other's row.
+// A separate statement, because the snapshot of the insert does not contain the conflicting row.
 const SAME: &str = "
 select id, payload = $2 and target_given = $3 and (not $3 or target_url = $4) as same
 from webhook_events where idempotency_key = $1";

@@ -1,8 +1,8 @@
-//! Keeps posts that share an idempotency key from holding up the others.
+//! Queues posts with equal idempotency keys, so that they do not use up the connections of the API.
 //!
-//! Postgres makes an insert wait for another one of the same key that has not committed. Posts of one key in this process
-//! therefore queue here, in memory, and only the first of them waits on a connection; and all posts with keys together
-//! leave half of the connections to those without.
+//! In Postgres, an insert waits until an uncommitted insert with the same key has ended. So posts
+//! with equal keys queue here, in memory, and only the first one uses a connection. All posts with
+//! keys together use at most half of the connections.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex as Guarded};
@@ -15,11 +15,13 @@ pub(super) struct KeyedPosts {
     turns: Guarded<BTreeMap<String, Arc<Mutex<()>>>>,
 }
 
-/// A place in the queue of a key, from before the wait until the post has ended.
+/// The place of a post in the queue of its key. Dropping it admits the next post.
 pub(super) struct Turn<'a> {
     posts: &'a KeyedPosts,
     key: &'a str,
+    /// `None` only inside `drop`.
     queue: Option<Arc<Mutex<()>>>,
+    /// `None` while the post waits.
     held: Option<(OwnedMutexGuard<()>, OwnedSemaphorePermit)>,
 }
 
@@ -32,13 +34,14 @@ impl KeyedPosts {
         }
     }
 
-    /// Waits for this key's turn, and then for a connection's.
+    /// Waits for the turn of the post in the queue of its key, then for one of the connections for
+    /// keys.
     pub(super) async fn turn<'a>(&'a self, key: &'a str) -> Turn<'a> {
         let queue = {
             let mut turns = self
                 .turns
                 .lock()
-                .expect("nothing panics while it holds this");
+                .expect("no code panics while it holds this lock");
             Arc::clone(turns.entry(key.to_owned()).or_default())
         };
         let mut turn = Turn {
@@ -52,7 +55,7 @@ impl KeyedPosts {
         let connection = connections
             .acquire_owned()
             .await
-            .expect("it is never closed");
+            .expect("the semaphore is never closed");
         turn.held = Some((alone, connection));
         turn
     }
@@ -64,10 +67,10 @@ impl Drop for Turn<'_> {
             .posts
             .turns
             .lock()
-            .expect("nothing panics while it holds this");
+            .expect("no code panics while it holds this lock");
         self.held.take();
         self.queue.take();
-        // Only the map's own reference is left: no other post waits for this key.
+        // If only the reference of the map is left, no other post waits for this key.
         if turns
             .get(self.key)
             .is_some_and(|queue| Arc::strong_count(queue) == 1)
@@ -82,17 +85,17 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn posts_of_one_key_take_turns_and_leave_no_trace() {
+    async fn posts_with_equal_keys_take_turns_and_leave_no_entry() {
         let posts = KeyedPosts::new(8);
         let first = posts.turn("a").await;
         let other = posts.turn("b").await;
         let second = posts.turn("a");
         tokio::pin!(second);
         let waits = tokio::select! { biased; _ = &mut second => false, () = async {} => true };
-        assert!(waits, "the second of a key waits");
+        assert!(waits, "the second post waits");
         let third = async { drop(posts.turn("a").await) };
-        let gave_up = tokio::select! { biased; () = third => false, () = async {} => true };
-        assert!(gave_up, "and so does the third, which gives up");
+        let is_dropped = tokio::select! { biased; () = third => false, () = async {} => true };
+        assert!(is_dropped, "the third post waits and is dropped");
         drop(first);
         drop(second.await);
         drop(other);
@@ -100,7 +103,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn keys_together_leave_half_of_the_connections_alone() {
+    async fn posts_with_keys_use_at_most_half_of_the_connections() {
         let posts = KeyedPosts::new(2);
         let _first = posts.turn("a").await;
         let second = posts.turn("b");

@@ -1,11 +1,13 @@
-//! When the worker must look again: the earliest due time that its last claim could not see. Reads only.
+//! Reads the time until the next event is due, for the timer of the claim scheduler. Changes
+//! nothing.
 
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, Row};
 
-// From the claim's own `now()` on, or an event that became due between the two statements would wait for the next poll.
+// The lower bound is `now()` of the claim. Otherwise an event that became due between the two
+// statements would wait for the next poll.
 const NEXT_DUE: &str = "
 select next_retry_at, now() as now from webhook_events
 where status = 'pending' and next_retry_at > $1 and lease_token is null

@@ -1,26 +1,28 @@
-//! Presence: a session advisory lock that is held exactly as long as this process lives and is connected.
+//! Presence: a session advisory lock that shows other workers that this worker runs.
 //!
-//! The lock comes first, the row in `workers` second, the first claim last; so a row without a lock means that its process
-//! is gone. If the connection ends while the process lives, nothing is claimed until the same lock is held again. It may
-//! end without our being told (a gateway forgot it, the server gave us up): then the worker, whose looks miss its own lock
-//! or row, has it renewed. A pooler in transaction mode cannot carry a session's lock: there `PRESENCE=false` leaves it all
-//! to the leases.
+//! Order: lock, row in `workers`, first claim. So a row without a lock means that its worker has
+//! exited. The session may end without an error on this side (half-open connection). The sweep of
+//! the worker then misses its own lock or row and renews the presence. A pooler in transaction mode
+//! cannot keep a session lock; with `PRESENCE=false` only expired leases are reclaimed.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::postgres::{PgListener, PgPoolOptions};
+use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
 use sqlx::{Connection, PgConnection, Row};
+use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::PgStore;
+use super::connect::PgStore;
+use super::pool::Pool;
 use crate::event::WorkerId;
 
-/// How long to wait before the lock is tried again.
+/// Pause before the next try to take the lock.
 const RETRY_AFTER: Duration = Duration::from_millis(50);
 
-/// How long taking the lock may take.
-const TAKING_SECONDS_MAX: Duration = Duration::from_secs(5);
+/// Timeout of one try: connect, lock, register.
+const TAKE_TIMEOUT: Duration = Duration::from_secs(5);
 
 const LOCK: &str = "select pg_try_advisory_lock($1)";
 
@@ -46,30 +48,56 @@ order by holder";
 
 const FORGET: &str = "delete from workers where holder = $1";
 
-impl PgStore {
-    /// Whoever holds the lock for us is to take it again; nothing is claimed meanwhile. Nothing to do where it is not held.
-    pub(super) fn drop_presence(&self) {
-        self.presence
-            .send_if_modified(|held| std::mem::replace(held, false));
+/// The presence of this worker, as the worker uses it. Postgres and the simulation implement it.
+pub trait Presence: Clone + Send + Sync + 'static {
+    /// Waits until the presence is held. Nothing may be claimed before: no other worker could see
+    /// that this one runs.
+    fn held(&self) -> impl Future<Output = ()> + Send;
+
+    /// Ends the presence if it is held and takes it again. No event is claimed in between.
+    fn renew(&self);
+}
+
+/// The presence of one worker in Postgres.
+#[derive(Clone, Debug)]
+pub struct PgPresence {
+    worker: WorkerId,
+    enabled: bool,
+    session: PgConnectOptions,
+    pool: Pool,
+    held: Arc<watch::Sender<bool>>,
+}
+
+impl PgPresence {
+    /// If `enabled` is false, the presence counts as held and [`Self::hold`] must not run.
+    pub fn new(store: &PgStore, worker: WorkerId, enabled: bool) -> Self {
+        Self {
+            worker,
+            enabled,
+            session: store.session.clone(),
+            pool: store.work.clone(),
+            held: Arc::new(watch::Sender::new(!enabled)),
+        }
     }
 
-    /// Holds the lock of `holder`, again and again, until it is told to stop; then takes the row away.
-    pub async fn hold_presence(&self, holder: WorkerId, stop: CancellationToken) {
-        let mut told = false;
+    /// Holds the lock until `stop`, then deletes the row. If the session ends earlier, the lock is
+    /// taken again.
+    pub async fn hold(&self, stop: CancellationToken) {
+        let mut is_logged = false;
         while !stop.is_cancelled() {
             let ended = tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
-                ended = self.hold_once(holder) => ended,
+                ended = self.hold_session() => ended,
             };
-            let was_held = self.presence.send_replace(false) || ended.is_none();
+            let was_held = self.held.send_replace(false) || ended.is_none();
             let error = ended.unwrap_or_else(|| {
-                sqlx::Error::Protocol("its lock or its row is absent from the server".into())
+                sqlx::Error::Protocol("the lock or the row is absent from the server".into())
             });
-            if was_held || !told {
-                tracing::warn!(worker.holder = %holder, %error,
-                    "presence is not held: nothing is claimed until it is");
-                told = true;
+            if was_held || !is_logged {
+                tracing::warn!(worker.id = %self.worker, %error,
+                    "presence not held, no event is claimed until it is");
+                is_logged = true;
             }
             tokio::select! {
                 biased;
@@ -77,59 +105,91 @@ impl PgStore {
                 () = sleep(RETRY_AFTER) => {}
             }
         }
-        self.presence.send_replace(false);
-        if let Ok(mut lent) = self.work.lend("leaving").await {
-            let left =
-                tokio::time::timeout_at(lent.deadline, forget(lent.connection(), holder)).await;
-            let _ = lent.conclude(left);
-        }
+        self.held.send_replace(false);
+        let worker = self.worker;
+        // If this fails, other workers delete the row after the lease time.
+        let _ = self
+            .pool
+            .run("unregistering the worker", async |connection| {
+                forget(connection, worker).await
+            })
+            .await;
     }
 
-    /// Takes the lock, registers, and returns when the connection has ended and why; or nothing if it was given up.
-    async fn hold_once(&self, holder: WorkerId) -> Option<sqlx::Error> {
-        let listener = match timeout(TAKING_SECONDS_MAX, self.take(holder)).await {
+    /// Returns true if the lock is held, as far as this process knows, or if presence is disabled.
+    pub fn is_held(&self) -> bool {
+        *self.held.borrow()
+    }
+
+    /// Takes the lock, registers the worker and waits for the end of the session. Returns its
+    /// error, or `None` after `renew`.
+    async fn hold_session(&self) -> Option<sqlx::Error> {
+        let listener = match timeout(TAKE_TIMEOUT, self.take()).await {
             Ok(Ok(listener)) => listener,
             Ok(Err(error)) => return Some(error),
             Err(_) => return Some(sqlx::Error::PoolTimedOut),
         };
-        self.presence.send_replace(true);
-        tracing::info!(worker.holder = %holder, "presence held");
+        self.held.send_replace(true);
+        tracing::info!(worker.id = %self.worker, "presence held");
         tokio::select! {
             biased;
             ended = end_of(listener) => Some(ended),
-            () = self.presence_becomes(false) => None,
+            () = self.becomes(false) => None,
         }
     }
 
-    async fn take(&self, holder: WorkerId) -> Result<PgListener, sqlx::Error> {
-        // The listener's pool meets a server that refuses by pauses that grow to seconds: whoever comes back sooner would
-        // take this worker for gone. So it is asked for a session only when one is to be had.
-        let probe = PgConnection::connect_with(&self.presence_options).await?;
+    async fn take(&self) -> Result<PgListener, sqlx::Error> {
+        // If the server refuses, the pool of the listener retries with pauses of up to seconds.
+        // Other workers would reclaim the leases of this one meanwhile. So a plain connection is
+        // tried first, every 50 ms.
+        let probe = PgConnection::connect_with(&self.session).await?;
         probe.close().await?;
-        let own = PgPoolOptions::new()
+        let single = PgPoolOptions::new()
             .max_connections(1)
-            .connect_lazy_with(self.presence_options.clone());
-        let mut listener = PgListener::connect_with(&own).await?;
+            .connect_lazy_with(self.session.clone());
+        let mut listener = PgListener::connect_with(&single).await?;
         listener.eager_reconnect(false);
-        let locked: bool = sqlx::query_scalar(LOCK)
-            .bind(holder.0)
+        let is_locked: bool = sqlx::query_scalar(LOCK)
+            .bind(self.worker.0)
             .fetch_one(&mut listener)
             .await?;
-        if !locked {
-            // Our own former session is not yet gone from the server.
+        if !is_locked {
+            // The server has not yet ended the previous session of this worker.
             return Err(sqlx::Error::Protocol(
-                "the presence lock is still held by an earlier session".into(),
+                "an earlier session still holds the presence lock".into(),
             ));
         }
         sqlx::query(REGISTER)
-            .bind(holder.0)
+            .bind(self.worker.0)
             .execute(&mut listener)
             .await?;
         Ok(listener)
     }
+
+    async fn becomes(&self, is_held: bool) {
+        let mut held = self.held.subscribe();
+        held.wait_for(|held| *held == is_held)
+            .await
+            .expect("self owns the sender");
+    }
 }
 
-/// Why the connection has ended: reading is what notices it at once.
+impl Presence for PgPresence {
+    async fn held(&self) {
+        self.becomes(true).await;
+    }
+
+    fn renew(&self) {
+        if self.enabled {
+            // Wakes `hold_session`, which ends its session. Without a session there is nothing to
+            // end.
+            self.held
+                .send_if_modified(|held| std::mem::replace(held, false));
+        }
+    }
+}
+
+/// Returns the error that ended the session. Only a pending read notices the end immediately.
 async fn end_of(mut listener: PgListener) -> sqlx::Error {
     loop {
         match listener.try_recv().await {
@@ -155,10 +215,10 @@ pub(super) async fn absent_workers(
 
 pub(super) async fn forget(
     connection: &mut PgConnection,
-    holder: WorkerId,
+    worker: WorkerId,
 ) -> Result<(), sqlx::Error> {
     sqlx::query(FORGET)
-        .bind(holder.0)
+        .bind(worker.0)
         .execute(connection)
         .await
         .map(drop)

@@ -1,7 +1,9 @@
-//! reclaim: the only way a lease ends without its holder. Its attempt becomes `abandoned`, on record.
+//! reclaim: ends leases of workers that have exited and leases that have expired. Their attempts
+//! become `abandoned`.
 //!
-//! Safe to run twice, and by many at once: a row that anybody else has locked is skipped, and a lease that ended is no
-//! candidate. A holder that is back (its lock is held again) loses nothing to a reclaim by presence.
+//! Safe to run again and concurrently: the statement skips rows that another session has locked,
+//! and an ended lease is not a candidate. A worker whose presence lock is held again loses no lease
+//! to a reclaim by presence.
 
 use std::time::Duration;
 
@@ -10,40 +12,47 @@ use sqlx::{PgConnection, Row};
 use super::claim::micros;
 use crate::event::{ClaimKey, EventId, LeaseToken, WorkerId};
 
-/// Whose leases are ended.
+/// Maximum number of leases that one reclaim ends.
+pub const RECLAIM_BATCH_MAX: usize = 1_000;
+
+/// Why leases are ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReclaimCause {
-    /// Every lease that ran out.
+    /// The lease has expired.
     Expired,
-    /// Every lease of a holder that is known to be gone.
+    /// The presence lock of this worker is absent.
     Gone(WorkerId),
 }
 
-/// One reclaim. All chance and all policy come with it, so that a model of the store can repeat it.
+/// The input of one reclaim. It contains all random values and delays, so that the model of the
+/// simulation can repeat it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Reclaim {
-    /// Whose leases.
+    /// Selects the leases.
     pub cause: ReclaimCause,
-    /// The delay before jitter after the k-th abandonment in a row, from k = 1; the event is dead at one more.
+    /// Delay before jitter after the k-th consecutive abandonment, from k = 1. One more abandonment
+    /// makes the event dead.
     pub delays: Vec<Duration>,
-    /// A share of the jitter, in `[0, 1]`, for each event in the order of ids; as many as leases may be ended.
-    pub jitters: Vec<f64>,
+    /// Jitter factors of the delays, one per lease in the order of event ids. Their number limits
+    /// the batch.
+    pub factors: Vec<f64>,
 }
 
-/// One lease that was ended.
+/// A lease that was ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reclaimed {
-    /// The claim that it was.
+    /// The claim that the lease belonged to.
     pub key: ClaimKey,
-    /// Who held it.
-    pub holder: WorkerId,
-    /// Abandonments in a row, this one included.
+    /// The worker that held the lease.
+    pub worker: WorkerId,
+    /// Consecutive abandonments of the event, including this one.
     pub abandon_count: u32,
-    /// Whether that was one too many.
-    pub dead: bool,
+    /// True if the event is now dead.
+    pub is_dead: bool,
 }
 
-// The row that `for update` returns is the newest one, not the snapshot's: all that is known of the lease comes from there.
+// `for update` returns the newest version of a row, not that of the snapshot. So all columns of the
+// lease are read here.
 const LAPSED: &str = "
 with lapsed as materialized (
     select id, lease_token, attempt_count, claimed_at, holder, abandon_count from webhook_events
@@ -51,7 +60,7 @@ with lapsed as materialized (
     order by id limit cardinality($2::float8[]) for update skip locked
 ),";
 
-const HELD_BY_THE_GONE: &str = "
+const HELD_BY_ABSENT: &str = "
 with lapsed as materialized (
     select id, lease_token, attempt_count, claimed_at, holder, abandon_count from webhook_events
     where status = 'pending' and next_retry_at <= now() and holder = $3
@@ -69,7 +78,7 @@ ended as (
     select l.id, l.lease_token as token, l.attempt_count as number, l.claimed_at, l.holder,
            l.abandon_count + 1 as abandoned,
            l.abandon_count + 1 > cardinality($1::bigint[]) as is_dead,
-           now() + ($1[l.abandon_count + 1] * (1 + 0.25 * $2[row_number() over (order by l.id)]))
+           now() + ($1[l.abandon_count + 1] * $2[row_number() over (order by l.id)])
                * interval '1 microsecond' as due_at
     from lapsed l
 ), reclaimed as (
@@ -93,28 +102,28 @@ pub(super) async fn reclaim(
     reclaim: Reclaim,
 ) -> Result<Vec<Reclaimed>, sqlx::Error> {
     let delays: Vec<_> = reclaim.delays.iter().map(|delay| micros(*delay)).collect();
-    let (candidates, holder, why) = match reclaim.cause {
+    let (candidates, worker, error) = match reclaim.cause {
         ReclaimCause::Expired => (
             LAPSED,
             None,
-            "its lease ran out before its worker settled it",
+            "the lease expired before the worker settled the attempt",
         ),
-        ReclaimCause::Gone(holder) => (HELD_BY_THE_GONE, Some(holder.0), "its worker is gone"),
+        ReclaimCause::Gone(worker) => (HELD_BY_ABSENT, Some(worker.0), "the worker has exited"),
     };
-    // Planned anew each time: it is a rare statement, and a plan kept from when the table was small could read all of a large
-    // one for every lease.
+    // Not prepared: the statement is rare, and a plan that was cached for a small table could read
+    // all of a large table for each lease.
     let rows = sqlx::query(sqlx::AssertSqlSafe(format!("{candidates}{END}")))
         .persistent(false)
         .bind(delays)
-        .bind(&reclaim.jitters)
-        .bind(holder)
-        .bind(why)
+        .bind(&reclaim.factors)
+        .bind(worker)
+        .bind(error)
         .fetch_all(connection)
         .await?;
-    rows.iter().map(reclaimed).collect()
+    rows.iter().map(reclaimed_of).collect()
 }
 
-fn reclaimed(row: &sqlx::postgres::PgRow) -> Result<Reclaimed, sqlx::Error> {
+fn reclaimed_of(row: &sqlx::postgres::PgRow) -> Result<Reclaimed, sqlx::Error> {
     let (number, abandoned): (i32, i32) = (row.try_get("number")?, row.try_get("abandoned")?);
     Ok(Reclaimed {
         key: ClaimKey {
@@ -122,8 +131,8 @@ fn reclaimed(row: &sqlx::postgres::PgRow) -> Result<Reclaimed, sqlx::Error> {
             token: LeaseToken(row.try_get("token")?),
             number: number.unsigned_abs(),
         },
-        holder: WorkerId(row.try_get("holder")?),
+        worker: WorkerId(row.try_get("holder")?),
         abandon_count: abandoned.unsigned_abs(),
-        dead: row.try_get("is_dead")?,
+        is_dead: row.try_get("is_dead")?,
     })
 }

@@ -1,12 +1,16 @@
-//! release: claims go back unsent; no attempt is burnt and no row is written. Safe to run twice: the second finds no lease.
+//! release: returns claims without an attempt. The attempt number is used again and no attempt row
+//! is written.
+//!
+//! Safe to run again: the second run finds no lease.
 
 use sqlx::PgConnection;
 
 use super::claim::micros;
 use crate::event::Release;
 
-// Columns sorted by id, and no join, as in the settle. A token belongs to one claim of one event, so any of them will do: an
-// event may be here twice, by a claim that was released before, with the reply lost, and by its next.
+// The batch is bound as columns sorted by id, without a join, as in settle. A batch may contain one
+// event twice: a claim whose release committed but lost its reply, and the next claim. Each token
+// belongs to one claim, so any token of the batch matches.
 const RELEASE: &str = "
 with held as materialized (
     select id from webhook_events

@@ -1,7 +1,8 @@
-//! settle: the ends of attempts are written, each with its row, each fenced by its lease token.
+//! settle: writes ended attempts and their dispositions, each fenced by its lease token.
 //!
-//! Safe to run twice: a token that was settled or ended before matches no row, and then the attempt's own row tells whether
-//! it was this very settle that came through. Locks are taken in the order of ids, as every batch does.
+//! Safe to run again: a token whose lease has ended matches no event. Then the attempt row shows
+//! whether an earlier run of the same settle committed. Locks are taken in the order of ids, as in
+//! every batch, so that batches do not deadlock.
 
 use std::collections::BTreeMap;
 
@@ -12,12 +13,17 @@ use uuid::Uuid;
 use super::claim::micros;
 use crate::event::{Disposition, EventId, Settled, Settlement};
 
-// `held` locks in the order of ids and, after a wait, looks at the token again. An event that is delivered or dead has no due
-// time. A success or a failure alike ends a row of abandonments.
+/// Maximum number of attempts per settle.
+pub const SETTLE_BATCH_MAX: usize = 256;
+
+// `held` locks in the order of ids. After a wait for a lock, Postgres checks the token again. A
+// delivered or dead event has no due time. Every settle, success or failure, resets the number of
+// consecutive abandonments.
 //
-// The batch comes as columns, sorted by id: `width_bucket` is the place of an id in $1, found by halving. There is no join on
-// purpose: guesses about batches are poor, and their nested loops took longer than all the rest (17 ms for 256 events, not 2),
-// while a plan made for a small table could end up reading a large one whole.
+// The batch is bound as columns sorted by id. `width_bucket` finds the position of an id in $1 by
+// binary search. A join would be slower: the planner underestimates the batch, and its nested loops
+// took 17 ms for 256 events instead of 2 ms. A plan for a small table could also read all of a
+// large table.
 const SETTLE: &str = "
 with held as materialized (
     select id from webhook_events
@@ -47,9 +53,10 @@ const ALREADY: &str = "
 select event_id from delivery_attempts
 where event_id = any($1) and token = any($2) and outcome <> 'abandoned'";
 
-/// A batch of settlements as columns, sorted by id.
+/// A batch of settlements as columns, sorted by event id.
 #[derive(Default)]
 pub(super) struct SettleColumns {
+    /// The ids in the order of the caller, for the results.
     order: Vec<EventId>,
     ids: Vec<Uuid>,
     tokens: Vec<Uuid>,
@@ -103,7 +110,7 @@ impl SettleColumns {
                 .status()
                 .and_then(|status| i16::try_from(status).ok()),
         );
-        // Postgres text holds no NUL; an error may quote what a receiver sent.
+        // Postgres text cannot contain NUL, and an error may quote bytes of a receiver.
         self.errors.push(
             result
                 .error
@@ -133,20 +140,21 @@ pub(super) async fn settle(
         .bind(&columns.responses)
         .fetch_all(&mut *connection)
         .await?;
-    let mut answers = BTreeMap::new();
+    let mut settled = BTreeMap::new();
     for row in &rows {
-        answers.insert(EventId(row.try_get("id")?), Settled::Now);
+        settled.insert(EventId(row.try_get("id")?), Settled::Now);
     }
-    if answers.len() < columns.ids.len() {
+    if settled.len() < columns.ids.len() {
         for id in already(connection, &columns).await? {
-            answers.entry(id).or_insert(Settled::Already);
+            settled.entry(id).or_insert(Settled::Already);
         }
     }
-    let answer = |id| answers.get(id).copied().unwrap_or(Settled::LeaseLost);
-    Ok(columns.order.iter().map(answer).collect())
+    let settled_of = |id| settled.get(id).copied().unwrap_or(Settled::LeaseLost);
+    Ok(columns.order.iter().map(settled_of).collect())
 }
 
-/// Which of a batch were settled before, by a statement with a snapshot of its own.
+/// Returns the events of the batch that an earlier run settled. A separate statement, because it
+/// needs a newer snapshot.
 async fn already(
     connection: &mut PgConnection,
     columns: &SettleColumns,

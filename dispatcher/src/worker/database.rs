@@ -1,7 +1,8 @@
-//! Whether the database answers, as the worker sees it: when to try again, when to trust it, and what to log.
+//! Outage detection: whether the database is reachable, when to try again, and when it counts as
+//! steady.
 //!
-//! Pure but for its log lines, of which an outage gets few. A database that answers one thing and refuses the next, as with a
-//! full disk, is away: outages that follow each other closely are one.
+//! Outages that follow each other closely count as one. A full disk is such a case: reads succeed
+//! and writes are refused. Pure except for log lines, of which an outage writes few.
 
 use std::time::Duration;
 
@@ -9,25 +10,26 @@ use tokio::time::Instant;
 
 use crate::store::StoreError;
 
-/// The pause after the first failure; it doubles.
+/// Pause after the first failure. It doubles with each further failure.
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 
-/// No pause is longer, so that an outage is over for us within this time of its end.
+/// Maximum pause, so that the worker notices the end of an outage within this time.
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 
-/// Leases are ended by expiry only once the database has answered for so long without a break, since the start or since an
-/// outage: others that were cut off settle what they hold first. A worker that comes new cannot know whether they were.
+/// Expired leases are reclaimed only after the database was reachable for this time without a
+/// break. Workers that were cut off settle their results first. A worker that has just started
+/// cannot know of an outage, so it waits as well.
 const STEADY: Duration = Duration::from_secs(5);
 
-/// An outage is logged again after so long.
-const REMIND: Duration = Duration::from_secs(30);
+/// Interval of the log lines during an outage.
+const LOG_EVERY: Duration = Duration::from_secs(30);
 
 #[derive(Debug)]
 pub(super) struct Database {
     outage: Option<Outage>,
-    /// The last outage, until the database has answered for long enough.
+    /// The last outage, until the database is steady again.
     ended: Option<Outage>,
-    /// Since when it answers without a break.
+    /// Start of the time without a break.
     steady_since: Instant,
 }
 
@@ -36,9 +38,9 @@ struct Outage {
     since: Instant,
     closed_until: Instant,
     pause: Duration,
-    told_at: Instant,
-    /// It has come back since it was told to be over.
-    came_back: bool,
+    logged_at: Instant,
+    /// The outage continued after its end was logged.
+    is_repeated: bool,
 }
 
 impl Database {
@@ -50,12 +52,12 @@ impl Database {
         }
     }
 
-    /// Whether to ask it anything now.
+    /// Returns true if calls may start now.
     pub(super) fn is_open(&self, now: Instant) -> bool {
         self.closed_until(now).is_none()
     }
 
-    /// Until when not to ask it anything.
+    /// Returns the time before which no call may start.
     pub(super) fn closed_until(&self, now: Instant) -> Option<Instant> {
         self.outage
             .as_ref()
@@ -63,7 +65,7 @@ impl Database {
             .filter(|until| *until > now)
     }
 
-    /// Whether it has answered for long enough to end the leases of others by expiry.
+    /// Returns true if expired leases may be reclaimed.
     pub(super) fn is_steady(&self, now: Instant) -> bool {
         self.outage.is_none() && now - self.steady_since >= STEADY
     }
@@ -71,16 +73,16 @@ impl Database {
     pub(super) fn answered(&mut self, now: Instant) {
         if let Some(outage) = self.outage.take() {
             self.steady_since = now;
-            if !outage.came_back {
-                let away_ms = (now - outage.since).as_millis();
-                tracing::info!(away_ms, "the database answers again");
+            if !outage.is_repeated {
+                let outage_ms = (now - outage.since).as_millis();
+                tracing::info!(outage_ms, "database reachable again");
             }
             self.ended = Some(outage);
         } else if self.ended.is_some() && self.is_steady(now) {
-            let ended = self.ended.take().filter(|ended| ended.came_back);
+            let ended = self.ended.take().filter(|ended| ended.is_repeated);
             if let Some(ended) = ended {
                 let unsteady_ms = (self.steady_since - ended.since).as_millis();
-                tracing::info!(unsteady_ms, "the database answers steadily again");
+                tracing::info!(unsteady_ms, "database steady again");
             }
         }
     }
@@ -88,35 +90,35 @@ impl Database {
     pub(super) fn failed(&mut self, error: &StoreError, now: Instant) {
         let is_steady = self.is_steady(now);
         if let Some(outage) = &mut self.outage {
-            // Calls that were under way together fail together: one pause for all of them.
+            // Concurrent calls fail together, and only the first failure extends the pause.
             if outage.closed_until <= now {
-                outage.goes_on(error, now);
+                outage.continues(error, now);
             }
         } else if let Some(mut outage) = self.ended.take().filter(|_| !is_steady) {
-            outage.came_back = true;
-            outage.goes_on(error, now);
+            outage.is_repeated = true;
+            outage.continues(error, now);
             self.outage = Some(outage);
         } else {
-            tracing::warn!(%error, "the database does not answer: results are kept, nothing is claimed");
+            tracing::warn!(%error, "database unreachable, results are kept and no event is claimed");
             self.outage = Some(Outage {
                 since: now,
                 closed_until: now + PAUSE_MIN,
                 pause: PAUSE_MIN,
-                told_at: now,
-                came_back: false,
+                logged_at: now,
+                is_repeated: false,
             });
         }
     }
 }
 
 impl Outage {
-    fn goes_on(&mut self, error: &StoreError, now: Instant) {
+    fn continues(&mut self, error: &StoreError, now: Instant) {
         self.pause = (self.pause * 2).min(PAUSE_MAX);
         self.closed_until = now + self.pause;
-        if now - self.told_at >= REMIND {
-            self.told_at = now;
-            let away_s = (now - self.since).as_secs();
-            tracing::warn!(%error, away_s, "the database still does not answer");
+        if now - self.logged_at >= LOG_EVERY {
+            self.logged_at = now;
+            let outage_s = (now - self.since).as_secs();
+            tracing::warn!(%error, outage_s, "database still unreachable");
         }
     }
 }
@@ -128,21 +130,21 @@ mod tests {
 
     use super::*;
 
-    fn lost() -> StoreError {
+    fn connection_lost() -> StoreError {
         StoreError::Unknown {
             operation: "testing",
-            reason: "cut".into(),
+            reason: "connection lost".into(),
         }
     }
 
     #[test]
-    fn pauses_double_to_their_bound_and_end_with_the_first_answer() {
+    fn pauses_double_to_1_s_and_end_with_the_first_success() {
         let mut now = Instant::now();
         let mut database = Database::new(now);
         let mut pauses = Vec::new();
         for _ in 0..7 {
-            database.failed(&lost(), now);
-            database.failed(&lost(), now);
+            database.failed(&connection_lost(), now);
+            database.failed(&connection_lost(), now);
             let until = database.closed_until(now).expect("closed after a failure");
             pauses.push((until - now).as_millis());
             now = until;
@@ -157,7 +159,10 @@ mod tests {
 
     impl io::Write for Log {
         fn write(&mut self, text: &[u8]) -> io::Result<usize> {
-            self.0.lock().expect("nobody panics").write(text)
+            self.0
+                .lock()
+                .expect("no test panics while it holds this lock")
+                .write(text)
         }
 
         fn flush(&mut self) -> io::Result<()> {
@@ -165,7 +170,7 @@ mod tests {
         }
     }
 
-    /// The lines that are logged meanwhile.
+    /// Returns the lines that `work` logs.
     fn logged(work: impl FnOnce()) -> Vec<String> {
         let log = Log::default();
         let writer = log.clone();
@@ -173,14 +178,19 @@ mod tests {
             .with_writer(move || writer.clone())
             .finish();
         tracing::subscriber::with_default(subscriber, work);
-        let text = String::from_utf8(log.0.lock().expect("nobody panics").clone());
+        let text = String::from_utf8(
+            log.0
+                .lock()
+                .expect("no test panics while it holds this lock")
+                .clone(),
+        );
         let text = text.expect("a log is text");
         text.lines().map(str::to_owned).collect()
     }
 
-    // A full disk: what reads is answered, what writes is refused, ten times a second for a minute.
+    // A full disk: reads succeed and writes are refused, ten times per second for one minute.
     #[test]
-    fn a_database_that_answers_one_thing_and_refuses_the_next_is_asked_and_told_of_rarely() {
+    fn database_that_refuses_writes_is_called_and_logged_rarely() {
         let start = Instant::now();
         let (mut now, mut refused) = (start, 0);
         let lines = logged(|| {
@@ -188,7 +198,7 @@ mod tests {
             while now < start + Duration::from_secs(60) {
                 if database.is_open(now) {
                     database.answered(now);
-                    database.failed(&lost(), now);
+                    database.failed(&connection_lost(), now);
                     refused += 1;
                 }
                 now += Duration::from_millis(100);
@@ -197,21 +207,21 @@ mod tests {
             database.answered(now + STEADY);
             assert!(database.is_steady(now + STEADY));
         });
-        assert!(refused < 70, "it was asked {refused} times");
-        // That it is away, that it is back, a reminder every 30 s, and that it is back for good.
+        assert!(refused < 70, "{refused} calls");
+        // Unreachable, reachable, one line every 30 s, and steady.
         assert!((3..=5).contains(&lines.len()), "{lines:#?}");
     }
 
     #[test]
-    fn leases_of_others_are_safe_for_five_seconds_after_the_start_and_after_an_outage() {
+    fn database_is_steady_5_s_after_the_start_or_an_outage() {
         let start = Instant::now();
         let mut database = Database::new(start);
         assert!(!database.is_steady(start + Duration::from_millis(4_999)));
         assert!(database.is_steady(start + STEADY));
-        database.failed(&lost(), start + STEADY);
+        database.failed(&connection_lost(), start + STEADY);
         assert!(
             !database.is_steady(start + Duration::from_secs(60)),
-            "it is still away"
+            "still unreachable"
         );
         let back = start + Duration::from_secs(60);
         database.answered(back);

@@ -98,10 +98,10 @@ impl Model {
             .iter()
             .filter(|(_, row)| row.due_us.is_some_and(|due| due <= now_us))
             .filter_map(|(id, row)| Some((*id, row.lease.filter(gone)?)))
-            .take(reclaim.jitters.len())
+            .take(reclaim.factors.len())
             .collect();
-        let ends = lapsed.into_iter().zip(&reclaim.jitters);
-        ends.map(|((id, lease), jitter)| self.end(now_us, id, lease, (reclaim, *jitter)))
+        let ends = lapsed.into_iter().zip(&reclaim.factors);
+        ends.map(|((id, lease), factor)| self.end(now_us, id, lease, reclaim, *factor))
             .collect()
     }
 
@@ -110,14 +110,15 @@ impl Model {
         now_us: i64,
         id: EventId,
         lease: Lease,
-        (reclaim, jitter): (&Reclaim, f64),
+        reclaim: &Reclaim,
+        factor: f64,
     ) -> Reclaimed {
         let row = self.rows.get_mut(&id).expect("a row that holds a lease");
         let number = row.counts.attempt_count;
         row.counts.abandon_count += 1;
         row.lease = None;
         let delay = reclaim.delays.get(row.counts.abandon_count as usize - 1);
-        row.due_us = delay.map(|delay| now_us + jittered(*delay, jitter));
+        row.due_us = delay.map(|delay| now_us + stretched(*delay, factor));
         if row.due_us.is_none() {
             row.counts.status = "dead".into();
             row.counts.reason = Some("abandoned".into());
@@ -129,9 +130,9 @@ impl Model {
                 token: lease.token,
                 number,
             },
-            holder: lease.holder,
+            worker: lease.holder,
             abandon_count: row.counts.abandon_count,
-            dead: row.due_us.is_none(),
+            is_dead: row.due_us.is_none(),
         };
         let view = AttemptView {
             number: i32::try_from(number).unwrap_or(i32::MAX),
@@ -165,8 +166,8 @@ impl Model {
 
 const fn why(cause: ReclaimCause) -> &'static str {
     match cause {
-        ReclaimCause::Expired => "its lease ran out before its worker settled it",
-        ReclaimCause::Gone(_) => "its worker is gone",
+        ReclaimCause::Expired => "the lease expired before the worker settled the attempt",
+        ReclaimCause::Gone(_) => "the worker has exited",
     }
 }
 
@@ -175,12 +176,12 @@ pub(super) fn micros(duration: Duration) -> i64 {
     i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
 }
 
-/// A delay stretched by its jitter, rounded as Postgres multiplies an interval.
+/// Multiplies a delay by a jitter factor and rounds like Postgres, in microseconds.
 #[expect(
     clippy::cast_precision_loss,
     clippy::cast_possible_truncation,
     reason = "Postgres computes it in the same 64-bit floats"
 )]
-fn jittered(delay: Duration, jitter: f64) -> i64 {
-    (micros(delay) as f64 * (1.0 + 0.25 * jitter)).round_ties_even() as i64
+fn stretched(delay: Duration, factor: f64) -> i64 {
+    (micros(delay) as f64 * factor).round_ties_even() as i64
 }

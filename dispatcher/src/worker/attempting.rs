@@ -1,0 +1,157 @@
+//! Attempting: signs and sends claimed events, decides the disposition of each outcome, and feeds
+//! the host queues.
+
+pub(super) mod exhaustion;
+pub(super) mod hosts;
+
+use std::panic::AssertUnwindSafe;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use rand::Rng;
+use tokio::time::Instant;
+use tracing::Instrument;
+
+use self::exhaustion::EXHAUSTION_REST;
+use super::completion::{Attempted, ClaimedEvent, Completion, Work};
+use super::state::Worker;
+use crate::backoff::note_cut;
+use crate::event::{AttemptResult, Release, Settlement};
+use crate::signature::Signer;
+use crate::store::{Presence, Store};
+use crate::transport::{NotSent, Request, Transport};
+
+impl<S: Store, P: Presence, T: Transport, R: Rng + Send> Worker<S, P, T, R> {
+    /// Starts an attempt. If the lease is too short for it, the event is released and the next
+    /// event of the host queue starts.
+    pub(super) fn start_attempt(&mut self, event: ClaimedEvent) {
+        let mut next = Some(event);
+        while let Some(event) = next.take() {
+            let now = Instant::now();
+            if event.lease_left(now) < self.config.http_timeout {
+                self.hosts.not_sent(&event.host);
+                // Not due immediately: the next claim would probably be as slow as this one.
+                self.releases.push(event.release(self.config.poll_interval));
+                next = self.hosts.next(&event.host, now);
+                continue;
+            }
+            self.in_flight += 1;
+            self.parts.metrics.in_flight(self.in_flight);
+            let (transport, signer) = (self.parts.transport.clone(), self.parts.signer.clone());
+            self.work.push(attempt(transport, signer, event));
+        }
+    }
+
+    /// Releases an event because its host is at its limit.
+    pub(super) fn delay(&mut self, event: &ClaimedEvent, delay: Duration) {
+        tracing::debug!(event.id = %event.claim.key.id, delay_ms = delay.as_millis(),
+            "delayed, the host is at its limit");
+        self.parts.metrics.deferred();
+        self.releases.push(event.release(delay));
+    }
+
+    /// Releases queued events whose host has become too slow.
+    pub(super) fn delay_overdue(&mut self, now: Instant) {
+        for (event, delay) in self.hosts.overdue(now, &mut self.parts.rng) {
+            self.delay(&event, delay);
+        }
+    }
+
+    pub(super) fn on_attempted(&mut self, mut attempted: Attempted) {
+        let (result, now) = (attempted.result.take(), Instant::now());
+        self.in_flight -= 1;
+        self.parts.metrics.in_flight(self.in_flight);
+        match &result {
+            Some(Err(reason)) => self.on_not_sent(&attempted, reason, now),
+            _ => self.hosts.finished(&attempted.host, now, attempted.started),
+        }
+        if let Some(next) = self.hosts.next(&attempted.host, now) {
+            self.start_attempt(next);
+        }
+        match result {
+            Some(Ok(result)) => self.decide(result, &attempted, now),
+            Some(Err(_)) => {}
+            // A panic is a bug of this program and says nothing about the receiver. The lease
+            // expires, as if the worker had been killed.
+            None => {
+                tracing::error!(event.id = %attempted.key.id, attempt = attempted.key.number,
+                    "attempt panicked, its lease will expire");
+            }
+        }
+    }
+
+    /// The request did not leave this machine, so the attempt says nothing about the receiver and
+    /// does not count.
+    fn on_not_sent(&mut self, attempted: &Attempted, reason: &NotSent, now: Instant) {
+        self.exhaustion.observed(reason, now);
+        self.parts.metrics.not_sent();
+        self.hosts.not_sent(&attempted.host);
+        match reason {
+            NotSent::Machine(_) => self.scheduler.rest_until(now + EXHAUSTION_REST),
+            NotSent::Target(_) => self
+                .hosts
+                .rest_until(&attempted.host, now + EXHAUSTION_REST),
+        }
+        self.releases.push(Release {
+            key: attempted.key,
+            delay: EXHAUSTION_REST,
+        });
+    }
+
+    fn decide(&mut self, mut result: AttemptResult, attempted: &Attempted, now: Instant) {
+        self.parts
+            .metrics
+            .attempted(&result.outcome, attempted.duration);
+        let policy = self.config.policy;
+        let decision = policy.decide(
+            attempted.failure_count,
+            &result.outcome,
+            &mut self.parts.rng,
+        );
+        note_cut(&mut result, &decision, policy.retry_after_cap);
+        let settlement = Settlement {
+            key: attempted.key,
+            result,
+            disposition: decision.disposition,
+            started_at: attempted.started_at,
+            duration: attempted.duration,
+        };
+        self.batches.push(settlement, now);
+    }
+}
+
+fn attempt(transport: impl Transport, signer: Signer, event: ClaimedEvent) -> Work {
+    let key = event.claim.key;
+    let span = tracing::info_span!("attempt", event.id = %key.id, attempt = key.number);
+    let attempt = async move {
+        let started = Instant::now();
+        // Counted from the reply to the claim. Counted from the request, the start could lie after
+        // the settle if the claim waited for its connection. So `started_at` may be early by the
+        // travel time of the reply.
+        let started_at = event.times.claimed_at + (started - event.times.received_at);
+        let id = key.id.to_string();
+        let signature = signer.sign(&id, started_at.timestamp(), &event.claim.payload);
+        let request = Request {
+            id: key.id,
+            number: key.number,
+            started_at,
+            signature,
+            target_url: event.claim.target_url,
+            payload: Bytes::from(event.claim.payload),
+        };
+        let result = AssertUnwindSafe(transport.attempt(request))
+            .catch_unwind()
+            .await;
+        Completion::Attempting(Attempted {
+            key,
+            host: event.host,
+            failure_count: event.claim.failure_count,
+            started,
+            started_at,
+            duration: started.elapsed(),
+            result: result.ok(),
+        })
+    };
+    Box::pin(attempt.instrument(span))
+}

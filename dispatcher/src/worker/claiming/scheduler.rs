@@ -1,0 +1,215 @@
+//! Claim scheduler: decides when to claim and how many events.
+//!
+//! Inputs are due times, wake-ups, free permits and the duration of claims. Under a backlog, a
+//! claim waits until its batch is worth a commit. A claim that was too slow is followed by smaller
+//! ones. Pure: times are inputs.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use tokio::time::Instant;
+
+use super::scan_start::ScanStart;
+use crate::store::{CLAIM_BATCH_MAX, CLAIM_BYTES_MAX, ClaimLimit, Claimed};
+
+/// Minimum number of free permits for a claim under a backlog. Each claim costs one commit.
+const BACKLOG_PERMITS_MIN: usize = 64;
+
+/// Maximum wait for that number of permits.
+const BACKLOG_WAIT_MAX: Duration = Duration::from_millis(5);
+
+/// Maximum number of halvings of a claim. After nine, a claim of 500 events takes one event.
+const HALVINGS_MAX: u32 = 9;
+
+/// A full claim that took at most this time, and at most a quarter of `claim_max`, may double the
+/// next one.
+const QUICK: Duration = Duration::from_secs(1);
+
+/// The settings that the scheduler needs.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::worker) struct SchedulerSettings {
+    pub(in crate::worker) poll_interval: Duration,
+    pub(in crate::worker) in_flight_max: usize,
+    /// Maximum duration of a claim. After a longer one, the rest of the lease is too short for an
+    /// attempt.
+    pub(in crate::worker) claim_max: Duration,
+}
+
+#[derive(Debug)]
+pub(in crate::worker) struct Scheduler {
+    settings: SchedulerSettings,
+    backlog_permits_min: usize,
+    /// An event may be due.
+    is_requested: bool,
+    is_claiming: bool,
+    /// The last claim reached its limit, so there is a backlog.
+    was_full: bool,
+    /// Claims are halved this many times.
+    halvings: u32,
+    scan_start: ScanStart,
+    /// No claim starts before this time.
+    resting_until: Option<Instant>,
+    /// Start of the wait for more permits under a backlog.
+    waiting_since: Option<Instant>,
+    /// `now()` of the last claim that was not full, until the next due time is read.
+    next_due_after: Option<DateTime<Utc>>,
+    /// Latest time of the next claim.
+    at: Instant,
+}
+
+impl Scheduler {
+    pub(in crate::worker) fn new(settings: SchedulerSettings, now: Instant) -> Self {
+        Self {
+            settings,
+            backlog_permits_min: BACKLOG_PERMITS_MIN.min(settings.in_flight_max.div_ceil(4)),
+            is_requested: true,
+            is_claiming: false,
+            was_full: false,
+            halvings: 0,
+            scan_start: ScanStart::new(settings.poll_interval),
+            resting_until: None,
+            waiting_since: None,
+            next_due_after: None,
+            at: now + settings.poll_interval,
+        }
+    }
+
+    /// Requests a claim, because an event may be due.
+    pub(in crate::worker) fn request(&mut self) {
+        self.is_requested = true;
+    }
+
+    pub(in crate::worker) fn is_claiming(&self) -> bool {
+        self.is_claiming
+    }
+
+    /// Returns the time at which the worker must wake up for the next claim.
+    pub(in crate::worker) fn at(&self, now: Instant) -> Instant {
+        let rest = self.resting_until.filter(|until| *until > now);
+        let wait = self
+            .waiting_since
+            .map(|since| (since + BACKLOG_WAIT_MAX).max(now));
+        match rest.or(wait) {
+            Some(until) if self.is_requested && !self.is_claiming => self.at.min(until),
+            _ => self.at,
+        }
+    }
+
+    pub(in crate::worker) fn on_timer(&mut self, now: Instant) {
+        if now >= self.at {
+            self.is_requested = true;
+            self.at = now + self.settings.poll_interval;
+        }
+    }
+
+    /// Stops claiming until a time, because this machine could not send the claimed events.
+    pub(in crate::worker) fn rest_until(&mut self, until: Instant) {
+        self.resting_until = Some(until);
+    }
+
+    /// An event is due after a delay.
+    pub(in crate::worker) fn due_in(&mut self, delay: Option<Duration>, now: Instant) {
+        if let Some(delay) = delay {
+            self.at = self.at.min(now + delay);
+        }
+    }
+
+    /// Returns the limits of the claim that starts now, or `None` if none starts. `held` permits
+    /// are in use.
+    pub(in crate::worker) fn next_claim(
+        &mut self,
+        free: usize,
+        held: usize,
+        now: Instant,
+    ) -> Option<ClaimLimit> {
+        let is_resting = self.resting_until.is_some_and(|until| now < until);
+        if !self.is_requested || self.is_claiming || free == 0 || is_resting {
+            self.waiting_since = None;
+            return None;
+        }
+        if self.was_full && held > 0 && free < self.backlog_permits_min {
+            let since = *self.waiting_since.get_or_insert(now);
+            if now - since < BACKLOG_WAIT_MAX {
+                return None;
+            }
+        }
+        self.waiting_since = None;
+        self.is_requested = false;
+        self.is_claiming = true;
+        let due_from = self.scan_start.of_claim(now);
+        if let Some(at) = self.scan_start.full_scan_at() {
+            // An event that this claim may miss must not wait for the poll.
+            self.at = self.at.min(at);
+        }
+        Some(ClaimLimit {
+            events: free.min((CLAIM_BATCH_MAX >> self.halvings).max(1)),
+            bytes: CLAIM_BYTES_MAX >> self.halvings,
+            due_from,
+        })
+    }
+
+    /// A claim succeeded; `took` is its duration.
+    pub(in crate::worker) fn claimed(
+        &mut self,
+        claimed: &Claimed,
+        limit: ClaimLimit,
+        took: Duration,
+    ) {
+        self.is_claiming = false;
+        self.scan_start.claimed(claimed);
+        let bytes: usize = claimed.claims.iter().map(|claim| claim.payload.len()).sum();
+        self.was_full = claimed.claims.len() >= limit.events || bytes >= limit.bytes;
+        if took > self.settings.claim_max && !claimed.claims.is_empty() {
+            // The leases are too short, so all events are released. Claims of this size would never
+            // lead to an attempt.
+            self.halve();
+        }
+        if self.was_full {
+            self.is_requested = true;
+            if took <= QUICK.min(self.settings.claim_max / 4) {
+                self.halvings = self.halvings.saturating_sub(1);
+            }
+        } else {
+            self.next_due_after = Some(claimed.now);
+        }
+    }
+
+    /// The worker stopped before the claim was sent.
+    pub(in crate::worker) fn claim_not_sent(&mut self) {
+        self.is_claiming = false;
+    }
+
+    /// A claim failed or its outcome is unknown. The next one starts as soon as the database is
+    /// open. If `halves`, it is smaller.
+    pub(in crate::worker) fn claim_failed(&mut self, halves: bool) {
+        self.is_claiming = false;
+        self.is_requested = true;
+        self.scan_start.claim_failed();
+        if halves {
+            self.halve();
+        }
+    }
+
+    fn halve(&mut self) {
+        self.halvings = (self.halvings + 1).min(HALVINGS_MAX);
+    }
+
+    /// Returns the time after which to read the next due time, once per claim that was not full.
+    pub(in crate::worker) fn next_due_after(&mut self) -> Option<DateTime<Utc>> {
+        if self.is_requested {
+            None
+        } else {
+            self.next_due_after.take()
+        }
+    }
+
+    /// Sets the time of the next claim. Without a next due event, it is the next poll.
+    pub(in crate::worker) fn set_next_due(&mut self, next: Option<Duration>, now: Instant) {
+        let poll_interval = self.settings.poll_interval;
+        let delay = next.unwrap_or(poll_interval).min(poll_interval);
+        self.at = self.at.min(now + delay);
+    }
+}
+
+#[cfg(test)]
+mod tests;

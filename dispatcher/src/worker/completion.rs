@@ -1,0 +1,103 @@
+//! Data that passes between the loop and the phases: claimed events, futures and their results.
+
+use std::pin::Pin;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use tokio::time::Instant;
+
+use super::attempting::hosts::HostKey;
+use crate::event::{AttemptResult, Claim, ClaimKey, Release, Settled, Settlement, WorkerId};
+use crate::store::{ClaimLimit, Claimed, ReclaimCause, Reclaimed, StoreError};
+use crate::transport::NotSent;
+
+/// A future that the worker owns.
+pub(super) type Work = Pin<Box<dyn Future<Output = Completion> + Send>>;
+
+/// The result of a finished future, by phase.
+pub(super) enum Completion {
+    Claiming(ClaimEnd),
+    Attempting(Attempted),
+    Settling(SettleEnd),
+    Reclaiming(ReclaimEnd),
+}
+
+pub(super) enum ClaimEnd {
+    Claimed {
+        limit: ClaimLimit,
+        sent_at: Instant,
+        result: Result<Claimed, StoreError>,
+    },
+    /// The worker stopped before the claim was sent.
+    NotSent,
+    NextDue(Result<Option<Duration>, StoreError>),
+}
+
+pub(super) struct Attempted {
+    pub(super) key: ClaimKey,
+    pub(super) host: HostKey,
+    pub(super) failure_count: u32,
+    pub(super) started: Instant,
+    /// Start of the attempt, by the clock of the database.
+    pub(super) started_at: DateTime<Utc>,
+    pub(super) duration: Duration,
+    /// `None` if the attempt panicked.
+    pub(super) result: Option<Result<AttemptResult, NotSent>>,
+}
+
+pub(super) enum SettleEnd {
+    Settled {
+        batch: Vec<Settlement>,
+        result: Result<Vec<Settled>, StoreError>,
+    },
+    Released {
+        releases: Vec<Release>,
+        result: Result<usize, StoreError>,
+    },
+}
+
+pub(super) enum ReclaimEnd {
+    Absent(Result<Vec<WorkerId>, StoreError>),
+    Reclaimed {
+        cause: ReclaimCause,
+        result: Result<Vec<Reclaimed>, StoreError>,
+    },
+    Forgotten {
+        worker: WorkerId,
+        result: Result<(), StoreError>,
+    },
+}
+
+/// A claim with its host and its clocks.
+#[derive(Debug)]
+pub(super) struct ClaimedEvent {
+    pub(super) claim: Claim,
+    pub(super) host: HostKey,
+    pub(super) times: ClaimTimes,
+}
+
+/// The clocks of a claim. All events of one claim have the same.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ClaimTimes {
+    /// `now()` of the claim, by the clock of the database.
+    pub(super) claimed_at: DateTime<Utc>,
+    pub(super) sent_at: Instant,
+    pub(super) received_at: Instant,
+    pub(super) lease: Duration,
+}
+
+impl ClaimedEvent {
+    /// Returns the guaranteed rest of the lease. It counts from before the claim was sent, so the
+    /// lease ends later.
+    pub(super) fn lease_left(&self, now: Instant) -> Duration {
+        let age = now - self.times.sent_at;
+        self.times.lease.saturating_sub(age)
+    }
+
+    pub(super) fn release(&self, delay: Duration) -> Release {
+        Release {
+            key: self.claim.key,
+            delay,
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! The state of a worker, shared by the loop and the phases.
+//!
+//! A leaf file: it imports the pure deciders of the phases, and every phase imports it.
+
+use std::sync::Arc;
+
+use futures_util::stream::FuturesUnordered;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::attempting::exhaustion::Exhaustion;
+use super::attempting::hosts::Hosts;
+use super::claiming::scheduler::{Scheduler, SchedulerSettings};
+use super::completion::{ClaimedEvent, Work};
+use super::database::Database;
+use super::reclaiming::sweeper::Sweeper;
+use super::settling::batches::Batches;
+use crate::config::WorkerConfig;
+use crate::event::{Release, WorkerId};
+use crate::metrics::Metrics;
+use crate::signature::Signer;
+use crate::store::StoreError;
+
+/// The collaborators of a worker.
+#[derive(Debug)]
+pub struct Parts<S, P, T, R> {
+    /// The events.
+    pub store: S,
+    /// Shows other workers that this worker runs.
+    pub presence: P,
+    /// Sends the attempts.
+    pub transport: T,
+    /// Signs the attempts.
+    pub signer: Signer,
+    /// The only source of randomness of the worker.
+    pub rng: R,
+    /// Unique among all workers of the database.
+    pub id: WorkerId,
+    /// Notified when the API of this process has stored an event.
+    pub wake: Arc<Notify>,
+    /// Counters of this process.
+    pub metrics: Arc<Metrics>,
+}
+
+/// A worker. It does nothing until [`Worker::run`] is polled.
+pub struct Worker<S, P, T, R> {
+    pub(super) config: WorkerConfig,
+    pub(super) parts: Parts<S, P, T, R>,
+    pub(super) work: FuturesUnordered<Work>,
+    /// Cancelled when the worker drains. A claim that still waits for presence is then not sent.
+    pub(super) stop: CancellationToken,
+    pub(super) scheduler: Scheduler,
+    pub(super) hosts: Hosts<ClaimedEvent>,
+    /// Number of open attempts.
+    pub(super) in_flight: usize,
+    pub(super) exhaustion: Exhaustion,
+    pub(super) batches: Batches,
+    pub(super) releases: Vec<Release>,
+    pub(super) is_releasing: bool,
+    pub(super) sweeper: Sweeper,
+    pub(super) database: Database,
+}
+
+impl<S, P, T, R> Worker<S, P, T, R> {
+    /// Creates a worker. The first claim and the first sweep are due immediately.
+    pub fn new(config: WorkerConfig, parts: Parts<S, P, T, R>) -> Self {
+        let now = Instant::now();
+        let settings = SchedulerSettings {
+            poll_interval: config.poll_interval,
+            in_flight_max: config.in_flight_max,
+            claim_max: config.lease.saturating_sub(config.http_timeout),
+        };
+        Self {
+            work: FuturesUnordered::new(),
+            stop: CancellationToken::new(),
+            scheduler: Scheduler::new(settings, now),
+            hosts: Hosts::new(config.in_flight_per_host_max),
+            in_flight: 0,
+            exhaustion: Exhaustion::default(),
+            batches: Batches::default(),
+            releases: Vec::new(),
+            is_releasing: false,
+            sweeper: Sweeper::new(parts.id, config.lease, now),
+            database: Database::new(now),
+            config,
+            parts,
+        }
+    }
+
+    /// Reports a result of the store to the outage detection. Returns the value if there is one.
+    pub(super) fn observe<V>(&mut self, result: Result<V, StoreError>) -> Option<V> {
+        let now = Instant::now();
+        match result {
+            Ok(value) => {
+                self.database.answered(now);
+                Some(value)
+            }
+            Err(error) => {
+                self.database.failed(&error, now);
+                None
+            }
+        }
+    }
+}
