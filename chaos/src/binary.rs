@@ -1,10 +1,9 @@
-//! The programs under test: built fresh by the cargo that built the harness, in the same profile,
-//! so that a run never tests yesterday's dispatcher.
+//! Builds the programs under test before a run, so that a run never tests an outdated dispatcher.
 //!
-//! Built with `-p`, so that features of other members do not unify into the product.
+//! The build uses the toolchain and the profile that built the harness. It builds one package with
+//! `-p`, because a workspace build would enable features that only other members need.
 
 use std::ffi::OsString;
-use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
@@ -13,10 +12,10 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 
-/// A build that takes longer is announced.
+/// A build that takes longer than this is reported on stderr.
 const QUIET_BUILD_MAX: Duration = Duration::from_secs(2);
-/// What cargo sets for a program that it runs; a build that inherited it would not be the build of
-/// the command line, and would compile dependencies again.
+/// Prefixes of the variables that `cargo run` sets. A build that inherited them would compile the
+/// dependencies again.
 const CARGO_PREFIXES: [&str; 5] = [
     "CARGO_PKG_",
     "CARGO_MANIFEST_",
@@ -25,28 +24,37 @@ const CARGO_PREFIXES: [&str; 5] = [
     "CARGO_PRIMARY_PACKAGE",
 ];
 
-/// The dispatcher: `CHAOS_DISPATCHER_BIN`, else built by cargo, else the one beside this program.
+/// The toolchain that built the harness. rustup sets this variable for each cargo that it starts.
+///
+/// Without it, a rustup proxy of `rustc` obeys the `rust-toolchain` file of each dependency, and the
+/// build fails because that old toolchain is not installed.
+const BUILT_WITH: Option<&str> = option_env!("RUSTUP_TOOLCHAIN");
+const RUSTUP_TOOLCHAIN: &str = "RUSTUP_TOOLCHAIN";
+
+/// Returns the path of the dispatcher: `CHAOS_DISPATCHER_BIN`, else a fresh build, else the
+/// program in the directory of this one.
 ///
 /// # Errors
-/// When it cannot be built and no finished one is there.
+/// Returns an error if the build fails, or if neither sources nor a built program exist.
 pub fn dispatcher_binary() -> anyhow::Result<PathBuf> {
     static FOUND: OnceLock<PathBuf> = OnceLock::new();
     once(&FOUND, "dispatcher", "CHAOS_DISPATCHER_BIN")
 }
 
-/// The mock receiver: `CHAOS_MOCK_RECEIVER_BIN`, else as [`dispatcher_binary`].
+/// Returns the path of the mock receiver: `CHAOS_MOCK_RECEIVER_BIN`, else as [`dispatcher_binary`].
 ///
 /// # Errors
-/// As [`dispatcher_binary`].
+/// Returns the errors of [`dispatcher_binary`].
 pub fn mock_receiver_binary() -> anyhow::Result<PathBuf> {
     static FOUND: OnceLock<PathBuf> = OnceLock::new();
     once(&FOUND, "mock-receiver", "CHAOS_MOCK_RECEIVER_BIN")
 }
 
-/// Found once for each process: a rebuild in the middle of a run would change what is tested.
+/// Builds a program at most once per process: a rebuild during a run would change the program
+/// under test.
 fn once(found: &OnceLock<PathBuf>, package: &str, variable: &str) -> anyhow::Result<PathBuf> {
     static BUILDING: Mutex<()> = Mutex::new(());
-    let _one_at_a_time = BUILDING
+    let _guard = BUILDING
         .lock()
         .unwrap_or_else(std::sync::PoisonError::into_inner);
     if let Some(path) = found.get() {
@@ -60,26 +68,31 @@ fn find(package: &str, variable: &str) -> anyhow::Result<PathBuf> {
     if let Some(given) = std::env::var_os(variable).filter(|given| !given.is_empty()) {
         let path = std::path::absolute(PathBuf::from(given))?;
         if !path.is_file() {
-            bail!("{variable} names {}, which is no file", path.display());
+            bail!(
+                "{variable}={} is not a file: set the path of a built {package}, or unset it",
+                path.display()
+            );
         }
         return Ok(path);
     }
-    let executable = std::env::current_exe().context("asking for the path of this program")?;
+    let executable = std::env::current_exe().context("finding the path of this program")?;
     let directory = profile_directory(&executable);
-    if let (Some(cargo), Some(manifest)) = (cargo(), manifest()) {
-        return build(&cargo, &manifest, package, &directory);
+    if let (Some(toolchain), Some(workspace)) = (Toolchain::find(), workspace()) {
+        let build = build_command(&toolchain, &workspace, package, &directory);
+        return build_program(build, package, variable);
     }
-    let beside = directory.join(package);
-    if beside.is_file() {
-        return Ok(beside);
+    let built = directory.join(package);
+    if built.is_file() {
+        return Ok(built);
     }
     bail!(
-        "no {package}: neither cargo and the sources nor {} are there; set {variable}",
-        beside.display()
+        "cannot find {package}: {} does not exist, and cargo or the sources are missing: \
+         set {variable} to the path of a built {package}",
+        built.display()
     )
 }
 
-/// `target/<profile>` of a program, or of a test or bench in its `deps`.
+/// Returns `target/<profile>` for a program, or for a test or benchmark in its `deps`.
 fn profile_directory(executable: &Path) -> PathBuf {
     let parent = executable.parent().unwrap_or(Path::new("."));
     match parent.file_name() {
@@ -90,63 +103,88 @@ fn profile_directory(executable: &Path) -> PathBuf {
     }
 }
 
-fn cargo() -> Option<PathBuf> {
-    let at_run_time = std::env::var_os("CARGO").map(PathBuf::from);
-    at_run_time
-        .into_iter()
-        .chain([PathBuf::from(env!("CARGO"))])
-        .find(|path| path.is_file())
+/// The cargo of a build, and the rustup toolchain that its compiler must come from.
+struct Toolchain {
+    cargo: PathBuf,
+    /// `None` if the environment selects the toolchain already, or if rustup is not in use.
+    rustup: Option<&'static str>,
 }
 
-fn manifest() -> Option<PathBuf> {
-    let manifest = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()?
-        .join("Cargo.toml");
-    manifest.is_file().then_some(manifest)
+impl Toolchain {
+    /// Returns the toolchain of the surrounding `cargo run` or `cargo test`, else the toolchain that
+    /// built the harness, if it is still installed.
+    fn find() -> Option<Self> {
+        let surrounding = std::env::var_os("CARGO").map(PathBuf::from);
+        if let Some(cargo) = surrounding.filter(|path| path.is_file()) {
+            let rustup = None;
+            return Some(Self { cargo, rustup });
+        }
+        Self::of_harness()
+    }
+
+    fn of_harness() -> Option<Self> {
+        let cargo = PathBuf::from(env!("CARGO"));
+        let rustup = BUILT_WITH;
+        cargo.is_file().then_some(Self { cargo, rustup })
+    }
 }
 
-fn build(
-    cargo: &Path,
-    manifest: &Path,
+/// Returns the root of the workspace, if its sources still exist.
+fn workspace() -> Option<PathBuf> {
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent()?;
+    let has_manifest = workspace.join("Cargo.toml").is_file();
+    has_manifest.then(|| workspace.to_path_buf())
+}
+
+fn build_command(
+    toolchain: &Toolchain,
+    workspace: &Path,
     package: &str,
     profile_directory: &Path,
-) -> anyhow::Result<PathBuf> {
-    let mut command = Command::new(cargo);
+) -> Command {
+    let mut command = Command::new(&toolchain.cargo);
     command
-        .args([
-            "build",
-            "--quiet",
-            "--message-format=json-render-diagnostics",
-            "-p",
-            package,
-        ])
-        .args(["--bin", package])
+        .args(["build", "--quiet"])
+        .arg("--message-format=json-render-diagnostics")
+        .args(["-p", package, "--bin", package])
         .args(profile_arguments(profile_directory))
         .arg("--manifest-path")
-        .arg(manifest);
+        .arg(workspace.join("Cargo.toml"))
+        // cargo reads `.cargo/config.toml` from its working directory.
+        .current_dir(workspace)
+        .stdin(Stdio::null());
     for (name, _) in std::env::vars_os() {
         if is_set_by_cargo(&name) {
             command.env_remove(name);
         }
     }
-    let announced = announce_if_slow(package);
-    let output = command
-        .stdin(Stdio::null())
-        .stderr(Stdio::piped())
-        .output()
-        .with_context(|| format!("running {} to build {package}", cargo.display()))?;
-    drop(announced);
+    if let Some(rustup) = toolchain.rustup {
+        command.env(RUSTUP_TOOLCHAIN, rustup);
+    }
+    command
+}
+
+fn build_program(mut build: Command, package: &str, variable: &str) -> anyhow::Result<PathBuf> {
+    let announcement = announce_if_slow(package);
+    let output = build.output().with_context(|| {
+        format!(
+            "starting {} to build {package}",
+            build.get_program().display()
+        )
+    })?;
+    drop(announcement);
     if !output.status.success() {
         bail!(
-            "building {package}:\n{}",
+            "building {package} failed; fix: start the harness with `cargo run -p chaos`, or set \
+             {variable} to the path of a built {package}\n{}",
             String::from_utf8_lossy(&output.stderr).trim_end()
         );
     }
     executable_of(&output.stdout, package)
-        .with_context(|| format!("cargo built {package} and named no program"))
+        .with_context(|| format!("cargo built {package} but reported no executable"))
 }
 
-/// The arguments that make cargo build into the same directory as the running program.
+/// Returns the arguments that make cargo build into the directory of the running program.
 fn profile_arguments(profile_directory: &Path) -> Vec<OsString> {
     let mut arguments = Vec::new();
     match profile_directory.file_name().and_then(|name| name.to_str()) {
@@ -154,7 +192,7 @@ fn profile_arguments(profile_directory: &Path) -> Vec<OsString> {
         Some("release") => arguments.push("--release".into()),
         Some(other) => arguments.extend(["--profile".into(), other.into()]),
     }
-    // With `--target` there is a directory named after it in between, which holds no cache tag.
+    // A build with `--target` adds a directory level, and that directory has no cache tag.
     if let Some(target) = profile_directory
         .parent()
         .filter(|dir| dir.join("CACHEDIR.TAG").is_file())
@@ -169,40 +207,34 @@ fn is_set_by_cargo(name: &OsString) -> bool {
     CARGO_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 
-/// The program named by cargo's messages, one JSON object a line.
+/// Returns the executable that cargo reported. Each line of its messages is one JSON object.
 fn executable_of(messages: &[u8], package: &str) -> Option<PathBuf> {
     messages.split(|&byte| byte == b'\n').find_map(|line| {
         let message: serde_json::Value = serde_json::from_slice(line).ok()?;
-        let named =
-            message["reason"] == "compiler-artifact" && message["target"]["name"] == package;
-        named
+        let is_artifact = message["reason"] == "compiler-artifact";
+        (is_artifact && message["target"]["name"] == package)
             .then(|| message["executable"].as_str().map(PathBuf::from))
             .flatten()
     })
 }
 
-/// Says on stderr that a build runs, unless what is returned is dropped soon.
+/// Prints a line on stderr if the returned sender is not dropped within [`QUIET_BUILD_MAX`].
 fn announce_if_slow(package: &str) -> mpsc::Sender<()> {
-    let (done, waits) = mpsc::channel::<()>();
+    let (done, end) = mpsc::channel::<()>();
     let package = package.to_owned();
     std::thread::spawn(move || {
-        if waits.recv_timeout(QUIET_BUILD_MAX) == Err(mpsc::RecvTimeoutError::Timeout) {
-            let end = if std::io::stderr().is_terminal() {
-                " …"
-            } else {
-                ""
-            };
-            eprintln!("building {package} (cargo build -p {package}){end}");
+        if end.recv_timeout(QUIET_BUILD_MAX) == Err(mpsc::RecvTimeoutError::Timeout) {
+            eprintln!("building {package} (cargo build -p {package})");
         }
     });
     done
 }
 
-/// A program as a report names it: below the working directory without the way there.
+/// Returns the name of a program for a report: relative to the working directory if it is in it.
 pub(crate) fn named(program: &Path) -> String {
-    let here = std::env::current_dir().unwrap_or_default();
-    let below = program.strip_prefix(here).unwrap_or(program);
-    below.display().to_string()
+    let current = std::env::current_dir().unwrap_or_default();
+    let relative = program.strip_prefix(current).unwrap_or(program);
+    relative.display().to_string()
 }
 
 #[cfg(test)]
@@ -210,7 +242,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tests_and_programs_lead_to_the_same_profile_directory() {
+    fn tests_and_programs_share_a_profile_directory() {
         for path in ["/w/target/debug/chaos", "/w/target/debug/deps/proofs-1f"] {
             assert_eq!(
                 profile_directory(Path::new(path)),
@@ -220,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn the_profile_of_the_running_program_is_built() {
+    fn build_uses_the_profile_of_the_running_program() {
         assert!(profile_arguments(Path::new("/nowhere/debug")).is_empty());
         assert_eq!(
             profile_arguments(Path::new("/nowhere/release")),
@@ -232,8 +264,26 @@ mod tests {
         );
     }
 
+    // Started from a shell, the harness once built with a rustup proxy that obeyed the
+    // `rust-toolchain` file of a dependency.
     #[test]
-    fn the_program_is_taken_from_cargos_messages() {
+    fn build_uses_the_toolchain_that_built_the_harness() {
+        let toolchain = Toolchain {
+            cargo: "/toolchain/bin/cargo".into(),
+            rustup: Some("stable"),
+        };
+        let profile = Path::new("/w/target/release");
+        let build = build_command(&toolchain, Path::new("/w"), "dispatcher", profile);
+        let mut variables = build.get_envs();
+        let selected = variables.find(|(name, _)| *name == RUSTUP_TOOLCHAIN);
+        let stable = Some(std::ffi::OsStr::new("stable"));
+        assert_eq!(selected.map(|(_, value)| value), Some(stable));
+        assert_eq!(build.get_program(), "/toolchain/bin/cargo");
+        assert_eq!(build.get_current_dir(), Some(Path::new("/w")));
+    }
+
+    #[test]
+    fn executable_is_read_from_cargo_messages() {
         let messages =
             br#"{"reason":"compiler-artifact","target":{"name":"tokio"},"executable":null}
 {"reason":"compiler-artifact","target":{"name":"dispatcher"},"executable":null}
@@ -245,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cargo_sets_for_a_program_is_kept_from_the_build() {
+    fn variables_of_cargo_run_are_removed_from_the_build() {
         assert!(is_set_by_cargo(&"CARGO_PKG_NAME".into()));
         assert!(is_set_by_cargo(&"CARGO_MANIFEST_DIR".into()));
         assert!(!is_set_by_cargo(&"CARGO_HOME".into()));
