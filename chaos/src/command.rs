@@ -1,7 +1,7 @@
-//! The commands of the command line. `run`: from arguments to a judged run and its exit code.
+//! The subcommands of the command line. Each returns an exit code.
 //!
-//! Standard output carries three kinds of lines only: the first (before anything can fail), the one
-//! that repeats the run, and the last. Everything else is told on stderr.
+//! A run prints three lines on stdout: the seed, before anything can fail; the command that repeats
+//! the run; and the verdict. Progress and errors go to stderr.
 
 mod args;
 mod context;
@@ -27,14 +27,14 @@ pub use soak::{SoakArgs, soak};
 pub use usage::usage;
 pub use verify::{VerifyArgs, verify};
 
-/// Exit code when the harness or the machine failed: there is no verdict.
+/// Exit code if the harness or its environment failed. The run has no verdict then.
 pub const EXIT_ENVIRONMENT: u8 = 4;
-/// Exit code when what was repeated is not what it was: another plan, another verdict.
+/// Exit code if a repetition differs: another schedule or another verdict than the stored one.
 pub const EXIT_OTHER: u8 = 5;
-/// Exit code of a command line that cannot be understood.
+/// Exit code of a command line that is not valid.
 pub const EXIT_USAGE: u8 = 64;
 
-/// Says a line on standard output. Whoever reads it may have read enough: that is no reason to fail.
+/// Prints a line on stdout. A reader that has closed the pipe is not an error.
 fn say(line: &str) {
     let _ = writeln!(std::io::stdout(), "{line}");
 }

@@ -1,4 +1,4 @@
-//! The harness's command line: arguments in, exit code out, nothing else.
+//! The command line of the harness: parses the arguments and returns the exit code.
 
 use std::process::ExitCode;
 
@@ -11,16 +11,16 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => {
             if let ErrorKind::DisplayHelp | ErrorKind::DisplayVersion = error.kind() {
-                // A closed pipe is no reason for another exit code.
+                // A reader that closes the pipe must not change the exit code.
                 let _ = error.print();
                 return ExitCode::SUCCESS;
             }
-            let given = std::env::args().nth(1);
-            eprintln!("{}", command::usage(&error, given.as_deref()));
+            let first_argument = std::env::args().nth(1);
+            eprintln!("{}", command::usage(&error, first_argument.as_deref()));
             return ExitCode::from(command::EXIT_USAGE);
         }
     };
-    // The simulation has a runtime of its own for each run, whose time is not the machine's.
+    // Each simulated run starts a runtime with virtual time, so the main runtime must not exist yet.
     match &cli.command {
         Some(Command::Sim(args)) => return ExitCode::from(command::sim(args)),
         Some(Command::Replay(args)) => {
@@ -48,7 +48,7 @@ async fn dispatch(cli: Cli) -> u8 {
     match cli.command {
         None => command::run(cli.run).await,
         Some(Command::Run(args)) => command::run(args).await,
-        // Handled before there was a runtime.
+        // `main` has run these already.
         Some(Command::Sim(_) | Command::Verify(_)) => command::EXIT_USAGE,
         Some(Command::Replay(args)) => command::replay(args).await,
         Some(Command::Soak(args)) => command::soak(args).await,

@@ -1,9 +1,9 @@
-//! `chaos up`: the system that compose starts, for a person without Docker. Postgres from wherever
-//! it can be had, dispatcher and mock receiver as child processes, their logs on the terminal.
+//! `chaos up`: starts Postgres, dispatcher and mock receiver for a person without Docker.
 //!
-//! Data is kept between starts. A server that was given by URL is used as it is; otherwise own
-//! binaries come before a container here, because a directory can be kept, looked at and removed
-//! without an engine. Nothing outlives this process, however it ends.
+//! Dispatcher and receiver are child processes, and their logs appear on the terminal. The data is
+//! kept between starts. A server from `CHAOS_DATABASE_URL` is used unchanged. Otherwise installed
+//! binaries come before a container, because their data directory is kept. All processes end with
+//! this one.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -23,18 +23,18 @@ use crate::postgres::Postgres;
 use part::Part;
 use terminal::{say, show};
 
-/// The secret that both sides share unless the environment names one.
+/// The secret of dispatcher and receiver if `WEBHOOK_SECRET` is not set.
 const DEFAULT_SECRET: &str = "change-me-in-production";
-/// Loopback, which the dispatcher otherwise refuses as a target.
+/// Loopback addresses. By default, the dispatcher refuses them as targets.
 const LOOPBACK: &str = "127.0.0.0/8,::1/128";
-/// Bound from start to ready, seconds.
-const READY_SECONDS_MAX: Duration = Duration::from_secs(60);
-/// How long the dispatcher may finish what is in flight, seconds: above its own bound of 20.
+/// Maximum time from start to ready.
+const READY_MAX: Duration = Duration::from_secs(60);
+/// Grace of the dispatcher after SIGTERM. Its own limit for open attempts is 20 s.
 const DISPATCHER_GRACE: Duration = Duration::from_secs(25);
-/// How long the mock receiver may take to end, seconds.
+/// Grace of the mock receiver after SIGTERM.
 const RECEIVER_GRACE: Duration = Duration::from_secs(5);
 
-/// What `chaos up` can be told.
+/// The flags of `chaos up`.
 #[derive(Debug, Clone, Args)]
 pub struct UpArgs {
     /// Port of the dispatcher's API on 127.0.0.1.
@@ -43,7 +43,7 @@ pub struct UpArgs {
     /// Port of the mock receiver on 127.0.0.1.
     #[arg(long, default_value_t = 8080)]
     pub receiver_port: u16,
-    /// Forget the data of earlier starts.
+    /// Delete the data of earlier starts.
     #[arg(long)]
     pub fresh: bool,
 }
@@ -51,9 +51,9 @@ pub struct UpArgs {
 /// Runs the system until Ctrl-C or SIGTERM.
 ///
 /// # Errors
-/// When a port is taken, no Postgres can be had, or a part does not start or ends by itself.
+/// Returns an error if a port is in use, no Postgres is found, or a process exits or does not start.
 pub async fn up(args: UpArgs) -> anyhow::Result<()> {
-    // Caught from the first moment on: a Ctrl-C during the start must end what was started.
+    // Listen before anything starts: Ctrl-C during the start must end the started processes.
     let mut signals = Signals::new()?;
     check_port(args.port, "--port")?;
     check_port(args.receiver_port, "--receiver-port")?;
@@ -62,17 +62,17 @@ pub async fn up(args: UpArgs) -> anyhow::Result<()> {
     }
     let mut system = tokio::select! {
         started = start(&args) => started?,
-        () = signals.asked_to_end() => return Ok(()),
+        () = signals.received() => return Ok(()),
     };
-    show(&teaching(args.port));
+    show(&instructions(args.port));
     let ended = tokio::select! {
-        ended = system.a_part_ends() => Some(ended),
-        () = signals.asked_to_end() => None,
+        ended = system.any_exit() => Some(ended),
+        () = signals.received() => None,
     };
-    say("ending: what is in flight is finished first; Ctrl-C again does not wait");
+    say("stopping: open attempts are finished first; press Ctrl-C again to stop immediately");
     tokio::select! {
         () = system.end() => {}
-        () = signals.asked_to_end() => {}
+        () = signals.received() => {}
     }
     drop(system);
     match ended {
@@ -81,7 +81,7 @@ pub async fn up(args: UpArgs) -> anyhow::Result<()> {
     }
 }
 
-/// The running parts, in the order in which they are dropped: the server goes last.
+/// The running processes, in drop order: Postgres is stopped last.
 struct Running {
     dispatcher: Part,
     receiver: Part,
@@ -94,7 +94,7 @@ async fn start(args: &UpArgs) -> anyhow::Result<Running> {
         tokio::task::spawn_blocking(|| anyhow::Ok((dispatcher_binary()?, mock_receiver_binary()?)));
     let (dispatcher, receiver) = programs.await.context("building")??;
     let (postgres, database_url) = data::postgres(args.fresh).await?;
-    say(&format!("Postgres by {}", postgres.origin()));
+    say(&format!("Postgres: {}", postgres.origin()));
     let receiver = start_receiver(&receiver, args).await?;
     let dispatcher = start_dispatcher(&dispatcher, args, database_url).await?;
     Ok(Running {
@@ -108,7 +108,7 @@ async fn start_receiver(program: &Path, args: &UpArgs) -> anyhow::Result<Part> {
     let bind = loopback(args.receiver_port);
     let env = BTreeMap::from([("BIND", bind.to_string()), ("WEBHOOK_SECRET", secret())]);
     let part = Part::start("receiver", program, &env)?;
-    part.wait_ready(bind, "/healthz", READY_SECONDS_MAX).await?;
+    part.wait_ready(bind, "/healthz", READY_MAX).await?;
     Ok(part)
 }
 
@@ -127,19 +127,19 @@ async fn start_dispatcher(
         ("WEBHOOK_SECRET", secret()),
     ]);
     let part = Part::start("dispatcher", program, &env)?;
-    part.wait_ready(bind, "/readyz", READY_SECONDS_MAX).await?;
+    part.wait_ready(bind, "/readyz", READY_MAX).await?;
     Ok(part)
 }
 
 impl Running {
-    async fn a_part_ends(&mut self) -> String {
+    async fn any_exit(&mut self) -> String {
         tokio::select! {
             ended = self.dispatcher.ended() => ended,
             ended = self.receiver.ended() => ended,
         }
     }
 
-    /// The dispatcher first: its open attempts still need the receiver and the database.
+    /// Stops the dispatcher first: its open attempts need the receiver and the database.
     async fn end(&mut self) {
         self.dispatcher.terminate(DISPATCHER_GRACE).await;
         self.receiver.terminate(RECEIVER_GRACE).await;
@@ -162,7 +162,7 @@ impl Signals {
         })
     }
 
-    async fn asked_to_end(&mut self) {
+    async fn received(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
@@ -186,19 +186,21 @@ fn check_port(port: u16, option: &str) -> anyhow::Result<()> {
     match TcpListener::bind(loopback(port)) {
         Ok(_) => Ok(()),
         Err(error) => {
-            bail!("port {port} cannot be had ({error}): end what uses it, or choose by {option}")
+            bail!(
+                "port {port} is not available ({error}): stop the process that uses it, or set {option}"
+            )
         }
     }
 }
 
-fn teaching(port: u16) -> String {
+fn instructions(port: u16) -> String {
     let api = format!("http://127.0.0.1:{port}/events");
     format!(
-        "\nReady. Post an event to the mock receiver, then follow it by the id in the answer:\n\n\
+        "\nReady. Post an event for the mock receiver, then read it by the id in the response:\n\n\
          curl -sS -X POST {api} -H 'content-type: application/json' \
          -d '{{\"payload\":{{\"hello\":\"world\"}}}}'\n\
          curl -sS {api}/ID\n\n\
-         Ctrl-C ends everything.\n"
+         Ctrl-C stops all processes.\n"
     )
 }
 
@@ -210,7 +212,7 @@ mod tests {
     use crate::host::free_port;
 
     #[test]
-    fn a_taken_port_gives_one_line_that_names_the_option() {
+    fn port_in_use_gives_one_line_with_the_option() {
         let listener = TcpListener::bind(loopback(free_port())).unwrap();
         let port = listener.local_addr().unwrap().port();
         let error = check_port(port, "--port").unwrap_err().to_string();
@@ -222,8 +224,8 @@ mod tests {
     }
 
     #[test]
-    fn the_line_to_try_is_the_one_of_the_chosen_port() {
-        let text = teaching(8123);
+    fn instructions_use_the_chosen_port() {
+        let text = instructions(8123);
         assert!(text.contains(
             "curl -sS -X POST http://127.0.0.1:8123/events -H 'content-type: application/json' \
              -d '{\"payload\":{\"hello\":\"world\"}}'"

@@ -1,4 +1,4 @@
-//! The command line.
+//! The command line: subcommands, flags and their limits.
 
 use std::path::PathBuf;
 use std::str::FromStr as _;
@@ -10,18 +10,32 @@ use crate::profile::{EVENTS_MAX, PROFILES, Profile, STORM_MS_MAX, STORM_MS_MIN};
 use crate::seed::Seed;
 use crate::up::UpArgs;
 
-/// Milliseconds of storm per event at least, when no duration is given.
+/// Minimum duration of the storm per event, in milliseconds, if no duration is given.
 const STORM_MS_PER_EVENT: u64 = 10;
+
+/// The exit codes of all subcommands.
+const EXIT_CODES: &str = "\
+Exit codes:
+  0   pass: each checker says valid
+  1   a safety invariant is violated
+  2   unknown: the run did not test enough, or the history does not decide
+  3   a liveness invariant is violated
+  4   the harness or its environment failed; there is no verdict
+  5   a repetition differs: another schedule, verdict or simulated history
+  64  the command line is not valid, or --out is not empty";
 
 /// Runs a webhook dispatcher under seeded faults and proves that no accepted event is lost.
 ///
-/// Without a command, the flags are those of `run`. Exit codes: 0 pass, 1 safety violated, 2 unknown,
-/// 3 liveness violated, 4 harness or environment failure, 5 another plan or verdict than the stored one,
-/// 64 usage.
+/// Without a subcommand, the flags of `run` apply.
 #[derive(Debug, Parser)]
-#[command(name = "chaos", version, args_conflicts_with_subcommands = true)]
+#[command(
+    name = "chaos",
+    version,
+    args_conflicts_with_subcommands = true,
+    after_help = EXIT_CODES
+)]
 pub struct Cli {
-    /// What to do; `run` when absent.
+    /// The subcommand [default: run].
     #[command(subcommand)]
     pub command: Option<Command>,
     /// The flags of `run`.
@@ -29,36 +43,37 @@ pub struct Cli {
     pub run: RunArgs,
 }
 
-/// What the harness can do.
+/// The subcommands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// One run: storm, heal, drain, checks, report.
+    /// Run one seed: storm, heal, drain, checks, report.
+    #[command(after_help = EXIT_CODES)]
     Run(RunArgs),
-    /// The whole system for a person to try, without Docker: dispatcher on 8000, receiver on 8080.
+    /// Start dispatcher, mock receiver and Postgres to try them by hand, without Docker.
     Up(UpArgs),
-    /// Many seeds of the simulation: the real worker over a model store, in virtual time.
+    /// Simulate many seeds: the real worker on a model of the store, in virtual time.
     Sim(super::SimArgs),
-    /// A stored schedule once more: a run's `schedule.json`, or one of the simulation.
+    /// Run a stored schedule again: one of a run, or one of the simulation.
     Replay(super::ReplayArgs),
-    /// The checkers once more, from the stored files of a run alone.
+    /// Judge a stored run again from its files and compare with the stored verdict.
     Verify(super::VerifyArgs),
-    /// Runs of successive seeds until time is up or one fails.
+    /// Run successive seeds until the time has passed or a run fails.
     Soak(super::SoakArgs),
-    /// Profiles, faults, checkers, saboteurs, drivers, and what this machine has of them.
+    /// List profiles, faults, checkers, saboteurs, drivers, and their availability here.
     List,
 }
 
-/// How a worker is run.
+/// How to run a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Driver {
     /// A child process.
     Process,
-    /// A container of the dispatcher's own image.
+    /// A container with an image of the dispatcher.
     Container,
 }
 
 impl Driver {
-    /// As the flag is written.
+    /// Returns the value of the flag `--driver`.
     #[must_use]
     pub const fn word(self) -> &'static str {
         match self {
@@ -71,34 +86,34 @@ impl Driver {
 /// The flags of a run.
 #[derive(Clone, Debug, Args)]
 pub struct RunArgs {
-    /// What everything is drawn from, decimal or 0x…; a fresh one when absent.
+    /// Seed of the schedule, decimal or 0x… [default: random].
     #[arg(long, value_name = "SEED")]
     pub seed: Option<Seed>,
-    /// How many events are posted [default: by profile, 300].
+    /// Number of events to post [default: 300, or as the profile sets].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(EVENTS_MAX)))]
     pub events: Option<u32>,
-    /// How long events are posted and faults applied, such as 30s, 2m or 1500ms [default: by profile, 25s].
+    /// Duration of the storm, such as 30s, 2m or 1500ms [default: 25s, or as the profile sets].
     #[arg(long, value_name = "TIME", value_parser = milliseconds)]
     pub duration: Option<u64>,
-    /// How much goes wrong; `chaos list` names the profiles.
+    /// Profile: the kinds and numbers of failures and faults; see `chaos list`.
     #[arg(long, value_name = "NAME", default_value = "chaotic", value_parser = profile)]
     pub profile: String,
-    /// Where the run's files go; must not exist or be empty [default: target/chaos/UTC-SEED].
+    /// Directory for the files of the run; new or empty [default: target/chaos/UTC-SEED].
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
-    /// How the workers are run.
+    /// How to run the workers.
     #[arg(long, value_enum, default_value_t = Driver::Process)]
     pub driver: Driver,
-    /// Which Postgres: any, url (in CHAOS_DATABASE_URL), container, machine or downloaded.
-    #[arg(long, value_name = "WAY", default_value = "any", value_parser = way)]
+    /// Postgres to use: any, url (in CHAOS_DATABASE_URL), container, machine or downloaded.
+    #[arg(long, value_name = "SOURCE", default_value = "any", value_parser = way)]
     pub postgres: String,
 }
 
 impl RunArgs {
-    /// The profile with what the flags change in it.
+    /// Returns the profile with the values of the flags.
     #[must_use]
     pub fn resolved_profile(&self) -> Profile {
-        let profile = Profile::named(&self.profile).expect("the parser let it through");
+        let profile = Profile::named(&self.profile).expect("the parser has accepted the name");
         let events = self.events.unwrap_or(profile.events);
         let storm_ms = profile.storm_ms.max(u64::from(events) * STORM_MS_PER_EVENT);
         profile
@@ -106,14 +121,14 @@ impl RunArgs {
             .with_storm_ms(self.duration.unwrap_or(storm_ms))
     }
 
-    /// The Postgres that is wanted.
+    /// Returns the requested Postgres.
     #[must_use]
     pub fn wanted(&self) -> Wanted {
-        // `url` fails here only when the variable is not set, which `way` has refused.
+        // The parser has refused `url` if the variable is not set.
         Wanted::from_str(&self.postgres).unwrap_or(Wanted::Any)
     }
 
-    /// The command that repeats a run of `seed`.
+    /// Returns the command that repeats a run of `seed`.
     #[must_use]
     pub fn repeat(&self, seed: Seed, profile: &Profile) -> String {
         format!(
@@ -134,7 +149,7 @@ pub(super) fn profile(name: &str) -> Result<String, String> {
     }
     let names: Vec<&str> = PROFILES.iter().map(|(name, _)| *name).collect();
     Err(format!(
-        "there is no such profile; there are {}",
+        "there is no such profile; use one of {}",
         names.join(", ")
     ))
 }
@@ -149,19 +164,19 @@ pub(super) fn milliseconds(text: &str) -> Result<u64, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let number: u64 = digits
         .parse()
-        .map_err(|_| "not a time such as 30s, 2m or 1500ms")?;
+        .map_err(|_| "not a duration such as 30s, 2m or 1500ms")?;
     let unit = match &text[digits.len()..] {
         "ms" => 1,
         "s" | "" => 1_000,
         "m" => 60_000,
-        other => return Err(format!("unknown unit {other:?}: ms, s or m")),
+        other => return Err(format!("unknown unit {other:?}: use ms, s or m")),
     };
     let ms = number.saturating_mul(unit);
     if (STORM_MS_MIN..=STORM_MS_MAX).contains(&ms) {
         return Ok(ms);
     }
     Err(format!(
-        "between {STORM_MS_MIN} ms and {} minutes",
+        "must be between {STORM_MS_MIN} ms and {} minutes",
         STORM_MS_MAX / 60_000
     ))
 }
@@ -172,7 +187,7 @@ mod tests {
     use clap::CommandFactory as _;
 
     #[test]
-    fn the_command_line_is_well_formed_and_bare_flags_mean_run() {
+    fn flags_without_a_subcommand_mean_run() {
         Cli::command().debug_assert();
         let cli = Cli::try_parse_from(["chaos", "--seed", "0x5eed", "--events", "500"]);
         let cli = cli.expect("these are flags of run");
@@ -181,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn times_have_units_and_limits() {
+    fn durations_have_units_and_limits() {
         assert_eq!(milliseconds("30s"), Ok(30_000));
         assert_eq!(milliseconds("2m"), Ok(120_000));
         assert_eq!(milliseconds("1500ms"), Ok(1_500));
@@ -191,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shorter_storm_has_fewer_kills_and_asks_for_fewer() {
+    fn shorter_storm_has_and_requires_fewer_kills() {
         let cli = Cli::try_parse_from(["chaos", "--duration", "5s"]).expect("flags of run");
         let profile = cli.run.resolved_profile();
         assert_eq!((profile.kills, profile.kills_required), (2, 2));

@@ -1,11 +1,15 @@
-//! What is known of a run besides its history: commit, machine, and what Postgres says of itself.
+//! The facts about a run that are not in its history: commit, machine and durability settings.
 
 use std::collections::BTreeMap;
 use std::process::Command;
+use std::time::Duration;
 
+use anyhow::Context as _;
 use sqlx::Connection as _;
 
-/// The settings that a proof of durability rests on.
+/// Maximum time to connect and to read the settings.
+const DURABILITY_READ_MAX: Duration = Duration::from_secs(30);
+/// The Postgres settings on which a proof of durability depends.
 const SETTINGS: &[&str] = &[
     "fsync",
     "synchronous_commit",
@@ -14,9 +18,9 @@ const SETTINGS: &[&str] = &[
     "server_version",
 ];
 
-/// The commit of the checkout that the harness runs in, `+dirty` when files differ from it.
+/// Returns the commit of the working directory, with `+dirty` if files differ from it.
 pub(super) fn git() -> String {
-    let ask = |args: &[&str]| {
+    let run_git = |args: &[&str]| {
         let output = Command::new("git")
             .args(args)
             .output()
@@ -24,14 +28,14 @@ pub(super) fn git() -> String {
             .filter(|o| o.status.success())?;
         Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
     };
-    let Some(commit) = ask(&["rev-parse", "HEAD"]) else {
+    let Some(commit) = run_git(&["rev-parse", "HEAD"]) else {
         return "unknown".to_owned();
     };
-    let clean = ask(&["status", "--porcelain"]).is_some_and(|changes| changes.is_empty());
+    let clean = run_git(&["status", "--porcelain"]).is_some_and(|changes| changes.is_empty());
     format!("{commit}{}", if clean { "" } else { "+dirty" })
 }
 
-/// Kernel and processors.
+/// Returns the kernel release and the number of processors.
 pub(super) fn host() -> BTreeMap<String, String> {
     let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let processors = std::thread::available_parallelism().map_or(0, usize::from);
@@ -41,11 +45,16 @@ pub(super) fn host() -> BTreeMap<String, String> {
     ])
 }
 
-/// The durability settings as Postgres itself tells them.
+/// Reads the durability settings from Postgres.
 ///
 /// # Errors
-/// When it cannot be asked.
-pub(super) async fn durability(url: &str) -> Result<BTreeMap<String, String>, sqlx::Error> {
+/// Returns an error if Postgres refuses a statement or does not answer.
+pub(super) async fn durability(url: &str) -> anyhow::Result<BTreeMap<String, String>> {
+    let settings = tokio::time::timeout(DURABILITY_READ_MAX, read_settings(url)).await;
+    Ok(settings.context("Postgres did not answer in time")??)
+}
+
+async fn read_settings(url: &str) -> Result<BTreeMap<String, String>, sqlx::Error> {
     let mut connection = sqlx::PgConnection::connect(url).await?;
     let mut settings = BTreeMap::new();
     for name in SETTINGS {

@@ -1,25 +1,28 @@
-//! The directory of a run: a new one, never one that holds another run.
+//! Creates the directory of a run. A run never overwrites another one.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::seed::Seed;
 
-/// Makes the directory that was asked for, or the usual one, and gives its path.
+/// Creates `out`, or a directory with time and seed in `target/chaos`, and returns its path.
 ///
 /// # Errors
-/// When it holds something already, or cannot be made.
+/// Returns an error if the directory is not empty or cannot be created.
 pub(super) fn create(out: Option<&Path>, seed: Seed) -> io::Result<PathBuf> {
-    let dir = out.map_or_else(|| usual(seed), Path::to_path_buf);
+    let dir = out.map_or_else(|| default(seed), Path::to_path_buf);
     std::fs::create_dir_all(&dir)?;
     if std::fs::read_dir(&dir)?.next().is_some() {
-        let why = format!("{} is not empty: a run is never overwritten", dir.display());
-        return Err(io::Error::new(io::ErrorKind::AlreadyExists, why));
+        let reason = format!(
+            "{} is not empty: a run is never overwritten; give a new directory",
+            dir.display()
+        );
+        return Err(io::Error::new(io::ErrorKind::AlreadyExists, reason));
     }
     dir.canonicalize()
 }
 
-fn usual(seed: Seed) -> PathBuf {
+fn default(seed: Seed) -> PathBuf {
     let target =
         std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from);
     let utc = chrono::Utc::now().format("%Y%m%dT%H%M%S%3fZ");
@@ -33,7 +36,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_directory_that_holds_something_is_refused() {
+    fn directory_with_files_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let wanted = dir.path().join("a/b");
         assert!(create(Some(&wanted), Seed::new(1)).is_ok());

@@ -1,6 +1,6 @@
-//! `chaos soak`: runs of successive seeds until time is up or one fails.
+//! `chaos soak`: runs successive seeds until the time has passed or a run fails.
 //!
-//! The directory of a run that did not pass is kept; that of one that passed is removed.
+//! The directory of a run that passed is removed. All other directories are kept.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -18,30 +18,30 @@ use crate::seed::Seed;
 /// The flags of `chaos soak`.
 #[derive(Clone, Debug, Args)]
 pub struct SoakArgs {
-    /// How long new runs are begun, such as 30m; the last one is brought to its end.
+    /// Time during which runs may start, such as 30m. The last run is completed.
     #[arg(long, value_name = "TIME", default_value = "30m", value_parser = milliseconds)]
     pub duration: u64,
-    /// The first seed; a fresh one when absent.
+    /// First seed [default: random].
     #[arg(long, value_name = "SEED")]
     pub from: Option<Seed>,
-    /// Events a run [default: by profile].
+    /// Number of events per run [default: as the profile sets].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(EVENTS_MAX)))]
     pub events: Option<u32>,
-    /// How much goes wrong; `chaos list` names the profiles.
+    /// Profile: the kinds and numbers of failures and faults; see `chaos list`.
     #[arg(long, value_name = "NAME", default_value = "chaotic", value_parser = profile)]
     pub profile: String,
-    /// Where the runs' directories go; must not exist or be empty [default: target/chaos/UTC-SEED].
+    /// Directory for the directories of the runs; new or empty [default: target/chaos/UTC-SEED].
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
-    /// How the workers are run.
+    /// How to run the workers.
     #[arg(long, value_enum, default_value_t = Driver::Process)]
     pub driver: Driver,
-    /// Which Postgres: any, url (in CHAOS_DATABASE_URL), container, machine or downloaded.
-    #[arg(long, value_name = "WAY", default_value = "any", value_parser = way)]
+    /// Postgres to use: any, url (in CHAOS_DATABASE_URL), container, machine or downloaded.
+    #[arg(long, value_name = "SOURCE", default_value = "any", value_parser = way)]
     pub postgres: String,
 }
 
-/// Runs of successive seeds, from arguments to exit code.
+/// Runs successive seeds and returns the exit code.
 pub async fn soak(args: SoakArgs) -> u8 {
     let first = args.from.unwrap_or_else(Seed::fresh);
     let root = match directory::create(args.out.as_deref(), first) {
@@ -53,7 +53,7 @@ pub async fn soak(args: SoakArgs) -> u8 {
     };
     let until = Instant::now() + Duration::from_millis(args.duration);
     let mut tally = Tally::default();
-    while tally.goes_on() && (tally.runs == 0 || Instant::now() < until) {
+    while tally.continues() && (tally.runs == 0 || Instant::now() < until) {
         let seed = first.plus(tally.runs);
         let dir = root.join(seed.to_string());
         let code = run(run_args(&args, seed, dir.clone())).await;
@@ -64,10 +64,10 @@ pub async fn soak(args: SoakArgs) -> u8 {
             eprintln!("error: removing {}: {error}", dir.display());
         }
         let left_s = until.saturating_duration_since(Instant::now()).as_secs();
-        eprintln!("soak: {}, {left_s} s left", tally.told());
+        eprintln!("soak: {}, {left_s} s left", tally.summary());
     }
     if tally.code() == 0 {
-        // Only an empty one goes.
+        // `remove_dir` removes only an empty directory.
         let _ = std::fs::remove_dir(&root);
     } else {
         eprintln!("kept: {}", root.display());
@@ -75,7 +75,7 @@ pub async fn soak(args: SoakArgs) -> u8 {
     say(&format!(
         "soak={} {} first_seed={first}",
         tally.word(),
-        tally.told()
+        tally.summary()
     ));
     tally.code()
 }
@@ -92,7 +92,7 @@ fn run_args(args: &SoakArgs, seed: Seed, dir: PathBuf) -> RunArgs {
     }
 }
 
-/// How the runs ended so far.
+/// The number of runs by result, and the exit code of the first failure.
 #[derive(Debug, Default)]
 struct Tally {
     runs: u64,
@@ -111,18 +111,18 @@ impl Tally {
         }
     }
 
-    /// A failure ends it; doubt does not, but it keeps the soak from passing.
-    const fn goes_on(&self) -> bool {
+    /// Returns true if no run has failed. An unknown run does not end the soak.
+    const fn continues(&self) -> bool {
         self.failure.is_none()
     }
 
     fn code(&self) -> u8 {
-        let doubt = if self.unknown > 0 {
+        let without_failure = if self.unknown > 0 {
             Overall::Unknown
         } else {
             Overall::Pass
         };
-        self.failure.unwrap_or(doubt.exit_code())
+        self.failure.unwrap_or(without_failure.exit_code())
     }
 
     fn word(&self) -> &'static str {
@@ -134,7 +134,7 @@ impl Tally {
         }
     }
 
-    fn told(&self) -> String {
+    fn summary(&self) -> String {
         let Tally {
             runs,
             passed,
@@ -150,20 +150,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_failure_ends_a_soak_and_doubt_keeps_it_from_passing() {
+    fn failure_ends_a_soak_and_unknown_keeps_it_from_passing() {
         let mut tally = Tally::default();
         tally.add(0);
-        assert_eq!((tally.code(), tally.goes_on()), (0, true));
+        assert_eq!((tally.code(), tally.continues()), (0, true));
         tally.add(2);
         assert_eq!(
-            (tally.code(), tally.goes_on(), tally.word()),
+            (tally.code(), tally.continues(), tally.word()),
             (2, true, "unknown")
         );
         tally.add(1);
         assert_eq!(
-            (tally.code(), tally.goes_on(), tally.word()),
+            (tally.code(), tally.continues(), tally.word()),
             (1, false, "fail")
         );
-        assert_eq!(tally.told(), "runs=3 passed=1 unknown=1");
+        assert_eq!(tally.summary(), "runs=3 passed=1 unknown=1");
     }
 }

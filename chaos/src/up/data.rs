@@ -1,4 +1,4 @@
-//! Where `chaos up` keeps its data, and the Postgres that keeps it.
+//! The Postgres of `chaos up` and its data directory.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -11,19 +11,21 @@ use crate::postgres::{
     reachable_directory,
 };
 
-/// Name of the directory below `target/`.
+/// Name of the data directory in `target/`.
 const DIRECTORY: &str = "chaos-up";
-/// Name of the database.
+/// The database of the dispatcher.
 const DATABASE: &str = "webhook_dispatcher";
 
-/// A server with its data of the last start, unless `fresh`, and the URL of its database.
+/// Starts or finds a server and returns it with the URL of the database. `fresh` deletes old data.
 pub(super) async fn postgres(fresh: bool) -> anyhow::Result<(Postgres, String)> {
     let given = std::env::var(DATABASE_URL_VARIABLE)
         .ok()
         .filter(|url| !url.is_empty());
     let postgres = match given {
         Some(_) if fresh => {
-            bail!("--fresh does not touch a server of yours: unset {DATABASE_URL_VARIABLE} first")
+            bail!(
+                "--fresh deletes no data of the server in {DATABASE_URL_VARIABLE}: unset the variable, or omit --fresh"
+            )
         }
         Some(url) => Postgres::obtain(Wanted::Url(url)).await?,
         None => own_server(fresh).await?,
@@ -31,17 +33,17 @@ pub(super) async fn postgres(fresh: bool) -> anyhow::Result<(Postgres, String)> 
     let url = postgres
         .ensure_database(DATABASE)
         .await
-        .context("making the database")?;
+        .context("creating the database")?;
     Ok((postgres, url))
 }
 
 async fn own_server(fresh: bool) -> anyhow::Result<Postgres> {
     let directory = directory();
     if fresh {
-        forget(&directory)?;
+        delete(&directory)?;
     }
     say(&format!(
-        "data in {} (--fresh forgets it)",
+        "data in {} (--fresh deletes it)",
         directory.display()
     ));
     let mut failed = match Postgres::machine_at(&directory.join("postgres")).await {
@@ -49,7 +51,7 @@ async fn own_server(fresh: bool) -> anyhow::Result<Postgres> {
         Err(PostgresError::NoneAvailable(failed)) => failed,
         Err(other) => return Err(other.into()),
     };
-    // Data that is there must not be passed over in silence by starting an empty server beside it.
+    // Existing data must not be ignored silently by an empty server in a container.
     if directory.join("postgres/data/PG_VERSION").exists() {
         return Err(PostgresError::NoneAvailable(failed).into());
     }
@@ -66,7 +68,7 @@ async fn own_server(fresh: bool) -> anyhow::Result<Postgres> {
     }
 }
 
-/// Below `target/` where that is ours and Postgres's account reaches it.
+/// Returns a directory in `target/` if this user owns it and the account of Postgres can read it.
 fn directory() -> PathBuf {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
@@ -74,20 +76,20 @@ fn directory() -> PathBuf {
     let target = std::env::var_os("CARGO_TARGET_DIR")
         .map_or_else(|| workspace.join("target"), PathBuf::from);
     let target = std::path::absolute(&target).unwrap_or(target);
-    let ours = target
+    let is_owned = target
         .metadata()
         .is_ok_and(|data| data.uid() == nix::unistd::geteuid().as_raw());
-    if ours {
+    if is_owned {
         reachable_directory(&target.join(DIRECTORY), DIRECTORY)
     } else {
         fallback_directory(DIRECTORY)
     }
 }
 
-fn forget(directory: &Path) -> anyhow::Result<()> {
+fn delete(directory: &Path) -> anyhow::Result<()> {
     if let Some(pid) = holder_of(&directory.join("postgres")) {
         bail!(
-            "{} is in use by the server with process id {pid}",
+            "{} is in use by the server with process id {pid}: stop it first",
             directory.display()
         );
     }
@@ -106,12 +108,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn forgetting_removes_the_data_and_may_be_repeated() {
+    fn deleting_the_data_is_idempotent() {
         let base = tempfile::tempdir().unwrap();
         let directory = base.path().join("chaos-up");
         std::fs::create_dir_all(directory.join("postgres/data")).unwrap();
-        forget(&directory).unwrap();
+        delete(&directory).unwrap();
         assert!(!directory.exists());
-        forget(&directory).unwrap();
+        delete(&directory).unwrap();
     }
 }

@@ -1,7 +1,7 @@
-//! One part of the system: a child process whose lines appear on the terminal under its name.
+//! One child process of `chaos up`. Its log lines appear on the terminal with its name.
 //!
-//! It runs in a process group of its own: Ctrl-C reaches `chaos` alone, which ends the parts in
-//! order. A last will kills it should `chaos` be killed.
+//! The process runs in a separate process group, so Ctrl-C reaches only `chaos`, which stops the
+//! processes in order. A last will kills the process if `chaos` is killed.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -18,16 +18,16 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::terminal::{is_coloured, print_line};
+use super::terminal::{is_colored, print_line};
 use crate::host::last_will::{KILL_GROUP, LastWill};
 use crate::system::status_of;
 
-/// Pause between two probes, milliseconds.
-const PROBE_POLL: Duration = Duration::from_millis(30);
-/// Bound from a part's end to its last line, seconds.
-const LINES_SECONDS_MAX: Duration = Duration::from_secs(2);
+/// Interval between two probes.
+const PROBE_INTERVAL: Duration = Duration::from_millis(30);
+/// Maximum time from the exit of a process to its last line.
+const LAST_LINES_MAX: Duration = Duration::from_secs(2);
 
-/// A running part. Dropping it kills it.
+/// A running child process. Dropping it sends SIGKILL.
 pub(super) struct Part {
     name: &'static str,
     pid: Pid,
@@ -36,8 +36,8 @@ pub(super) struct Part {
 }
 
 impl Part {
-    /// Starts `program` with this process's environment and `env` on top, so that a person sets
-    /// the parts' settings as they would without `chaos`.
+    /// Starts `program` with the environment of this process and `env`. Users can therefore set all
+    /// settings of the dispatcher as usual.
     pub(super) fn start(
         name: &'static str,
         program: &Path,
@@ -45,7 +45,7 @@ impl Part {
     ) -> anyhow::Result<Self> {
         let starting = || format!("starting {}", program.display());
         let mut command = Command::new(program);
-        if !is_coloured() {
+        if !is_colored() {
             command.env("NO_COLOR", "1");
         }
         let mut child = command
@@ -58,7 +58,7 @@ impl Part {
             .spawn()
             .with_context(starting)?;
         let pid = child.id().and_then(|pid| i32::try_from(pid).ok());
-        let pid = pid.expect("a child that was not waited for has a process id");
+        let pid = pid.expect("only `wait` removes the process id");
         let will = LastWill::leave(KILL_GROUP, &[&pid.to_string()]).with_context(starting)?;
         let out = child
             .stdout
@@ -78,7 +78,7 @@ impl Part {
         })
     }
 
-    /// Waits until `GET path` answers 200.
+    /// Waits until `GET path` returns 200.
     pub(super) async fn wait_ready(
         &self,
         address: SocketAddr,
@@ -89,7 +89,7 @@ impl Part {
         while Instant::now() < deadline {
             if let Some(status) = *self.exit.borrow() {
                 bail!(
-                    "the {} ended while starting: {status}; its last lines are above",
+                    "the {} exited while starting: {status}; its last lines are above",
                     self.name
                 );
             }
@@ -99,16 +99,16 @@ impl Part {
             {
                 return Ok(());
             }
-            sleep(PROBE_POLL).await;
+            sleep(PROBE_INTERVAL).await;
         }
         bail!(
-            "the {} does not answer {path} with 200 within {} s",
+            "the {} did not answer {path} with 200 within {} s",
             self.name,
             within.as_secs()
         )
     }
 
-    /// Waits for its end and tells it.
+    /// Waits for the exit and returns a sentence about it.
     pub(super) async fn ended(&self) -> String {
         match self
             .exit
@@ -118,12 +118,12 @@ impl Part {
             .ok()
             .and_then(|status| *status)
         {
-            Some(status) => format!("the {} ended by itself: {status}", self.name),
-            None => format!("the {} ended by itself", self.name),
+            Some(status) => format!("the {} exited: {status}", self.name),
+            None => format!("the {} exited", self.name),
         }
     }
 
-    /// SIGTERM, then SIGKILL when `grace` is over.
+    /// Sends SIGTERM, and SIGKILL after `grace`.
     pub(super) async fn terminate(&self, grace: Duration) {
         self.signal(Signal::SIGTERM);
         if timeout(grace, self.ended()).await.is_err() {
@@ -134,7 +134,7 @@ impl Part {
 
     fn signal(&self, signal: Signal) {
         if self.exit.borrow().is_none() {
-            // It may end at this very moment, and then needs no signal.
+            // A process that exits at this moment needs no signal.
             let _sent = kill(self.pid, signal);
         }
     }
@@ -146,7 +146,7 @@ impl Drop for Part {
     }
 }
 
-/// Tells the end only once the part's last lines are shown.
+/// Publishes the exit status after the last lines have been printed.
 async fn watch_end(
     mut child: Child,
     lines: [Option<JoinHandle<()>>; 2],
@@ -154,12 +154,12 @@ async fn watch_end(
 ) {
     let status = child.wait().await.ok();
     for lines in lines.into_iter().flatten() {
-        // A grandchild may hold the pipe: its lines are no longer waited for.
-        let _shown = timeout(LINES_SECONDS_MAX, lines).await;
+        // A grandchild may keep the pipe open.
+        let _shown = timeout(LAST_LINES_MAX, lines).await;
     }
-    // Where the status is unknown the sender is dropped, which ends every wait as well.
+    // If the status is unknown, dropping the sender ends each wait.
     if status.is_some() {
-        let _told = exit.send(status);
+        let _sent = exit.send(status);
     }
 }
 
@@ -177,7 +177,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_part_that_ends_while_starting_is_an_error_at_once() {
+    async fn process_that_exits_while_starting_is_an_error() {
         let address = ([127, 0, 0, 1], crate::host::free_port()).into();
         let part = Part::start("receiver", Path::new("/bin/false"), &BTreeMap::new()).unwrap();
         let error = part
@@ -187,13 +187,13 @@ mod tests {
             error
                 .unwrap_err()
                 .to_string()
-                .contains("ended while starting")
+                .contains("exited while starting")
         );
         assert!(part.ended().await.contains("exit status: 1"));
     }
 
     #[tokio::test]
-    async fn a_part_is_terminated_within_its_grace_or_killed() {
+    async fn process_is_terminated_or_killed_after_the_grace() {
         let part = Part::start("receiver", Path::new("/bin/cat"), &BTreeMap::new()).unwrap();
         part.terminate(Duration::from_secs(20)).await;
         assert!(part.exit.borrow().is_some());
