@@ -1,5 +1,6 @@
-//! The built harness as a user meets it: what it says of a wrong command line and of a run that is not what it
-//! was, the exit code, and that nothing is overwritten.
+//! The built harness from the command line: exit codes, error lines, and stored runs.
+//!
+//! These tests start the program, because a unit test sees neither its exit code nor its streams.
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
@@ -17,19 +18,20 @@ fn code(args: &[&str]) -> Option<i32> {
 }
 
 #[track_caller]
-fn assert_one_line(args: &[&str], wanted: i32, says: &str) {
+fn assert_one_error(args: &[&str], exit_code: i32, part: &str) {
     let output = chaos(args);
-    let told = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(wanted), "{args:?}: {told}");
-    let errors: Vec<&str> = told.lines().filter(|l| l.starts_with("error: ")).collect();
-    assert_eq!(errors.len(), 1, "{args:?}: {told}");
-    assert!(told.trim_end().ends_with(errors[0]), "{args:?}: {told}");
-    assert!(errors[0].contains(says), "{args:?}: {told}");
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(exit_code), "{args:?}: {stderr}");
+    let is_error = |line: &&str| line.starts_with("error: ");
+    let errors: Vec<&str> = stderr.lines().filter(is_error).collect();
+    assert_eq!(errors.len(), 1, "{args:?}: {stderr}");
+    assert!(stderr.trim_end().ends_with(errors[0]), "{args:?}: {stderr}");
+    assert!(errors[0].contains(part), "{args:?}: {stderr}");
 }
 
 #[test]
-fn a_wrong_command_line_is_one_line_and_64() {
-    for (args, says) in [
+fn wrong_command_line_gives_one_line_and_exit_code_64() {
+    for (args, part) in [
         (&["frobnicate"][..], "frobnicate"),
         (&["--frobnicate"], "--frobnicate"),
         (&["run", "--profile", "nope"], "chaotic"),
@@ -46,48 +48,61 @@ fn a_wrong_command_line_is_one_line_and_64() {
         (&["sim", "--mutants", "0"], "1.."),
         (&["sim", "--mutant", "nope"], "--mutants 1"),
         (&["sim", "--seeds", "5", "--duration", "3s"], "--duration"),
-        (&["replay"], "<FILE>"),
+        (&["replay"], "<PATH>"),
         (&["verify"], "<DIR>"),
     ] {
-        assert_one_line(args, 64, says);
+        assert_one_error(args, 64, part);
     }
 }
 
 #[test]
-fn what_is_asked_for_is_no_error() {
+fn help_and_version_exit_with_0() {
     for args in [&["--help"][..], &["--version"], &["sim", "--help"]] {
         assert_eq!(code(args), Some(0), "{args:?}");
     }
 }
 
 #[test]
-fn whoever_reads_no_more_of_what_is_said_ends_nothing() {
+fn closed_stdout_does_not_fail_the_command() {
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
     let mut list = Command::new(env!("CARGO_BIN_EXE_chaos"));
     let list = list.arg("list").stdout(writer).output().unwrap();
-    let told = String::from_utf8(list.stderr).unwrap();
-    assert_eq!((list.status.code(), told.as_str()), (Some(0), ""));
+    let stderr = String::from_utf8(list.stderr).unwrap();
+    assert_eq!((list.status.code(), stderr.as_str()), (Some(0), ""));
 }
 
 #[test]
-fn files_that_are_not_there_have_no_verdict() {
+fn missing_files_give_no_verdict() {
     let dir = tempfile::tempdir().unwrap();
     let empty = dir.path().to_str().unwrap();
-    assert_one_line(&["verify", "/nonexistent/run"], 4, "chaos run");
-    assert_one_line(&["verify", empty], 4, "history.jsonl");
-    assert_one_line(
+    assert_one_error(&["verify", "/nonexistent/run"], 4, "chaos run");
+    assert_one_error(&["verify", empty], 4, "history.jsonl");
+    assert_one_error(
         &["replay", "/nonexistent/schedule.json"],
         64,
         "schedule.json",
     );
+    assert_one_error(&["replay", empty], 64, "schedule.json");
+}
+
+// A run prints the name of its directory, not of its schedule, so users pass the directory.
+#[test]
+fn replay_of_a_directory_runs_the_schedule_in_it() {
+    let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/bugbase/no_loss-0x1");
+    let file = format!("{directory}/schedule.json");
+    let (of_directory, of_file) = (chaos(&["replay", directory]), chaos(&["replay", &file]));
+    assert_eq!(of_directory.status.code(), Some(0));
+    assert_eq!(of_directory.stdout, of_file.stdout);
+    let stdout = String::from_utf8(of_directory.stdout).unwrap();
+    assert!(stdout.contains("no_loss"), "{stdout}");
 }
 
 #[test]
-fn without_a_postgres_there_is_one_line_with_its_fix_and_no_verdict() {
+fn unreachable_postgres_gives_a_fix_and_no_verdict() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("run");
-    // Nothing is started, so any program serves as the dispatcher.
+    // The run fails before it starts a dispatcher, so any program serves as one.
     let output = Command::new(env!("CARGO_BIN_EXE_chaos"))
         .args(["run", "--postgres", "url", "--out"])
         .arg(&out)
@@ -99,22 +114,20 @@ fn without_a_postgres_there_is_one_line_with_its_fix_and_no_verdict() {
         .output()
         .unwrap();
     assert_eq!(output.status.code(), Some(4));
-    let told = String::from_utf8(output.stderr).unwrap();
-    let error = told.lines().last().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    let error = stderr.lines().last().unwrap();
     assert!(
         error.starts_with("error: ") && error.contains("fix: "),
-        "{told}"
+        "{stderr}"
     );
-    assert!(!told.contains("secret"), "{told}");
-    let said = String::from_utf8(output.stdout).unwrap();
-    assert!(
-        said.lines().last().unwrap().starts_with("verdict=none "),
-        "{said}"
-    );
+    assert!(!stderr.contains("secret"), "{stderr}");
+    let stdout = String::from_utf8(output.stdout).unwrap();
+    let last = stdout.lines().last().unwrap();
+    assert!(last.starts_with("verdict=none "), "{stdout}");
 }
 
-/// A run of a few seconds; nothing where this machine has no Postgres.
-fn stored(out: &Path) -> Option<()> {
+/// Stores a run of a few seconds. Returns `None` if this machine has no Postgres.
+fn store_run(out: &Path) -> Option<()> {
     let out = out.to_str().unwrap();
     let run = [
         "run",
@@ -130,16 +143,16 @@ fn stored(out: &Path) -> Option<()> {
         out,
     ];
     let output = chaos(&run);
-    let told = String::from_utf8_lossy(&output.stderr).into_owned();
-    if told.contains("no Postgres is available") {
-        eprintln!("skipped: a run from the command line: {told}");
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    if stderr.contains("no Postgres is available") {
+        eprintln!("skipped: a run from the command line: {stderr}");
         return None;
     }
-    assert_eq!(output.status.code(), Some(0), "{told}");
+    assert_eq!(output.status.code(), Some(0), "{stderr}");
     Some(())
 }
 
-fn edited(path: &Path, edit: impl Fn(&str) -> String) {
+fn edit(path: &Path, edit: impl Fn(&str) -> String) {
     let text = std::fs::read_to_string(path).unwrap();
     let changed = edit(&text);
     assert_ne!(changed, text, "nothing was changed");
@@ -147,10 +160,10 @@ fn edited(path: &Path, edit: impl Fn(&str) -> String) {
 }
 
 #[test]
-fn a_stored_run_is_verified_never_overwritten_and_no_other_than_it_was() {
+fn stored_run_is_verified_and_never_overwritten() {
     let dir = tempfile::tempdir().unwrap();
     let run = dir.path().join("run");
-    if stored(&run).is_none() {
+    if store_run(&run).is_none() {
         return;
     }
     let out = run.to_str().unwrap();
@@ -158,33 +171,35 @@ fn a_stored_run_is_verified_never_overwritten_and_no_other_than_it_was() {
     let honest = std::fs::read_to_string(&history).unwrap();
     assert_eq!(code(&["verify", out]), Some(0));
 
-    assert_one_line(&["run", "--out", out], 64, "never overwritten");
-    assert_one_line(&["soak", "--out", out], 64, "never overwritten");
+    assert_one_error(&["run", "--out", out], 64, "never overwritten");
+    assert_one_error(&["soak", "--out", out], 64, "never overwritten");
     assert_eq!(std::fs::read_to_string(&history).unwrap(), honest);
 
     // One byte of one line, then half of the last line.
-    edited(&history, |text| {
+    edit(&history, |text| {
         text.replacen("\"ordinal\":7", "\"ordinal\":8", 1)
     });
-    assert_one_line(&["verify", out], 4, "edited or cut");
+    assert_one_error(&["verify", out], 4, "edited or cut");
     std::fs::write(&history, &honest[..honest.len() - 20]).unwrap();
-    assert_one_line(&["verify", out], 4, "cannot be read");
+    assert_one_error(&["verify", out], 4, "cannot be read");
     std::fs::write(&history, &honest).unwrap();
 
-    // A plan that its seed does not give is run all the same, and named so.
-    let plan = dir.path().join("plan.json");
-    std::fs::copy(run.join("schedule.json"), &plan).unwrap();
-    edited(&plan, |text| {
+    // An edited schedule runs, and exit code 5 reports the difference from its seed.
+    let edited = dir.path().join("edited");
+    std::fs::create_dir(&edited).unwrap();
+    let schedule = edited.join("schedule.json");
+    std::fs::copy(run.join("schedule.json"), &schedule).unwrap();
+    edit(&schedule, |text| {
         text.replacen("\"at_ms\": ", "\"at_ms\": 1", 1)
     });
     let again = dir.path().join("again");
     let replay = [
         "replay",
-        plan.to_str().unwrap(),
+        edited.to_str().unwrap(),
         "--out",
         again.to_str().unwrap(),
     ];
-    assert_one_line(&replay, 5, "another plan");
-    edited(&run.join("schedule.json"), |text| text.to_owned() + "\n");
-    assert_one_line(&["verify", out], 4, "schedule.json");
+    assert_one_error(&replay, 5, "another schedule");
+    edit(&run.join("schedule.json"), |text| text.to_owned() + "\n");
+    assert_one_error(&["verify", out], 4, "schedule.json");
 }

@@ -1,9 +1,10 @@
-//! `chaos replay`: a stored plan once more, without drawing anything.
+//! `chaos replay`: runs a stored schedule again and draws nothing.
 //!
-//! A plan of the simulation repeats itself to the byte. A plan of real processes gives the same events,
-//! scripts and faults, and not the same interleaving.
+//! A schedule of the simulation gives a byte-identical history. A schedule of real processes gives
+//! the same events, scripts and faults, but not the same interleaving.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use clap::Args;
@@ -14,34 +15,50 @@ use crate::report::first_line;
 use crate::schedule::Schedule;
 use crate::sim::SimSchedule;
 
+/// The file of a run directory that holds its schedule.
+const SCHEDULE_FILE: &str = "schedule.json";
+
 /// The flags of `chaos replay`.
 #[derive(Clone, Debug, Args)]
 pub struct ReplayArgs {
-    /// The `schedule.json` of a run, or a schedule of the simulation.
-    pub file: PathBuf,
-    /// Where the run's files go; must not exist or be empty [default: target/chaos/UTC-SEED].
+    /// The directory of a run, its schedule.json, or a schedule of the simulation.
+    pub path: PathBuf,
+    /// Directory for the files of the run; new or empty [default: target/chaos/UTC-SEED].
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
-    /// How the workers are run.
+    /// How to run the workers.
     #[arg(long, value_enum, default_value_t = Driver::Process)]
     pub driver: Driver,
-    /// Which Postgres: any, url (in CHAOS_DATABASE_URL), container, machine or downloaded.
-    #[arg(long, value_name = "WAY", default_value = "any", value_parser = way)]
+    /// Postgres to use: any, url (in CHAOS_DATABASE_URL), container, machine or downloaded.
+    #[arg(long, value_name = "SOURCE", default_value = "any", value_parser = way)]
     pub postgres: String,
 }
 
-/// Replays a schedule of the simulation, if the file is one; its runtime is its own.
-#[must_use]
-pub fn replay_simulation(args: &ReplayArgs) -> Option<u8> {
-    let text = std::fs::read_to_string(&args.file).ok()?;
-    SimSchedule::from_text(&text).ok()?;
-    let file = args.file.clone();
-    Some(sim::replay(&sim::ReplayArgs { file }))
+impl ReplayArgs {
+    /// The schedule file. A directory stands for the schedule in it.
+    fn file(&self) -> PathBuf {
+        if self.path.is_dir() {
+            self.path.join(SCHEDULE_FILE)
+        } else {
+            self.path.clone()
+        }
+    }
 }
 
-/// Replays the plan of a run of real processes, from arguments to exit code.
+/// Replays a schedule of the simulation and returns the exit code; `None` if the file is not one.
+///
+/// The caller must not hold a runtime, because each simulated run starts one with virtual time.
+#[must_use]
+pub fn replay_simulation(args: &ReplayArgs) -> Option<u8> {
+    let text = std::fs::read_to_string(args.file()).ok()?;
+    let schedule = SimSchedule::from_text(&text).ok()?;
+    Some(sim::show(&Arc::new(schedule)))
+}
+
+/// Replays the schedule of a run of real processes and returns the exit code.
 pub async fn replay(args: ReplayArgs) -> u8 {
-    let schedule = match load(&args.file) {
+    let file = args.file();
+    let schedule = match load(&file) {
         Ok(schedule) => schedule,
         Err(error) => {
             eprintln!("error: {error:#}");
@@ -49,10 +66,10 @@ pub async fn replay(args: ReplayArgs) -> u8 {
         }
     };
     let (seed, profile) = (schedule.seed, schedule.profile.name.clone());
-    say_first(&schedule);
+    say(&first_line(seed, &super::context::git(), &profile));
     let repeat = format!(
         "cargo run -p chaos -- replay {} --driver {} --postgres {}",
-        args.file.display(),
+        file.display(),
         args.driver.word(),
         args.postgres
     );
@@ -69,22 +86,22 @@ pub async fn replay(args: ReplayArgs) -> u8 {
     if code == super::EXIT_ENVIRONMENT || code == EXIT_USAGE || !differs(&schedule) {
         return code;
     }
-    eprintln!("error: seed {seed} and this profile now give another plan than the stored one");
+    eprintln!(
+        "error: seed {seed} and this profile now give another schedule than the stored one: it was \
+         edited, or other code drew it"
+    );
     EXIT_OTHER
 }
 
-fn say_first(schedule: &Schedule) {
-    let git = super::context::git();
-    say(&first_line(schedule.seed, &git, &schedule.profile.name));
-}
-
 fn load(file: &Path) -> anyhow::Result<Schedule> {
-    let name = || file.display().to_string();
-    let text = std::fs::read_to_string(file).with_context(name)?;
-    Schedule::from_text(&text).with_context(name)
+    let text = std::fs::read_to_string(file).with_context(|| {
+        let file = file.display();
+        format!("reading {file}: give the directory of a run, or its {SCHEDULE_FILE}")
+    })?;
+    Schedule::from_text(&text).with_context(|| file.display().to_string())
 }
 
-/// True when its seed and profile do not give this plan: it was edited, or drawn by other code.
+/// Returns true if the seed and the profile of a schedule now give another schedule.
 fn differs(schedule: &Schedule) -> bool {
     Schedule::generate(schedule.seed, &schedule.profile) != *schedule
 }
@@ -98,7 +115,7 @@ mod tests {
     use crate::seed::Seed;
 
     #[test]
-    fn a_plan_reads_back_as_its_seed_gives_it_and_an_edited_one_differs() {
+    fn only_an_edited_schedule_differs_from_its_seed() {
         let schedule = Schedule::generate(Seed::new(3), &Profile::chaotic().with_events(20));
         let mut read = Schedule::from_text(&schedule.to_text()).unwrap();
         assert!(!differs(&read));
@@ -107,15 +124,12 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_file_and_a_text_that_is_no_schedule_are_one_line_each() {
+    fn text_that_is_not_a_schedule_gives_one_line() {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("schedule.json");
-        assert!(load(&path).is_err());
+        let path = dir.path().join(SCHEDULE_FILE);
         std::fs::write(&path, "{\"seed\": \"0x1\"}").unwrap();
-        let told = format!("{:#}", load(&path).unwrap_err());
-        assert!(
-            told.contains("no schedule") && !told.contains('\n'),
-            "{told}"
-        );
+        let error = format!("{:#}", load(&path).unwrap_err());
+        assert!(error.starts_with(&path.display().to_string()), "{error}");
+        assert!(!error.contains('\n'), "{error}");
     }
 }

@@ -1,4 +1,4 @@
-//! `chaos sim` and `chaos replay`: the simulation from the command line.
+//! `chaos sim`: the simulation from the command line.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -8,64 +8,57 @@ use clap::Args;
 use serde_json::json;
 
 use super::args::milliseconds;
-use super::{EXIT_ENVIRONMENT, EXIT_USAGE, say};
+use super::{EXIT_ENVIRONMENT, say};
 use crate::seed::Seed;
 use crate::sim::mutant::Specimen;
 use crate::sim::soak::{AGAIN_ONE_IN, Failure, Soak};
 use crate::sim::{Ran, SimSchedule, Simulator, Size, hunt, print, shrink};
 
-/// Seeds of a run when nothing is said.
+/// Number of seeds if neither a number nor a duration is given.
 const SEEDS_DEFAULT: u64 = 1_000;
-/// Events of a seed at most.
+/// Maximum number of events per seed.
 const EVENTS_MAX: i64 = 1_000;
-/// Workers of a seed at most.
+/// Maximum number of workers per seed.
 const WORKERS_MAX: i64 = 8;
-/// Progress is told this often.
-const TELL_EVERY: Duration = Duration::from_secs(5);
+/// Interval between two lines of progress.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The flags of `chaos sim`.
 #[derive(Clone, Debug, Args)]
 pub struct SimArgs {
-    /// How many seeds [default: 1000].
+    /// Number of seeds [default: 1000].
     #[arg(long, value_name = "N", conflicts_with = "duration", value_parser = clap::value_parser!(u64).range(1..))]
     pub seeds: Option<u64>,
-    /// How long seeds are run, such as 60s or 10m.
+    /// Time during which seeds may start, such as 60s or 10m.
     #[arg(long, value_name = "TIME", value_parser = milliseconds)]
     pub duration: Option<u64>,
-    /// One seed, printed readably.
+    /// Run one seed and print its schedule, history and findings.
     #[arg(long, value_name = "SEED", conflicts_with_all = ["seeds", "duration"])]
     pub seed: Option<Seed>,
-    /// The first of the seeds; a fresh one when absent.
+    /// First seed [default: random].
     #[arg(long, value_name = "SEED")]
     pub from: Option<Seed>,
-    /// Events a seed.
+    /// Number of events per seed.
     #[arg(long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=EVENTS_MAX))]
     pub events: u32,
-    /// Workers a seed.
+    /// Number of workers per seed.
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=WORKERS_MAX))]
     pub workers: u32,
-    /// With the mistake of this mutant, until its predicted killer finds it.
+    /// Simulate this mutant until the predicted checker detects it.
     #[arg(long, value_name = "NAME", value_parser = mutant)]
     pub mutant: Option<String>,
-    /// The table of all mutants, each over so many seeds, in Markdown.
+    /// Print a Markdown table of all mutants, with N seeds per mutant.
     #[arg(long, value_name = "N", conflicts_with_all = ["seeds", "duration", "seed"], value_parser = clap::value_parser!(u64).range(1..))]
     pub mutants: Option<u64>,
-    /// The result as one line of JSON on stdout.
+    /// Print the result as one line of JSON on stdout.
     #[arg(long)]
     pub json: bool,
-    /// Where the schedule of the first failure is kept.
+    /// Directory for the schedule of the first failure.
     #[arg(long, value_name = "DIR", default_value = "target/sim")]
     pub out: PathBuf,
 }
 
-/// The flags of `chaos replay`.
-#[derive(Clone, Debug, Args)]
-pub(super) struct ReplayArgs {
-    /// A schedule of the simulation.
-    pub file: PathBuf,
-}
-
-/// Runs seeds, from arguments to exit code.
+/// Simulates seeds and returns the exit code.
 #[must_use]
 pub fn sim(args: &SimArgs) -> u8 {
     let size = Size {
@@ -85,27 +78,27 @@ pub fn sim(args: &SimArgs) -> u8 {
     let count = args.seeds.unwrap_or(SEEDS_DEFAULT);
     let specimen = args.mutant.as_deref().and_then(Specimen::named);
     let mut soak = Soak::new(size, specimen);
-    let mut told = began;
+    let mut printed = began;
     for index in 0.. {
         let over = until.map_or(index >= count, |until| now() >= until);
         if over || soak.failure.is_some() || soak.unsteady.is_some() {
             break;
         }
         soak.one(first.plus(index), index % AGAIN_ONE_IN == 0);
-        if now() - told >= TELL_EVERY {
-            told = now();
-            let per_min = per_minute(soak.seeds, told - began);
+        if now() - printed >= PROGRESS_INTERVAL {
+            printed = now();
+            let per_min = per_minute(soak.seeds, printed - began);
             eprintln!(
-                "{} seeds, {per_min} a minute, {} failed",
+                "{} seeds, {per_min} per minute, {} failed",
                 soak.seeds, soak.failed
             );
         }
     }
-    let kept = soak.failure.as_ref().map(|failure| keep(args, failure));
-    tell(args, first, &soak, now() - began);
-    match kept {
+    let stored = soak.failure.as_ref().map(|failure| store(args, failure));
+    print_result(args, first, &soak, now() - began);
+    match stored {
         Some(Err(error)) => {
-            eprintln!("error: keeping the failure: {error}");
+            eprintln!("error: writing the failed schedule: {error}");
             EXIT_ENVIRONMENT
         }
         _ => soak.exit_code(),
@@ -113,36 +106,14 @@ pub fn sim(args: &SimArgs) -> u8 {
 }
 
 fn mutant(name: &str) -> Result<String, String> {
-    let known = Specimen::named(name).is_some();
-    let told = || "there is no such mutant; `chaos sim --mutants 1` lists them".to_owned();
-    known.then(|| name.to_owned()).ok_or_else(told)
-}
-
-/// Replays a schedule, printed readably.
-#[must_use]
-pub(super) fn replay(args: &ReplayArgs) -> u8 {
-    let text = match std::fs::read_to_string(&args.file) {
-        Ok(text) => text,
-        Err(error) => {
-            eprintln!("error: {}: {error}", args.file.display());
-            return EXIT_ENVIRONMENT;
-        }
-    };
-    match SimSchedule::from_text(&text) {
-        Ok(schedule) => show(&Arc::new(schedule)),
-        Err(error) => {
-            eprintln!(
-                "error: {}: {:#}",
-                args.file.display(),
-                anyhow::Error::from(error)
-            );
-            EXIT_USAGE
-        }
+    if Specimen::named(name).is_some() {
+        return Ok(name.to_owned());
     }
+    Err("there is no such mutant; `chaos sim --mutants 1` lists them".to_owned())
 }
 
-/// One schedule, twice: what happened, what the checkers say, and whether it repeats itself.
-fn show(schedule: &Arc<SimSchedule>) -> u8 {
+/// Runs a schedule twice, prints schedule, history and findings, and compares the two histories.
+pub(super) fn show(schedule: &Arc<SimSchedule>) -> u8 {
     let simulator = Simulator::new();
     let ran = simulator.run(schedule, None);
     let again = simulator.run(schedule, None);
@@ -169,7 +140,7 @@ fn verdict(ran: Ran) -> u8 {
             finding.told()
         ));
     }
-    // What a single seed leaves untold is no failure of it.
+    // A single seed may be too short for a verdict, so an unknown finding is not a failure.
     let broken = findings.into_iter().filter(|f| f.verdict.is_invalid());
     let broken: Vec<_> = broken.collect();
     if broken.is_empty() {
@@ -178,7 +149,7 @@ fn verdict(ran: Ran) -> u8 {
     crate::checker::Overall::merge(&broken).exit_code()
 }
 
-fn keep(args: &SimArgs, failure: &Failure) -> std::io::Result<PathBuf> {
+fn store(args: &SimArgs, failure: &Failure) -> std::io::Result<PathBuf> {
     let name = format!("{}-{}", failure.finding.checker, failure.seed);
     let dir = args.out.join(name);
     std::fs::create_dir_all(&dir)?;
@@ -196,7 +167,7 @@ fn keep(args: &SimArgs, failure: &Failure) -> std::io::Result<PathBuf> {
     Ok(path)
 }
 
-fn tell(args: &SimArgs, first: Seed, soak: &Soak, took: Duration) {
+fn print_result(args: &SimArgs, first: Seed, soak: &Soak, took: Duration) {
     for (goal, runs) in soak.goals.counts() {
         eprintln!("{runs:>9} sometimes {goal}");
     }
@@ -246,7 +217,7 @@ fn per_minute(seeds: u64, took: Duration) -> u64 {
 
 #[expect(
     clippy::disallowed_methods,
-    reason = "how long the machine took is the one thing here that is not virtual"
+    reason = "the rate in seeds per minute is measured in real time"
 )]
 fn now() -> std::time::Instant {
     std::time::Instant::now()
