@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use chaos::audit::Audit;
+use chaos::audit::{Audit, Installation};
 use chaos::checker::{AUDIT_CHECKERS, Verdict};
 use chaos::history::History;
 use chaos::history::facts::Facts;
@@ -19,8 +19,10 @@ use crate::support::fixture::{Bench, WORKER, settlement};
 
 async fn audited() -> (Bench, Audit) {
     let bench = Bench::new().await;
-    let audit = Audit::install(&bench.url).await.unwrap();
-    (bench, audit.expect("the audit can be installed"))
+    match Audit::install(&bench.url).await.unwrap() {
+        Installation::Installed(audit) => (bench, audit),
+        Installation::NotPossible { reason } => panic!("{reason}"),
+    }
 }
 
 /// Reads the transitions since the last read, as steps.
@@ -243,6 +245,29 @@ async fn deleted_event_is_detected() {
     for checker in ["conservation", "attempt_accounting", "fencing"] {
         assert!(verdict(checker, ops.clone()).is_invalid(), "{checker}");
     }
+}
+
+// A trigger on the table of another dispatcher would fail each of its inserts.
+#[tokio::test]
+async fn audit_is_not_installed_on_tables_with_other_columns() {
+    let url = crate::support::db::database().await;
+    let pool = crate::support::db::pool(&url).await;
+    let tables = [
+        ("", "lacks webhook_events.id uuid"),
+        (
+            "create table webhook_events (id bigint primary key, target_url text, body jsonb)",
+            "webhook_events.round integer",
+        ),
+    ];
+    for (sql, part) in tables {
+        sqlx::raw_sql(sql).execute(&pool).await.unwrap();
+        match Audit::install(&url).await.unwrap() {
+            Installation::NotPossible { reason } => assert!(reason.contains(part), "{reason}"),
+            Installation::Installed(_) => panic!("the trigger is installed after {sql:?}"),
+        }
+    }
+    let insert = "insert into webhook_events values (1, 'http://127.0.0.1/', '{}')";
+    sqlx::raw_sql(insert).execute(&pool).await.unwrap();
 }
 
 // A transaction starts before the first read and commits after it. Its number is lower than a

@@ -9,12 +9,12 @@ use std::collections::BTreeMap;
 use chaos::binary::dispatcher_binary;
 use chaos::checker::Overall;
 use chaos::command::prove;
+use chaos::environment::{RunEnvironment, Server};
 use chaos::history::facts::OF_RECEIVERS;
 use chaos::history::op::Section;
 use chaos::postgres::{OwnServer, Wanted};
 use chaos::profile::{Profile, Settings};
 use chaos::report::{Context, Judged};
-use chaos::runner::Site;
 use chaos::schedule::Schedule;
 use chaos::seed::Seed;
 use chaos::system::{ContainerSystem, ProcessSystem, System};
@@ -53,15 +53,17 @@ pub(crate) async fn judged<S: System>(
     databases: BTreeMap<Section, String>,
     expected: Overall,
 ) -> Judged {
-    let own_server = Err("all tests share this server".to_owned());
-    judged_on(system, schedule, databases, own_server, expected).await
+    let server = Server::Shared {
+        reason: "all tests share one server".to_owned(),
+    };
+    judged_on(system, schedule, databases, server, expected).await
 }
 
 async fn judged_on<S: System>(
     system: &mut S,
     schedule: &Schedule,
     databases: BTreeMap<Section, String>,
-    own_server: Result<OwnServer, String>,
+    server: Server,
     expected: Overall,
 ) -> Judged {
     let directory = tempfile::tempdir().unwrap().keep();
@@ -69,12 +71,12 @@ async fn judged_on<S: System>(
         system: system.describe(),
         ..Context::default()
     };
-    let site = Site {
+    let environment = RunEnvironment {
         dir: directory.clone(),
         databases,
-        own_server,
+        server,
     };
-    let judged = prove(system, schedule, site, &about).await;
+    let judged = prove(system, schedule, environment, about).await;
     let judged = judged.unwrap_or_else(|error| panic!("{error:#}; see {}", directory.display()));
     if judged.overall == expected {
         std::fs::remove_dir_all(&directory).unwrap();
@@ -182,7 +184,8 @@ async fn assert_no_loss_with_dedicated_postgres(seed: Seed, profile: &Profile) {
     let databases = BTreeMap::from([(Section::Main, url)]);
     let schedule = Schedule::generate(seed, profile);
     let mut system = ProcessSystem::new(dispatcher_binary().unwrap());
-    let judged = judged_on(&mut system, &schedule, databases, Ok(own), Overall::Pass).await;
+    let server = Server::Own(own);
+    let judged = judged_on(&mut system, &schedule, databases, server, Overall::Pass).await;
     let totals = judged.totals;
     assert_eq!(judged.overall, Overall::Pass, "seed {seed}: {totals:?}");
     let ended = (totals.delivered, totals.dead, totals.lost);

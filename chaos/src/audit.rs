@@ -1,12 +1,11 @@
-//! The audit: what Postgres itself committed of each event, by a trigger that the harness installs.
+//! The audit: each committed transition of each event, written by a trigger of the harness.
 //!
-//! Each transition is a row that commits with the change (`audit.sql`). A follower reads them while the
-//! run goes on and places each in the history *after* whatever it may rest on: a line's place and time
-//! are those of the reading, held back once more, so that no line of the audit can seem to come before
-//! the receipt that it follows from. They may only be late, never early, by [`LATE_US_MAX`] while
-//! Postgres answers. Between events, and against clients and receivers, their order says nothing else.
+//! A row of the audit commits with the change that it records (`audit.sql`). A follower reads the
+//! rows during the run and writes them to the history one reading later. A transition may therefore
+//! appear late in the history, by at most [`LATE_US_MAX`] while Postgres answers, but never before
+//! the receipt that caused it. Only the order of one event's transitions is meaningful.
 //!
-//! A settle that is refused by its token changes no row, and no trigger sees it.
+//! The trigger does not see a settle with a stale token, because such a settle changes no row.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -23,20 +22,22 @@ use crate::history::transition::{Census, Counts, Step, Transition};
 use crate::postgres;
 use crate::recorder::Recorder;
 
-/// Time between two readings, in milliseconds.
-const LOOK_MS: u64 = 500;
-/// How late a transition may appear in the history while Postgres answers, in microseconds: it is
-/// committed just after a reading, and read once more before it is written down.
-pub const LATE_US_MAX: u64 = 2 * LOOK_MS * 1_000;
-/// How long one reading may take, in seconds: a paused server lets connections in and says nothing.
-const READ: Duration = Duration::from_secs(10);
-/// How often the last reading is tried before the run has no verdict.
-const LAST_READS_MAX: u32 = 5;
+/// Interval between two readings, in milliseconds.
+const READ_INTERVAL_MS: u64 = 500;
+/// Maximum delay of a transition in the history while Postgres answers, in microseconds: one
+/// interval until it is read, and one until it is written.
+pub const LATE_US_MAX: u64 = 2 * READ_INTERVAL_MS * 1_000;
+/// Deadline of one statement. A paused server accepts connections and does not answer.
+const STATEMENT_DEADLINE: Duration = Duration::from_secs(10);
+/// Number of final readings that may fail before the run has no verdict.
+const FINAL_READS_MAX: u32 = 5;
 
+const MISSING_COLUMNS: &str = include_str!("audit_columns.sql");
 const INSTALL: &str = include_str!("audit.sql");
 
-// `horizon`: all transactions before it had ended at this look. It comes back even when nothing is new.
-const NEW: &str = "
+// All transactions before `horizon` had ended at this reading. The row exists even if the audit has
+// no new row.
+const NEW_ROWS: &str = "
 select pg_snapshot_xmin(pg_current_snapshot())::text as horizon, t.transaction::text as of_transaction, t.*
 from (values (1)) always left join chaos_audit.transitions t on t.transaction >= $1::xid8
 order by t.number";
@@ -49,45 +50,62 @@ select count(*) as rows,
        count(*) filter (where status = 'dead') as dead
 from public.webhook_events";
 
-/// Why the audit cannot be had.
+/// A failed statement of the audit.
 #[derive(Debug, thiserror::Error)]
 pub enum AuditError {
-    /// Postgres refused or did not answer.
+    /// Postgres cannot be reached, or refused the statement.
     #[error("the audit's database")]
     Postgres(#[from] sqlx::Error),
-    /// It did not answer in time.
-    #[error("the audit's database did not answer within {} s", READ.as_secs())]
+    /// The deadline passed.
+    #[error("the audit's database did not answer within {} s", STATEMENT_DEADLINE.as_secs())]
     Silent,
 }
 
-/// The end of the audit's table that was read, and what comes next.
+/// The result of [`Audit::install`].
+#[derive(Debug)]
+pub enum Installation {
+    /// The trigger is installed.
+    Installed(Audit),
+    /// The tables are not those of this project's dispatcher. The trigger would break their inserts.
+    NotPossible {
+        /// The missing tables or columns.
+        reason: String,
+    },
+}
+
+/// A reader of the audit table of one database.
 #[derive(Debug)]
 pub struct Audit {
     url: String,
     connection: Option<PgConnection>,
+    /// All transactions before this one had ended at the last reading.
     horizon: u64,
+    /// Rows at or after the horizon that were read already.
     seen: BTreeSet<i64>,
 }
 
 impl Audit {
-    /// Installs the trigger in a database whose schema is there; nothing where there is none, as with
-    /// another product.
+    /// Installs the trigger if the database has the tables and columns that it reads.
     ///
     /// # Errors
-    /// When Postgres cannot be reached or refuses it.
-    pub async fn install(url: &str) -> Result<Option<Audit>, AuditError> {
+    /// Returns an error if Postgres cannot be reached, refuses a statement, or does not answer.
+    pub async fn install(url: &str) -> Result<Installation, AuditError> {
+        within_deadline(Self::install_on(url)).await
+    }
+
+    async fn install_on(url: &str) -> Result<Installation, sqlx::Error> {
         let mut connection = postgres::connect(url).await?;
-        let there: bool =
-            sqlx::query_scalar("select to_regclass('public.webhook_events') is not null")
-                .fetch_one(&mut connection)
-                .await?;
-        if !there {
-            return Ok(None);
+        let missing: Vec<String> = sqlx::query_scalar(MISSING_COLUMNS)
+            .fetch_all(&mut connection)
+            .await?;
+        if !missing.is_empty() {
+            let reason = format!("the database lacks {}", missing.join(", "));
+            return Ok(Installation::NotPossible { reason });
         }
         sqlx::raw_sql(AssertSqlSafe(format!("begin; {INSTALL} commit;")))
             .execute(&mut connection)
             .await?;
-        Ok(Some(Audit {
+        Ok(Installation::Installed(Self {
             url: url.to_owned(),
             connection: Some(connection),
             horizon: 0,
@@ -95,33 +113,31 @@ impl Audit {
         }))
     }
 
-    /// Every transition that was committed since the last reading, in the order of each event's commits.
+    /// Reads the transitions that were committed since the last reading, in commit order per event.
     ///
     /// # Errors
-    /// When Postgres does not answer; nothing is lost then, the next reading has it.
+    /// Returns an error if Postgres does not answer. The next reading then returns the transitions.
     pub async fn read(&mut self) -> Result<Vec<Op>, AuditError> {
         let mut connection = self.take_connection().await?;
-        let rows = sqlx::query(NEW)
+        let rows = sqlx::query(NEW_ROWS)
             .bind(self.horizon.to_string())
             .fetch_all(&mut connection);
-        let rows = timeout(READ, rows)
-            .await
-            .map_err(|_| AuditError::Silent)??;
+        let rows = within_deadline(rows).await?;
         self.connection = Some(connection);
-        Ok(self.take(&rows)?)
+        Ok(self.new_ops(&rows)?)
     }
 
-    /// What is left to read, and all rows counted, in one snapshot.
+    /// Reads the remaining transitions and counts all events, in one snapshot.
     ///
     /// # Errors
-    /// As [`Audit::read`].
+    /// Returns the errors of [`Audit::read`].
     pub async fn census(&mut self) -> Result<(Vec<Op>, Census), AuditError> {
         let mut connection = self.take_connection().await?;
         let both = async {
             let mut snapshot = connection
                 .begin_with("begin isolation level repeatable read read only")
                 .await?;
-            let rows = sqlx::query(NEW)
+            let rows = sqlx::query(NEW_ROWS)
                 .bind(self.horizon.to_string())
                 .fetch_all(&mut *snapshot)
                 .await?;
@@ -129,65 +145,46 @@ impl Audit {
             snapshot.commit().await?;
             Ok::<_, sqlx::Error>((rows, census))
         };
-        let (rows, census) = timeout(READ, both)
-            .await
-            .map_err(|_| AuditError::Silent)??;
+        let (rows, census) = within_deadline(both).await?;
         self.connection = Some(connection);
-        Ok((self.take(&rows)?, counted(&census)?))
+        Ok((self.new_ops(&rows)?, census_of(&census)?))
     }
 
-    /// A connection that a failure leaves out is not used again.
+    /// Takes the connection, or opens one. A failed statement does not put its connection back.
     async fn take_connection(&mut self) -> Result<PgConnection, AuditError> {
         if let Some(connection) = self.connection.take() {
             return Ok(connection);
         }
-        let connecting = timeout(READ, postgres::connect(&self.url)).await;
-        Ok(connecting.map_err(|_| AuditError::Silent)??)
+        within_deadline(postgres::connect(&self.url)).await
     }
 
-    fn take(&mut self, rows: &[PgRow]) -> Result<Vec<Op>, sqlx::Error> {
+    fn new_ops(&mut self, rows: &[PgRow]) -> Result<Vec<Op>, sqlx::Error> {
         let mut horizon = self.horizon;
-        let mut again = BTreeSet::new();
+        let mut seen = BTreeSet::new();
         let mut ops = Vec::new();
         for row in rows {
-            horizon = number(row.try_get("horizon")?);
-            let Some(place) = row.try_get::<Option<i64>, _>("number")? else {
+            horizon = transaction_number(row.try_get("horizon")?);
+            let Some(number) = row.try_get::<Option<i64>, _>("number")? else {
                 continue;
             };
-            if number(row.try_get("of_transaction")?) >= horizon {
-                again.insert(place);
+            if transaction_number(row.try_get("of_transaction")?) >= horizon {
+                seen.insert(number);
             }
-            if !self.seen.contains(&place) {
-                ops.push(told(row)?);
+            if !self.seen.contains(&number) {
+                ops.push(transition_op(row)?);
             }
         }
         self.horizon = horizon;
-        self.seen = again;
+        self.seen = seen;
         Ok(ops)
     }
-}
 
-/// A follower at work: it writes what it reads into the history until it is finished.
-#[derive(Debug)]
-pub struct Following {
-    recorder: Recorder,
-    stop: CancellationToken,
-    task: JoinHandle<(Audit, Vec<Op>)>,
-}
-
-impl Drop for Following {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
-impl Audit {
-    /// Follows the table from now on.
+    /// Starts a follower that reads the table until it is finished.
     #[must_use]
-    pub fn follow(self, recorder: &Recorder) -> Following {
+    pub fn follow(self, recorder: &Recorder) -> Follower {
         let stop = CancellationToken::new();
         let task = tokio::spawn(follow(self, recorder.clone(), stop.clone()));
-        Following {
+        Follower {
             recorder: recorder.clone(),
             stop,
             task,
@@ -195,20 +192,66 @@ impl Audit {
     }
 }
 
+async fn within_deadline<T>(
+    statement: impl Future<Output = Result<T, sqlx::Error>>,
+) -> Result<T, AuditError> {
+    let result = timeout(STATEMENT_DEADLINE, statement).await;
+    Ok(result.map_err(|_| AuditError::Silent)??)
+}
+
+/// A task that writes the audit of one database to the history.
+#[derive(Debug)]
+pub struct Follower {
+    recorder: Recorder,
+    stop: CancellationToken,
+    /// Returns the reader and the transitions that are read but not written.
+    task: JoinHandle<(Audit, Vec<Op>)>,
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Follower {
+    /// Writes the remaining transitions and returns the final count of events.
+    ///
+    /// # Errors
+    /// Returns an error if Postgres does not answer. All faults are healed then.
+    pub async fn finish(mut self) -> Result<Census, AuditError> {
+        self.stop.cancel();
+        let (mut audit, held_back) = (&mut self.task)
+            .await
+            .expect("the task does not panic, and only `drop` aborts it");
+        record(&self.recorder, held_back);
+        let mut reads = 1;
+        let (rest, census) = loop {
+            match audit.census().await {
+                Ok(read) => break read,
+                Err(_) if reads < FINAL_READS_MAX => reads += 1,
+                Err(error) => return Err(error),
+            }
+        };
+        record(&self.recorder, rest);
+        Ok(census)
+    }
+}
+
 async fn follow(mut audit: Audit, recorder: Recorder, stop: CancellationToken) -> (Audit, Vec<Op>) {
-    let mut looks = interval(Duration::from_millis(LOOK_MS));
-    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut ticks = interval(Duration::from_millis(READ_INTERVAL_MS));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut held_back = Vec::new();
     loop {
         tokio::select! {
             biased;
             () = stop.cancelled() => return (audit, held_back),
-            _ = looks.tick() => {}
+            _ = ticks.tick() => {}
         }
         let new = tokio::select! {
             biased;
             () = stop.cancelled() => return (audit, held_back),
-            // Postgres may be down on purpose: the next look has what this one missed.
+            // A fault may have stopped Postgres. The next reading returns the same transitions.
             new = audit.read() => new.unwrap_or_default(),
         };
         record(&recorder, std::mem::replace(&mut held_back, new));
@@ -221,63 +264,61 @@ fn record(recorder: &Recorder, ops: Vec<Op>) {
     }
 }
 
-impl Following {
-    /// Writes down what is left and gives the count of all rows at that moment.
-    ///
-    /// # Errors
-    /// When Postgres does not answer although everything is healed.
-    pub async fn finish(mut self) -> Result<Census, AuditError> {
-        self.stop.cancel();
-        let (mut audit, held_back) = (&mut self.task)
-            .await
-            .expect("the follower neither panics nor is it aborted before its owner is gone");
-        record(&self.recorder, held_back);
-        let mut tries = 1;
-        let (rest, census) = loop {
-            match audit.census().await {
-                Ok(read) => break read,
-                Err(_) if tries < LAST_READS_MAX => tries += 1,
-                Err(error) => return Err(error),
-            }
-        };
-        record(&self.recorder, rest);
-        Ok(census)
-    }
+/// The audits of a run: one follower per database, or the reason why there is none.
+#[derive(Debug)]
+pub struct Audits {
+    followers: Vec<Follower>,
+    missing: Option<String>,
 }
 
-/// The audits of a run: one for each database.
-#[derive(Debug, Default)]
-pub struct Audits(Vec<Following>);
-
 impl Audits {
-    /// Installs and follows in each of the databases that has the schema.
+    /// Installs the trigger in each database and follows it.
+    ///
+    /// If one database does not allow it, the run has no audit: the audit checkers count all events.
     ///
     /// # Errors
-    /// When one cannot be reached or refuses it.
+    /// Returns the errors of [`Audit::install`].
     pub async fn begin<'u>(
         urls: impl Iterator<Item = &'u String>,
         recorder: &Recorder,
-    ) -> Result<Audits, AuditError> {
-        let mut followings = Vec::new();
+    ) -> Result<Self, AuditError> {
+        let mut audits = Vec::new();
+        let mut missing = None;
         for url in urls {
-            if let Some(audit) = Audit::install(url).await? {
-                followings.push(audit.follow(recorder));
+            match Audit::install(url).await? {
+                Installation::Installed(audit) => audits.push(audit),
+                Installation::NotPossible { reason } => missing = Some(reason),
             }
         }
-        Ok(Audits(followings))
+        if audits.is_empty() && missing.is_none() {
+            missing = Some("the system has no database".to_owned());
+        }
+        if missing.is_some() {
+            audits.clear();
+        }
+        let followers = audits.into_iter().map(|audit| audit.follow(recorder));
+        Ok(Self {
+            followers: followers.collect(),
+            missing,
+        })
     }
 
-    /// Writes down the rest of each, and the count of all rows.
+    /// Returns the reason why this run has no audit; `None` if it has one.
+    pub fn missing(&self) -> Option<&str> {
+        self.missing.as_deref()
+    }
+
+    /// Writes the remaining transitions of each database, and one count of all events.
     ///
     /// # Errors
-    /// When a database does not answer.
+    /// Returns an error if a database does not answer.
     pub async fn finish(self, recorder: &Recorder) -> Result<(), AuditError> {
-        if self.0.is_empty() {
+        if self.followers.is_empty() {
             return Ok(());
         }
         let mut all = Census::default();
-        for following in self.0 {
-            let census = following.finish().await?;
+        for follower in self.followers {
+            let census = follower.finish().await?;
             all.rows += census.rows;
             all.pending += census.pending;
             all.leased += census.leased;
@@ -289,7 +330,7 @@ impl Audits {
     }
 }
 
-fn told(row: &PgRow) -> Result<Op, sqlx::Error> {
+fn transition_op(row: &PgRow) -> Result<Op, sqlx::Error> {
     let uuid = |name| row.try_get::<Option<Uuid>, _>(name);
     let count = |name| row.try_get::<i32, _>(name).map(i32::unsigned_abs);
     let step: String = row.try_get("step")?;
@@ -330,7 +371,7 @@ fn step_of(name: &str) -> Step {
     }
 }
 
-fn counted(row: &PgRow) -> Result<Census, sqlx::Error> {
+fn census_of(row: &PgRow) -> Result<Census, sqlx::Error> {
     let count = |name| row.try_get::<i64, _>(name).map(i64::unsigned_abs);
     Ok(Census {
         rows: count("rows")?,
@@ -341,7 +382,7 @@ fn counted(row: &PgRow) -> Result<Census, sqlx::Error> {
     })
 }
 
-/// A transaction's number; Postgres tells it as text.
-fn number(text: &str) -> u64 {
+/// Parses a transaction number. sqlx has no type for `xid8`, so Postgres sends it as text.
+fn transaction_number(text: &str) -> u64 {
     text.parse().unwrap_or(0)
 }

@@ -1,14 +1,15 @@
--- Why: what the store committed of each event, told by the store itself. A row of this table commits with the change that it
--- tells of, or not at all; no word of the dispatcher's own is in it but the attempt's row that the same transaction wrote.
+-- The audit records each committed transition of each event, without the dispatcher's help.
+-- A row commits with the change that it records, or not at all. Only the attempt row of the same
+-- transaction is read from the dispatcher's tables.
 --
--- Put by the harness into the database of a run; the dispatcher, its roles and its migrations know nothing of it. Updates of one
--- row wait for each other, and each writes here before it lets the next go on: the numbers of one event are in the order of
--- its commits. Numbers of different events say nothing.
+-- The harness installs it in the database of a run. Updates of one row wait for each other, and the
+-- trigger writes before the next update continues, so the numbers of one event are in commit order.
+-- The numbers of different events have no order.
 create schema chaos_audit;
 
 create table chaos_audit.transitions (
     number         bigint  not null generated always as identity,
-    -- Which transaction: the reader asks for all that its last look could not have seen.
+    -- The reader requests all transactions that its last snapshot could not contain.
     transaction    xid8    not null,
     step           text    not null,
     event_id       uuid    not null,
@@ -34,9 +35,9 @@ create function chaos_audit.us(at timestamptz) returns bigint
     language sql immutable strict
     return (extract(epoch from at) * 1000000)::bigint;
 
--- Which transition it is shows in the row before and after, and in the attempt's row that came with it. What fits no other row of
--- the accounting table, a deletion too, is told as a settle: the checkers then say what is wrong with it.
-create function chaos_audit.tell() returns trigger language plpgsql security definer as $$
+-- The row before, the row after and the new attempt row determine the transition. A change that fits
+-- no row of the accounting table, and a deletion, is recorded as a settle. A checker then reports it.
+create function chaos_audit.record() returns trigger language plpgsql security definer as $$
 declare
     step    text;
     written record;
@@ -66,7 +67,7 @@ begin
         held := old.lease_token;
         holder := old.holder;
         until := old.lease_until;
-        -- The insert of the same statement has happened when a trigger after it looks.
+        -- An AFTER trigger sees the attempt row that the same statement inserted.
         select a.number, a.token, a.outcome into written from public.delivery_attempts a
         where a.event_id = new.id and a.xmin = pg_current_xact_id()::xid order by a.number desc limit 1;
         attempt := coalesce(written.number, old.attempt_count);
@@ -81,17 +82,19 @@ begin
         end;
     end if;
     insert into chaos_audit.transitions
-        (transaction, step, event_id, target, attempt, token, held, holder, outcome, now_us, lease_until_us, due_us,
+        (transaction, step, event_id, target, attempt, token, held, holder, outcome,
+         now_us, lease_until_us, due_us,
          status, reason, attempt_count, failure_count, abandon_count, round)
     values
-        (pg_current_xact_id(), step, new.id, case when step = 'accept' then new.target_url end, attempt, token, held, holder,
-         outcome, chaos_audit.us(now()), chaos_audit.us(until), chaos_audit.us(new.next_retry_at),
+        (pg_current_xact_id(), step, new.id, case when step = 'accept' then new.target_url end,
+         attempt, token, held, holder, outcome,
+         chaos_audit.us(now()), chaos_audit.us(until), chaos_audit.us(new.next_retry_at),
          new.status, new.reason, new.attempt_count, new.failure_count, new.abandon_count, new.round);
     return null;
 end $$;
 
 create trigger chaos_audit after insert or delete on public.webhook_events
-    for each row execute function chaos_audit.tell();
--- An update that changes nothing is no transition.
+    for each row execute function chaos_audit.record();
+-- An update that changes nothing is not a transition.
 create trigger chaos_audit_update after update on public.webhook_events
-    for each row when (old.* is distinct from new.*) execute function chaos_audit.tell();
+    for each row when (old.* is distinct from new.*) execute function chaos_audit.record();

@@ -1,14 +1,15 @@
-//! The harness: it runs a webhook dispatcher under faults drawn from a seed, writes down what clients
-//! and receivers see, and judges that by pure checkers.
+//! The chaos harness: runs a webhook dispatcher under seeded faults and judges its history.
 //!
 //! Control flow: [`seed`] -> [`schedule`] -> [`runner`] (start, storm, heal, drain, final reads) ->
-//! [`history`] -> [`checker`] -> [`report`] -> exit code. The real tier sees HTTP, a process and a
-//! database address, never the dispatcher's code, so that it can test another product.
+//! [`history`] -> [`checker`] -> [`report`] -> exit code. Clients and receivers record their
+//! observations, and pure checkers judge them. Runs of real processes use HTTP, signals and a
+//! database URL, never the dispatcher's code, so that the harness can test another product.
 
 pub mod audit;
 pub mod binary;
 pub mod checker;
 pub mod command;
+pub mod environment;
 pub mod hangs;
 pub mod history;
 pub mod host;
@@ -30,9 +31,9 @@ pub mod workload;
 
 use std::time::Duration;
 
-/// An HTTP client as the harness needs it: no redirects, no proxy, nothing repeated on its own.
+/// Returns an HTTP client without redirects, proxies and retries: each request is one observation.
 pub(crate) fn http_client(deadline: Duration) -> reqwest::Client {
-    // A second install fails, and then there is a provider, which is all that is wanted.
+    // A second call fails, because the provider is installed already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     reqwest::Client::builder()
         .timeout(deadline)
@@ -40,5 +41,5 @@ pub(crate) fn http_client(deadline: Duration) -> reqwest::Client {
         .retry(reqwest::retry::never())
         .no_proxy()
         .build()
-        .expect("a client without special settings can be built")
+        .expect("these settings are valid")
 }

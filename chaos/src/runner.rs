@@ -1,126 +1,82 @@
-//! The runner: the one control flow of a run. Start, baseline, storm, heal, drain, final reads, history.
+//! The runner: the only control flow of a run.
 //!
-//! It alone orders the phases. It knows nothing of how a worker is run (that is the system's), and it
-//! judges nothing (that is the checkers').
+//! It orders the phases: start, baseline, storm, heal, drain, final reads. A driver runs the workers
+//! (`system`), and the checkers judge the history. Each phase has a limit, so that each run ends.
 
 mod bound;
 mod drain;
+mod error;
+mod limits;
 mod logs;
+mod progress;
 mod receivers;
+mod storm;
 mod workers;
 
 use std::collections::BTreeMap;
-use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use tokio::time::{Instant, interval, sleep_until};
+use tokio::time::{Instant, sleep_until};
 
-use crate::audit::{AuditError, Audits};
+use crate::audit::Audits;
+use crate::environment::{RunEnvironment, Server};
 use crate::hangs::Hangs;
 use crate::history::History;
-use crate::history::op::{Op, Phase, PhaseBegin, Section, WorkerSeen};
+use crate::history::op::{Op, Phase, Section, WorkerSeen};
 use crate::links::Links;
 use crate::nemesis::{self, World};
-use crate::postgres::OwnServer;
+use crate::profile::Settings;
 use crate::recorder::Recorder;
 use crate::schedule::{PlannedEvent, Schedule};
-use crate::system::{System, SystemError};
+use crate::system::System;
 use crate::workload::Workload;
+pub use error::RunError;
+use progress::begin_phase;
 use receivers::Receivers;
 use workers::Workers;
 
-/// How long the first start of a worker may take until it is ready (it migrates the database).
-const READY: Duration = Duration::from_secs(60);
-/// How often progress is told.
-const PROGRESS: Duration = Duration::from_secs(5);
-
-/// Where a run takes place.
+/// The result of a run.
 #[derive(Debug)]
-pub struct Site {
-    /// The directory of the run; it exists.
-    pub dir: PathBuf,
-    /// The database of each section; a system without one leaves it out.
-    pub databases: BTreeMap<Section, String>,
-    /// The server of the main section, when it is the run's own and faults may take it down; or why not.
-    pub own_server: Result<OwnServer, String>,
+pub struct RunResult {
+    /// The observations of the run.
+    pub history: History,
+    /// The reason why the history has no audit; `None` if it has one.
+    pub audit_missing: Option<String>,
 }
 
-/// Why there is no verdict to be had.
-#[derive(Debug, thiserror::Error)]
-pub enum RunError {
-    /// The system did not do what the harness asked.
-    #[error("{doing}")]
-    System {
-        /// What was asked.
-        doing: &'static str,
-        /// Its answer.
-        source: SystemError,
-    },
-    /// What the store committed could not be read.
-    #[error("{doing}")]
-    Audit {
-        /// What was being done.
-        doing: &'static str,
-        /// Its answer.
-        source: AuditError,
-    },
-    /// The machine did not.
-    #[error("{doing}")]
-    Io {
-        /// What was being done.
-        doing: &'static str,
-        /// Its answer.
-        source: io::Error,
-    },
-}
-
-/// Runs the schedule on the system and gives the history. Whatever happens, the system is stopped.
+/// Runs the schedule on the system. It stops the system in all cases.
 ///
 /// # Errors
-/// When system or machine fail the harness: that is no verdict on the dispatcher.
+/// Returns an error if the system or the machine fails: such a run does not judge the dispatcher.
 pub async fn run<S: System>(
     system: &mut S,
     schedule: &Schedule,
-    site: &mut Site,
-) -> Result<History, RunError> {
-    let recorder =
-        Recorder::create(&site.dir.join("history.jsonl")).map_err(|source| RunError::Io {
-            doing: "creating the history",
-            source,
-        })?;
+    environment: &mut RunEnvironment,
+) -> Result<RunResult, RunError> {
+    let recorder = Recorder::create(&environment.dir.join("history.jsonl"))
+        .map_err(RunError::io("creating the history"))?;
     let mut links = Links::new(schedule.needs_links());
     let receivers = Receivers::start(schedule, &recorder, &mut links)
         .await
-        .map_err(|source| RunError::Io {
-            doing: "starting the receivers",
-            source,
-        })?;
-    let workers = Workers::plan(schedule, site, links).map_err(|source| RunError::Io {
-        doing: "laying the links",
-        source,
-    })?;
-    let ran = Run::new(system, schedule, &workers, &recorder, &receivers)
-        .whole(&site.databases, &mut site.own_server)
+        .map_err(RunError::io("starting the receivers"))?;
+    let workers =
+        Workers::plan(schedule, environment, links).map_err(RunError::io("opening the links"))?;
+    let phases = Run::new(system, schedule, &workers, &recorder, &receivers)
+        .all_phases(&environment.databases, &mut environment.server)
         .await;
     let stopped = system.stop_all().await;
     receivers.stop().await;
-    ran?;
-    stopped.map_err(|source| RunError::System {
-        doing: "stopping the workers",
-        source,
-    })?;
+    let audit_missing = phases?;
+    stopped.map_err(RunError::system("stopping the workers"))?;
     let specs = workers.specs().iter().map(|(_, spec)| spec);
-    logs::read(specs, &recorder).map_err(|source| RunError::Io {
-        doing: "reading the workers' logs",
-        source,
-    })?;
-    recorder.record(phase(Phase::End, None));
-    recorder.history().map_err(|source| RunError::Io {
-        doing: "writing the history",
-        source,
+    logs::read(specs, &recorder).map_err(RunError::io("reading the logs of the workers"))?;
+    begin_phase(&recorder, Phase::End, None);
+    let history = recorder.history();
+    Ok(RunResult {
+        history: history.map_err(RunError::io("writing the history"))?,
+        audit_missing,
     })
 }
 
@@ -131,6 +87,7 @@ struct Run<'a, S> {
     workers: &'a Workers,
     hangs: &'a Hangs,
     workloads: BTreeMap<Section, Workload>,
+    settings: Settings,
 }
 
 impl<'a, S: System> Run<'a, S> {
@@ -140,147 +97,134 @@ impl<'a, S: System> Run<'a, S> {
         workers: &'a Workers,
         recorder: &'a Recorder,
         receivers: &'a Receivers,
-    ) -> Run<'a, S> {
+    ) -> Self {
         let ops = Arc::new(AtomicU64::new(1));
         let workload = |section: &Section| {
-            let (apis, targets) = (workers.apis(*section), receivers.targets());
-            (
-                *section,
-                Workload::new(recorder.clone(), apis, targets, Arc::clone(&ops)),
-            )
+            let workload = Workload::new(
+                recorder.clone(),
+                workers.apis(*section).clone(),
+                receivers.targets(),
+                Arc::clone(&ops),
+            );
+            (*section, workload)
         };
         let workloads = workers.sections().map(workload).collect();
-        Run {
+        Self {
             system,
             schedule,
             recorder,
             workers,
             hangs: receivers.hangs(),
             workloads,
+            settings: schedule.profile.main_settings(),
         }
     }
 
-    async fn whole(
+    /// Returns the reason why the run has no audit; `None` if it has one.
+    async fn all_phases(
         mut self,
         databases: &BTreeMap<Section, String>,
-        own_server: &mut Result<OwnServer, String>,
-    ) -> Result<(), RunError> {
+        server: &mut Server,
+    ) -> Result<Option<String>, RunError> {
         self.start().await?;
-        let audits = self.begin_audits(databases).await?;
-        self.baseline_and_storm(own_server).await?;
-        self.heal(own_server).await?;
+        // The first worker has created the schema.
+        let audits = Audits::begin(databases.values(), self.recorder)
+            .await
+            .map_err(RunError::audit("installing the audit trigger"))?;
+        let audit_missing = audits.missing().map(str::to_owned);
+        if let Some(reason) = &audit_missing {
+            progress::print(self.recorder, &format!("no audit: {reason}"));
+        }
+        self.baseline_and_storm(server).await?;
+        self.heal(server).await?;
         self.drain().await;
         self.final_reads().await;
-        self.end_audits(audits).await
-    }
-
-    /// After the workers are ready: one of them has made the schema.
-    async fn begin_audits(
-        &self,
-        databases: &BTreeMap<Section, String>,
-    ) -> Result<Audits, RunError> {
-        let doing = "installing the audit trigger";
-        let audits = Audits::begin(databases.values(), self.recorder).await;
-        audits.map_err(|source| RunError::Audit { doing, source })
-    }
-
-    async fn end_audits(&self, audits: Audits) -> Result<(), RunError> {
-        let doing = "reading what the store committed";
-        let ended = audits.finish(self.recorder).await;
-        ended.map_err(|source| RunError::Audit { doing, source })
+        let finished = audits.finish(self.recorder).await;
+        finished.map_err(RunError::audit("reading the end of the audit"))?;
+        Ok(audit_missing)
     }
 
     async fn start(&mut self) -> Result<(), RunError> {
-        let doing = "starting the workers";
-        let failed = |source| RunError::System { doing, source };
+        let failed = RunError::system("starting the workers");
         self.recorder
             .record(Op::RunStart(self.schedule.run_start()));
         for (section, spec) in self.workers.specs() {
-            self.system.start(spec).await.map_err(failed)?;
-            self.recorder.record(seen(&spec.name, *section, false));
+            self.system.start(spec).await.map_err(&failed)?;
+            self.recorder
+                .record(worker_seen(&spec.name, *section, false));
         }
+        let count = self.workers.specs().len();
+        let limit_s = limits::READY_MAX.as_secs();
+        let line = format!("waiting until {count} workers are ready, at most {limit_s} s each");
+        progress::print(self.recorder, &line);
         for (section, spec) in self.workers.specs() {
-            self.system
-                .wait_ready(&spec.name, READY)
-                .await
-                .map_err(failed)?;
-            self.recorder.record(seen(&spec.name, *section, true));
+            let ready = self.system.wait_ready(&spec.name, limits::READY_MAX).await;
+            ready.map_err(&failed)?;
+            self.recorder
+                .record(worker_seen(&spec.name, *section, true));
             self.workers.apis(*section).set_ready(&spec.name, true);
         }
         Ok(())
     }
 
-    /// One workload over both: the storm begins while events are being posted.
-    async fn baseline_and_storm(
-        &mut self,
-        postgres: &mut Result<OwnServer, String>,
-    ) -> Result<(), RunError> {
-        let baseline_ms = self.schedule.profile.baseline_ms;
-        if baseline_ms > 0 {
-            let bound_us = Some(baseline_ms * 1_000);
-            self.recorder.record(phase(Phase::Baseline, bound_us));
+    /// One workload spans both phases: clients are posting when the storm begins.
+    async fn baseline_and_storm(&mut self, server: &mut Server) -> Result<(), RunError> {
+        let profile = &self.schedule.profile;
+        let baseline = Duration::from_millis(profile.baseline_ms);
+        let storm = Duration::from_millis(profile.storm_ms);
+        if !baseline.is_zero() {
+            begin_phase(self.recorder, Phase::Baseline, Some(baseline));
         }
         let (schedule, recorder, begin) = (self.schedule, self.recorder, Instant::now());
-        let events = |section| schedule.section(section).collect::<Vec<&PlannedEvent>>();
-        let posts = self.workloads.iter().map(|(section, workload)| {
-            let events = events(*section);
-            async move { workload.run(&events, schedule.profile.clients, begin).await }
+        let workloads = self.workloads.clone();
+        let posts = workloads.iter().map(|(section, workload)| async move {
+            let events: Vec<&PlannedEvent> = schedule.section(*section).collect();
+            workload.run(&events, profile.clients, begin).await;
         });
-        let posts = futures_util::future::join_all(posts);
-        let settings = schedule.profile.main_settings();
-        let mut world = World {
-            system: &mut *self.system,
-            workers: self.workers.main(),
-            apis: &self.workers.apis(Section::Main),
-            links: self.workers.links(),
-            workload: &self.workloads[&Section::Main],
-            hangs: self.hangs,
-            recorder,
-            settings: &settings,
-            postgres,
+        let end_posting = || workloads.values().for_each(Workload::end_posting);
+        let posts = async {
+            futures_util::future::join_all(posts).await;
         };
-        let storm = async {
-            let begin = begin + Duration::from_millis(baseline_ms);
+        let mut world = self.world(server);
+        let faults = async {
+            let begin = begin + baseline;
             sleep_until(begin).await;
-            let storm_us = schedule.profile.storm_ms * 1_000;
-            recorder.record(phase(Phase::Storm, Some(storm_us)));
+            begin_phase(recorder, Phase::Storm, Some(storm));
             nemesis::run(&schedule.faults, &mut world, begin).await
         };
-        let both = async { tokio::join!(posts, storm).1 };
         tokio::select! {
             biased;
-            faults = both => {
-                faults.map_err(|source| RunError::System { doing: "applying a fault", source })
+            ended = storm::run(schedule, recorder, posts, end_posting, faults) => {
+                ended.map_err(RunError::system("running a fault"))
             }
-            () = tell_progress(recorder, schedule) => Ok(()),
+            () = progress::print_counts(recorder, schedule) => Ok(()),
         }
     }
 
-    async fn heal(&mut self, postgres: &mut Result<OwnServer, String>) -> Result<(), RunError> {
-        self.recorder.record(phase(Phase::Heal, None));
-        let mut world = World {
+    async fn heal(&mut self, server: &mut Server) -> Result<(), RunError> {
+        begin_phase(self.recorder, Phase::Heal, None);
+        let faults = &self.schedule.faults;
+        let healed = nemesis::heal_all(faults, &mut self.world(server)).await;
+        healed.map_err(RunError::system("healing the faults"))
+    }
+
+    fn world<'w>(&'w mut self, server: &'w mut Server) -> World<'w, S> {
+        World {
             system: &mut *self.system,
             workers: self.workers.main(),
-            apis: &self.workers.apis(Section::Main),
+            apis: self.workers.main_apis(),
             links: self.workers.links(),
             workload: &self.workloads[&Section::Main],
             hangs: self.hangs,
             recorder: self.recorder,
-            settings: &self.schedule.profile.main_settings(),
-            postgres,
-        };
-        nemesis::heal_all(&self.schedule.faults, &mut world)
-            .await
-            .map_err(|source| RunError::System {
-                doing: "healing",
-                source,
-            })
+            settings: &self.settings,
+            server,
+        }
     }
 
     async fn drain(&self) {
         let bound = bound::drain(self.schedule);
-        let bound_us = u64::try_from(bound.as_micros()).unwrap_or(u64::MAX);
-        self.recorder.record(phase(Phase::Drain, Some(bound_us)));
+        begin_phase(self.recorder, Phase::Drain, Some(bound));
         let until = Instant::now() + bound;
         let drains = self
             .workloads
@@ -290,42 +234,114 @@ impl<'a, S: System> Run<'a, S> {
         tokio::select! {
             biased;
             _ = drains => {}
-            () = tell_progress(self.recorder, self.schedule) => {}
+            () = progress::print_counts(self.recorder, self.schedule) => {}
         }
     }
 
     async fn final_reads(&self) {
-        self.recorder.record(phase(Phase::FinalReads, None));
+        let limit = limits::final_reads(self.schedule);
+        begin_phase(self.recorder, Phase::FinalReads, Some(limit));
+        let until = Instant::now() + limit;
         for (section, workload) in &self.workloads {
-            workload.read_all(*section).await;
+            workload.read_all(*section, until).await;
         }
     }
 }
 
-/// Tells on stderr how far the run has come, until it is dropped.
-async fn tell_progress(recorder: &Recorder, schedule: &Schedule) {
-    let mut ticks = interval(PROGRESS);
-    ticks.tick().await;
-    loop {
-        ticks.tick().await;
-        let (accepted, taken) = recorder.progress();
-        let seconds = recorder.now_us() / 1_000_000;
-        let open = recorder.open_requests().len();
-        let planned = schedule.posts();
-        eprintln!(
-            "{seconds:>4} s: {accepted} of {planned} accepted, {taken} received, {open} requests open"
-        );
-    }
-}
-
-fn phase(phase: Phase, bound_us: Option<u64>) -> Op {
-    Op::Phase(PhaseBegin { phase, bound_us })
-}
-
-fn seen(worker: &str, section: Section, ready: bool) -> Op {
+fn worker_seen(worker: &str, section: Section, ready: bool) -> Op {
     Op::Worker(WorkerSeen {
         worker: worker.to_owned(),
         section,
         ready,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+    use crate::checker::{Finding, Overall, check_all};
+    use crate::profile::Profile;
+    use crate::saboteur::{Budget, Lie, Replies, StandIn};
+    use crate::seed::Seed;
+
+    /// An honest fake dispatcher whose API does not follow the contract.
+    #[derive(Debug)]
+    struct Api {
+        posts: Replies,
+        reads: Replies,
+    }
+
+    impl Lie for Api {
+        fn posts(&self) -> Replies {
+            self.posts
+        }
+
+        fn reads(&self) -> Replies {
+            self.reads
+        }
+    }
+
+    /// Runs a short schedule and returns the number of accepted events, the verdict and the findings.
+    async fn run_against(api: Api) -> (usize, Overall, Vec<Finding>) {
+        let profile = Profile {
+            events: 6,
+            storm_ms: 100,
+            kills: 0,
+            kills_required: 0,
+            drain_slack_ms: 200,
+            ..Budget::of_workers(1).profile()
+        };
+        let mut schedule = Schedule::generate(Seed::new(1), &profile);
+        for event in &mut schedule.events {
+            // With a key, a client repeats a post that has no definite answer.
+            event.key = Some(format!("key-{}", event.ordinal));
+            event.script.clear();
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let mut environment = RunEnvironment {
+            dir: dir.path().to_owned(),
+            databases: BTreeMap::new(),
+            server: Server::Shared {
+                reason: "this system has no database".to_owned(),
+            },
+        };
+        let mut system = StandIn::new(Arc::new(api));
+        let result = run(&mut system, &schedule, &mut environment).await.unwrap();
+        assert!(result.audit_missing.is_some());
+        let accepted = |entry: &&crate::history::Entry| matches!(entry.op, Op::IngestOk(_));
+        let accepted = result.history.entries().iter().filter(accepted).count();
+        let findings = check_all(&result.history);
+        (accepted, Overall::merge(&findings), findings)
+    }
+
+    fn coverage(findings: &[Finding]) -> String {
+        let coverage = findings.iter().find(|f| f.checker == "coverage");
+        format!("{:?}", coverage.unwrap().verdict)
+    }
+
+    // Each client once repeated each post a hundred times, for up to ten seconds each.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn run_ends_as_unknown_if_no_post_is_accepted() {
+        for posts in [Replies::Unavailable, Replies::Never] {
+            let reads = Replies::Contract;
+            let (accepted, overall, findings) = run_against(Api { posts, reads }).await;
+            assert_eq!((accepted, overall), (0, Overall::Unknown), "{posts:?}");
+            let coverage = coverage(&findings);
+            let sentence = "posting did not end within 800.0ms after the last fault: 0 of 6 events";
+            assert!(coverage.contains(sentence), "{posts:?}: {coverage}");
+        }
+    }
+
+    // An event whose state cannot be read after the drain breaks the liveness bound.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn run_ends_if_no_read_is_answered() {
+        let api = Api {
+            posts: Replies::Contract,
+            reads: Replies::Never,
+        };
+        let (accepted, overall, _) = run_against(api).await;
+        assert_eq!((accepted, overall), (6, Overall::Stuck));
+    }
 }

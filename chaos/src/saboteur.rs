@@ -32,6 +32,6 @@ pub mod signs_wrongly;
 pub mod takes_half_a_body;
 
 pub use budget::Budget;
-pub use lie::{Honest, Lie, Outcome};
+pub use lie::{Honest, Lie, Outcome, Replies};
 pub use register::{SABOTEURS, Saboteur};
 pub use stand_in::StandIn;

@@ -13,7 +13,8 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+use tokio_util::sync::CancellationToken;
 
 use crate::history::op::{Acknowledged, Invoke, NotAcknowledged, Op, Section, State};
 use crate::history::sha256_hex;
@@ -99,11 +100,12 @@ pub struct Workload {
     apis: Apis,
     targets: Arc<Vec<String>>,
     ops: Arc<AtomicU64>,
+    posting_ended: CancellationToken,
 }
 
 impl Workload {
-    /// A workload on `apis` whose events go to `targets`, by receiver. Op numbers are shared by all
-    /// workloads of a run through `ops`.
+    /// A workload on `apis` whose events go to `targets`, by receiver. All workloads of a run share
+    /// the op numbers in `ops`.
     #[must_use]
     pub fn new(
         recorder: Recorder,
@@ -117,16 +119,27 @@ impl Workload {
             apis,
             targets,
             ops,
+            posting_ended: CancellationToken::new(),
         }
     }
 
-    /// Posts every event at its time by `clients` clients; returns when the last was answered.
+    /// Ends each open post without an answer, and posts no further event.
+    pub(crate) fn end_posting(&self) {
+        self.posting_ended.cancel();
+    }
+
+    /// Posts every event at its time by `clients` clients. Returns when each post has an answer, or
+    /// soon after [`Workload::end_posting`].
     pub async fn run(&self, events: &[&PlannedEvent], clients: u32, begin: Instant) {
         let clients = clients.max(1) as usize;
         let client = |number: usize| async move {
             for event in events.iter().skip(number).step_by(clients) {
-                sleep_until(begin + Duration::from_millis(event.at_ms)).await;
-                self.post_until_answered(event).await;
+                let due = sleep_until(begin + Duration::from_millis(event.at_ms));
+                tokio::select! {
+                    biased;
+                    () = self.posting_ended.cancelled() => return,
+                    () = due => self.post_until_answered(event).await,
+                }
             }
         };
         futures_util::future::join_all((0..clients).map(client)).await;
@@ -135,6 +148,9 @@ impl Workload {
     /// Posts an event until its end is certain, which without a key it may never be.
     pub(crate) async fn post_until_answered(&self, event: &PlannedEvent) {
         for _ in 0..POSTS_MAX {
+            if self.posting_ended.is_cancelled() {
+                return;
+            }
             match self.post(event).await {
                 Posted::Accepted if event.repeated => break,
                 Posted::Accepted | Posted::Refused => return,
@@ -157,7 +173,13 @@ impl Workload {
         let target = self.target(event);
         let post = post_of(event, &target);
         self.invoked(op, event, post, (via, None));
-        let answer = self.client.post(&api, post).await;
+        let answer = tokio::select! {
+            biased;
+            answer = self.client.post(&api, post) => answer,
+            () = self.posting_ended.cancelled() => {
+                Answer::Unknown(None, "no answer until the bound on posting".to_owned())
+            }
+        };
         self.ended(op, event, answer)
     }
 
@@ -229,7 +251,7 @@ impl Workload {
     async fn wait_for_a_ready_api(&self) {
         let mut changed = self.recorder.changed();
         for _ in 0..POSTS_MAX {
-            if self.apis.has_ready() {
+            if self.apis.has_ready() || self.posting_ended.is_cancelled() {
                 return;
             }
             let _ = tokio::time::timeout(POST_AGAIN, changed.changed()).await;
@@ -250,10 +272,14 @@ impl Workload {
         last
     }
 
-    /// The final reads: the state of every acknowledged event of a section, into the history.
-    pub async fn read_all(&self, section: Section) {
+    /// The final reads: writes the state of each acknowledged event of a section to the history.
+    /// An event that no API returns before `until` is written as unread.
+    pub async fn read_all(&self, section: Section, until: Instant) {
         let accepted = self.recorder.accepted(section);
-        let reads = accepted.iter().map(|(ordinal, id)| self.read(*ordinal, id));
+        let reads = accepted.iter().map(|(ordinal, id)| async {
+            let read = timeout_at(until, self.read(*ordinal, id)).await;
+            read.unwrap_or_else(|_| State::unread(*ordinal, id))
+        });
         let mut reads = stream::iter(reads).buffer_unordered(READS_AT_ONCE);
         while let Some(state) = reads.next().await {
             self.recorder.record(Op::State(state));

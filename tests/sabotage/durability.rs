@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
 use chaos::checker::{Verdict, check_all};
 use chaos::history::op::{ANSWERED, Op, RecvBegin, RecvEnd, SIG_VALID, Section};
@@ -22,6 +23,9 @@ use tokio::time::Instant;
 use crate::support::app::{App, until};
 use crate::support::db::dedicated_server;
 use crate::support::fixture::Endpoint;
+
+/// Maximum time of the final reads.
+const READS_MAX: Duration = Duration::from_secs(60);
 
 /// The lie: each insert's commit is answered before it is on disk.
 const LIE: &str = "
@@ -111,7 +115,8 @@ async fn judged(lie: Option<&'static str>) -> Option<Verdict> {
         left.await.unwrap() == 0
     })
     .await;
-    workload(&app).read_all(Section::Main).await;
+    let until = Instant::now() + READS_MAX;
+    workload(&app).read_all(Section::Main, until).await;
     app.stop().await;
     let findings = check_all(&recorder.history().unwrap());
     let finding = findings.into_iter().find(|f| f.checker == "no_loss");

@@ -26,6 +26,9 @@ fn check(facts: &Facts<'_>) -> Verdict {
             why: "the run has no start".into(),
         };
     };
+    for reached in &facts.bounds_reached {
+        examination.doubt(reached.op.unfinished.clone());
+    }
     let (mut failures, mut hangs) = (0_u64, 0_u64);
     for receipt in facts.receipts() {
         examination.saw_one();
@@ -88,7 +91,7 @@ mod tests {
     use super::*;
     use crate::checker::said;
     use crate::checker::sample::Sample;
-    use crate::history::op::{FaultSkip, Op, Phase, PhaseBegin};
+    use crate::history::op::{BoundReached, FaultSkip, Op, Phase, PhaseBegin};
 
     fn without(drop: impl Fn(&Op) -> bool) -> &'static str {
         check(&Facts::of(&Sample::default().without(drop).history())).word()
@@ -171,6 +174,17 @@ mod tests {
             check(&Facts::of(&sample.history())).word()
         };
         assert_eq!((planned(false), planned(true)), ("unknown", "valid"));
+    }
+
+    // A run against a dispatcher that accepts nothing once waited for hours.
+    #[test]
+    fn run_that_reached_a_bound_is_unknown_and_names_the_bound_first() {
+        let reached = Op::BoundReached(BoundReached {
+            bound_us: 1,
+            unfinished: "posting did not end".into(),
+        });
+        let cut = kills_required(9).with(1, reached);
+        assert_eq!(told(cut), "unknown: 10 examined, posting did not end");
     }
 
     #[test]

@@ -74,11 +74,10 @@ pub enum Driver {
 
 impl Driver {
     /// Returns the value of the flag `--driver`.
-    #[must_use]
     pub const fn word(self) -> &'static str {
         match self {
-            Driver::Process => "process",
-            Driver::Container => "container",
+            Self::Process => "process",
+            Self::Container => "container",
         }
     }
 }
@@ -111,7 +110,6 @@ pub struct RunArgs {
 
 impl RunArgs {
     /// Returns the profile with the values of the flags.
-    #[must_use]
     pub fn resolved_profile(&self) -> Profile {
         let profile = Profile::named(&self.profile).expect("the parser has accepted the name");
         let events = self.events.unwrap_or(profile.events);
@@ -122,14 +120,12 @@ impl RunArgs {
     }
 
     /// Returns the requested Postgres.
-    #[must_use]
     pub fn wanted(&self) -> Wanted {
         // The parser has refused `url` if the variable is not set.
         Wanted::from_str(&self.postgres).unwrap_or(Wanted::Any)
     }
 
     /// Returns the command that repeats a run of `seed`.
-    #[must_use]
     pub fn repeat(&self, seed: Seed, profile: &Profile) -> String {
         format!(
             "cargo run -p chaos -- run --seed {seed} --events {} --duration {}ms --profile {} \

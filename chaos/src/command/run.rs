@@ -1,4 +1,4 @@
-//! `chaos run`.
+//! `chaos run`: one run from arguments to exit code.
 
 use std::path::Path;
 
@@ -8,14 +8,15 @@ use super::args::{Driver, RunArgs};
 use super::stores::Stores;
 use super::unavailable::unavailable;
 use super::{EXIT_ENVIRONMENT, EXIT_USAGE, context, directory, say};
+use crate::environment::RunEnvironment;
 use crate::history::op::Section;
 use crate::report::{Context, Judged, first_line};
-use crate::runner::{self, Site};
+use crate::runner;
 use crate::schedule::Schedule;
 use crate::seed::Seed;
 use crate::system::{AnySystem, ProcessSystem, System};
 
-/// One run from arguments to exit code.
+/// Runs the schedule of a seed and returns the exit code.
 pub async fn run(args: RunArgs) -> u8 {
     let seed = args.seed.unwrap_or_else(Seed::fresh);
     let profile = args.resolved_profile();
@@ -24,7 +25,7 @@ pub async fn run(args: RunArgs) -> u8 {
     of_schedule(&args, &schedule, &args.repeat(seed, &profile)).await
 }
 
-/// One run of a plan; `repeat` is the command that repeats it.
+/// Runs a schedule and returns the exit code. `repeat` is the command that repeats the run.
 pub(super) async fn of_schedule(args: &RunArgs, schedule: &Schedule, repeat: &str) -> u8 {
     let seed = schedule.seed;
     let dir = match directory::create(args.out.as_deref(), seed) {
@@ -34,7 +35,7 @@ pub(super) async fn of_schedule(args: &RunArgs, schedule: &Schedule, repeat: &st
             return EXIT_USAGE;
         }
     };
-    eprintln!("writing to {}", dir.display());
+    eprintln!("files: {}", dir.display());
     let about = Context {
         git: context::git(),
         argv: std::env::args().collect(),
@@ -42,12 +43,14 @@ pub(super) async fn of_schedule(args: &RunArgs, schedule: &Schedule, repeat: &st
         host: context::host(),
         ..Context::default()
     };
-    let ran = tokio::select! {
+    let judged = tokio::select! {
         biased;
-        ran = whole(args, schedule, &dir, about) => ran,
-        _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted; the files are kept")),
+        judged = prepare_and_prove(args, schedule, &dir, about) => judged,
+        _ = tokio::signal::ctrl_c() => {
+            Err(anyhow::anyhow!("interrupted; the files in {} are kept", dir.display()))
+        }
     };
-    match ran {
+    match judged {
         Ok(judged) => {
             eprint!("{}", judged.checks_text());
             eprintln!("proof: {}", dir.join("delivery-proof.log").display());
@@ -66,13 +69,14 @@ pub(super) async fn of_schedule(args: &RunArgs, schedule: &Schedule, repeat: &st
     }
 }
 
-async fn whole(
+async fn prepare_and_prove(
     args: &RunArgs,
     schedule: &Schedule,
     dir: &Path,
     mut about: Context,
 ) -> anyhow::Result<Judged> {
     let mut system = system(args.driver).await?;
+    eprintln!("starting Postgres");
     let stores = Stores::obtain(args, schedule).await?;
     about.postgres = stores.origin();
     about.system = system.describe();
@@ -85,51 +89,55 @@ async fn whole(
     }
     about.durability = context::durability(&stores.databases[&Section::Main])
         .await
-        .context("asking Postgres for its durability settings")?;
+        .context("reading the durability settings of Postgres")?;
     let Stores {
         databases,
-        own_server,
+        server,
         shared: _shared,
     } = stores;
-    let site = Site {
+    let environment = RunEnvironment {
         dir: dir.to_owned(),
         databases,
-        own_server,
+        server,
     };
-    prove(&mut system, schedule, site, &about).await
+    prove(&mut system, schedule, environment, about).await
 }
 
-/// Runs the schedule on a system, judges what was seen, and writes the files of the run into its directory.
+/// Runs the schedule on a system, judges the history, and writes the files of the run.
 ///
 /// # Errors
-/// When system or machine fail the harness; what was seen until then is in the directory.
+/// Returns an error if system or machine fail. The directory then contains the history until the
+/// failure.
 pub async fn prove<S: System>(
     system: &mut S,
     schedule: &Schedule,
-    mut site: Site,
-    about: &Context,
+    mut environment: RunEnvironment,
+    mut about: Context,
 ) -> anyhow::Result<Judged> {
-    std::fs::write(site.dir.join("schedule.json"), schedule.to_text())
+    std::fs::write(environment.dir.join("schedule.json"), schedule.to_text())
         .context("writing the schedule")?;
-    let history = runner::run(system, schedule, &mut site).await?;
-    let judged = Judged::new(schedule.clone(), history);
+    let result = runner::run(system, schedule, &mut environment).await?;
+    about.audit_missing = result.audit_missing;
+    eprintln!("judging {} lines", result.history.entries().len());
+    let judged = Judged::new(schedule.clone(), result.history);
     judged
-        .write(&site.dir, about)
+        .write(&environment.dir, &about)
         .context("writing the report")?;
     Ok(judged)
 }
 
 async fn system(driver: Driver) -> anyhow::Result<AnySystem> {
+    let binary = crate::binary::dispatcher_binary()?;
     match driver {
-        Driver::Process => Ok(AnySystem::Process(ProcessSystem::new(
-            crate::binary::dispatcher_binary()?,
-        ))),
+        Driver::Process => Ok(AnySystem::Process(ProcessSystem::new(binary))),
         #[cfg(feature = "docker")]
         Driver::Container => {
-            let system = crate::system::ContainerSystem::new(crate::binary::dispatcher_binary()?);
+            let system = crate::system::ContainerSystem::new(binary);
             Ok(AnySystem::Container(system.await?))
         }
         #[cfg(not(feature = "docker"))]
-        Driver::Container => anyhow::bail!("this build has no container driver (feature docker)"),
+        Driver::Container => anyhow::bail!(
+            "this build has no container driver: build `chaos` with the feature docker"
+        ),
     }
 }

@@ -135,7 +135,7 @@ impl Tally {
     }
 
     fn summary(&self) -> String {
-        let Tally {
+        let Self {
             runs,
             passed,
             unknown,

@@ -1,12 +1,12 @@
-//! The Postgres of a run: one server for all of it, or one of the run's own where a fault of the plan takes
-//! the whole server down.
+//! Obtains the Postgres servers of a run.
 //!
-//! Events at the default settings stay on a server that no fault touches: what they show is what the
-//! dispatcher does by itself.
+//! If a planned fault stops the server, the main section gets a server that only this run uses. The
+//! events at default settings stay on a server without faults, so that they show the default gaps.
 
 use std::collections::BTreeMap;
 
 use super::args::RunArgs;
+use crate::environment::Server;
 use crate::history::op::Section;
 use crate::nemesis::Fault;
 use crate::postgres::{OwnServer, Postgres};
@@ -15,27 +15,27 @@ use crate::schedule::Schedule;
 /// The servers of a run and its databases on them.
 pub(super) struct Stores {
     pub(super) databases: BTreeMap<Section, String>,
-    /// The server of the main section, when it is the run's own; or why not.
-    pub(super) own_server: Result<OwnServer, String>,
-    /// Whatever else is needed; it lives as long as this does.
+    /// The server of the main section.
+    pub(super) server: Server,
+    /// The server for the other databases. Dropping it stops a server that the harness started.
     pub(super) shared: Option<Postgres>,
 }
 
 impl Stores {
     pub(super) async fn obtain(args: &RunArgs, schedule: &Schedule) -> anyhow::Result<Stores> {
-        let mut own_server = own_server(args, schedule).await;
+        let mut server = server(args, schedule).await;
         let has_defaults = schedule.section(Section::Defaults).next().is_some();
-        let shared = if own_server.is_err() || has_defaults {
+        let shared = if matches!(server, Server::Shared { .. }) || has_defaults {
             Some(Postgres::obtain(args.wanted()).await?)
         } else {
             None
         };
         let mut databases = BTreeMap::new();
-        if let Ok(own) = &mut own_server {
+        if let Server::Own(own) = &mut server {
             databases.insert(Section::Main, own.create_database("chaos_main").await?);
         }
         if let Some(shared) = &shared {
-            if own_server.is_err() {
+            if let Server::Shared { .. } = server {
                 databases.insert(Section::Main, shared.create_database("chaos_main").await?);
             }
             if has_defaults {
@@ -45,15 +45,17 @@ impl Stores {
         }
         Ok(Stores {
             databases,
-            own_server,
+            server,
             shared,
         })
     }
 
-    /// Where the servers came from, in one line.
+    /// Returns the sources of the servers in one line.
     pub(super) fn origin(&self) -> String {
-        let own = self.own_server.as_ref().ok();
-        let own = own.map(|own| format!("{} (the run's own)", own.postgres().origin()));
+        let own = match &self.server {
+            Server::Own(own) => Some(format!("{} (the run's own)", own.postgres().origin())),
+            Server::Shared { .. } => None,
+        };
         let shared = self
             .shared
             .as_ref()
@@ -63,12 +65,18 @@ impl Stores {
     }
 }
 
-async fn own_server(args: &RunArgs, schedule: &Schedule) -> Result<OwnServer, String> {
+/// Starts a server for this run only if a planned fault stops the server.
+async fn server(args: &RunArgs, schedule: &Schedule) -> Server {
     if !schedule.needs_own_postgres() {
-        return Err("no fault of this plan takes the server down".to_owned());
+        let reason = "no planned fault stops the server".to_owned();
+        return Server::Shared { reason };
     }
     let mut faults = schedule.faults.iter();
     let small_disk = faults.any(|planned| matches!(planned.fault, Fault::FillDisk(_)));
-    let own = OwnServer::start(&args.wanted(), small_disk).await;
-    own.map_err(|error| error.to_string())
+    match OwnServer::start(&args.wanted(), small_disk).await {
+        Ok(own) => Server::Own(own),
+        Err(error) => Server::Shared {
+            reason: error.to_string(),
+        },
+    }
 }

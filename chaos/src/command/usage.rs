@@ -5,7 +5,6 @@ use clap::{CommandFactory as _, Error};
 use super::Cli;
 
 /// Returns one line for an error of the parser. `first_argument` may name a subcommand.
-#[must_use]
 pub fn usage(error: &Error, first_argument: Option<&str>) -> String {
     let text = error.render().to_string();
     let joined = |lines: &mut dyn Iterator<Item = &str>| {

@@ -8,8 +8,8 @@ mod rows;
 use std::collections::BTreeMap;
 
 use super::op::{
-    Acknowledged, Invoke, NotAcknowledged, Op, Phase, RecvBegin, RecvEnd, RunStart, SIG_VALID,
-    Section, State, WorkerExit, WorkerLog, WorkerSeen,
+    Acknowledged, BoundReached, Invoke, NotAcknowledged, Op, Phase, RecvBegin, RecvEnd, RunStart,
+    SIG_VALID, Section, State, WorkerExit, WorkerLog, WorkerSeen,
 };
 use super::transition::Step;
 use super::{Entry, History};
@@ -162,6 +162,8 @@ pub struct Facts<'h> {
     pub strays: Vec<ReceiptFacts<'h>>,
     /// Every fault, in order of request.
     pub faults: Vec<FaultFacts<'h>>,
+    /// The parts of the run that were cut off at their bounds.
+    pub bounds_reached: Vec<At<'h, BoundReached>>,
     /// Faults of the plan that were not applied, with the reason.
     pub skipped: Vec<(&'h str, &'h str)>,
     /// Starts of workers, and when they were ready.
@@ -288,6 +290,7 @@ impl<'h> Facts<'h> {
                     fault.forced |= op.forced;
                 }
             }
+            Op::BoundReached(op) => self.bounds_reached.push(at(entry, op)),
             Op::Worker(op) => self.workers.push(at(entry, op)),
             Op::WorkerLog(op) => self.logs.push(at(entry, op)),
             op => match Step::of(op) {

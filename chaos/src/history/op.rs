@@ -25,6 +25,9 @@ pub enum Op {
     /// A phase began.
     #[serde(rename = "phase")]
     Phase(PhaseBegin),
+    /// A part of the run was cut off because its bound had passed.
+    #[serde(rename = "bound.reached")]
+    BoundReached(BoundReached),
     /// A worker was started, or answered that it is ready.
     #[serde(rename = "worker")]
     Worker(WorkerSeen),
@@ -106,7 +109,7 @@ impl Op {
     #[must_use]
     pub const fn source(&self) -> &'static str {
         match self {
-            Op::RunStart(_) | Op::Phase(_) => "run",
+            Op::RunStart(_) | Op::Phase(_) | Op::BoundReached(_) => "run",
             Op::Worker(_) | Op::WorkerExit(_) | Op::WorkerLog(_) => "worker",
             Op::IngestInvoke(_)
             | Op::IngestOk(_)
@@ -209,6 +212,15 @@ pub struct PhaseBegin {
     /// How long it may take, in microseconds, where it has a bound.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bound_us: Option<u64>,
+}
+
+/// A part of the run was cut off because its bound had passed. The run cannot pass then.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BoundReached {
+    /// The bound, in microseconds.
+    pub bound_us: u64,
+    /// The events or faults that the run waited for, in one sentence.
+    pub unfinished: String,
 }
 
 /// A client sends an event.

@@ -7,6 +7,7 @@ use sqlx::PgConnection;
 use tokio::time::{Instant, sleep_until};
 
 use super::{Applied, BEYOND_LEASE_MS_MAX, World};
+use crate::environment::Server;
 use crate::postgres::{APPLICATION, OwnServer, OwnServerError};
 use crate::profile::Profile;
 use crate::seed::Stream;
@@ -37,9 +38,9 @@ pub(super) fn over_in(ms: u64) -> Instant {
 /// Undoes whatever was done to the server, and waits until it takes sessions. Harmless when nothing was.
 pub(super) async fn heal<S: System>(world: &mut World<'_, S>) -> Applied {
     // One that is not the run's own was never touched.
-    match world.postgres {
-        Ok(own) => Ok(own.bring_up().await?),
-        Err(_) => Ok(()),
+    match world.server {
+        Server::Own(own) => Ok(own.bring_up().await?),
+        Server::Shared { .. } => Ok(()),
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
 
+use crate::environment::Server;
 use crate::hangs::Hangs;
 use crate::history::op::{
     FaultEffect, FaultEnd, FaultSkip, FaultStart, Op, PEER_CLOSED, Section, WorkerExit, WorkerSeen,
@@ -41,8 +42,8 @@ pub struct World<'a, S> {
     pub recorder: &'a Recorder,
     /// What the workers run with.
     pub settings: &'a Settings,
-    /// The server of the main section, when it is the run's own; or why it is not to be touched.
-    pub postgres: &'a mut Result<OwnServer, String>,
+    /// The Postgres server of the main section.
+    pub server: &'a mut Server,
 }
 
 /// A fault that was requested.
@@ -129,14 +130,15 @@ impl<S> World<'_, S> {
 }
 
 impl<S> World<'_, S> {
-    /// The server, where faults may do to it what they like.
+    /// The server of this run, if faults may stop it.
     pub(super) fn own_server(&mut self) -> Result<&mut OwnServer, SystemError> {
-        self.postgres
-            .as_mut()
-            .map_err(|why| SystemError::Unavailable {
+        match self.server {
+            Server::Own(own) => Ok(own),
+            Server::Shared { reason } => Err(SystemError::Unavailable {
                 driver: "postgres",
-                why: why.clone(),
-            })
+                why: reason.clone(),
+            }),
+        }
     }
 }
 

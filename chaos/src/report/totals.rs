@@ -7,27 +7,27 @@ use crate::checker::no_loss::{Fate, fate};
 use crate::history::History;
 use crate::history::facts::Facts;
 
-/// The figures of a run: `lost` rests on client acknowledgements and receivers alone, where the
-/// dispatcher does not admit that an event is dead or still pending.
+/// The figures of a run. An event counts as lost by the observations of clients and receivers, unless
+/// the dispatcher reports that it is dead or still pending.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Totals {
-    /// Events that were posted.
+    /// Posted events.
     pub posted: u64,
     /// Events with a 202.
     pub accepted: u64,
-    /// Accepted events that a receiver took.
+    /// Accepted events with a complete 2xx from a receiver.
     pub delivered: u64,
-    /// Accepted events that are dead and were not taken.
+    /// Accepted events that are dead and were not delivered.
     pub dead: u64,
-    /// Accepted events that were still on their way at the end, or could not be read.
+    /// Accepted events that were pending at the end, or whose state could not be read.
     pub late: u64,
-    /// Accepted events of which nothing remains.
+    /// Accepted events that were not delivered and that the dispatcher does not account for.
     pub lost: u64,
-    /// Events without a 202 that a receiver took all the same.
+    /// Events without a 202 that were delivered.
     pub recovered: u64,
-    /// Events without a 202 whose post has an unknown end, and that nobody took.
+    /// Events that were not delivered and whose post had no definite answer.
     pub unknown: u64,
-    /// Every 2xx of an event beyond its first.
+    /// 2xx responses to an event after its first.
     pub duplicates: u64,
     /// Requests at the receivers.
     pub requests: u64,
@@ -36,20 +36,19 @@ pub struct Totals {
 }
 
 impl Totals {
-    /// Counts.
-    #[must_use]
-    pub fn of(history: &History) -> Totals {
+    /// Counts the events, requests and kills of a history.
+    pub fn of(history: &History) -> Self {
         let facts = Facts::of(history);
-        let mut totals = Totals {
+        let mut totals = Self {
             requests: facts.receipts().count() as u64,
-            ..Totals::default()
+            ..Self::default()
         };
         for event in facts.events.values() {
             totals.posted += u64::from(!event.invokes.is_empty());
             if event.acknowledged.is_empty() {
-                let taken = event.successes().next().is_some();
-                totals.recovered += u64::from(taken);
-                totals.unknown += u64::from(!taken && !event.unknown.is_empty());
+                let delivered = event.successes().next().is_some();
+                totals.recovered += u64::from(delivered);
+                totals.unknown += u64::from(!delivered && !event.unknown.is_empty());
                 continue;
             }
             totals.accepted += 1;
@@ -61,11 +60,8 @@ impl Totals {
             } += 1;
         }
         totals.duplicates = duplicates::by_cause(&facts).values().sum();
-        totals.kills = facts
-            .faults
-            .iter()
-            .filter(|fault| fault.is_counted_kill())
-            .count() as u64;
+        let kills = facts.faults.iter().filter(|fault| fault.is_counted_kill());
+        totals.kills = kills.count() as u64;
         totals
     }
 }

@@ -1,4 +1,4 @@
-//! The drain: wait until nothing more will happen to any acknowledged event, or the bound passes.
+//! The drain: waits until each accepted event is final, or until the bound passes.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,40 +9,36 @@ use crate::history::op::Section;
 use crate::recorder::Recorder;
 use crate::workload::Workload;
 
-/// Wait between two looks.
-const LOOK: Duration = Duration::from_millis(200);
-/// Every this many looks, events that no receiver has taken are asked for, too: they may be dead, or
-/// forgotten.
-const ASK_ALL_EVERY: u64 = 10;
+/// Interval between two rounds of reads.
+const READ_INTERVAL: Duration = Duration::from_millis(200);
+/// Each tenth round also reads the events that no receiver has accepted: they may be dead or lost.
+const READ_ALL_EVERY: u64 = 10;
 
-/// Returns when every acknowledged event of the section has ended, or at `until`.
+/// Returns when each accepted event of the section is final, or at `until`.
 pub(super) async fn drain(
     recorder: &Recorder,
     section: Section,
     workload: &Workload,
     until: Instant,
 ) {
-    let mut left: BTreeMap<u64, String> = recorder.accepted(section);
-    let look = async {
-        for number in 1_u64.. {
-            let ask_all = number % ASK_ALL_EVERY == 0;
-            let asked: Vec<u64> = left
-                .keys()
-                .copied()
-                .filter(|o| ask_all || recorder.is_taken(*o))
-                .collect();
-            for ordinal in asked {
-                let state = workload.read(ordinal, &left[&ordinal]).await;
+    let mut open: BTreeMap<u64, String> = recorder.accepted(section);
+    let rounds = async {
+        for round in 1_u64.. {
+            let all = round % READ_ALL_EVERY == 0;
+            let is_read = |ordinal: &u64| all || recorder.is_taken(*ordinal);
+            let to_read: Vec<u64> = open.keys().copied().filter(is_read).collect();
+            for ordinal in to_read {
+                let state = workload.read(ordinal, &open[&ordinal]).await;
                 if state.is_final() {
-                    left.remove(&ordinal);
+                    open.remove(&ordinal);
                 }
             }
-            if left.is_empty() {
+            if open.is_empty() {
                 return;
             }
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(READ_INTERVAL).await;
         }
     };
-    // Whatever is left then is the liveness checker's to judge.
-    let _ = timeout_at(until, look).await;
+    // The liveness checker judges the events that are still open at the bound.
+    let _ = timeout_at(until, rounds).await;
 }

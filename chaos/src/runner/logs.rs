@@ -1,4 +1,4 @@
-//! The workers' logs, read when the run is over: a panic or an error must not stay unseen.
+//! Reads the logs of the workers after the run: a checker reports panics and unexplained errors.
 
 use std::io;
 use std::path::Path;
@@ -7,14 +7,14 @@ use crate::history::op::{Op, WorkerLog};
 use crate::recorder::Recorder;
 use crate::system::WorkerSpec;
 
-/// What a panic writes.
+/// Text in the log line of a panic.
 const PANIC: &str = "panicked at";
-/// The level of a line, its second word, that no fault explains.
+/// Level of an error line. The level is the second word of a line.
 const ERROR: &str = "ERROR";
-/// Lines of one kind that are quoted of one log at most.
+/// Maximum number of quoted lines of one kind per log.
 const LINES_MAX: usize = 5;
 
-/// Reads the log of each worker into the history. A system that writes no log has none to read.
+/// Records the summary of each log. A system inside the harness writes no log.
 pub(super) fn read<'s>(
     specs: impl Iterator<Item = &'s WorkerSpec>,
     recorder: &Recorder,
@@ -29,15 +29,15 @@ pub(super) fn read<'s>(
 
 fn read_one(worker: &str, log: &Path) -> io::Result<WorkerLog> {
     let text = String::from_utf8_lossy(&std::fs::read(log)?).into_owned();
-    let first = |is_told: &dyn Fn(&&str) -> bool| -> Vec<String> {
-        let told = text.lines().filter(is_told).take(LINES_MAX);
-        told.map(str::to_owned).collect()
+    let quote = |is_quoted: &dyn Fn(&&str) -> bool| -> Vec<String> {
+        let lines = text.lines().filter(is_quoted).take(LINES_MAX);
+        lines.map(str::to_owned).collect()
     };
     Ok(WorkerLog {
         worker: worker.to_owned(),
         lines: text.lines().count() as u64,
-        panics: first(&|line| line.contains(PANIC)),
-        errors: first(&|line| line.split_whitespace().nth(1) == Some(ERROR)),
+        panics: quote(&|line| line.contains(PANIC)),
+        errors: quote(&|line| line.split_whitespace().nth(1) == Some(ERROR)),
     })
 }
 
@@ -48,12 +48,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_panic_and_an_error_in_a_log_are_found() {
+    fn panics_and_errors_in_a_log_are_found() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("worker-w0.log");
-        let text = "2026-01-01T00:00:00Z  INFO up, no ERROR\n\
+        let text = "2026-01-01T00:00:00Z  INFO started, no ERROR\n\
                     thread 'main' panicked at src/x.rs:1:2:\n\
-                    2026-01-01T00:00:01Z ERROR attempt{event.id=7}: it cannot be written\n";
+                    2026-01-01T00:00:01Z ERROR attempt{event.id=7}: cannot be written\n";
         std::fs::write(&path, text).unwrap();
         let log = read_one("w0", &path).unwrap();
         assert_eq!(

@@ -1,4 +1,4 @@
-//! The receivers of a run: each on a port of its own, all telling the recorder what they see.
+//! The receivers of a run. Each listens on a separate port and records its requests.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -19,9 +19,8 @@ use crate::links::{self, Links};
 use crate::recorder::Recorder;
 use crate::schedule::Schedule;
 
-/// How long a request to a receiver that hangs is held at most, in milliseconds: far longer than any
-/// deadline of an attempt.
-const HANG_MS: u64 = 60_000;
+/// Maximum duration of a hanging request, in milliseconds. It exceeds the deadline of each attempt.
+const HANG_MS_MAX: u64 = 60_000;
 
 /// The running receivers.
 pub(super) struct Receivers {
@@ -31,12 +30,12 @@ pub(super) struct Receivers {
 }
 
 impl Receivers {
-    /// Starts one receiver for each that the plan names; those of the main section over their links.
+    /// Starts the receivers of the schedule. Those of the main section are reached over links.
     pub(super) async fn start(
         schedule: &Schedule,
         recorder: &Recorder,
         links: &mut Links,
-    ) -> io::Result<Receivers> {
+    ) -> io::Result<Self> {
         let count = schedule
             .events
             .iter()
@@ -54,7 +53,7 @@ impl Receivers {
         for number in 0..count {
             let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
             let mut address = listener.local_addr()?;
-            // Those beyond belong to the section at default settings.
+            // The other receivers belong to the section with default settings, which has no faults.
             if number < schedule.profile.receivers {
                 address = links.lead(links::to_receiver(number), address)?;
             }
@@ -68,19 +67,19 @@ impl Receivers {
                 journal,
             ));
         }
-        Ok(Receivers {
+        Ok(Self {
             running,
             targets: Arc::new(targets),
             hangs,
         })
     }
 
-    /// Which of them hang.
+    /// The switches that make receivers hang.
     pub(super) fn hangs(&self) -> &Hangs {
         &self.hangs
     }
 
-    /// The base of the targets, by receiver; the ordinal follows.
+    /// The URL of each receiver. The target of an event appends its ordinal.
     pub(super) fn targets(&self) -> Arc<Vec<String>> {
         Arc::clone(&self.targets)
     }
@@ -92,7 +91,7 @@ impl Receivers {
     }
 }
 
-/// Behaviors by ordinal and attempt; what the plan does not name is answered 200.
+/// Returns the planned behavior by ordinal and attempt. Other requests get status 200.
 fn script(schedule: &Schedule) -> Script {
     let planned: BTreeMap<u64, Vec<Behavior>> = schedule
         .events
@@ -107,10 +106,12 @@ fn script(schedule: &Schedule) -> Script {
     })
 }
 
-/// The script, unless this receiver hangs.
+/// Returns the script, which a hang switch can override.
 fn or_hang(script: Script, number: u32, hangs: Hangs) -> Script {
     Arc::new(move |seen: &Seen| match hangs.takes(number) {
-        true => Behavior::Hang { hold_ms: HANG_MS },
+        true => Behavior::Hang {
+            hold_ms: HANG_MS_MAX,
+        },
         false => script(seen),
     })
 }
@@ -152,7 +153,7 @@ fn end(receipt: &Receipt, req: String) -> RecvEnd {
         Some(Ending::BrokenOff) => "broken_off",
         Some(Ending::HungUntilPeerClosed) => "hung_until_peer_closed",
         Some(Ending::HungUntilBound) => "hung_until_bound",
-        // Whoever reads such an answer leaves when it has had enough, and is not gone for that.
+        // The sender closes an endless response at its size limit: it was not killed.
         Some(Ending::PeerClosed) if is_endless(receipt) => "endless_until_peer_closed",
         Some(Ending::PeerClosed) => PEER_CLOSED,
         Some(Ending::Stopped) | None => "stopped",
@@ -174,9 +175,9 @@ fn is_endless(receipt: &Receipt) -> bool {
 mod tests {
     use super::*;
 
-    // A kill counts by the requests whose sender went away: one that was too large would be taken for hit.
+    // A kill counts if it ends an open request. A sender that stops reading must not count as killed.
     #[test]
-    fn who_has_had_enough_of_an_answer_without_an_end_is_not_gone() {
+    fn sender_that_stops_reading_an_endless_body_is_not_killed() {
         let ended = |kind: &str| {
             let receipt = serde_json::json!({
                 "seq": 1, "receiver": "127.0.0.1:1", "ordinal": 1, "path": "/1", "arrival": 1,

@@ -14,6 +14,7 @@ use serde_json::json;
 use serde_json::value::RawValue;
 use tokio::time::{Instant, sleep};
 
+use super::Replies;
 use super::stand_in::{Event, Known, Worker};
 
 #[derive(Deserialize)]
@@ -36,7 +37,19 @@ pub(super) async fn serve(listener: TcpListener, worker: Worker) {
     let _ = axum::serve(listener, router).await;
 }
 
+/// Returns the reply of an API that does not follow the contract; `None` if it does.
+async fn refusal(replies: Replies) -> Option<Response> {
+    match replies {
+        Replies::Contract => None,
+        Replies::Unavailable => Some(StatusCode::SERVICE_UNAVAILABLE.into_response()),
+        Replies::Never => std::future::pending().await,
+    }
+}
+
 async fn post_event(State(worker): State<Worker>, headers: HeaderMap, body: Body) -> Response {
+    if let Some(refusal) = refusal(worker.lie.posts()).await {
+        return refusal;
+    }
     let Some(body) = read(&worker, body).await else {
         return (StatusCode::BAD_REQUEST, "broken off").into_response();
     };
@@ -116,6 +129,9 @@ fn take(worker: &Worker, key: Option<&str>, posted: &Posted<'_>) -> Option<Strin
 }
 
 async fn find_event(State(worker): State<Worker>, Path(id): Path<String>) -> Response {
+    if let Some(refusal) = refusal(worker.lie.reads()).await {
+        return refusal;
+    }
     let Some(mut event) = worker.held().events.get(&id).cloned() else {
         return StatusCode::NOT_FOUND.into_response();
     };

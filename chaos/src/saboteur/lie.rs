@@ -5,12 +5,33 @@ use std::time::Duration;
 /// What the wire said of one attempt: a status with a whole body, or the class of its failure.
 pub type Outcome = Result<u16, &'static str>;
 
+/// How the API of a fake dispatcher replies to a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Replies {
+    /// As the contract requires.
+    Contract,
+    /// Always with status 503.
+    Unavailable,
+    /// Never. The connection stays open.
+    Never,
+}
+
 /// One way to be dishonest. Every method has the honest answer.
 #[expect(
     unused_variables,
     reason = "the honest answer often needs no circumstances"
 )]
 pub trait Lie: Send + Sync + std::fmt::Debug {
+    /// How it replies to `POST /events`.
+    fn posts(&self) -> Replies {
+        Replies::Contract
+    }
+
+    /// How it replies to `GET /events/{id}`.
+    fn reads(&self) -> Replies {
+        Replies::Contract
+    }
+
     /// Whether the `number`-th event is kept after its 202; counted from 1.
     fn keeps(&self, number: u64) -> bool {
         true

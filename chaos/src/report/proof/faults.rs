@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{line, seconds};
+use super::super::text::{line, seconds};
 use crate::checker::recovery::{self, Rate};
 use crate::history::facts::{Facts, FaultFacts};
 
