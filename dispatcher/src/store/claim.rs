@@ -56,7 +56,7 @@ pub struct Claimed {
 /// The statement, public so that a test can check its plan.
 // Materialized, so that the planner runs the locking scan only once. The scan reads one table by
 // one index without a further filter. `now()` is returned even if no event was due. Events beyond
-// the limit of bytes are locked but not updated; their sizes are in the row headers and are summed
+// the limit of bytes are locked but not updated. Their sizes are in the row headers and are summed
 // in scan order, without a sort. The update finds rows by `ctid`, which the locks keep stable. A
 // join would do the same, but its plan for a large estimate reads the whole table. A row that moved
 // before it was locked stays due. `due_from` skips the left end of the index, which holds leased

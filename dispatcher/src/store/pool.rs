@@ -1,8 +1,8 @@
 //! Runs one database operation under one deadline on a pooled connection.
 //!
 //! The deadline covers the wait for a connection and the statements. A connection whose operation
-//! timed out or whose future was dropped may still receive a reply, so it is closed and never
-//! returned to the pool.
+//! timed out or was dropped may still receive a reply. So it is closed and never returned to the
+//! pool.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

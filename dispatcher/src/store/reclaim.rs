@@ -110,8 +110,8 @@ pub(super) async fn reclaim(
         ),
         ReclaimCause::Gone(worker) => (HELD_BY_ABSENT, Some(worker.0), "the worker has exited"),
     };
-    // Not prepared: the statement is rare, and a plan that was cached for a small table could read
-    // all of a large table for each lease.
+    // Not prepared, because the statement is rare. A plan that was cached for a small table could
+    // read all of a large table for each lease.
     let rows = sqlx::query(sqlx::AssertSqlSafe(format!("{candidates}{END}")))
         .persistent(false)
         .bind(delays)

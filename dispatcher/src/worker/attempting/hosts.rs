@@ -3,8 +3,8 @@
 //!
 //! Attempts per host and port are limited, so that a slow host does not use up the permits. Each
 //! host has a short queue. An event that would wait longer is released, and the attempt is not
-//! counted. Its delay follows from the rate at which the host finishes attempts, so the backlog of
-//! a hanging target is spread out instead of being claimed again and again. Pure.
+//! counted. Its delay follows from the rate at which the host finishes attempts. So the backlog of
+//! a hanging target is spread out and not claimed again and again. Pure.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -33,8 +33,8 @@ const QUEUE_CHECK: Duration = Duration::from_millis(50);
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(120);
 
 /// Number of known hosts at which idle ones are forgotten. The next cleanup is at twice the number
-/// that is left, or at this number if it is higher: a cleanup reads all hosts, so it must not run
-/// for every event.
+/// that is left, but not below this one. A cleanup reads all hosts, so it must not run for every
+/// event.
 const HOSTS_KNOWN: usize = 1_024;
 
 /// Host and port of a target URL.
