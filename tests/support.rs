@@ -8,4 +8,5 @@ pub(crate) mod gated;
 pub(crate) mod names;
 pub(crate) mod process;
 pub(crate) mod raw;
+pub(crate) mod tables;
 pub(crate) mod view;

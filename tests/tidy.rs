@@ -1,18 +1,20 @@
 //! The house rules that neither compiler nor clippy can see, each a test that names file and line.
 //!
 //! What: who may import whom, how long a file may get, words that are never written, numbering of
-//! migrations and decisions, links, settings without a README row, strangers at the top level.
+//! migrations and decisions, links, tables of settings, strangers at the top level.
 //! Why: a rule that nothing checks is gone within a month. A rule is a pure function of the tree's
 //! texts, so that `bites` can show with a few lines of made-up tree that it fails when it should.
 //! It must not judge style that rustfmt or clippy already judge.
 
 mod bites;
+mod configuration;
 mod imports;
 mod links;
 mod tree;
 mod words;
 
-use dispatcher::config::settings::SETTINGS;
+use ::dispatcher::config::settings as dispatcher;
+use mock_receiver::config::settings as receiver;
 
 use self::tree::Tree;
 
@@ -67,20 +69,13 @@ fn every_relative_link_leads_somewhere() {
 }
 
 #[test]
-fn every_setting_has_a_row_in_the_readme() {
-    let tree = Tree::read();
-    let names = [settings_of_dispatcher(), settings_of_receiver(&tree)].concat();
-    assert_clean(without_row(&tree, &names));
-}
-
-#[test]
 fn compose_passes_only_settings_that_exist() {
     let tree = Tree::read();
     let mut findings = unknown_in_compose(&tree, "dispatcher", &settings_of_dispatcher());
     findings.extend(unknown_in_compose(
         &tree,
         "mock-receiver",
-        &settings_of_receiver(&tree),
+        &settings_of_receiver(),
     ));
     assert_clean(findings);
 }
@@ -95,25 +90,11 @@ fn assert_clean(findings: Vec<String>) {
 }
 
 fn settings_of_dispatcher() -> Vec<&'static str> {
-    SETTINGS.iter().map(|setting| setting.name).collect()
+    dispatcher::SETTINGS.iter().map(|row| row.name).collect()
 }
 
-/// Its table is its own affair, so the names are read off the source: quoted capitals.
-fn settings_of_receiver(tree: &Tree) -> Vec<&str> {
-    let source = tree.text("mock-receiver/src/config.rs");
-    let table = source
-        .split("const SETTINGS")
-        .nth(1)
-        .and_then(|rest| rest.split("];").next());
-    let quoted = table.unwrap_or_default().split('"').skip(1).step_by(2);
-    let capital =
-        |text: &&str| text.len() > 3 && text.chars().all(|c| c == '_' || c.is_uppercase());
-    let names: Vec<&str> = quoted.filter(capital).collect();
-    assert!(
-        names.contains(&"FAILURE_RATE"),
-        "the receiver's table of settings was not found"
-    );
-    names
+fn settings_of_receiver() -> Vec<&'static str> {
+    receiver::SETTINGS.iter().map(|row| row.name).collect()
 }
 
 fn too_long(tree: &Tree) -> Vec<String> {
@@ -159,17 +140,6 @@ fn numbered<'a>(
         (!fits).then(|| format!("{path}:1: is not named `{start}…{ending}`"))
     };
     paths.zip(1..).filter_map(check).collect()
-}
-
-fn without_row(tree: &Tree, settings: &[&str]) -> Vec<String> {
-    let readme = tree.text("README.md");
-    let missing = settings.iter().filter(|name| {
-        let row = format!("| `{name}` |");
-        !readme.lines().any(|line| line.starts_with(&row))
-    });
-    missing
-        .map(|name| format!("README.md:1: has no row that starts with | `{name}` |"))
-        .collect()
 }
 
 /// Looks at the lines between the service's name and the next service.

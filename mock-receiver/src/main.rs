@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
-use mock_receiver::config::Config;
+use mock_receiver::config::{Config, settings};
 use mock_receiver::health;
 use rand::TryRng as _;
 use rand::rngs::SysRng;
@@ -41,7 +41,7 @@ async fn main() -> ExitCode {
 
 async fn run() -> anyhow::Result<()> {
     let matches = Arguments::command()
-        .after_help(Config::help())
+        .after_help(settings::help())
         .get_matches();
     let arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let seed_fresh = SysRng.try_next_u64().context("drawing a seed")?;

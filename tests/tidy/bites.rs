@@ -2,7 +2,7 @@
 
 use super::tree::Tree;
 use super::{FILE_LINES_MAX, decisions, imports, links, migrations, strangers};
-use super::{too_long, unknown_in_compose, without_row, words};
+use super::{too_long, unknown_in_compose, words};
 
 /// One finding a file, and it names that file and line.
 #[track_caller]
@@ -152,18 +152,6 @@ fn a_link_to_nowhere_is_found() {
         ("docs/A.md", "## Why, so?\n[up](../README.md)\n"),
     ]);
     assert_found(links::broken(&tree), &["README.md:1", "README.md:2"]);
-}
-
-#[test]
-fn a_setting_without_a_row_is_found() {
-    let tree = Tree::of(&[(
-        "README.md",
-        "| `BIND` | x |\nand `LEASE_SECONDS` in prose\n",
-    )]);
-    assert_found(
-        without_row(&tree, &["BIND", "LEASE_SECONDS"]),
-        &["README.md:1"],
-    );
 }
 
 #[test]

@@ -119,8 +119,8 @@ impl<'a> Reader<'a> {
 
     /// A count or a size.
     pub fn count(&mut self, name: &str) -> usize {
-        let Limits::Count(least, most) = setting(name).limits else {
-            panic!("{name} is no count")
+        let (Limits::Count(least, most) | Limits::Bytes(least, most)) = setting(name).limits else {
+            panic!("the limits of {name} are not those of a whole number")
         };
         let text = self.text(name);
         let value = text

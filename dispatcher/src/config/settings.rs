@@ -1,226 +1,229 @@
-//! Every setting in one table: its name, default, limits and meaning. `--help` prints it and the reader obeys it.
+//! Table of all settings. The reader, `--help` and `docs/configuration.md` use it, so each default
+//! and each limit stands in one place.
+//!
+//! Limits that depend on another setting are checked in `config.rs`.
 
 /// One environment variable.
 #[derive(Clone, Copy, Debug)]
 pub struct Setting {
-    /// The variable.
+    /// Name of the variable.
     pub name: &'static str,
-    /// What it is when it is not set; for a derived one, in words.
+    /// Value if the variable is not set; a formula if it depends on another setting. Empty: none.
     pub default: &'static str,
-    /// What may be written.
+    /// Accepted values.
     pub limits: Limits,
-    /// What it does.
+    /// Meaning, in one to three sentences.
     pub about: &'static str,
 }
 
-/// What may be written in a setting.
+/// Accepted values of a setting. `Display` prints them with their unit.
 #[derive(Clone, Copy, Debug)]
 pub enum Limits {
-    /// Seconds, decimals allowed, both ends included.
+    /// Smallest and largest number of seconds, decimals allowed.
     Seconds(f64, f64),
-    /// A whole number, both ends included.
+    /// Smallest and largest whole number.
     Count(u64, u64),
+    /// Smallest and largest number of bytes.
+    Bytes(u64, u64),
     /// `true` or `false`.
     Flag,
-    /// Text of the form that is named here.
+    /// A text of the form that this phrase describes.
     Text(&'static str),
 }
 
+use Limits::{Bytes, Count, Flag, Seconds, Text};
+
 const DAY_SECONDS: f64 = 86_400.0;
+const MONTH_SECONDS: f64 = 30.0 * DAY_SECONDS;
 const GIB_BYTES: u64 = 1 << 30;
 
-/// The table, in the order in which a reader wants to meet it.
+/// All settings, in the order of `--help`.
 pub const SETTINGS: &[Setting] = &[
-    text(
-        "DATABASE_URL",
-        "postgresql://postgres:postgres@localhost:5432/webhook_dispatcher",
-        "postgres:// or postgresql://",
-        "The one Postgres. TLS by ?sslmode=verify-full&sslrootcert=FILE.",
-    ),
-    text(
-        "BIND",
-        "127.0.0.1:8000",
-        "address:port",
-        "Where the API listens.",
-    ),
-    text(
-        "WEBHOOK_SECRET",
-        "change-me-in-production",
-        "whsec_<base64> or text, comma-separated",
-        "Signs every delivery; several all sign, for rotation.",
-    ),
-    flag(
-        "ALLOW_DEFAULT_SECRET",
-        "false",
-        "Boot with the published secret on a BIND that is not loopback.",
-    ),
-    text(
-        "API_KEYS",
-        "",
-        "visible ASCII, comma-separated",
-        "Who may use /events, as `Authorization: Bearer KEY`; empty: everybody.",
-    ),
-    text(
-        "TARGET_URL",
-        "",
-        "http(s) URL",
-        "Where events go that name no target_url.",
-    ),
-    text(
-        "ALLOWED_TARGET_CIDRS",
-        "",
-        "CIDR ranges, comma-separated",
-        "Private ranges where targets may be all the same, e.g. 10.0.0.0/8.",
-    ),
-    text(
-        "EXTRA_CA_FILE",
-        "",
-        "path of a PEM file",
-        "Certificate authorities trusted beside the system's.",
-    ),
-    seconds(
-        "HTTP_TIMEOUT",
-        "15",
-        0.01,
-        3_600.0,
-        "One attempt in all: name resolution, connection, request, whole answer.",
-    ),
-    seconds(
-        "LEASE_SECONDS",
-        "2 x HTTP_TIMEOUT",
-        0.1,
-        DAY_SECONDS,
-        "How long a claim is held; at least 1.5 x HTTP_TIMEOUT.",
-    ),
-    count(
-        "MAX_ATTEMPTS",
-        "20",
-        1,
-        1_000,
-        "Failed attempts that make an event dead (`exhausted`).",
-    ),
-    seconds(
-        "BACKOFF_BASE_SECONDS",
-        "2",
-        0.001,
-        DAY_SECONDS,
-        "The first delay; it doubles with each failure.",
-    ),
-    seconds(
-        "BACKOFF_CAP_SECONDS",
-        "3600",
-        0.001,
-        30.0 * DAY_SECONDS,
-        "No delay (before jitter) is longer.",
-    ),
-    seconds(
-        "RETRY_AFTER_CAP_SECONDS",
-        "86400",
-        0.0,
-        30.0 * DAY_SECONDS,
-        "As far as a receiver's Retry-After is followed.",
-    ),
-    count(
-        "MAX_ABANDONED",
-        "20",
-        1,
-        1_000,
-        "Attempts in a row whose worker vanished that make an event dead (`abandoned`).",
-    ),
-    seconds(
-        "WORKER_POLL_INTERVAL",
-        "1.5",
-        0.01,
-        3_600.0,
-        "The longest sleep between two looks for due events.",
-    ),
-    count(
-        "MAX_IN_FLIGHT",
-        "512",
-        1,
-        100_000,
-        "Events that one process holds at once.",
-    ),
-    count(
-        "MAX_IN_FLIGHT_PER_HOST",
-        "64",
-        1,
-        100_000,
-        "Attempts at one host and port at once.",
-    ),
-    seconds(
-        "SHUTDOWN_SECONDS",
-        "HTTP_TIMEOUT + 5",
-        0.0,
-        DAY_SECONDS,
-        "How long a stop may take.",
-    ),
-    flag(
-        "PRESENCE",
-        "true",
-        "Show by an advisory lock that this process lives; false behind a pooler in transaction mode.",
-    ),
-    count(
-        "MAX_API_CONNECTIONS",
-        "10000",
-        1,
-        1_000_000,
-        "Clients connected at once; the idlest is closed for the next. Lowered to what the file descriptors allow.",
-    ),
-    count(
-        "MAX_BODY_BYTES",
-        "1048576",
-        1,
-        GIB_BYTES,
-        "Bytes of the longest request body of POST /events.",
-    ),
-    count(
-        "MAX_RESPONSE_BYTES",
-        "1048576",
-        0,
-        GIB_BYTES,
-        "Bytes of the longest answer of a receiver.",
-    ),
-    count(
-        "RESPONSE_SNIPPET_BYTES",
-        "1024",
-        0,
-        65_536,
-        "Bytes of an answer that are kept for GET /events/{id}.",
-    ),
-    count(
-        "ACCEPT_CONNECTIONS",
-        "8",
-        1,
-        1_000,
-        "Database connections for requests.",
-    ),
-    count(
-        "WORK_CONNECTIONS",
-        "4",
-        1,
-        1_000,
-        "Database connections for the worker, beside one for its presence and one for health.",
-    ),
-    text(
-        "LOG",
-        "info",
-        "tracing filter",
-        "What is logged, e.g. `warn` or `info,dispatcher=debug`.",
-    ),
-    text("LOG_FORMAT", "text", "text or json", "How it is logged."),
+    Setting {
+        name: "DATABASE_URL",
+        default: "postgresql://postgres:postgres@localhost:5432/webhook_dispatcher",
+        limits: Text("postgres:// or postgresql:// URL"),
+        about: "Address of the Postgres database. For TLS, append \
+                ?sslmode=verify-full&sslrootcert=FILE.",
+    },
+    Setting {
+        name: "BIND",
+        default: "127.0.0.1:8000",
+        limits: Text("address:port"),
+        about: "Address on which the HTTP server listens.",
+    },
+    Setting {
+        name: "WEBHOOK_SECRET",
+        default: "change-me-in-production",
+        limits: Text("text, or whsec_ and base64; comma-separated"),
+        about: "Secret that signs every delivery. Several secrets all sign, for rotation.",
+    },
+    Setting {
+        name: "ALLOW_DEFAULT_SECRET",
+        default: "false",
+        limits: Flag,
+        about: "Permits the published default of WEBHOOK_SECRET on a BIND that is not loopback.",
+    },
+    Setting {
+        name: "API_KEYS",
+        default: "",
+        limits: Text("visible ASCII, comma-separated"),
+        about: "Keys for /events, sent as `Authorization: Bearer KEY`. If empty, no key is required.",
+    },
+    Setting {
+        name: "TARGET_URL",
+        default: "",
+        limits: Text("http or https URL"),
+        about: "Target of events without a target_url. If empty, such events are refused.",
+    },
+    Setting {
+        name: "ALLOWED_TARGET_CIDRS",
+        default: "",
+        limits: Text("CIDR ranges, comma-separated"),
+        about: "Private address ranges in which targets are allowed, e.g. 10.0.0.0/8.",
+    },
+    Setting {
+        name: "EXTRA_CA_FILE",
+        default: "",
+        limits: Text("path of a PEM file"),
+        about: "Certificate authorities to trust for targets, in addition to those of the system.",
+    },
+    Setting {
+        name: "HTTP_TIMEOUT",
+        default: "15",
+        limits: Seconds(0.01, 3_600.0),
+        about: "Time limit of one attempt: name resolution, connection, request, complete response.",
+    },
+    Setting {
+        name: "LEASE_SECONDS",
+        default: "2 x HTTP_TIMEOUT",
+        limits: Seconds(0.1, DAY_SECONDS),
+        about: "Duration of the lease of a claim. Must be at least 1.5 x HTTP_TIMEOUT.",
+    },
+    Setting {
+        name: "MAX_ATTEMPTS",
+        default: "20",
+        limits: Count(1, 1_000),
+        about: "Number of failed attempts after which an event is dead (`exhausted`).",
+    },
+    Setting {
+        name: "BACKOFF_BASE_SECONDS",
+        default: "2",
+        limits: Seconds(0.001, DAY_SECONDS),
+        about: "Delay after the first failure. Each further failure doubles the delay.",
+    },
+    Setting {
+        name: "BACKOFF_CAP_SECONDS",
+        default: "3600",
+        limits: Seconds(0.001, MONTH_SECONDS),
+        about: "Longest delay before jitter. Must be at least BACKOFF_BASE_SECONDS.",
+    },
+    Setting {
+        name: "RETRY_AFTER_CAP_SECONDS",
+        default: "86400",
+        limits: Seconds(0.0, MONTH_SECONDS),
+        about: "Longest delay that a receiver can request with Retry-After.",
+    },
+    Setting {
+        name: "MAX_ABANDONED",
+        default: "20",
+        limits: Count(1, 1_000),
+        about: "Number of consecutive attempts without a result, because the worker exited or its \
+                lease expired, after which an event is dead (`abandoned`).",
+    },
+    Setting {
+        name: "WORKER_POLL_INTERVAL",
+        default: "1.5",
+        limits: Seconds(0.01, 3_600.0),
+        about: "Longest time between two scans for due events.",
+    },
+    Setting {
+        name: "MAX_IN_FLIGHT",
+        default: "512",
+        limits: Count(1, 100_000),
+        about: "Maximum number of claimed events per process.",
+    },
+    Setting {
+        name: "MAX_IN_FLIGHT_PER_HOST",
+        default: "64",
+        limits: Count(1, 100_000),
+        about: "Maximum number of concurrent attempts per host and port.",
+    },
+    Setting {
+        name: "SHUTDOWN_SECONDS",
+        default: "HTTP_TIMEOUT + 5",
+        limits: Seconds(0.0, DAY_SECONDS),
+        about: "Time limit of a stop after SIGTERM or SIGINT.",
+    },
+    Setting {
+        name: "PRESENCE",
+        default: "true",
+        limits: Flag,
+        about: "Holds a session lock that shows that this worker runs. Set it to false behind a \
+                pooler in transaction mode.",
+    },
+    Setting {
+        name: "MAX_API_CONNECTIONS",
+        default: "10000",
+        limits: Count(1, 1_000_000),
+        about: "Maximum number of client connections. At the limit, the connection that has been \
+                idle longest is closed. A low file descriptor limit lowers it at start.",
+    },
+    Setting {
+        name: "MAX_BODY_BYTES",
+        default: "1048576",
+        limits: Bytes(1, GIB_BYTES),
+        about: "Maximum size of a request body of POST /events.",
+    },
+    Setting {
+        name: "MAX_RESPONSE_BYTES",
+        default: "1048576",
+        limits: Bytes(0, GIB_BYTES),
+        about: "Maximum size of a response of a receiver. A larger response fails the attempt.",
+    },
+    Setting {
+        name: "RESPONSE_SNIPPET_BYTES",
+        default: "1024",
+        limits: Bytes(0, 65_536),
+        about: "Size of the part of a response that is stored for GET /events/{id}.",
+    },
+    Setting {
+        name: "ACCEPT_CONNECTIONS",
+        default: "8",
+        limits: Count(1, 1_000),
+        about: "Number of database connections for API requests.",
+    },
+    Setting {
+        name: "WORK_CONNECTIONS",
+        default: "4",
+        limits: Count(1, 1_000),
+        about: "Number of database connections for the worker. Presence and health checks use one \
+                more each.",
+    },
+    Setting {
+        name: "LOG",
+        default: "info",
+        limits: Text("tracing filter"),
+        about: "Log filter, e.g. `warn` or `info,dispatcher=debug`.",
+    },
+    Setting {
+        name: "LOG_FORMAT",
+        default: "text",
+        limits: Text("text or json"),
+        about: "Format of the log lines.",
+    },
 ];
 
-/// The row of one setting.
+/// Returns the row of one setting.
 ///
 /// # Panics
-/// For a name that is not in the table: a typo in this program.
-pub fn setting(name: &str) -> &'static Setting {
+/// If the table has no such row, which is an error in this program.
+pub(super) fn setting(name: &str) -> &'static Setting {
     let found = SETTINGS.iter().find(|setting| setting.name == name);
     found.unwrap_or_else(|| panic!("{name} is not in the table of settings"))
 }
 
-/// The table as `--help` shows it.
+/// Returns the table for `--help`.
 pub fn help() -> String {
     let mut lines = String::from("Settings (environment variables):\n");
     for setting in SETTINGS {
@@ -229,8 +232,24 @@ pub fn help() -> String {
             other => other,
         };
         lines += &format!(
-            "\n  {}\n      {}\n      default: {default}; {}\n",
+            "\n  {}\n      {}\n      default: {default}; limits: {}\n",
             setting.name, setting.about, setting.limits
+        );
+    }
+    lines
+}
+
+/// Returns the table for `docs/configuration.md`.
+pub fn markdown() -> String {
+    let mut lines = String::from("| Setting | Default | Limits | Meaning |\n|---|---|---|---|\n");
+    for setting in SETTINGS {
+        let default = match setting.default {
+            "" => "none".to_owned(),
+            other => format!("`{other}`"),
+        };
+        lines += &format!(
+            "| `{}` | {default} | {} | {} |\n",
+            setting.name, setting.limits, setting.about
         );
     }
     lines
@@ -239,63 +258,11 @@ pub fn help() -> String {
 impl std::fmt::Display for Limits {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Seconds(least, most) => write!(f, "{least} to {most} seconds"),
-            Self::Count(least, most) => write!(f, "{least} to {most}"),
-            Self::Flag => write!(f, "true or false"),
-            Self::Text(form) => write!(f, "{form}"),
+            Seconds(least, most) => write!(f, "{least} to {most} seconds"),
+            Count(least, most) => write!(f, "{least} to {most}"),
+            Bytes(least, most) => write!(f, "{least} to {most} bytes"),
+            Flag => write!(f, "true or false"),
+            Text(form) => write!(f, "{form}"),
         }
-    }
-}
-
-const fn text(
-    name: &'static str,
-    default: &'static str,
-    form: &'static str,
-    about: &'static str,
-) -> Setting {
-    Setting {
-        name,
-        default,
-        limits: Limits::Text(form),
-        about,
-    }
-}
-
-const fn flag(name: &'static str, default: &'static str, about: &'static str) -> Setting {
-    Setting {
-        name,
-        default,
-        limits: Limits::Flag,
-        about,
-    }
-}
-
-const fn seconds(
-    name: &'static str,
-    default: &'static str,
-    least: f64,
-    most: f64,
-    about: &'static str,
-) -> Setting {
-    Setting {
-        name,
-        default,
-        limits: Limits::Seconds(least, most),
-        about,
-    }
-}
-
-const fn count(
-    name: &'static str,
-    default: &'static str,
-    least: u64,
-    most: u64,
-    about: &'static str,
-) -> Setting {
-    Setting {
-        name,
-        default,
-        limits: Limits::Count(least, most),
-        about,
     }
 }
