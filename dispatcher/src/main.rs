@@ -43,7 +43,11 @@ async fn run(command: Command) -> Result<(), String> {
         Command::Worker => Role::Worker,
         Command::Migrate => return cli::migrate(&config).await,
         Command::Check => return check::check(&config).await.map(|told| cli::tell(&told)),
-        Command::Healthcheck => return transport::healthcheck(config.bind).await,
+        Command::Healthcheck => {
+            return transport::healthcheck(config.bind)
+                .await
+                .map_err(|error| error.to_string());
+        }
     };
     cli::start_logging(&config.log);
     let listener = TcpListener::bind(config.bind)

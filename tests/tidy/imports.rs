@@ -50,8 +50,14 @@ const RULES: &[Rule] = &[
     Rule {
         within: &["dispatcher/src/"],
         except: &["dispatcher/src/transport"],
-        names: &["reqwest", "hyper::client", "hyper_util::client"],
-        why: "only transport speaks HTTP to targets",
+        names: &["hyper::client", "hyper_util::client"],
+        why: "only transport contains an HTTP client",
+    },
+    Rule {
+        within: &["dispatcher/src/"],
+        except: &[],
+        names: &["reqwest"],
+        why: "the dispatcher has one HTTP client, hyper",
     },
     Rule {
         within: &[

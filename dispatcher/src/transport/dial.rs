@@ -1,9 +1,8 @@
-//! Makes connections: names to permitted addresses, TCP to one of them, and TLS where the URL asks for it.
+//! Opens connections: resolves the name to permitted addresses, connects by TCP to one of them, and
+//! adds TLS for `https`.
 
 use std::convert::Infallible;
-use std::error::Error;
 use std::future::ready;
-use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -14,46 +13,27 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::dns::Name;
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
-use rustls::pki_types::{InvalidDnsNameError, ServerName};
+use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_util::either::Either;
 use tower::{Service, service_fn};
 
-use super::resolve::{GuardedResolver, ResolveError};
-use super::shortage::{self, NotSent};
+use super::error::DialError;
+use super::exhaustion;
+use super::resolve::GuardedResolver;
 use super::wire::Wire;
 
-/// Dials targets; the client's pool asks it when no kept connection will do.
+/// Connector of the HTTP client, which calls it if no idle connection to the host is open.
 #[derive(Clone)]
 pub(super) struct Dialer {
     resolver: GuardedResolver,
     tls: TlsConnector,
 }
 
-/// A connection as the client takes it.
+/// A connection in the form that the client requires.
 pub(super) type Dialed = TokioIo<Wire<Either<TcpStream, Box<TlsStream<TcpStream>>>>>;
-
-/// Why there is no connection.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum DialError {
-    /// No address.
-    #[error(transparent)]
-    Resolve(#[from] ResolveError),
-    /// No address that takes a connection.
-    #[error("no connection")]
-    Tcp(#[source] Box<dyn Error + Send + Sync>),
-    /// Nothing left this machine.
-    #[error(transparent)]
-    NotSent(#[from] NotSent),
-    /// The handshake failed or was broken off.
-    #[error("no TLS")]
-    Tls(#[source] io::Error),
-    /// The host cannot stand in a certificate.
-    #[error(transparent)]
-    Name(#[from] InvalidDnsNameError),
-}
 
 impl Dialer {
     pub(super) fn new(resolver: GuardedResolver, tls: Arc<ClientConfig>) -> Self {
@@ -80,22 +60,23 @@ impl Dialer {
         Ok(TokioIo::new(Wire::new(stream)))
     }
 
-    /// Resolved first, so that it is known what was dialled when it fails. A literal address was looked at before.
+    /// Resolves the name before it connects, because the classification of a failure depends on the
+    /// dialed addresses. `HttpTransport::exchange` has already checked a literal address.
     async fn connect(&self, target: Uri, host: &str) -> Result<TcpStream, DialError> {
         let addresses = match host.parse::<IpAddr>() {
             Ok(literal) => vec![SocketAddr::new(literal, 0)],
             Err(_) => self.resolver.resolve(host).await?,
         };
-        let found = addresses.clone();
+        let dialed = addresses.clone();
         let resolved =
-            service_fn(move |_: Name| ready(Ok::<_, Infallible>(found.clone().into_iter())));
+            service_fn(move |_: Name| ready(Ok::<_, Infallible>(dialed.clone().into_iter())));
         let mut tcp = HttpConnector::new_with_resolver(resolved);
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         match tcp.call(target).await {
             Ok(connected) => Ok(connected.into_inner()),
-            Err(error) => Err(match shortage::of_connecting(&error, &addresses) {
-                Some(shortage) => shortage.into(),
+            Err(error) => Err(match exhaustion::of_connecting(&error, &addresses) {
+                Some(exhausted) => exhausted.into(),
                 None => DialError::Tcp(error.into()),
             }),
         }

@@ -1,8 +1,10 @@
-//! Lookups under way, one a name: an attempt at a name that is being looked up waits for the same answer.
+//! Running name lookups, at most one per name. An attempt whose name is already being looked up
+//! waits for the same result.
 //!
-//! A lookup is a thread of the system's resolver that cannot be broken off: where a name server is silent it outlives its
-//! attempt. Were each attempt to begin one of its own, the backlog of one silent name would take all threads there are, and
-//! names that answer would wait for them. It must not keep an answer for later: that is the resolver's own affair.
+//! A lookup is a thread of the system's resolver that cannot be cancelled. If a name server does not
+//! respond, the thread outlives its attempt. With one lookup per attempt, the backlog of one such
+//! name would use all threads, and the lookups of all other names would wait.
+//! Results are not cached here, because the system's resolver does that.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -10,31 +12,32 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::sync::watch;
 
-/// The addresses of a name, port 0 each, or why there are none.
-pub(super) type Found = Result<Vec<SocketAddr>, String>;
+/// Result of a lookup: addresses with port 0, or the text of the error.
+pub(super) type Lookup = Result<Vec<SocketAddr>, String>;
 
-/// Shared by all attempts.
+/// Shared by all attempts of a process.
 #[derive(Clone, Default)]
 pub(super) struct Lookups {
-    under_way: Arc<Mutex<BTreeMap<String, watch::Receiver<Option<Found>>>>>,
+    running: Arc<Mutex<BTreeMap<String, watch::Receiver<Option<Lookup>>>>>,
 }
 
-/// The place of a lookup: free again when it has ended, however it did.
-struct Place {
+/// Entry of a running lookup. Drop removes it, also if the lookup panicked.
+struct Entry {
     lookups: Lookups,
     name: String,
 }
 
 impl Lookups {
-    /// What the lookup of this name finds; it is begun unless one is under way. Giving up waiting does not end it.
-    pub(super) async fn find<F>(&self, name: &str, lookup: impl FnOnce(String) -> F) -> Found
+    /// Returns the result of the lookup of this name, and starts one if none is running. If the
+    /// caller drops the future, the lookup continues.
+    pub(super) async fn find<F>(&self, name: &str, lookup: impl FnOnce(String) -> F) -> Lookup
     where
-        F: Future<Output = Found> + Send + 'static,
+        F: Future<Output = Lookup> + Send + 'static,
     {
-        let mut found = self.join(name, lookup);
-        match found.wait_for(Option::is_some).await {
-            Ok(found) => found.clone().expect("it was waited for"),
-            Err(_) => Err("its lookup broke off".to_owned()),
+        let mut result = self.join(name, lookup);
+        match result.wait_for(Option::is_some).await {
+            Ok(result) => result.clone().expect("`wait_for` returned a result"),
+            Err(_) => Err("the lookup panicked".to_owned()),
         }
     }
 
@@ -42,40 +45,40 @@ impl Lookups {
         &self,
         name: &str,
         lookup: impl FnOnce(String) -> F,
-    ) -> watch::Receiver<Option<Found>>
+    ) -> watch::Receiver<Option<Lookup>>
     where
-        F: Future<Output = Found> + Send + 'static,
+        F: Future<Output = Lookup> + Send + 'static,
     {
-        let mut under_way = self.under_way();
-        if let Some(found) = under_way.get(name) {
-            return found.clone();
+        let mut running = self.running();
+        if let Some(result) = running.get(name) {
+            return result.clone();
         }
-        let (tell, found) = watch::channel(None);
-        under_way.insert(name.to_owned(), found.clone());
-        let place = Place {
+        let (sender, result) = watch::channel(None);
+        running.insert(name.to_owned(), result.clone());
+        let entry = Entry {
             lookups: self.clone(),
             name: name.to_owned(),
         };
         let lookup = lookup(name.to_owned());
         tokio::spawn(async move {
-            let found = lookup.await;
-            // Before it is told: whoever comes after that begins a new one.
-            drop(place);
-            tell.send_replace(Some(found));
+            let result = lookup.await;
+            // Removed before the result is sent, so that a later attempt starts a new lookup.
+            drop(entry);
+            sender.send_replace(Some(result));
         });
-        found
+        result
     }
 
-    fn under_way(&self) -> MutexGuard<'_, BTreeMap<String, watch::Receiver<Option<Found>>>> {
-        self.under_way
+    fn running(&self) -> MutexGuard<'_, BTreeMap<String, watch::Receiver<Option<Lookup>>>> {
+        self.running
             .lock()
-            .expect("nothing panics while it holds this")
+            .expect("no code panics while it holds this lock")
     }
 }
 
-impl Drop for Place {
+impl Drop for Entry {
     fn drop(&mut self) {
-        self.lookups.under_way().remove(&self.name);
+        self.lookups.running().remove(&self.name);
     }
 }
 
@@ -90,61 +93,64 @@ mod tests {
 
     use super::*;
 
-    /// A resolver that counts the threads it was given and answers when it may.
+    /// A resolver that counts its lookups. Each one ends when the test adds a permit.
     #[derive(Clone)]
-    struct Slow {
-        begun: Arc<AtomicUsize>,
-        may: Arc<Semaphore>,
+    struct SlowResolver {
+        started: Arc<AtomicUsize>,
+        permits: Arc<Semaphore>,
     }
 
-    impl Slow {
+    impl SlowResolver {
         fn new() -> Self {
             Self {
-                begun: Arc::default(),
-                may: Arc::new(Semaphore::new(0)),
+                started: Arc::default(),
+                permits: Arc::new(Semaphore::new(0)),
             }
         }
 
-        async fn look_up(self, name: String) -> Found {
-            self.begun.fetch_add(1, Ordering::SeqCst);
-            self.may.acquire().await.expect("never closed").forget();
+        fn started(&self) -> usize {
+            self.started.load(Ordering::SeqCst)
+        }
+
+        async fn look_up(self, name: String) -> Lookup {
+            self.started.fetch_add(1, Ordering::SeqCst);
+            self.permits.acquire().await.expect("never closed").forget();
             Err(name)
         }
     }
 
-    // Virtual time. The attempts give up one after the other, as they do by their deadlines.
+    // Virtual time. The attempts end one after the other, each by its own deadline.
     #[tokio::test(start_paused = true)]
-    async fn attempts_at_a_silent_name_share_one_lookup_that_outlives_them() {
-        let (slow, lookups) = (Slow::new(), Lookups::default());
+    async fn attempts_share_the_lookup_of_a_name_that_does_not_resolve() {
+        let (resolver, lookups) = (SlowResolver::new(), Lookups::default());
         for _ in 0..1_000 {
-            let find = lookups.find("silent.test", |name| slow.clone().look_up(name));
+            let find = lookups.find("silent.test", |name| resolver.clone().look_up(name));
             assert!(timeout(Duration::from_secs(1), find).await.is_err());
         }
-        assert_eq!(slow.begun.load(Ordering::SeqCst), 1);
+        assert_eq!(resolver.started(), 1);
     }
 
     #[tokio::test]
-    async fn all_who_wait_are_answered_and_the_next_to_come_asks_anew() {
-        let (slow, lookups) = (Slow::new(), Lookups::default());
-        let find = |name| lookups.find(name, |name| slow.clone().look_up(name));
-        slow.may.add_permits(2);
-        let found = join_all([find("a.test"), find("b.test"), find("a.test")]).await;
-        let told: Vec<_> = found.iter().map(|found| found.as_ref().err()).collect();
-        let names = ["a.test", "b.test", "a.test"].map(str::to_owned);
-        assert_eq!(told, names.each_ref().map(Some));
-        assert_eq!(slow.begun.load(Ordering::SeqCst), 2);
-        slow.may.add_permits(1);
+    async fn all_waiting_attempts_get_the_result_and_it_is_not_cached() {
+        let (resolver, lookups) = (SlowResolver::new(), Lookups::default());
+        let find = |name| lookups.find(name, |name| resolver.clone().look_up(name));
+        resolver.permits.add_permits(2);
+        let results = join_all([find("a.test"), find("b.test"), find("a.test")]).await;
+        let names = ["a.test", "b.test", "a.test"].map(|name| Err(name.to_owned()));
+        assert_eq!(results, names);
+        assert_eq!(resolver.started(), 2);
+        resolver.permits.add_permits(1);
         assert!(find("a.test").await.is_err());
-        assert_eq!(slow.begun.load(Ordering::SeqCst), 3, "nothing is kept");
+        assert_eq!(resolver.started(), 3, "no result is cached");
     }
 
-    // A name whose lookup panicked must not be lost for ever.
+    // Without the entry's drop, every later attempt at this name would wait for its deadline.
     #[tokio::test]
-    async fn a_lookup_that_breaks_off_is_told_and_begun_again() {
+    async fn panicked_lookup_returns_an_error_and_can_be_repeated() {
         let lookups = Lookups::default();
-        let broken = lookups.find("a.test", |_| async { panic!("a bug") });
-        assert_eq!(broken.await, Err("its lookup broke off".to_owned()));
-        let found = lookups.find("a.test", |_| async { Ok(Vec::new()) });
-        assert_eq!(found.await, Ok(Vec::new()));
+        let panicked = lookups.find("a.test", |_| async { panic!("a bug") });
+        assert_eq!(panicked.await, Err("the lookup panicked".to_owned()));
+        let repeated = lookups.find("a.test", |_| async { Ok(Vec::new()) });
+        assert_eq!(repeated.await, Ok(Vec::new()));
     }
 }

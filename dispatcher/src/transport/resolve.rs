@@ -1,41 +1,19 @@
-//! Names to addresses, refused ones left out: the addresses that are checked are the ones that are dialled.
+//! Resolves names and removes refused addresses. The checked addresses are the dialed ones, so a
+//! name cannot change between check and connection (DNS rebinding).
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::dial::DialError;
-use super::lookups::{Found, Lookups};
-use super::shortage;
+use super::error::{DialError, ResolveError};
+use super::exhaustion;
+use super::lookups::{Lookup, Lookups};
 use crate::target::AllowList;
 
-/// The system's resolver behind the guard.
+/// The system's resolver, followed by the check of each address.
 #[derive(Clone)]
 pub(super) struct GuardedResolver {
     allowed: Arc<AllowList>,
     lookups: Lookups,
-}
-
-/// Why a name gives no address to dial.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum ResolveError {
-    /// The resolver failed or knows no address.
-    #[error("{name} does not resolve: {why}")]
-    Unknown {
-        /// The name.
-        name: String,
-        /// What the resolver said.
-        why: String,
-    },
-    /// There are addresses, and none may be dialled.
-    #[error("{name} resolves to {address}, which is {why}; ALLOWED_TARGET_CIDRS can permit it")]
-    Refused {
-        /// The name.
-        name: String,
-        /// The first of the addresses.
-        address: IpAddr,
-        /// The range it is in.
-        why: &'static str,
-    },
 }
 
 impl GuardedResolver {
@@ -46,56 +24,53 @@ impl GuardedResolver {
         }
     }
 
-    /// The addresses of a name that may be dialled, port 0 each.
+    /// Returns the permitted addresses of a name, each with port 0.
     pub(super) async fn resolve(&self, name: &str) -> Result<Vec<SocketAddr>, DialError> {
         match self.lookups.find(name, look_up).await {
-            Ok(found) => Ok(permitted(name, found, &self.allowed)?),
-            Err(why) => Err(match shortage::of_resolving() {
-                Some(shortage) => shortage.into(),
-                None => unknown(name, &why).into(),
+            Ok(addresses) => Ok(permitted(name, addresses, &self.allowed)?),
+            Err(reason) => Err(match exhaustion::of_resolving() {
+                Some(exhausted) => exhausted.into(),
+                None => unknown(name, reason).into(),
             }),
         }
     }
 }
 
-/// By the system's resolver.
-async fn look_up(name: String) -> Found {
+async fn look_up(name: String) -> Lookup {
     match tokio::net::lookup_host((name, 0)).await {
-        Ok(found) => Ok(found.collect()),
+        Ok(addresses) => Ok(addresses.collect()),
         Err(error) => Err(error.to_string()),
     }
 }
 
-/// The addresses that may be dialled.
 fn permitted(
     name: &str,
-    found: Vec<SocketAddr>,
+    mut addresses: Vec<SocketAddr>,
     allowed: &AllowList,
 ) -> Result<Vec<SocketAddr>, ResolveError> {
     let mut refused = None;
-    let dialled: Vec<_> = found
-        .into_iter()
-        .filter(|socket| {
-            let why = allowed.refusal(socket.ip());
-            refused = refused.or(why.map(|why| (socket.ip(), why)));
-            why.is_none()
-        })
-        .collect();
-    match (dialled.is_empty(), refused) {
-        (false, _) => Ok(dialled),
-        (true, Some((address, why))) => Err(ResolveError::Refused {
+    addresses.retain(|socket| match allowed.refusal(socket.ip()) {
+        None => true,
+        Some(range) => {
+            refused.get_or_insert((socket.ip(), range));
+            false
+        }
+    });
+    match (addresses.is_empty(), refused) {
+        (false, _) => Ok(addresses),
+        (true, Some((address, range))) => Err(ResolveError::Refused {
             name: name.to_owned(),
             address,
-            why,
+            range,
         }),
-        (true, None) => Err(unknown(name, &"no addresses")),
+        (true, None) => Err(unknown(name, "no addresses".to_owned())),
     }
 }
 
-fn unknown(name: &str, why: &dyn std::fmt::Display) -> ResolveError {
+fn unknown(name: &str, reason: String) -> ResolveError {
     ResolveError::Unknown {
         name: name.to_owned(),
-        why: why.to_string(),
+        reason,
     }
 }
 
@@ -112,16 +87,20 @@ mod tests {
     }
 
     #[test]
-    fn of_mixed_addresses_only_the_allowed_ones_are_dialled() {
+    fn refused_addresses_of_a_name_are_not_dialed() {
         let found = sockets(&["127.0.0.1", "93.184.215.14", "::1", "2606:2800::1"]);
-        let dialled = permitted("mixed.test", found, &AllowList::default()).unwrap();
-        assert_eq!(dialled, sockets(&["93.184.215.14", "2606:2800::1"]));
+        let dialed = permitted("mixed.test", found, &AllowList::default()).unwrap();
+        assert_eq!(dialed, sockets(&["93.184.215.14", "2606:2800::1"]));
     }
 
     #[test]
-    fn a_name_with_refused_addresses_alone_is_refused_and_one_with_none_is_unknown() {
+    fn name_with_only_refused_addresses_is_refused() {
         let refused = permitted("inner.test", sockets(&["10.0.0.1"]), &AllowList::default());
         assert!(matches!(refused, Err(ResolveError::Refused { .. })));
+    }
+
+    #[test]
+    fn name_without_addresses_is_unknown() {
         let unknown = permitted("empty.test", Vec::new(), &AllowList::default());
         assert!(matches!(unknown, Err(ResolveError::Unknown { .. })));
     }

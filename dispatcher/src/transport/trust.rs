@@ -1,21 +1,21 @@
-//! Whom TLS trusts: the authorities of the system, and those of `EXTRA_CA_FILE`.
+//! Certificate authorities for TLS: those of the system and those of `EXTRA_CA_FILE`.
 
 use rustls::{ClientConfig, RootCertStore};
 
-use super::TransportError;
+use super::error::TransportError;
 
-/// The settings of every handshake.
+/// Returns the TLS configuration of all connections.
 pub(super) fn client_config(extra: &RootCertStore) -> Result<ClientConfig, TransportError> {
     let mut roots = extra.clone();
     let system = rustls_native_certs::load_native_certs();
-    // One that cannot be read is no reason to distrust the others.
+    // An unreadable certificate does not make the other ones untrustworthy.
     let (_, unread) = roots.add_parsable_certificates(system.certs);
     if unread > 0 || !system.errors.is_empty() {
         let errors = system.errors;
         tracing::warn!(
             unread,
             ?errors,
-            "some authorities of the system cannot be used"
+            "certificate authorities of the system are unreadable and not trusted"
         );
     }
     if roots.is_empty() {

@@ -1,7 +1,7 @@
-//! One connection to a target, which remembers whether the answer to the last request has begun.
+//! Connection to a target that records whether the response to the last request has started.
 //!
-//! The client library reports one and the same error for a connection that ended without a word and for one that ended
-//! inside the head of an answer; only the bytes tell them apart.
+//! The client library reports the same error for a connection that ended before the response and
+//! for one that ended within its head. The outcomes differ (`reset`, `body`), so the bytes decide.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -12,25 +12,25 @@ use std::task::{Context, Poll, ready};
 use hyper_util::client::legacy::connect::{Connected, Connection};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Whether a byte of the answer to the request that was written last has come. Clones tell of the same connection.
+/// True after the first byte of the response to the last request. Clones share the value.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Heard(Arc<AtomicBool>);
+pub(super) struct ResponseStarted(Arc<AtomicBool>);
 
-/// The connection, inside its TLS if it has any.
+/// Wraps the decrypted stream if the target uses TLS.
 pub(super) struct Wire<S> {
     stream: S,
-    heard: Heard,
-    /// All that was written so far is on its way.
+    response_started: ResponseStarted,
+    /// True if all written bytes are flushed, so that the next write starts a request.
     flushed: bool,
 }
 
-impl Heard {
-    pub(super) fn anything(&self) -> bool {
+impl ResponseStarted {
+    pub(super) fn get(&self) -> bool {
         self.0.load(Ordering::Acquire)
     }
 
-    fn set(&self, heard: bool) {
-        self.0.store(heard, Ordering::Release);
+    fn set(&self, started: bool) {
+        self.0.store(started, Ordering::Release);
     }
 }
 
@@ -38,23 +38,23 @@ impl<S> Wire<S> {
     pub(super) fn new(stream: S) -> Self {
         Self {
             stream,
-            heard: Heard::default(),
+            response_started: ResponseStarted::default(),
             flushed: true,
         }
     }
 
-    /// A request is flushed as a whole, so what is written after a flush begins the next one; what is written before it
-    /// does not, even if the peer answers already.
-    fn writes(&mut self) {
+    /// The client flushes each request once, at its end. A write after a flush starts the next
+    /// request. A write before it does not, even if the response has already started.
+    fn before_write(&mut self) {
         if std::mem::take(&mut self.flushed) {
-            self.heard.set(false);
+            self.response_started.set(false);
         }
     }
 }
 
 impl<S> Connection for Wire<S> {
     fn connected(&self) -> Connected {
-        Connected::new().extra(self.heard.clone())
+        Connected::new().extra(self.response_started.clone())
     }
 }
 
@@ -67,7 +67,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Wire<S> {
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
         if buffer.filled().len() > before {
-            self.heard.set(true);
+            self.response_started.set(true);
         }
         Poll::Ready(Ok(()))
     }
@@ -79,7 +79,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Wire<S> {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.writes();
+        self.before_write();
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
 
@@ -88,7 +88,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Wire<S> {
         cx: &mut Context<'_>,
         parts: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.writes();
+        self.before_write();
         Pin::new(&mut self.stream).poll_write_vectored(cx, parts)
     }
 
@@ -115,38 +115,38 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn an_answer_is_heard_from_its_first_byte_until_the_next_request() {
+    async fn response_starts_with_its_first_byte_for_each_request() {
         let (ours, mut theirs) = duplex(64);
         let mut wire = Wire::new(ours);
-        let heard = wire.heard.clone();
+        let started = wire.response_started.clone();
         for _ in 0..2 {
             wire.write_all(b"head").await.unwrap();
             wire.flush().await.unwrap();
-            assert!(!heard.anything());
+            assert!(!started.get());
             theirs.write_all(b"H").await.unwrap();
             wire.read_u8().await.unwrap();
-            assert!(heard.anything());
+            assert!(started.get());
         }
     }
 
     #[tokio::test]
-    async fn an_answer_that_begins_while_the_request_is_written_stays_heard() {
+    async fn early_response_counts_while_the_request_is_written() {
         let (ours, mut theirs) = duplex(64);
         let mut wire = Wire::new(ours);
         wire.write_all(b"head").await.unwrap();
         theirs.write_all(b"H").await.unwrap();
         wire.read_u8().await.unwrap();
         wire.write_all(b"body").await.unwrap();
-        assert!(wire.heard.anything());
+        assert!(wire.response_started.get());
     }
 
     #[tokio::test]
-    async fn the_end_of_a_connection_is_no_answer() {
+    async fn end_of_the_connection_does_not_start_a_response() {
         let (ours, theirs) = duplex(64);
         let mut wire = Wire::new(ours);
         wire.write_all(b"head").await.unwrap();
         drop(theirs);
         assert_eq!(wire.read(&mut [0; 8]).await.unwrap(), 0);
-        assert!(!wire.heard.anything());
+        assert!(!wire.response_started.get());
     }
 }

@@ -1,4 +1,4 @@
-//! Reads an answer to its end, within its bound, and says what it was.
+//! Reads a response to its end within a size limit, and derives the outcome of the attempt.
 
 use std::time::Duration;
 
@@ -8,54 +8,55 @@ use hyper::Response;
 use hyper::body::Incoming;
 use hyper::header::{HeaderMap, RETRY_AFTER};
 
-use super::classify;
+use super::error::describe;
 use crate::event::{AttemptResult, Outcome};
 
-/// How much of an answer is read and kept.
+/// Size limits of a response.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct AnswerLimits {
-    /// `MAX_RESPONSE_BYTES`, on the wire.
+pub(super) struct ResponseLimits {
+    /// `MAX_RESPONSE_BYTES`, counted as transferred: no content encoding is decoded.
     pub(super) response_bytes_max: usize,
     /// `RESPONSE_SNIPPET_BYTES`.
     pub(super) snippet_bytes_max: usize,
 }
 
-/// The whole answer, or why there is none. `now` is the database's clock when it is called.
-pub(super) async fn read_answer(
+/// Reads the body and returns the result of the attempt. `now` returns the time of the database's
+/// clock, for a `Retry-After` date.
+pub(super) async fn read_response(
     mut response: Response<Incoming>,
-    limits: AnswerLimits,
+    limits: ResponseLimits,
     now: impl Fn() -> DateTime<Utc>,
 ) -> AttemptResult {
     let status = response.status().as_u16();
     let mut snippet = Vec::new();
     let mut bytes = 0_usize;
-    loop {
-        match response.frame().await {
-            Some(Ok(frame)) => {
-                // Trailers are nobody's concern here.
-                let chunk = frame.into_data().unwrap_or_default();
-                let room = limits.snippet_bytes_max.saturating_sub(snippet.len());
-                snippet.extend_from_slice(&chunk[..room.min(chunk.len())]);
-                bytes += chunk.len();
-                if bytes > limits.response_bytes_max {
-                    let error = format!("the answer is over {} bytes", limits.response_bytes_max);
-                    let outcome = Outcome::ResponseTooLarge { status };
-                    return AttemptResult {
-                        outcome,
-                        error: Some(error),
-                        snippet: Some(snippet),
-                    };
-                }
-            }
-            None => break,
-            Some(Err(error)) => {
-                let error = Some(classify::describe(&error));
+    while let Some(frame) = response.frame().await {
+        let frame = match frame {
+            Ok(frame) => frame,
+            Err(error) => {
+                let error = Some(describe(&error));
                 return AttemptResult {
                     outcome: Outcome::Body,
                     error,
                     snippet: Some(snippet),
                 };
             }
+        };
+        // A trailer frame contains no data and counts as 0 bytes.
+        let chunk = frame.into_data().unwrap_or_default();
+        let room = limits.snippet_bytes_max.saturating_sub(snippet.len());
+        snippet.extend_from_slice(&chunk[..room.min(chunk.len())]);
+        bytes += chunk.len();
+        if bytes > limits.response_bytes_max {
+            let error = format!(
+                "the response is larger than MAX_RESPONSE_BYTES={}",
+                limits.response_bytes_max
+            );
+            return AttemptResult {
+                outcome: Outcome::ResponseTooLarge { status },
+                error: Some(error),
+                snippet: Some(snippet),
+            };
         }
     }
     let outcome = if (200..300).contains(&status) {
@@ -73,11 +74,12 @@ pub(super) async fn read_answer(
     }
 }
 
-/// `Retry-After` in either form (RFC 9110, section 10.2.3); past, negative and unreadable ones are ignored.
+/// Returns the requested delay in either form of `Retry-After` (RFC 9110, section 10.2.3). A date in
+/// the past, a negative number or any other text is ignored.
 fn retry_after(headers: &HeaderMap, now: DateTime<Utc>) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
-        // More digits than fit are still a wish for a long wait, which the cap will cut.
+        // A number over 64 bits is a very long requested delay. RETRY_AFTER_CAP_SECONDS limits it.
         return Some(Duration::from_secs(text.parse().unwrap_or(u64::MAX)));
     }
     let at = DateTime::<Utc>::from(httpdate::parse_http_date(text).ok()?);
@@ -90,11 +92,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn retry_after_is_read_in_both_forms_and_nonsense_is_ignored() {
+    fn retry_after_is_read_in_both_forms() {
         let now = "2026-11-24T10:00:00Z".parse().unwrap();
         let read = |text: &str| {
             let headers = [(RETRY_AFTER, text.parse().unwrap())].into_iter().collect();
-            retry_after(&headers, now).map(|wish| wish.as_secs())
+            retry_after(&headers, now).map(|delay| delay.as_secs())
         };
         assert_eq!(read("120"), Some(120));
         assert_eq!(read("0"), Some(0));
