@@ -7,7 +7,7 @@
 //! [`worker`] delivers, and [`backoff`] is the retry rule. [`serve`] is the only wiring: `api` and
 //! `worker` meet in Postgres and in one wake-up handle.
 
-pub mod api;
+mod api;
 pub mod backoff;
 pub mod check;
 pub mod config;
@@ -28,6 +28,7 @@ use tokio::task::{JoinError, JoinHandle};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
+use crate::api::server::Stop;
 use crate::api::{Api, Shared};
 use crate::config::Config;
 use crate::event::WorkerId;
@@ -88,7 +89,10 @@ pub async fn serve(
         listener,
         router,
         connections_max,
-        (shutdown.clone(), config.worker.shutdown),
+        Stop {
+            signal: shutdown.clone(),
+            timeout: config.worker.shutdown,
+        },
     );
     let serving = tokio::spawn(serving);
     let worked = work(

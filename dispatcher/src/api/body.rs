@@ -1,7 +1,10 @@
-//! The body of `POST /events`: read within its bounds, and taken apart without touching the payload's bytes.
+//! Body of `POST /events`: read within limits of size and time, then parsed in one visit.
+//!
+//! The payload is borrowed from the body as text, so its bytes are stored and sent unchanged.
 
 use std::borrow::Cow;
 use std::fmt;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::Request;
@@ -12,36 +15,40 @@ use serde::de::{Deserializer, Error, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use tokio::time::timeout;
 
-use super::problem::{BODY_SECONDS_MAX, Problem};
+use super::problem::Problem;
 
-/// Levels of arrays and objects that a payload may have.
+/// Maximum nesting of arrays and objects in a payload.
 const DEPTH_MAX: usize = 128;
 
-/// How much of a body that is refused anyway is read, so that the client gets to see the answer instead of a reset.
+/// Time limit for a whole body.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Maximum number of bytes that are read of a refused body. If none were read, the client would get
+/// a reset instead of the response.
 const DISCARDED_BYTES_MAX: usize = 16 << 20;
 
-/// As much of a field's name as is told back.
+/// Maximum length of a field name in a problem.
 const FIELD_CHARS_MAX: usize = 64;
 
-/// What a client sent.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct PostBody<'a> {
-    /// The exact bytes of the value.
+    /// JSON text of the payload as the client wrote it.
     pub(super) payload: &'a str,
-    /// The target, if one was given.
     pub(super) target_url: Option<String>,
 }
 
 /// Reads a body of at most `bytes_max` bytes.
 pub(super) async fn read(request: Request, bytes_max: usize) -> Result<Bytes, Problem> {
-    if announced(&request).is_some_and(|length| length > bytes_max as u64) {
+    if content_length(&request).is_some_and(|length| length > bytes_max as u64) {
         discard(request).await;
         return Err(Problem::too_large(bytes_max));
     }
     let mut body = request.into_body();
-    match timeout(BODY_SECONDS_MAX, gather(&mut body, bytes_max)).await {
-        Err(_) => Err(Problem::slow_body()),
-        Ok(Err(broken)) => Err(Problem::malformed(format!("the body broke off: {broken}"))),
+    match timeout(BODY_TIMEOUT, read_all(&mut body, bytes_max)).await {
+        Err(_) => Err(Problem::slow_body(BODY_TIMEOUT)),
+        Ok(Err(error)) => Err(Problem::malformed(format!(
+            "the body is incomplete: {error}; send it again"
+        ))),
         Ok(Ok(Some(bytes))) => Ok(bytes),
         Ok(Ok(None)) => {
             drain(body).await;
@@ -50,16 +57,17 @@ pub(super) async fn read(request: Request, bytes_max: usize) -> Result<Bytes, Pr
     }
 }
 
-/// Reads a body that nobody wants, within bounds. A client that waits for leave to send it is not given leave.
+/// Reads and drops the body of a refused request, up to [`DISCARDED_BYTES_MAX`]. A client that sent
+/// `Expect: 100-continue` has not sent its body yet, so none is read.
 pub(super) async fn discard(request: Request) {
-    let hopeless = announced(&request).is_some_and(|length| length > DISCARDED_BYTES_MAX as u64);
-    if hopeless || request.headers().contains_key(EXPECT) {
+    let is_too_long =
+        content_length(&request).is_some_and(|length| length > DISCARDED_BYTES_MAX as u64);
+    if is_too_long || request.headers().contains_key(EXPECT) {
         return;
     }
     drain(request.into_body()).await;
 }
 
-/// Counts what comes and keeps none of it.
 async fn drain(mut body: Body) {
     let mut left = DISCARDED_BYTES_MAX;
     let reading = async {
@@ -70,10 +78,10 @@ async fn drain(mut body: Body) {
             }
         }
     };
-    let _ = timeout(BODY_SECONDS_MAX, reading).await;
+    let _ = timeout(BODY_TIMEOUT, reading).await;
 }
 
-fn announced(request: &Request) -> Option<u64> {
+fn content_length(request: &Request) -> Option<u64> {
     request
         .headers()
         .get(CONTENT_LENGTH)?
@@ -83,21 +91,21 @@ fn announced(request: &Request) -> Option<u64> {
         .ok()
 }
 
-/// The whole body, or nothing if it is over the bound.
-async fn gather(body: &mut Body, bytes_max: usize) -> Result<Option<Bytes>, axum::Error> {
-    let mut gathered = BytesMut::new();
+/// Returns `None` if the body is longer than `bytes_max`.
+async fn read_all(body: &mut Body, bytes_max: usize) -> Result<Option<Bytes>, axum::Error> {
+    let mut bytes = BytesMut::new();
     while let Some(frame) = body.frame().await {
         let frame = frame?;
         let data = frame.data_ref().map_or(&[][..], |data| data);
-        if gathered.len() + data.len() > bytes_max {
+        if bytes.len() + data.len() > bytes_max {
             return Ok(None);
         }
-        gathered.extend_from_slice(data);
+        bytes.extend_from_slice(data);
     }
-    Ok(Some(gathered.freeze()))
+    Ok(Some(bytes.freeze()))
 }
 
-/// Takes a body apart.
+/// Parses a complete body.
 pub(super) fn parse(bytes: &[u8]) -> Result<PostBody<'_>, Problem> {
     let mut reader = serde_json::Deserializer::from_slice(bytes);
     let mut refused = None;
@@ -105,22 +113,28 @@ pub(super) fn parse(bytes: &[u8]) -> Result<PostBody<'_>, Problem> {
         .deserialize_map(BodyVisitor(&mut refused))
         .and_then(|body| reader.end().map(|()| body));
     let (payload, target) = body.map_err(|error| {
-        let detail = format!("the body is not {FORM}: {error}");
+        let detail = format!("the body is not of the form {FORM}: {error}");
         match refused {
             Some(field) => Problem::malformed_field(field, detail),
             None => Problem::malformed(detail),
         }
     })?;
-    let payload = payload
-        .map(RawValue::get)
-        .ok_or_else(|| Problem::malformed_field("payload", "payload is missing"))?;
+    let payload = payload.map(RawValue::get).ok_or_else(|| {
+        Problem::malformed_field(
+            "payload",
+            "the field payload is missing; send any JSON value, null included",
+        )
+    })?;
     if is_deeper(payload, DEPTH_MAX) {
         return Err(Problem::too_deep(DEPTH_MAX));
     }
     let target_url = match target.map(RawValue::get) {
         None => None,
         Some(text) => serde_json::from_str::<Option<String>>(text).map_err(|_| {
-            Problem::malformed_field("target_url", "target_url must be a string or null")
+            Problem::malformed_field(
+                "target_url",
+                "the field target_url is not a string or null; send a URL or omit it",
+            )
         })?,
     };
     Ok(PostBody {
@@ -129,15 +143,15 @@ pub(super) fn parse(bytes: &[u8]) -> Result<PostBody<'_>, Problem> {
     })
 }
 
-const FORM: &str = r#"a JSON object {"payload": <any JSON>, "target_url"?: "http(s)://..."}"#;
+const FORM: &str = r#"{"payload": <any JSON>, "target_url": <optional URL>}"#;
 
-/// Notes the field that it refuses: unknown, or there twice.
+/// Reads the two fields. Stores the name of an unknown or repeated field in its reference.
 struct BodyVisitor<'a>(&'a mut Option<String>);
 
 impl BodyVisitor<'_> {
-    fn refuse<E: Error>(self, name: &str, why: &str) -> E {
+    fn refuse<E: Error>(self, name: &str, reason: &str) -> E {
         let name: String = name.chars().take(FIELD_CHARS_MAX).collect();
-        let error = E::custom(format_args!("{why} field `{name}`"));
+        let error = E::custom(format_args!("{reason} field `{name}`"));
         *self.0 = Some(name);
         error
     }
@@ -166,7 +180,7 @@ impl<'de> Visitor<'de> for BodyVisitor<'_> {
     }
 }
 
-/// A field's name, borrowed unless it was written with escapes.
+/// Field name, borrowed unless the client wrote it with escapes.
 struct Key<'de>(Cow<'de, str>);
 
 impl<'de> serde::Deserialize<'de> for Key<'de> {
@@ -188,9 +202,9 @@ impl<'de> serde::Deserialize<'de> for Key<'de> {
     }
 }
 
-/// Whether JSON text that is known to be well-formed is nested deeper than `most`. The parser itself skips raw values
-/// without counting.
-fn is_deeper(json: &str, most: usize) -> bool {
+/// Returns true if valid JSON text is nested deeper than `depth_max`. The parser does not count the
+/// depth of raw values.
+fn is_deeper(json: &str, depth_max: usize) -> bool {
     let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
     for byte in json.bytes() {
         match byte {
@@ -199,7 +213,7 @@ fn is_deeper(json: &str, most: usize) -> bool {
             b'"' => in_string = !in_string,
             b'[' | b'{' if !in_string => {
                 depth += 1;
-                if depth > most {
+                if depth > depth_max {
                     return true;
                 }
             }

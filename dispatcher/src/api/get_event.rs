@@ -1,4 +1,4 @@
-//! `GET /events/{id}`: the event and every attempt that ended.
+//! `GET /events/{id}`: the event with all of its attempts that have a result.
 
 use axum::Json;
 use axum::extract::rejection::PathRejection;
@@ -8,8 +8,8 @@ use serde::Serialize;
 use uuid::Uuid;
 use uuid::fmt::Hyphenated;
 
-use super::Api;
 use super::problem::Problem;
+use super::state::Api;
 use crate::event::EventId;
 use crate::store::{AttemptView, EventView};
 
@@ -42,23 +42,23 @@ pub(super) async fn get_event(
     State(api): State<Api>,
     id: Result<Path<String>, PathRejection>,
 ) -> Result<Json<EventBody>, Problem> {
-    // Not even text, e.g. `%ff`: no event has such an id.
+    // The path is not UTF-8, for example `%ff`. No event has such an id.
     let Path(id) = id.map_err(|error| Problem::not_found(error.body_text()))?;
-    let missing = || Problem::not_found(format!("there is no event {id:?}"));
+    let missing = || Problem::not_found(format!("there is no event with the id {id:?}"));
     let id = event_id(&id).ok_or_else(missing)?;
     if !api.shared.migrated.is_set() {
         return Err(Problem::unavailable(
-            "the database is not ready yet; try again",
+            "the dispatcher has not reached its database yet; try again",
         ));
     }
     let found = api.store.find(id).await.map_err(|error| {
         api.outages.log(&error);
-        Problem::unavailable("the database is out of reach; try again")
+        Problem::unavailable("the database is unavailable; try again")
     })?;
     found.map(|event| Json(event.into())).ok_or_else(missing)
 }
 
-/// The one form in which an id is given out; the parser would take three others.
+/// Accepts only the form in which the API returns ids. The parser accepts three other ones.
 fn event_id(text: &str) -> Option<EventId> {
     let hyphenated = text.len() == Hyphenated::LENGTH;
     let id = Uuid::try_parse(text).ok().filter(|_| hyphenated)?;
@@ -98,7 +98,7 @@ impl From<AttemptView> for AttemptBody {
     }
 }
 
-/// A time as Postgres keeps it: UTC, microseconds (RFC 3339).
+/// Formats a time in UTC with the precision of Postgres, microseconds (RFC 3339).
 fn rfc3339(time: DateTime<Utc>) -> String {
     time.to_rfc3339_opts(SecondsFormat::Micros, true)
 }

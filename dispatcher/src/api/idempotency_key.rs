@@ -1,4 +1,4 @@
-//! The optional `Idempotency-Key` header: 1 to 255 visible ASCII characters.
+//! Parses the optional header `Idempotency-Key`: 1 to 255 visible ASCII characters.
 
 use axum::http::HeaderMap;
 
@@ -13,14 +13,15 @@ pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Pro
     };
     if values.next().is_some() {
         return Err(Problem::bad_key(
-            "the header came more than once; send one key",
+            "the header occurs more than once; send one key",
         ));
     }
     let bytes = value.as_bytes();
-    let fits = (1..=KEY_CHARS_MAX).contains(&bytes.len()) && bytes.iter().all(u8::is_ascii_graphic);
-    if !fits {
+    let is_valid =
+        (1..=KEY_CHARS_MAX).contains(&bytes.len()) && bytes.iter().all(u8::is_ascii_graphic);
+    if !is_valid {
         return Err(Problem::bad_key(format!(
-            "a key has 1 to {KEY_CHARS_MAX} visible ASCII characters"
+            "the key is invalid; send 1 to {KEY_CHARS_MAX} visible ASCII characters"
         )));
     }
     Ok(Some(bytes.iter().copied().map(char::from).collect()))

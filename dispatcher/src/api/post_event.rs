@@ -1,4 +1,6 @@
-//! `POST /events`: validate, one durable commit, 202. Never a 202 before the commit is acknowledged.
+//! `POST /events`: validates the event, stores it in one durable commit, and responds with 202.
+//!
+//! No 202 precedes the acknowledgement of the commit. Otherwise a crash could lose the event.
 
 use axum::Json;
 use axum::extract::{Request, State};
@@ -8,10 +10,10 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use tokio::time::Instant;
 
-use super::Api;
 use super::body::{self, PostBody};
 use super::idempotency_key::idempotency_key;
 use super::problem::Problem;
+use super::state::Api;
 use crate::event::{EventId, NewEvent, Target};
 use crate::store::{Inserted, Store};
 use crate::target::TargetUrl;
@@ -23,8 +25,8 @@ struct Accepted {
 }
 
 pub(super) async fn post_event(State(api): State<Api>, request: Request) -> Response {
-    let began = Instant::now();
-    let answer = match accept(&api, request).await {
+    let start = Instant::now();
+    let response = match accept(&api, request).await {
         Ok(id) => (
             StatusCode::ACCEPTED,
             Json(Accepted {
@@ -37,8 +39,8 @@ pub(super) async fn post_event(State(api): State<Api>, request: Request) -> Resp
     };
     api.shared
         .metrics
-        .accepted(answer.status().as_u16(), began.elapsed());
-    answer
+        .accepted(response.status().as_u16(), start.elapsed());
+    response
 }
 
 async fn accept(api: &Api, request: Request) -> Result<EventId, Problem> {
@@ -46,7 +48,7 @@ async fn accept(api: &Api, request: Request) -> Result<EventId, Problem> {
         body::discard(request).await;
         return Err(Problem::content_type());
     }
-    if !is_as_it_is(request.headers()) {
+    if is_encoded(request.headers()) {
         body::discard(request).await;
         return Err(Problem::content_encoding());
     }
@@ -55,16 +57,17 @@ async fn accept(api: &Api, request: Request) -> Result<EventId, Problem> {
     let event = new_event(api, key?, body::parse(&bytes)?)?;
     if !api.shared.migrated.is_set() {
         return Err(Problem::unavailable(
-            "the database is not ready yet; nothing was stored, try again",
+            "the dispatcher has not reached its database yet; nothing was stored, try again",
         ));
     }
-    // A task of its own: a client that hangs up drops this future, and a statement that is dropped costs its connection.
+    // A separate task, because this future is dropped if the client disconnects. Dropping a running
+    // statement closes its database connection.
     let store = api.store.clone();
     let inserting = tokio::spawn(async move { store.insert(event).await });
-    match inserting.await.expect("an insert does not panic") {
+    match inserting.await.expect("the insert does not panic") {
         Ok(Inserted::Accepted(id)) => {
             api.shared.wake.notify_one();
-            tracing::debug!(event.id = %id, "accepted");
+            tracing::debug!(event.id = %id, "event accepted");
             Ok(id)
         }
         Ok(Inserted::Conflict(id)) => Err(Problem::conflict(id)),
@@ -85,7 +88,7 @@ fn new_event(api: &Api, key: Option<String>, body: PostBody<'_>) -> Result<NewEv
         (None, Some(default)) => Target::Default(default.as_str().to_owned()),
         (None, None) => {
             return Err(Problem::bad_target(
-                "target_url is absent, and the setting TARGET_URL gives no default",
+                "target_url is missing and the setting TARGET_URL defines no default; send a target_url",
             ));
         }
     };
@@ -98,7 +101,7 @@ fn new_event(api: &Api, key: Option<String>, body: PostBody<'_>) -> Result<NewEv
     })
 }
 
-/// `application/json`; parameters do not matter.
+/// Returns true for `application/json` with any parameters.
 fn is_json(headers: &HeaderMap) -> bool {
     let value = headers
         .get(CONTENT_TYPE)
@@ -107,8 +110,8 @@ fn is_json(headers: &HeaderMap) -> bool {
     essence.is_some_and(|essence| essence.trim().eq_ignore_ascii_case("application/json"))
 }
 
-/// No `Content-Encoding` but `identity`: nothing is decoded here.
-fn is_as_it_is(headers: &HeaderMap) -> bool {
+/// Returns true for any `Content-Encoding` except `identity`, because the body is never decoded.
+fn is_encoded(headers: &HeaderMap) -> bool {
     let mut encodings = headers.get_all(CONTENT_ENCODING).iter();
-    encodings.all(|encoding| encoding.as_bytes().eq_ignore_ascii_case(b"identity"))
+    encodings.any(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity"))
 }

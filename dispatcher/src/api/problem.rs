@@ -1,4 +1,7 @@
-//! Errors as clients see them: `application/problem+json` (RFC 9457).
+//! Error responses: `application/problem+json` (RFC 9457).
+//!
+//! `type` and `title` identify the problem and never change. `detail` explains this occurrence and
+//! the fix. `field` names the header or member that is invalid.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -11,13 +14,9 @@ use serde::Serialize;
 
 use crate::store::StoreError;
 
-/// What a client is asked to wait when the database is out of reach.
+/// `Retry-After` of a 503, in seconds. Most outages, such as a restart of Postgres, are short.
 const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
 
-/// How long a client may take to send its body, in words for the answer.
-pub(super) const BODY_SECONDS_MAX: Duration = Duration::from_secs(30);
-
-/// An error answer.
 #[derive(Debug, Serialize)]
 pub(super) struct Problem {
     #[serde(rename = "type")]
@@ -31,131 +30,195 @@ pub(super) struct Problem {
     header: Option<Box<(HeaderName, HeaderValue)>>,
 }
 
+/// The members of a problem that are the same in each occurrence.
+struct Kind {
+    status: StatusCode,
+    name: &'static str,
+    title: &'static str,
+}
+
+const MALFORMED_BODY: Kind = Kind {
+    status: StatusCode::BAD_REQUEST,
+    name: "malformed-body",
+    title: "The request body is malformed",
+};
+const BAD_KEY: Kind = Kind {
+    status: StatusCode::BAD_REQUEST,
+    name: "bad-idempotency-key",
+    title: "The Idempotency-Key is invalid",
+};
+const UNAUTHORIZED: Kind = Kind {
+    status: StatusCode::UNAUTHORIZED,
+    name: "unauthorized",
+    title: "A valid API key is required",
+};
+const NOT_FOUND: Kind = Kind {
+    status: StatusCode::NOT_FOUND,
+    name: "not-found",
+    title: "Not found",
+};
+const METHOD_NOT_ALLOWED: Kind = Kind {
+    status: StatusCode::METHOD_NOT_ALLOWED,
+    name: "method-not-allowed",
+    title: "The method is not supported",
+};
+const SLOW_BODY: Kind = Kind {
+    status: StatusCode::REQUEST_TIMEOUT,
+    name: "slow-body",
+    title: "The request body is too slow",
+};
+const CONFLICT: Kind = Kind {
+    status: StatusCode::CONFLICT,
+    name: "idempotency-conflict",
+    title: "The Idempotency-Key was used for a different event",
+};
+const TOO_LARGE: Kind = Kind {
+    status: StatusCode::PAYLOAD_TOO_LARGE,
+    name: "body-too-large",
+    title: "The request body is too large",
+};
+const BAD_CONTENT_TYPE: Kind = Kind {
+    status: StatusCode::UNSUPPORTED_MEDIA_TYPE,
+    name: "unsupported-content-type",
+    title: "The content type is not supported",
+};
+const BAD_CONTENT_ENCODING: Kind = Kind {
+    status: StatusCode::UNSUPPORTED_MEDIA_TYPE,
+    name: "unsupported-content-encoding",
+    title: "The content encoding is not supported",
+};
+const BAD_TARGET: Kind = Kind {
+    status: StatusCode::UNPROCESSABLE_ENTITY,
+    name: "bad-target",
+    title: "The target is invalid or not allowed",
+};
+const TOO_DEEP: Kind = Kind {
+    status: StatusCode::UNPROCESSABLE_ENTITY,
+    name: "payload-too-deep",
+    title: "The payload is nested too deeply",
+};
+const UNAVAILABLE: Kind = Kind {
+    status: StatusCode::SERVICE_UNAVAILABLE,
+    name: "unavailable",
+    title: "The database is unavailable",
+};
+
 impl Problem {
-    fn new(status: StatusCode, kind: &str, detail: impl Into<String>) -> Self {
-        Self {
-            kind: format!("urn:webhook-dispatcher:{kind}"),
-            title: status.canonical_reason().unwrap_or("Error"),
-            status: status.as_u16(),
-            detail: detail.into(),
-            field: None,
-            header: None,
-        }
-    }
-
-    fn about(mut self, field: impl Into<Cow<'static, str>>) -> Self {
-        self.field = Some(field.into());
-        self
-    }
-
-    fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
-        self.header = Some(Box::new((name, value)));
-        self
-    }
-
     pub(super) fn malformed(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, "malformed-body", detail)
+        Self::new(MALFORMED_BODY, detail)
     }
 
     pub(super) fn malformed_field(
         field: impl Into<Cow<'static, str>>,
         detail: impl Into<String>,
     ) -> Self {
-        Self::malformed(detail).about(field)
+        Self::malformed(detail).field(field)
     }
 
     pub(super) fn bad_key(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, "bad-idempotency-key", detail).about("Idempotency-Key")
+        Self::new(BAD_KEY, detail).field("Idempotency-Key")
     }
 
     pub(super) fn unauthorized() -> Self {
         let detail = "send one of the API_KEYS as `Authorization: Bearer KEY`";
-        Self::new(StatusCode::UNAUTHORIZED, "unauthorized", detail)
-            .with(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))
+        Self::new(UNAUTHORIZED, detail).header(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))
     }
 
     pub(super) fn not_found(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::NOT_FOUND, "not-found", detail)
+        Self::new(NOT_FOUND, detail)
     }
 
     pub(super) fn method_not_allowed(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", detail)
+        Self::new(METHOD_NOT_ALLOWED, detail)
     }
 
-    pub(super) fn slow_body() -> Self {
-        let detail = format!(
-            "the body did not arrive within {} s",
-            BODY_SECONDS_MAX.as_secs()
-        );
-        Self::new(StatusCode::REQUEST_TIMEOUT, "slow-body", detail)
+    pub(super) fn slow_body(limit: Duration) -> Self {
+        let seconds = limit.as_secs();
+        let detail = format!("the body did not arrive within {seconds} s; send it faster");
+        Self::new(SLOW_BODY, detail)
     }
 
     pub(super) fn conflict(id: impl std::fmt::Display) -> Self {
-        let detail = format!("this key belongs to event {id}, whose payload or target differs");
-        Self::new(StatusCode::CONFLICT, "idempotency-conflict", detail).about("Idempotency-Key")
+        let detail = format!(
+            "this key belongs to event {id}, which has a different payload or target; \
+             send a new key"
+        );
+        Self::new(CONFLICT, detail).field("Idempotency-Key")
     }
 
     pub(super) fn too_large(bytes_max: usize) -> Self {
-        let detail =
-            format!("the body is over MAX_BODY_BYTES ({bytes_max} bytes); nothing was stored");
-        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", detail)
+        let detail = format!(
+            "the body is larger than MAX_BODY_BYTES={bytes_max}; nothing was stored, \
+             send a smaller body"
+        );
+        Self::new(TOO_LARGE, detail)
     }
 
     pub(super) fn content_type() -> Self {
-        let detail = "send the body as `Content-Type: application/json`";
-        Self::new(
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "unsupported-content-type",
-            detail,
-        )
+        let detail = "send the body with `Content-Type: application/json`";
+        Self::new(BAD_CONTENT_TYPE, detail)
     }
 
     pub(super) fn content_encoding() -> Self {
-        let detail = "send the body as it is, without a Content-Encoding; nothing is decoded";
-        Self::new(
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "unsupported-content-encoding",
-            detail,
-        )
-        .about("Content-Encoding")
+        let detail = "the body is not decoded; send it without Content-Encoding";
+        Self::new(BAD_CONTENT_ENCODING, detail).field("Content-Encoding")
     }
 
     pub(super) fn bad_target(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "bad-target", detail).about("target_url")
+        Self::new(BAD_TARGET, detail).field("target_url")
     }
 
     pub(super) fn too_deep(depth_max: usize) -> Self {
-        let detail = format!("payload is nested deeper than {depth_max} levels");
-        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "payload-too-deep", detail).about("payload")
+        let detail = format!("the payload has more than {depth_max} levels; send a flatter one");
+        Self::new(TOO_DEEP, detail).field("payload")
     }
 
-    /// The database gives no answer, or none yet.
     pub(super) fn unavailable(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail)
-            .with(RETRY_AFTER, RETRY_AFTER_SECONDS)
+        Self::new(UNAVAILABLE, detail).header(RETRY_AFTER, RETRY_AFTER_SECONDS)
+    }
+
+    fn new(kind: Kind, detail: impl Into<String>) -> Self {
+        Self {
+            kind: format!("urn:webhook-dispatcher:{}", kind.name),
+            title: kind.title,
+            status: kind.status.as_u16(),
+            detail: detail.into(),
+            field: None,
+            header: None,
+        }
+    }
+
+    fn field(mut self, field: impl Into<Cow<'static, str>>) -> Self {
+        self.field = Some(field.into());
+        self
+    }
+
+    fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.header = Some(Box::new((name, value)));
+        self
     }
 }
 
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
-        match &error {
+        Self::unavailable(match &error {
             StoreError::Unavailable { .. } => {
-                Self::unavailable("the database is out of reach; nothing was stored, try again")
+                "the database is unavailable; nothing was stored, try again"
             }
-            StoreError::Unknown { .. } => Self::unavailable(
-                "the database did not confirm in time: the event may or may not be stored; \
-                 try again with the same Idempotency-Key to be sure of one",
-            ),
+            StoreError::Unknown { .. } => {
+                "the database did not confirm the commit in time, so the event may or may not be \
+                 stored; try again, with the same Idempotency-Key to avoid a second event"
+            }
             StoreError::Refused { .. } => {
-                Self::unavailable("the database refused for now; nothing was stored, try again")
+                "the database refused the statement; nothing was stored, try again"
             }
-        }
+        })
     }
 }
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let status = StatusCode::from_u16(self.status).expect("it was made from a status");
+        let status = StatusCode::from_u16(self.status).expect("it comes from a `StatusCode`");
         let header = self.header.as_deref().cloned();
         let mut response = (status, Json(self)).into_response();
         let json = HeaderValue::from_static("application/problem+json");

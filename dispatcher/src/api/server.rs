@@ -1,5 +1,5 @@
-//! Serves a router over a listener with bounds on how many and how slow its clients are, and stops without cutting an answer
-//! short.
+//! HTTP server: limits the number of clients and their slowness, and completes active requests
+//! before it stops.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -16,107 +16,117 @@ use tokio::time::{sleep, timeout};
 use tokio_io_timeout::TimeoutStream;
 use tokio_util::sync::CancellationToken;
 
-use super::crowd::{Crowd, Guest};
+use super::connections::{Connection, ConnectionLimiter};
 
-/// How long a client may take to send the head of a request, idle time on a kept connection included.
-const HEAD_SECONDS_MAX: Duration = Duration::from_secs(30);
+/// Time limit for the head of a request. It includes the idle time before the request.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long a client may take none of an answer. Whoever sends requests and reads nothing would keep its connection for ever.
-const UNREAD_SECONDS_MAX: Duration = Duration::from_secs(30);
+/// Time limit for one write. Without it, a client that sends requests and does not read the
+/// responses would keep its connection forever.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long requests under way may take once the server is told to stop, if a stop may take as long.
-const STOP_SECONDS_MAX: Duration = Duration::from_secs(5);
+/// Time limit for active requests after the stop signal, if [`Stop::timeout`] is not shorter.
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The pause after an accept that failed, e.g. because no file descriptor was free.
+/// Pause after a failed accept, for example if no file descriptor was free.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves until it is told to stop; then no connection is taken any more and those under way are finished. When
-/// `connections_max` are open, the idlest is closed for the next. The stop comes with how long it may take.
-pub async fn serve(
-    listener: TcpListener,
-    router: Router,
-    connections_max: u32,
-    (stop, stop_max): (CancellationToken, Duration),
-) {
-    let crowd = Crowd::new(connections_max);
-    let mut failing = false;
+/// How a server stops.
+pub(crate) struct Stop {
+    /// Cancelled when the stop begins.
+    pub(crate) signal: CancellationToken,
+    /// Time limit of the whole stop, `SHUTDOWN_SECONDS`.
+    pub(crate) timeout: Duration,
+}
+
+/// Serves until the stop signal. Then it accepts no connection and completes active requests. If
+/// `connections_max` connections are open, the one that has been idle longest is closed.
+pub(crate) async fn serve(listener: TcpListener, router: Router, connections_max: u32, stop: Stop) {
+    let limiter = ConnectionLimiter::new(connections_max);
+    let mut is_failing = false;
     loop {
         let accepted = tokio::select! {
             biased;
-            () = stop.cancelled() => break,
-            accepted = accept(&listener, &crowd) => accepted,
+            () = stop.signal.cancelled() => break,
+            accepted = accept(&listener, &limiter) => accepted,
         };
         match accepted {
-            Ok((stream, guest)) => {
-                failing = false;
-                // An answer is small: do not let it wait for an acknowledgement.
+            Ok((stream, connection)) => {
+                is_failing = false;
+                // Responses are small. With Nagle's algorithm they would wait for an
+                // acknowledgement.
                 let _ = stream.set_nodelay(true);
-                tokio::spawn(serve_guest(stream, router.clone(), guest, stop.clone()));
+                let signal = stop.signal.clone();
+                tokio::spawn(serve_connection(stream, router.clone(), connection, signal));
             }
             Err(error) => {
-                if !failing {
-                    tracing::warn!(%error, "connections cannot be accepted; are there too few file descriptors?");
+                if !is_failing {
+                    tracing::warn!(
+                        %error,
+                        "accepting connections failed, new clients wait; \
+                         if file descriptors are exhausted, raise `ulimit -n`"
+                    );
                 }
-                failing = true;
+                is_failing = true;
                 sleep(ACCEPT_PAUSE).await;
             }
         }
     }
     drop(listener);
-    if timeout(STOP_SECONDS_MAX.min(stop_max), crowd.empty())
+    if timeout(STOP_TIMEOUT.min(stop.timeout), limiter.all_closed())
         .await
         .is_err()
     {
-        tracing::warn!("some requests did not end in time");
+        tracing::warn!("time limit of the stop reached, active requests are aborted");
     }
 }
 
-/// Nobody is sent away before the next client is there.
+/// Accepts first, so that no connection is closed before the next client has connected.
 async fn accept(
     listener: &TcpListener,
-    crowd: &Arc<Crowd>,
-) -> std::io::Result<(TcpStream, Arc<Guest>)> {
+    limiter: &Arc<ConnectionLimiter>,
+) -> std::io::Result<(TcpStream, Arc<Connection>)> {
     let (stream, _) = listener.accept().await?;
-    Ok((stream, crowd.admit().await))
+    Ok((stream, limiter.admit().await))
 }
 
-async fn serve_guest(
+async fn serve_connection(
     stream: impl AsyncRead + AsyncWrite + Send + 'static,
     router: Router,
-    guest: Arc<Guest>,
+    connection: Arc<Connection>,
     stop: CancellationToken,
 ) {
     let mut stream = TimeoutStream::new(stream);
-    stream.set_write_timeout(Some(UNREAD_SECONDS_MAX));
-    let routed = TowerToHyperService::new(router);
+    stream.set_write_timeout(Some(WRITE_TIMEOUT));
+    let router = TowerToHyperService::new(router);
     let service = service_fn(|request| {
-        let busy = guest.begin();
-        let answer = routed.call(request);
+        let active = connection.start_request();
+        let response = router.call(request);
         async move {
-            let answer = answer.await;
-            drop(busy);
-            answer
+            let response = response.await;
+            drop(active);
+            response
         }
     });
-    let mut connection = pin!(
+    let mut serving = pin!(
         http1::Builder::new()
             .timer(TokioTimer::new())
-            .header_read_timeout(HEAD_SECONDS_MAX)
+            .header_read_timeout(HEAD_TIMEOUT)
             .serve_connection(TokioIo::new(Box::pin(stream)), service)
     );
-    // What goes wrong with a connection is the client's affair: it sees it as well as we do.
+    // Errors of a connection are not logged: the client causes them and sees them.
     tokio::select! {
         biased;
-        _ = connection.as_mut() => return,
+        _ = serving.as_mut() => return,
         () = stop.cancelled() => {}
-        () = guest.dismissed() => {
-            if guest.is_idle() {
+        () = connection.must_close() => {
+            if connection.is_idle() {
                 return;
             }
         }
     }
-    connection.as_mut().graceful_shutdown();
-    let _ = connection.await;
+    serving.as_mut().graceful_shutdown();
+    let _ = serving.await;
 }
 
 #[cfg(test)]
@@ -133,103 +143,124 @@ mod tests {
 
     const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n";
 
-    /// Two places; a request is answered when it may be.
-    async fn start(may: Arc<Notify>, began: Arc<Notify>) -> SocketAddr {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let answer = || async move {
-            began.notify_one();
-            may.notified().await;
-        };
-        let router = Router::new().route("/", get(answer));
-        let stop = (CancellationToken::new(), STOP_SECONDS_MAX);
-        tokio::spawn(serve(listener, router, 2, stop));
-        address
+    /// A server with a limit of two connections, whose handler waits for the test.
+    struct Server {
+        address: SocketAddr,
+        request_started: Arc<Notify>,
+        may_respond: Arc<Notify>,
     }
 
-    async fn ask(address: SocketAddr) -> TcpStream {
+    impl Server {
+        async fn start() -> Self {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let server = Self {
+                address: listener.local_addr().unwrap(),
+                request_started: Arc::default(),
+                may_respond: Arc::default(),
+            };
+            let (started, may_respond) =
+                (server.request_started.clone(), server.may_respond.clone());
+            let handler = || async move {
+                started.notify_one();
+                may_respond.notified().await;
+            };
+            let router = Router::new().route("/", get(handler));
+            tokio::spawn(serve(listener, router, 2, stop_after(STOP_TIMEOUT)));
+            server
+        }
+
+        /// Sends one request and does not read the response.
+        async fn send(&self) -> TcpStream {
+            send(self.address).await
+        }
+    }
+
+    fn stop_after(timeout: Duration) -> Stop {
+        let signal = CancellationToken::new();
+        Stop { signal, timeout }
+    }
+
+    async fn send(address: SocketAddr) -> TcpStream {
         let mut stream = TcpStream::connect(address).await.unwrap();
         stream.write_all(REQUEST).await.unwrap();
         stream
     }
 
-    async fn answered(stream: &mut TcpStream) {
+    async fn assert_response(stream: &mut TcpStream) {
         let mut head = [0; 15];
         stream.read_exact(&mut head).await.unwrap();
         assert_eq!(&head, b"HTTP/1.1 200 OK");
     }
 
-    // There are two places, so the third client is only served because the first is closed, which is the idlest.
+    // The limit is two, so the third client is served only because the idle connection is closed.
     #[tokio::test]
-    async fn when_all_places_are_taken_the_idlest_makes_room() {
-        let (may, began) = (Arc::<Notify>::default(), Arc::<Notify>::default());
-        let address = start(may.clone(), began.clone()).await;
-        let mut idle = TcpStream::connect(address).await.unwrap();
-        let mut busy = ask(address).await;
-        began.notified().await;
-        let mut third = ask(address).await;
+    async fn idle_connection_is_closed_for_the_next_client() {
+        let server = Server::start().await;
+        let mut idle = TcpStream::connect(server.address).await.unwrap();
+        let mut active = server.send().await;
+        server.request_started.notified().await;
+        let mut third = server.send().await;
         assert_eq!(
             idle.read(&mut [0]).await.unwrap(),
             0,
-            "the idle one is closed"
+            "the idle connection is closed"
         );
-        began.notified().await;
-        may.notify_waiters();
-        answered(&mut busy).await;
-        answered(&mut third).await;
+        server.request_started.notified().await;
+        server.may_respond.notify_waiters();
+        assert_response(&mut active).await;
+        assert_response(&mut third).await;
     }
 
-    // Both places are busy: the third client waits, and nobody's answer is cut short for it.
+    // Both connections are active, so the third client waits and no response is cut off.
     #[tokio::test]
-    async fn whoever_waits_for_an_answer_gets_it_before_making_room() {
-        let (may, began) = (Arc::<Notify>::default(), Arc::<Notify>::default());
-        let address = start(may.clone(), began.clone()).await;
-        let mut first = ask(address).await;
-        began.notified().await;
-        let mut second = ask(address).await;
-        began.notified().await;
-        let mut third = ask(address).await;
-        may.notify_waiters();
-        answered(&mut first).await;
-        answered(&mut second).await;
-        began.notified().await;
-        may.notify_waiters();
-        answered(&mut third).await;
+    async fn active_requests_complete_before_the_next_client_is_served() {
+        let server = Server::start().await;
+        let mut first = server.send().await;
+        server.request_started.notified().await;
+        let mut second = server.send().await;
+        server.request_started.notified().await;
+        let mut third = server.send().await;
+        server.may_respond.notify_waiters();
+        assert_response(&mut first).await;
+        assert_response(&mut second).await;
+        server.request_started.notified().await;
+        server.may_respond.notify_waiters();
+        assert_response(&mut third).await;
     }
 
-    // The request is never answered. From the stop on time is virtual: nothing here waits for a clock.
+    // The handler never responds. After the stop signal the time is virtual.
     #[tokio::test]
-    async fn a_stop_waits_for_requests_under_way_no_longer_than_it_may_take() {
+    async fn stop_waits_for_active_requests_until_its_time_limit() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let began = Arc::<Notify>::default();
-        let begin = Arc::clone(&began);
-        let answer = || async move {
-            begin.notify_one();
+        let request_started = Arc::<Notify>::default();
+        let started = Arc::clone(&request_started);
+        let handler = || async move {
+            started.notify_one();
             std::future::pending::<()>().await;
         };
-        let router = Router::new().route("/", get(answer));
-        let (stop, stop_max) = (CancellationToken::new(), STOP_SECONDS_MAX / 2);
-        let serving = tokio::spawn(serve(listener, router, 2, (stop.clone(), stop_max)));
-        let _client = ask(address).await;
-        began.notified().await;
+        let router = Router::new().route("/", get(handler));
+        let stop = stop_after(STOP_TIMEOUT / 2);
+        let signal = stop.signal.clone();
+        let serving = tokio::spawn(serve(listener, router, 2, stop));
+        let _client = send(address).await;
+        request_started.notified().await;
         tokio::time::pause();
         let since = Instant::now();
-        stop.cancel();
+        signal.cancel();
         serving.await.unwrap();
-        assert_eq!(since.elapsed().as_secs(), stop_max.as_secs());
+        assert_eq!(since.elapsed().as_secs(), (STOP_TIMEOUT / 2).as_secs());
     }
 
-    // The pipe is full after the first bytes of the answer. Virtual time: nothing here waits for a clock.
+    // The pipe is full after the first bytes of the response. The time is virtual.
     #[tokio::test(start_paused = true)]
-    async fn a_client_that_reads_nothing_is_left_after_a_while() {
-        let router = Router::new().route("/", get(|| async { "more than the pipe holds" }));
+    async fn connection_ends_if_the_client_does_not_read() {
+        let router = Router::new().route("/", get(|| async { "longer than the pipe" }));
         let (mut client, stream) = tokio::io::duplex(64);
         client.write_all(REQUEST).await.unwrap();
-        let crowd = Crowd::new(1);
-        let guest = crowd.admit().await;
-        let serving = serve_guest(stream, router, guest, CancellationToken::new());
-        let left = timeout(UNREAD_SECONDS_MAX * 10, serving).await;
-        assert!(left.is_ok(), "it waits for its client for ever");
+        let connection = ConnectionLimiter::new(1).admit().await;
+        let serving = serve_connection(stream, router, connection, CancellationToken::new());
+        let ended = timeout(WRITE_TIMEOUT * 10, serving).await;
+        assert!(ended.is_ok(), "the connection is still open");
     }
 }

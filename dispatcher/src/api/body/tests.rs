@@ -13,7 +13,7 @@ fn payload_of(body: &str) -> String {
 }
 
 #[test]
-fn the_payload_is_the_clients_own_text() {
+fn payload_is_the_text_that_the_client_sent() {
     for payload in [
         r#"{"b": 1.0,  "a":[ ] }"#,
         "null",
@@ -37,7 +37,7 @@ fn the_payload_is_the_clients_own_text() {
 }
 
 #[test]
-fn a_target_is_text_or_absent() {
+fn target_is_a_string_or_null_or_absent() {
     let target = |body: &str| parse(body.as_bytes()).map(|body| body.target_url).ok();
     assert_eq!(target(r#"{"payload":1}"#), Some(None));
     assert_eq!(target(r#"{"payload":1,"target_url":null}"#), Some(None));
@@ -55,7 +55,7 @@ fn a_target_is_text_or_absent() {
 }
 
 #[test]
-fn any_other_shape_is_refused() {
+fn any_other_form_is_refused() {
     for body in [
         "",
         " ",
@@ -82,7 +82,7 @@ fn any_other_shape_is_refused() {
 }
 
 #[test]
-fn depth_is_counted_in_the_payload_alone_and_128_levels_pass() {
+fn payload_of_128_levels_passes_and_129_are_refused() {
     let nested = |depth: usize| {
         format!(
             r#"{{"payload":{}{}}}"#,
@@ -96,7 +96,7 @@ fn depth_is_counted_in_the_payload_alone_and_128_levels_pass() {
     let brackets = format!(r#"{{"payload":"{}\"["}}"#, "[{".repeat(200));
     assert!(
         parse(brackets.as_bytes()).is_ok(),
-        "brackets in a string are no depth"
+        "brackets in a string do not count"
     );
 }
 
@@ -129,7 +129,7 @@ fn any_json() -> impl Strategy<Value = String> {
 
 proptest! {
     #[test]
-    fn no_payload_is_ever_altered(payload in any_json(), target_first in any::<bool>()) {
+    fn payload_is_never_altered(payload in any_json(), target_first in any::<bool>()) {
         let body = if target_first {
             format!(r#"{{"target_url":"http://x","payload": {payload}  }}"#)
         } else {
@@ -139,26 +139,35 @@ proptest! {
     }
 
     #[test]
-    fn arbitrary_bytes_are_refused_or_kept_and_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+    fn arbitrary_bytes_do_not_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
         let wrapped = [b"{\"payload\":", &bytes[..], b"}"].concat();
         for body in [&bytes, &wrapped] {
             if let Ok(parsed) = parse(body) {
-                let whole = std::str::from_utf8(body).unwrap();
-                prop_assert!(whole.contains(parsed.payload));
+                let text = std::str::from_utf8(body).unwrap();
+                prop_assert!(text.contains(parsed.payload));
             }
         }
     }
 }
 
-/// A chunk that tells how many of its kind there are, and how many there were at most.
-struct Chunk(Arc<[AtomicUsize; 2]>);
+/// Numbers of chunks.
+#[derive(Default)]
+struct Counts {
+    sent: AtomicUsize,
+    alive: AtomicUsize,
+    alive_max: AtomicUsize,
+}
+
+/// A chunk that counts itself while it exists.
+struct Chunk(Arc<Counts>);
 
 const CHUNK_BYTES: usize = 1 << 20;
 
 impl Chunk {
-    fn fresh(counts: &Arc<[AtomicUsize; 2]>) -> Bytes {
-        let alive = counts[0].fetch_add(1, Ordering::Relaxed) + 1;
-        counts[1].fetch_max(alive, Ordering::Relaxed);
+    fn create(counts: &Arc<Counts>) -> Bytes {
+        counts.sent.fetch_add(1, Ordering::Relaxed);
+        let alive = counts.alive.fetch_add(1, Ordering::Relaxed) + 1;
+        counts.alive_max.fetch_max(alive, Ordering::Relaxed);
         Bytes::from_owner(Self(Arc::clone(counts)))
     }
 }
@@ -171,25 +180,22 @@ impl AsRef<[u8]> for Chunk {
 
 impl Drop for Chunk {
     fn drop(&mut self) {
-        self.0[0].fetch_sub(1, Ordering::Relaxed);
+        self.0.alive.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-// Nothing announces how long a chunked body is: it is read on, so that the client sees its 413, and kept nowhere.
+// A chunked body has no Content-Length. It is read so that the client sees its 413, and each chunk
+// is dropped before the next one is read.
 #[tokio::test]
-async fn of_a_body_that_is_refused_no_chunk_is_kept_and_its_end_is_not_waited_for() {
-    let counts = Arc::<[AtomicUsize; 2]>::default();
-    let sent = Arc::<AtomicUsize>::default();
+async fn endless_body_is_refused_after_a_limit_and_not_stored() {
+    let counts = Arc::<Counts>::default();
     let endless = stream::repeat_with({
-        let (counts, sent) = (Arc::clone(&counts), Arc::clone(&sent));
-        move || {
-            sent.fetch_add(1, Ordering::Relaxed);
-            Ok::<_, io::Error>(Chunk::fresh(&counts))
-        }
+        let counts = Arc::clone(&counts);
+        move || Ok::<_, io::Error>(Chunk::create(&counts))
     });
     let refused = read(Request::new(Body::from_stream(endless)), 10).await;
     assert!(refused.is_err());
-    assert_eq!(counts[1].load(Ordering::Relaxed), 1, "chunks at once");
-    let taken = sent.load(Ordering::Relaxed);
-    assert_eq!(taken, 1 + DISCARDED_BYTES_MAX / CHUNK_BYTES);
+    assert_eq!(counts.alive_max.load(Ordering::Relaxed), 1);
+    let sent = counts.sent.load(Ordering::Relaxed);
+    assert_eq!(sent, 1 + DISCARDED_BYTES_MAX / CHUNK_BYTES);
 }

@@ -1,0 +1,54 @@
+//! State of the HTTP handlers. A leaf: the router and all handlers use it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::sync::Notify;
+
+use super::outages::Outages;
+use crate::config::ApiConfig;
+use crate::metrics::Metrics;
+use crate::store::PgStore;
+
+/// State that every handler receives. Clones share it.
+#[derive(Clone, Debug)]
+pub(crate) struct Api {
+    pub(super) store: PgStore,
+    pub(super) config: Arc<ApiConfig>,
+    pub(super) shared: Shared,
+    pub(super) outages: Arc<Outages>,
+}
+
+/// State that the API shares with the rest of the process.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Shared {
+    /// Notified after each stored event, so that the worker claims it without waiting for a poll.
+    pub(crate) wake: Arc<Notify>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) migrated: Arc<Migrated>,
+}
+
+/// Set when the schema is current. Until then, requests that need the database get 503.
+#[derive(Debug, Default)]
+pub(crate) struct Migrated(AtomicBool);
+
+impl Api {
+    pub(crate) fn new(store: PgStore, config: ApiConfig, shared: Shared) -> Self {
+        Self {
+            store,
+            config: Arc::new(config),
+            shared,
+            outages: Arc::default(),
+        }
+    }
+}
+
+impl Migrated {
+    pub(crate) fn set(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    pub(super) fn is_set(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
