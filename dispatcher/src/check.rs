@@ -1,24 +1,34 @@
-//! `dispatcher check`: what it would do with these settings and this database.
+//! `dispatcher check`: reports the settings in effect and the state of the database.
 
 use crate::config::Config;
-use crate::store::{PgStore, StoreOptions};
+use crate::store::{PgStore, StoreError, StoreOptions};
 
-/// What `dispatcher check` tells: the settings in effect and the state of the database.
-///
-/// # Errors
-/// What keeps this configuration from working.
-pub async fn check(config: &Config) -> Result<String, String> {
-    let store = PgStore::open(&StoreOptions::of(config));
+/// The database is unreachable or refuses the connection.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}: check DATABASE_URL, and that Postgres runs")]
+pub struct CheckError(#[source] StoreError);
+
+/// Returns a summary of the settings, with the warnings about them.
+pub fn settings(config: &Config) -> String {
     let (worker, policy) = (&config.worker, &config.worker.policy);
-    let mut told = format!(
-        "settings hold\n  API on {}, {}\n  at most {} attempts in flight, {} a host, {} s each under a lease of {} s\n  \
-         up to {} attempts over about {:.1} h, first retry after {} s\n  database {}, {}",
+    let access = if config.api.keys.is_empty() {
+        "open to every client"
+    } else {
+        "requires one of the API_KEYS"
+    };
+    let presence = if worker.presence {
+        "session lock (behind a pooler in transaction mode, set PRESENCE=false)"
+    } else {
+        "off, the leases of a killed worker end only when they expire"
+    };
+    let mut summary = format!(
+        "settings valid\n  \
+         API       {}, {access}\n  \
+         attempts  at most {} at the same time and {} per host, {} s each, lease {} s\n  \
+         retries   up to {} attempts in about {:.1} h, first retry after {} s\n  \
+         database  {}\n  \
+         presence  {presence}",
         config.bind,
-        if config.api.keys.is_empty() {
-            "open to everybody"
-        } else {
-            "behind API_KEYS"
-        },
         worker.in_flight_max,
         worker.in_flight_per_host_max,
         worker.http_timeout.as_secs_f64(),
@@ -27,28 +37,25 @@ pub async fn check(config: &Config) -> Result<String, String> {
         policy.span().as_secs_f64() / 3_600.0,
         policy.base.as_secs_f64(),
         config.database,
-        presence(worker.presence),
     );
     for warning in &config.warnings {
-        told += &format!("\n  warning: {warning}");
+        summary += &format!("\n  warning: {warning}");
     }
-    match store.is_current().await {
-        Ok(true) => Ok(told + "\n  schema current: `dispatcher` would start at once"),
-        Ok(false) => Ok(told + "\n  schema older: `dispatcher` would migrate it first"),
-        Err(error) if error.is_missing_schema() => {
-            Ok(told + "\n  no schema yet: `dispatcher` would create it first")
-        }
-        Err(error) => Err(format!(
-            "{told}\n  {error}\n  is DATABASE_URL right, and does Postgres run?"
-        )),
-    }
+    summary
 }
 
-/// How others know that this process lives; what an operator behind a pooler must have seen.
-fn presence(is_shown: bool) -> &'static str {
-    if is_shown {
-        "presence by a session's lock (behind a pooler in transaction mode: PRESENCE=false)"
-    } else {
-        "no presence: leases alone end what a killed worker held"
+/// Returns the state of the schema, and the action of `dispatcher` at start.
+///
+/// # Errors
+/// The schema cannot be read.
+pub async fn schema(config: &Config) -> Result<&'static str, CheckError> {
+    let store = PgStore::open(&StoreOptions::of(config));
+    match store.is_current().await {
+        Ok(true) => Ok("schema current: `dispatcher` starts without a migration"),
+        Ok(false) => Ok("schema older than this binary: `dispatcher` migrates it at start"),
+        Err(error) if error.is_missing_schema() => {
+            Ok("no schema yet: `dispatcher` creates it at start")
+        }
+        Err(error) => Err(CheckError(error)),
     }
 }

@@ -1,107 +1,102 @@
-//! The settings: read once from the environment, validated together, all problems reported at once.
+//! Settings: read once from the environment, validated together, all problems reported together.
 //!
-//! Everything comes through a lookup closure, so that tests need no environment. Inside there are only valid values.
+//! The values come through a lookup closure, so a test needs no environment. The rest of the program
+//! sees only valid values. The table of settings is in [`settings`].
 
-pub mod reader;
+mod reader;
 pub mod settings;
 #[cfg(test)]
 mod tests;
+mod values;
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use rustls::RootCertStore;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::LevelFilter;
 
 use self::reader::Reader;
-pub use self::reader::{ConfigError, Problem};
-use self::settings::SETTINGS;
+pub use self::reader::{ConfigError, SettingError};
+use self::settings::{SETTINGS, Setting};
 use crate::backoff::Policy;
 use crate::signature::Signer;
 use crate::store::DatabaseUrl;
 use crate::target::{AllowList, TargetUrl};
 
-/// The secret of the demonstration; refused where strangers can reach it, unless it is asked for.
-pub const DEFAULT_SECRET: &str = "change-me-in-production";
-
-/// What a dispatcher runs with.
+/// Settings of a dispatcher process.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// `BIND`: where the API listens.
+    /// `BIND`.
     pub bind: SocketAddr,
     /// `DATABASE_URL`.
     pub database: DatabaseUrl,
-    /// `ACCEPT_CONNECTIONS`: database connections for requests.
+    /// `ACCEPT_CONNECTIONS`.
     pub accept_connections: u32,
-    /// `WORK_CONNECTIONS`: database connections for the worker.
+    /// `WORK_CONNECTIONS`.
     pub work_connections: u32,
-    /// What the API takes.
+    /// Limits and defaults for requests.
     pub api: ApiConfig,
-    /// How the worker works.
+    /// Limits and times of deliveries.
     pub worker: WorkerConfig,
-    /// How a request leaves.
+    /// Settings of one attempt.
     pub transport: TransportConfig,
-    /// What is logged and how.
+    /// Filter and format of the log.
     pub log: LogConfig,
-    /// Things that are allowed and that an operator should know.
+    /// Valid but risky combinations, logged at start.
     pub warnings: Vec<String>,
 }
 
-/// What is logged and how.
+/// Filter and format of the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogConfig {
-    /// `LOG`, which is known to be a filter.
+    /// `LOG`, a valid filter.
     pub filter: String,
-    /// `LOG_FORMAT` is `json`, not `text`.
+    /// True if `LOG_FORMAT` is `json`, false if it is `text`.
     pub json: bool,
 }
 
-/// The limits and defaults of the API.
+/// Settings of the API.
 #[derive(Clone, Debug)]
 pub struct ApiConfig {
-    /// `TARGET_URL`, for events that name no target.
+    /// `TARGET_URL`, the target of events without one.
     pub default_target: Option<TargetUrl>,
-    /// `MAX_API_CONNECTIONS`: clients connected at once.
+    /// `MAX_API_CONNECTIONS`, or less if file descriptors are scarce.
     pub connections_max: u32,
     /// `MAX_BODY_BYTES`.
     pub body_bytes_max: usize,
-    /// `API_KEYS`; empty leaves the API open.
+    /// `API_KEYS`. If empty, no key is required.
     pub keys: Vec<String>,
-    /// Where targets may be although their range is refused.
+    /// `ALLOWED_TARGET_CIDRS`.
     pub allowed: AllowList,
 }
 
-/// The bounds and times of the worker.
+/// Settings of the worker.
 #[derive(Clone, Debug)]
 pub struct WorkerConfig {
-    /// When and how often an event is tried again.
+    /// Retry rule: the settings of backoff and attempts.
     pub policy: Policy,
-    /// `WORKER_POLL_INTERVAL`: the longest sleep between two looks for due events.
+    /// `WORKER_POLL_INTERVAL`.
     pub poll_interval: Duration,
     /// `LEASE_SECONDS`.
     pub lease: Duration,
-    /// `HTTP_TIMEOUT`: one attempt, from name resolution to the last byte of the answer.
+    /// `HTTP_TIMEOUT`.
     pub http_timeout: Duration,
-    /// `MAX_IN_FLIGHT`: events held at once.
+    /// `MAX_IN_FLIGHT`.
     pub in_flight_max: usize,
-    /// `MAX_IN_FLIGHT_PER_HOST`: attempts at one host and port at once.
+    /// `MAX_IN_FLIGHT_PER_HOST`, at most `MAX_IN_FLIGHT`.
     pub in_flight_per_host_max: usize,
-    /// `SHUTDOWN_SECONDS`: how long a stop may take.
+    /// `SHUTDOWN_SECONDS`.
     pub shutdown: Duration,
-    /// `PRESENCE`: whether this process holds an advisory lock that shows others that it lives.
+    /// `PRESENCE`.
     pub presence: bool,
 }
 
-/// How one attempt meets the network.
+/// Settings of the transport.
 #[derive(Clone, Debug)]
 pub struct TransportConfig {
-    /// `WEBHOOK_SECRET`.
+    /// Signs with every secret of `WEBHOOK_SECRET`.
     pub signer: Signer,
-    /// `HTTP_TIMEOUT` again: the attempt's total deadline.
+    /// `HTTP_TIMEOUT`, the time limit of the whole attempt.
     pub timeout: Duration,
     /// `MAX_RESPONSE_BYTES`.
     pub response_bytes_max: usize,
@@ -109,17 +104,17 @@ pub struct TransportConfig {
     pub snippet_bytes_max: usize,
     /// `ALLOWED_TARGET_CIDRS`.
     pub allowed: AllowList,
-    /// `EXTRA_CA_FILE`, read: whom targets may be vouched for by, beside the system's authorities.
+    /// Certificates of `EXTRA_CA_FILE`, trusted in addition to those of the system.
     pub extra_authorities: RootCertStore,
-    /// `MAX_IN_FLIGHT_PER_HOST` again: idle connections worth keeping.
+    /// Maximum number of idle connections per host: `MAX_IN_FLIGHT_PER_HOST`.
     pub idle_per_host_max: usize,
 }
 
 impl Config {
-    /// Reads the process's environment.
+    /// Reads the environment of this process.
     ///
     /// # Errors
-    /// Every setting that cannot be used, by name, each with what to write instead.
+    /// Lists all invalid settings, each with its fix.
     pub fn from_env() -> Result<Self, ConfigError> {
         Self::from_os_lookup(|name| std::env::var_os(name))
     }
@@ -132,52 +127,50 @@ impl Config {
         Self::from_os_lookup(|name| lookup(name).map(OsString::from))
     }
 
-    /// A value that is no text is a problem, not an absent one: the default in its place would be a surprise.
+    /// A value that is not UTF-8 is invalid. If it counted as absent, the default would replace it
+    /// without a message.
     fn from_os_lookup(lookup: impl Fn(&str) -> Option<OsString>) -> Result<Self, ConfigError> {
         let text = |name: &str| lookup(name).map(|value| value.to_string_lossy().into_owned());
-        let mut read = Reader::new(&text);
-        for setting in SETTINGS {
-            if lookup(setting.name).is_some_and(|value| value.to_str().is_none()) {
-                read.problem(setting.name, "is not UTF-8; write it in UTF-8".into());
+        let mut reader = Reader::new(&text);
+        for Setting { name, .. } in SETTINGS {
+            if lookup(name).is_some_and(|value| value.to_str().is_none()) {
+                reader.invalid(name, format!("{name} is not UTF-8: set it in UTF-8"));
             }
         }
-        let config = read_all(&mut read);
-        read.finish(config)
+        let config = read_all(&mut reader);
+        reader.finish(config)
     }
 }
 
-/// `None` only when the reader has noted why.
-fn read_all(read: &mut Reader<'_>) -> Option<Config> {
-    let bind = read.parsed("BIND", |text| {
-        text.parse::<SocketAddr>()
-            .map_err(|_| "is no address and port; write one like 127.0.0.1:8000".into())
-    });
-    let database = read.parsed("DATABASE_URL", DatabaseUrl::parse);
-    let allowed = read.parsed("ALLOWED_TARGET_CIDRS", AllowList::parse);
-    let default_target = read.optional("TARGET_URL", |text| {
-        TargetUrl::parse(text, allowed.as_ref().unwrap_or(&AllowList::default()))
-            .map_err(|e| e.to_string())
-    });
-    let keys = read.parsed("API_KEYS", api_keys);
-    let signer = read.parsed("WEBHOOK_SECRET", |text| {
-        Signer::parse(text).map_err(|e| e.to_string())
-    });
-    let extra_authorities = read.optional("EXTRA_CA_FILE", authorities);
-    let log = log(read);
-    let worker = worker(read);
-    let connections_max = read.small_count("MAX_API_CONNECTIONS");
-    let body_bytes_max = read.count("MAX_BODY_BYTES");
-    let response_bytes_max = read.count("MAX_RESPONSE_BYTES");
-    let snippet_bytes_max = read.count("RESPONSE_SNIPPET_BYTES");
-    let accept_connections = read.small_count("ACCEPT_CONNECTIONS");
-    let work_connections = read.small_count("WORK_CONNECTIONS");
-    let allow_default_secret = read.flag("ALLOW_DEFAULT_SECRET");
-    let (bind, database, allowed, keys, signer) = (bind?, database?, allowed?, keys?, signer?);
-    let log = log?;
-    let warnings = exposure(read, bind, &keys, allow_default_secret);
+/// Returns `None` only if `reader` has recorded an invalid setting.
+fn read_all(reader: &mut Reader<'_>) -> Option<Config> {
+    let bind = reader.parsed("BIND", values::address);
+    let database = reader.secret("DATABASE_URL", DatabaseUrl::parse);
+    let allowed = reader.parsed("ALLOWED_TARGET_CIDRS", AllowList::parse);
+    let default_target = default_target(reader, allowed.as_ref());
+    let keys = reader.secret("API_KEYS", values::api_keys);
+    let signer = reader.secret("WEBHOOK_SECRET", Signer::parse);
+    let extra_authorities = reader.parsed("EXTRA_CA_FILE", values::authorities);
+    let filter = reader.parsed("LOG", values::log_filter);
+    let json = reader.parsed("LOG_FORMAT", values::is_json);
+    let worker = worker(reader);
+    let connections_max = reader.small_count("MAX_API_CONNECTIONS");
+    let body_bytes_max = reader.count("MAX_BODY_BYTES");
+    let response_bytes_max = reader.count("MAX_RESPONSE_BYTES");
+    let snippet_bytes_max = reader.count("RESPONSE_SNIPPET_BYTES");
+    let accept_connections = reader.small_count("ACCEPT_CONNECTIONS");
+    let work_connections = reader.small_count("WORK_CONNECTIONS");
+    let allow_default_secret = reader.flag("ALLOW_DEFAULT_SECRET");
+    // Every setting has been read by now, so an early return hides no error.
+    let (bind, keys, allowed) = (bind?, keys?, allowed?);
+    let mut warnings = Vec::new();
+    if !bind.ip().is_loopback() {
+        warnings.extend(check_secret(reader, bind, allow_default_secret));
+        warnings.extend(check_keys(bind, &keys));
+    }
     Some(Config {
         bind,
-        database,
+        database: database?,
         accept_connections,
         work_connections,
         api: ApiConfig {
@@ -188,162 +181,123 @@ fn read_all(read: &mut Reader<'_>) -> Option<Config> {
             allowed: allowed.clone(),
         },
         transport: TransportConfig {
-            signer,
+            signer: signer?,
             timeout: worker.http_timeout,
             response_bytes_max,
             snippet_bytes_max,
             allowed,
-            extra_authorities: extra_authorities.unwrap_or_else(RootCertStore::empty),
+            extra_authorities: extra_authorities?,
             idle_per_host_max: worker.in_flight_per_host_max,
         },
         worker,
-        log,
+        log: LogConfig {
+            filter: filter?,
+            json: json?,
+        },
         warnings,
     })
 }
 
-fn worker(read: &mut Reader<'_>) -> WorkerConfig {
-    let policy = policy(read);
-    let http_timeout = read.seconds("HTTP_TIMEOUT");
-    let lease = read.seconds_or("LEASE_SECONDS", http_timeout * 2);
-    let shutdown = read.seconds_or("SHUTDOWN_SECONDS", http_timeout + Duration::from_secs(5));
+/// Compose files set an absent value to the empty text, so that counts as absent. An invalid allow
+/// list is reported once, by its own setting.
+fn default_target(reader: &mut Reader<'_>, allowed: Option<&AllowList>) -> Option<TargetUrl> {
+    let none_allowed = AllowList::default();
+    let allowed = allowed.unwrap_or(&none_allowed);
+    let parse = |text: &str| match text {
+        "" => Ok(None),
+        text => TargetUrl::parse(text, allowed).map(Some),
+    };
+    // The URL may contain a password, which `TargetUrl` refuses.
+    reader.secret("TARGET_URL", parse).flatten()
+}
+
+fn worker(reader: &mut Reader<'_>) -> WorkerConfig {
+    let policy = policy(reader);
+    let http_timeout = reader.seconds("HTTP_TIMEOUT");
+    let lease = reader.seconds_or("LEASE_SECONDS", http_timeout * 2);
+    let shutdown = reader.seconds_or("SHUTDOWN_SECONDS", http_timeout + Duration::from_secs(5));
+    // Otherwise an attempt could outlive its lease.
     if lease * 2 < http_timeout * 3 {
-        let least = (http_timeout * 3 / 2).as_secs_f64();
-        read.problem("LEASE_SECONDS", format!(
-            "is under 1.5 times HTTP_TIMEOUT, so an attempt could outlive its lease; set it to {least} or more"
-        ));
+        reader.invalid(
+            "LEASE_SECONDS",
+            format!(
+                "LEASE_SECONDS={} is below 1.5 x HTTP_TIMEOUT={}: set at least {}",
+                lease.as_secs_f64(),
+                http_timeout.as_secs_f64(),
+                (http_timeout * 3 / 2).as_secs_f64()
+            ),
+        );
     }
-    let in_flight_max = read.count("MAX_IN_FLIGHT");
-    let in_flight_per_host_max = read.count("MAX_IN_FLIGHT_PER_HOST").min(in_flight_max);
+    let in_flight_max = reader.count("MAX_IN_FLIGHT");
+    let in_flight_per_host_max = reader.count("MAX_IN_FLIGHT_PER_HOST").min(in_flight_max);
     WorkerConfig {
         policy,
-        poll_interval: read.seconds("WORKER_POLL_INTERVAL"),
+        poll_interval: reader.seconds("WORKER_POLL_INTERVAL"),
         lease,
         http_timeout,
         in_flight_max,
         in_flight_per_host_max,
         shutdown,
-        presence: read.flag("PRESENCE"),
+        presence: reader.flag("PRESENCE"),
     }
 }
 
-/// The certificates of a file that holds nothing but certificates that can be trusted, at least one.
-fn authorities(path: &str) -> Result<RootCertStore, String> {
-    let pem = std::fs::read(path)
-        .map_err(|e| format!("{path:?} cannot be read ({e}); name a PEM file"))?;
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(&pem) {
-        let certificate = certificate
-            .map_err(|e| format!("{path:?} is no PEM ({e}); name a file of certificates"))?;
-        roots
-            .add(certificate)
-            .map_err(|e| format!("{path:?} has a certificate that cannot be trusted ({e})"))?;
-    }
-    if roots.is_empty() {
-        return Err(format!(
-            "{path:?} has no certificate in it; name a PEM file that has"
-        ));
-    }
-    Ok(roots)
-}
-
-fn log(read: &mut Reader<'_>) -> Option<LogConfig> {
-    let filter = read.parsed("LOG", log_filter);
-    let json = read.parsed("LOG_FORMAT", |text| match text {
-        "text" => Ok(false),
-        "json" => Ok(true),
-        other => Err(format!("is {other:?}; write text or json")),
-    });
-    Some(LogConfig {
-        filter: filter?,
-        json: json?,
-    })
-}
-
-/// A word alone must be a level: taken as a module's name, a mistyped level would silence everything.
-fn log_filter(text: &str) -> Result<String, String> {
-    let form = "write one like info or info,dispatcher=debug";
-    // Blanks round commas are trimmed, as in every other list.
-    let parts: Vec<&str> = text.split(',').map(str::trim).collect();
-    let text = parts.join(",");
-    EnvFilter::try_new(&text).map_err(|e| format!("is no filter ({e}); {form}"))?;
-    for part in parts {
-        let alone = !part.is_empty() && !part.contains(['=', '[']);
-        if alone && part.parse::<LevelFilter>().is_err() {
-            return Err(format!("has {part:?}, which is no level; {form}"));
-        }
-    }
-    Ok(text)
-}
-
-fn policy(read: &mut Reader<'_>) -> Policy {
+fn policy(reader: &mut Reader<'_>) -> Policy {
     let policy = Policy {
-        base: read.seconds("BACKOFF_BASE_SECONDS"),
-        cap: read.seconds("BACKOFF_CAP_SECONDS"),
-        retry_after_cap: read.seconds("RETRY_AFTER_CAP_SECONDS"),
-        max_attempts: read.small_count("MAX_ATTEMPTS"),
-        max_abandoned: read.small_count("MAX_ABANDONED"),
+        base: reader.seconds("BACKOFF_BASE_SECONDS"),
+        cap: reader.seconds("BACKOFF_CAP_SECONDS"),
+        retry_after_cap: reader.seconds("RETRY_AFTER_CAP_SECONDS"),
+        max_attempts: reader.small_count("MAX_ATTEMPTS"),
+        max_abandoned: reader.small_count("MAX_ABANDONED"),
     };
     if policy.cap < policy.base {
-        read.problem(
+        let (cap, base) = (policy.cap.as_secs_f64(), policy.base.as_secs_f64());
+        reader.invalid(
             "BACKOFF_CAP_SECONDS",
-            "is under BACKOFF_BASE_SECONDS; raise it to that or more".into(),
+            format!(
+                "BACKOFF_CAP_SECONDS={cap} is below BACKOFF_BASE_SECONDS={base}: \
+                 set at least {base}"
+            ),
         );
     }
     policy
 }
 
-fn api_keys(text: &str) -> Result<Vec<String>, String> {
-    if text.trim().is_empty() {
-        return Ok(Vec::new());
+/// Refuses the published secret on a server that other machines can reach. Returns a warning if
+/// `allow_default_secret` permits it.
+fn check_secret(
+    reader: &mut Reader<'_>,
+    bind: SocketAddr,
+    allow_default_secret: bool,
+) -> Option<String> {
+    let default = settings::setting("WEBHOOK_SECRET").default;
+    let secrets = reader.text("WEBHOOK_SECRET");
+    if secrets.split(',').all(|secret| secret.trim() != default) {
+        return None;
     }
-    let keys = text.split(',').map(|key| {
-        let key = key.trim();
-        if key.is_empty() {
-            return Err("has an empty entry; write keys separated by single commas".into());
-        }
-        if !key.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err("has a key that is not visible ASCII, which no header can carry".into());
-        }
-        Ok(key.to_owned())
-    });
-    keys.collect()
+    if allow_default_secret {
+        return Some(
+            "WEBHOOK_SECRET is the published default, so everybody can forge signatures: \
+             set a secret"
+                .to_owned(),
+        );
+    }
+    reader.invalid(
+        "WEBHOOK_SECRET",
+        format!(
+            "WEBHOOK_SECRET is the published default and BIND={bind} is not loopback: \
+             set a secret, or ALLOW_DEFAULT_SECRET=true for a demonstration"
+        ),
+    );
+    None
 }
 
-/// What strangers could do with this configuration: the worst is refused, the rest is said.
-fn exposure(
-    read: &mut Reader<'_>,
-    bind: SocketAddr,
-    keys: &[String],
-    allow_default_secret: bool,
-) -> Vec<String> {
-    if bind.ip().is_loopback() {
-        return Vec::new();
-    }
-    let mut warnings = Vec::new();
-    let secrets = read.text("WEBHOOK_SECRET");
-    if secrets
-        .split(',')
-        .any(|secret| secret.trim() == DEFAULT_SECRET)
-    {
-        if allow_default_secret {
-            warnings.push(
-                "WEBHOOK_SECRET is the published default: anybody can forge signatures".into(),
-            );
-        } else {
-            read.problem(
-                "WEBHOOK_SECRET",
-                format!(
-                    "is the published default although BIND ({bind}) is reachable from outside; \
-                 set a secret of your own, or ALLOW_DEFAULT_SECRET=true for a demonstration"
-                ),
-            );
-        }
-    }
-    if keys.is_empty() {
-        warnings.push(format!(
-            "API_KEYS is empty and BIND is {bind}: whoever reaches it can have anything signed and sent"
-        ));
-    }
-    warnings
+/// Returns a warning if a server that other machines can reach requires no key.
+fn check_keys(bind: SocketAddr, keys: &[String]) -> Option<String> {
+    keys.is_empty().then(|| {
+        format!(
+            "API_KEYS is empty and BIND={bind} is not loopback, so every client that reaches it \
+             can send signed events: set API_KEYS"
+        )
+    })
 }

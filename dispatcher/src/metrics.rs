@@ -1,6 +1,7 @@
-//! What an operator's Prometheus reads: counters and histograms of this process, and gauges that come from SQL.
+//! Metrics for Prometheus: counters and histograms of this process, and gauges from SQL.
 //!
-//! One registry a dispatcher, nothing global. The names and labels are those that `docs/ARCHITECTURE.md` lists.
+//! Each dispatcher has its own registry, so that tests can run several in one process. Names and
+//! labels are an interface for operators: change them only with an entry in the change log.
 
 use std::sync::Mutex;
 use std::time::Duration;
@@ -36,7 +37,7 @@ struct ByStatus {
     status: u16,
 }
 
-/// Everything that is counted.
+/// All metrics of a dispatcher.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Mutex<Registry>,
@@ -55,7 +56,7 @@ pub struct Metrics {
     oldest_due_seconds: Gauge<f64, std::sync::atomic::AtomicU64>,
 }
 
-/// From a millisecond to about half a minute.
+/// The buckets range from 1 ms to 33 s.
 fn seconds_histogram() -> Histogram {
     Histogram::new(exponential_buckets(0.001, 2.0, 16))
 }
@@ -88,45 +89,45 @@ impl Metrics {
         let mut registry = self
             .registry
             .lock()
-            .expect("nothing panics while it holds the registry");
+            .expect("no code panics while it holds this lock");
         let r = &mut *registry;
         r.register(
             "accepts",
-            "Answers to POST /events by status",
+            "Responses to POST /events, by status",
             self.accepts.clone(),
         );
         r.register_with_unit(
             "accept_duration",
-            "From the request to its answer",
+            "Time from a request of POST /events to its response",
             Unit::Seconds,
             self.accept_seconds.clone(),
         );
-        r.register("attempts", "Attempts by outcome", self.attempts.clone());
+        r.register("attempts", "Attempts, by outcome", self.attempts.clone());
         r.register_with_unit(
             "attempt_duration",
-            "One attempt, to the last byte of the answer",
+            "Duration of an attempt, until the last byte of the response",
             Unit::Seconds,
             self.attempt_seconds.clone(),
         );
-        r.register("claims", "Events claimed", self.claimed.clone());
+        r.register("claims", "Claimed events", self.claimed.clone());
         r.register(
             "deferrals",
-            "Claims handed back unsent, their host at its cap",
+            "Claims released without an attempt because their host was at its limit",
             self.deferred.clone(),
         );
         r.register(
             "shortages",
-            "Claims handed back unsent, this machine short of sockets or ports",
+            "Claims released without an attempt because of local exhaustion (sockets or ports)",
             self.not_sent.clone(),
         );
         r.register(
             "attempts_in_flight",
-            "Attempts under way",
+            "Running attempts",
             self.in_flight.clone(),
         );
         r.register(
             "lost_leases",
-            "Results that came after their lease had ended",
+            "Results discarded because their lease had ended",
             self.lost_leases.clone(),
         );
         r.register(
@@ -136,41 +137,41 @@ impl Metrics {
         );
         r.register(
             "reclaims",
-            "Leases ended without their holder, by cause",
+            "Leases ended by a reclaim, by cause",
             self.reclaims.clone(),
         );
         r.register(
             "due_events",
-            "Events due and not under way, from SQL, counted up to 100000",
+            "Due events without a claim, from SQL, counted up to 100000",
             self.due.clone(),
         );
         r.register_with_unit(
             "oldest_due_age",
-            "How long the oldest due event has waited, from SQL",
+            "Time since the oldest due event became due, from SQL",
             Unit::Seconds,
             self.oldest_due_seconds.clone(),
         );
     }
 
-    /// The text that Prometheus reads (OpenMetrics 1.0.0).
+    /// Returns all metrics as OpenMetrics 1.0.0 text.
     pub fn text(&self) -> String {
         let mut text = String::new();
         let registry = self
             .registry
             .lock()
-            .expect("nothing panics while it holds the registry");
+            .expect("no code panics while it holds this lock");
         encode(&mut text, &registry).expect("writing to a String does not fail");
         text
     }
 
-    /// A request to POST /events was answered.
-    pub fn accepted(&self, status: u16, elapsed: Duration) {
+    /// Counts a response to POST /events.
+    pub(crate) fn accepted(&self, status: u16, elapsed: Duration) {
         self.accepts.get_or_create(&ByStatus { status }).inc();
         self.accept_seconds.observe(elapsed.as_secs_f64());
     }
 
-    /// The backlog, as SQL saw it.
-    pub fn backlog(&self, gauges: &crate::store::Gauges) {
+    /// Sets the gauges of the backlog.
+    pub(crate) fn backlog(&self, gauges: &crate::store::Gauges) {
         self.due.set(gauges.due);
         self.oldest_due_seconds
             .set(gauges.oldest_due_age.as_secs_f64());

@@ -1,39 +1,43 @@
-//! Standard Webhooks 1.0.0 signatures: id + timestamp + the exact bytes -> the `webhook-signature` header.
+//! Standard Webhooks 1.0.0 signatures: computes the `webhook-signature` header from the id, the
+//! timestamp and the exact bytes of the body. Pure.
 //!
-//! Pure. Source of the scheme: <https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md>.
+//! Source of the scheme:
+//! <https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md>.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
-/// What marks a secret that is given in base64.
+/// Prefix of a secret in base64.
 const ENCODED_PREFIX: &str = "whsec_";
 
-/// Signs with every valid secret, so that receivers can change from one to the next at their leisure.
+/// Signs with every secret, so that a receiver can change from one to the next without a failed
+/// delivery.
 #[derive(Clone)]
 pub struct Signer {
     keys: Vec<Hmac<Sha256>>,
 }
 
-/// Why a `WEBHOOK_SECRET` cannot be used.
+/// Reason why `WEBHOOK_SECRET` is invalid. `Display` completes the sentence "WEBHOOK_SECRET …".
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SecretError {
-    /// Nothing between two commas, or nothing at all.
-    #[error("has an empty entry; write one secret, or several separated by single commas")]
+    /// The list or one of its entries is empty.
+    #[error("has an empty entry: set one secret, or several separated by single commas")]
     Empty,
-    /// Not base64 after `whsec_`.
+    /// The text after `whsec_` is not base64.
     #[error(
-        "has a `whsec_` entry that is not base64; copy it whole, or drop the prefix to use plain text"
+        "has an entry with whsec_ that is not base64: copy it completely, or remove whsec_ to use \
+         plain text"
     )]
     NotBase64,
 }
 
 impl Signer {
-    /// Reads `WEBHOOK_SECRET`: `whsec_<base64>` or plain text, several separated by commas.
+    /// Parses `WEBHOOK_SECRET`: entries separated by commas, each `whsec_<base64>` or plain text.
     ///
     /// # Errors
-    /// An empty entry, or one that says base64 and is not.
+    /// An entry is empty or is not valid base64.
     pub fn parse(secrets: &str) -> Result<Self, SecretError> {
         let keys = secrets.split(',').map(|entry| key(entry.trim()));
         Ok(Self {
@@ -41,7 +45,8 @@ impl Signer {
         })
     }
 
-    /// The value of `webhook-signature`: one `v1,<base64>` entry a secret, separated by spaces.
+    /// Returns the value of `webhook-signature`: one `v1,<base64>` entry per secret, separated by
+    /// spaces.
     pub fn sign(&self, id: &str, timestamp: i64, body: &[u8]) -> String {
         let entries = self.keys.iter().map(|key| {
             let mut mac = key.clone();
@@ -70,7 +75,7 @@ fn key(entry: &str) -> Result<Hmac<Sha256>, SecretError> {
     if bytes.is_empty() {
         return Err(SecretError::Empty);
     }
-    Ok(Hmac::new_from_slice(&bytes).expect("HMAC takes a key of any length"))
+    Ok(Hmac::new_from_slice(&bytes).expect("HMAC accepts keys of any length"))
 }
 
 #[cfg(test)]
@@ -80,9 +85,9 @@ mod tests {
 
     use super::*;
 
-    // The vectors are those of the Standard Webhooks libraries' own test suites (Go and Rust).
+    // The vectors come from the test suites of the Standard Webhooks libraries for Go and Rust.
     #[test]
-    fn the_published_vectors_hold() {
+    fn signatures_match_the_published_vectors() {
         let vectors = [
             (
                 "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
@@ -106,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn every_secret_signs_and_blanks_round_commas_do_not_count() {
+    fn every_secret_signs_and_spaces_are_ignored() {
         let both = Signer::parse("first , whsec_c2Vjb25k")
             .unwrap()
             .sign("id", 1, b"{}");
@@ -116,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_that_cannot_be_used_is_refused() {
+    fn empty_or_malformed_secret_is_refused() {
         for text in ["", " ", "a,,b", "a,", "whsec_"] {
             assert_eq!(
                 Signer::parse(text).unwrap_err(),
@@ -131,9 +136,9 @@ mod tests {
     }
 
     proptest! {
-        // An independent implementation accepts what we sign, and refuses it once one byte is changed.
+        // An independent implementation accepts the signature, and refuses it if one byte differs.
         #[test]
-        fn a_signature_verifies_until_the_body_is_tampered_with(
+        fn signature_is_valid_only_for_the_signed_body(
             body in "\\PC{0,200}", key in prop::collection::vec(any::<u8>(), 1..64), at in any::<prop::sample::Index>()
         ) {
             let secret = format!("whsec_{}", STANDARD.encode(&key));

@@ -1,7 +1,8 @@
-//! Where a delivery may go: the grammar of a target and the ranges of addresses that are refused.
+//! Rules for targets: the accepted form of a URL and the refused ranges of addresses. Pure.
 //!
-//! Pure. Used at ingest for literal hosts, and by the transport on the very address that is dialled, so that no name can
-//! change its mind in between. Sources of the ranges: the IANA special-purpose registries (RFC 6890 and its successors).
+//! The API checks a literal address when it accepts the event. The transport checks every address
+//! before it connects, so that a name cannot change in between. Sources of the ranges: the IANA
+//! special-purpose registries (RFC 6890 and its successors).
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -9,63 +10,60 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use url::{Host, Url};
 
-/// The longest target that is taken.
+/// Maximum length of a target, in bytes.
 pub const TARGET_URL_BYTES_MAX: usize = 8_192;
 
-/// A target that passed validation.
+/// A valid URL whose host is not a refused literal address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TargetUrl(String);
 
-/// Why a target is no good.
+/// Reason why a target is refused. `Display` completes the sentence "target_url …".
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TargetError {
-    /// Over [`TARGET_URL_BYTES_MAX`].
-    #[error("is longer than {TARGET_URL_BYTES_MAX} bytes")]
+    /// Longer than [`TARGET_URL_BYTES_MAX`].
+    #[error("is longer than {TARGET_URL_BYTES_MAX} bytes; use a shorter URL")]
     TooLong,
-    /// White space or control characters, which URL parsers drop in silence.
+    /// Contains white space or control characters. URL parsers drop them without an error.
     #[error("contains white space or control characters; percent-encode them")]
     Blank,
-    /// Not a URL.
-    #[error("is not an absolute URL ({0}); write one like https://example.com/hook")]
+    /// Is not an absolute URL.
+    #[error("is not an absolute URL ({0}); use one like https://example.com/hook")]
     NotUrl(url::ParseError),
-    /// Not http or https.
+    /// Has another scheme than http or https.
     #[error("must begin with http:// or https://, not {0}:")]
     Scheme(String),
-    /// Not two slashes behind the scheme.
-    #[error("must begin with http:// or https://, both slashes included")]
+    /// Does not have two slashes after the scheme.
+    #[error("must begin with http:// or https://, with both slashes")]
     Slashes,
-    /// User name or password in the URL.
-    #[error("must not carry credentials; the signature is what authenticates a delivery")]
+    /// Contains a user name or a password.
+    #[error("must not contain credentials; the signature authenticates a delivery")]
     Credentials,
-    /// Port 0 cannot be connected to.
-    #[error("names port 0, which cannot be connected to")]
+    /// Has port 0, which is not valid in TCP.
+    #[error("has port 0, to which no connection is possible; use another port")]
     PortZero,
-    /// A literal address in a refused range.
+    /// Has a literal address in a refused range, which the second field names.
     #[error("points to {0}, which is {1}; ALLOWED_TARGET_CIDRS can permit it")]
     Refused(IpAddr, &'static str),
 }
 
 impl TargetUrl {
-    /// Reads a target as a client or an operator wrote it.
+    /// Validates a target. The text is kept unchanged.
     ///
     /// # Errors
-    /// What is wrong with it, in words that complete "target_url …".
+    /// See [`TargetError`].
     pub fn parse(text: &str, allowed: &AllowList) -> Result<Self, TargetError> {
         parse_url(text, allowed)?;
         Ok(Self(text.to_owned()))
     }
 
-    /// As it was given.
+    /// Returns the target as the client or the operator wrote it.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// Validates a target and gives the URL that is dialled.
-///
-/// # Errors
-/// As [`TargetUrl::parse`].
-pub fn parse_url(text: &str, allowed: &AllowList) -> Result<Url, TargetError> {
+/// Validates a target and returns its URL.
+pub(crate) fn parse_url(text: &str, allowed: &AllowList) -> Result<Url, TargetError> {
     if text.len() > TARGET_URL_BYTES_MAX {
         return Err(TargetError::TooLong);
     }
@@ -76,7 +74,8 @@ pub fn parse_url(text: &str, allowed: &AllowList) -> Result<Url, TargetError> {
     if !matches!(url.scheme(), "http" | "https") {
         return Err(TargetError::Scheme(url.scheme().to_owned()));
     }
-    // The parser reads `http:host`, `http:/host` and `http:\\host` as `http://host`; a client that writes so errs.
+    // The parser reads `http:host`, `http:/host` and `http:\\host` as `http://host`. A client that
+    // writes them has made a mistake.
     let rest = text.get(url.scheme().len()..);
     if !rest.is_some_and(|rest| rest.starts_with("://")) {
         return Err(TargetError::Slashes);
@@ -87,28 +86,34 @@ pub fn parse_url(text: &str, allowed: &AllowList) -> Result<Url, TargetError> {
     if url.port() == Some(0) {
         return Err(TargetError::PortZero);
     }
-    // The parser has already turned 2130706433, 0x7f.1 and their like into the address that they mean.
+    // The parser has already converted other forms of addresses, such as 2130706433 and 0x7f.1.
     let literal = match url.host() {
         Some(Host::Ipv4(address)) => Some(IpAddr::V4(address)),
         Some(Host::Ipv6(address)) => Some(IpAddr::V6(address)),
         Some(Host::Domain(_)) | None => None,
     };
-    match literal.and_then(|address| allowed.refusal(address).map(|why| (address, why))) {
-        Some((address, why)) => Err(TargetError::Refused(address, why)),
+    match literal.and_then(|address| allowed.refusal(address).map(|range| (address, range))) {
+        Some((address, range)) => Err(TargetError::Refused(address, range)),
         None => Ok(url),
     }
 }
 
-/// `ALLOWED_TARGET_CIDRS`: ranges where targets may be although they are refused by default.
+/// `ALLOWED_TARGET_CIDRS`: ranges in which targets are allowed although a rule refuses them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AllowList(Vec<IpNet>);
 
+/// The entry of `ALLOWED_TARGET_CIDRS` that is not a range. `Display` completes the sentence
+/// "ALLOWED_TARGET_CIDRS …".
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("contains {0:?}, which is not an address range: set ranges like 10.0.0.0/8,::1/128")]
+pub struct RangeError(String);
+
 impl AllowList {
-    /// Reads a comma-separated list of ranges; a bare address is a range of one.
+    /// Parses ranges separated by commas. An address without a prefix length is a range of one.
     ///
     /// # Errors
-    /// The entry that is no range.
-    pub fn parse(text: &str) -> Result<Self, String> {
+    /// The first entry that is not a range.
+    pub fn parse(text: &str) -> Result<Self, RangeError> {
         if text.trim().is_empty() {
             return Ok(Self::default());
         }
@@ -116,15 +121,14 @@ impl AllowList {
             let range = entry
                 .parse::<IpNet>()
                 .or_else(|_| entry.parse::<IpAddr>().map(IpNet::from));
-            range.map_err(|_| {
-                format!("has {entry:?}, which is no range; write them like 10.0.0.0/8,::1/128")
-            })
+            range.map_err(|_| RangeError(entry.to_owned()))
         });
         ranges.collect::<Result<_, _>>().map(Self)
     }
 
-    /// Why nothing may be sent to this address; `None` if it may. A range opens the addresses that it names, and no other
-    /// spelling of them: through a gateway, `64:ff9b::10.0.0.1` need not be our own 10.0.0.1.
+    /// Returns the refused range of an address, or `None` if requests to it are allowed. An allowed
+    /// IPv4 range does not allow IPv6 forms of its addresses: behind a gateway, `64:ff9b::10.0.0.1`
+    /// may be another host than 10.0.0.1.
     pub fn refusal(&self, address: IpAddr) -> Option<&'static str> {
         if self.0.iter().any(|range| range.contains(&address)) {
             return None;
@@ -151,7 +155,7 @@ const REFUSED_IPV4: &[([u8; 4], u8, &str)] = &[
     (
         [169, 254, 0, 0],
         16,
-        "link-local, where cloud metadata lives (169.254.0.0/16)",
+        "link-local, used for cloud metadata (169.254.0.0/16)",
     ),
     ([172, 16, 0, 0], 12, "private (172.16.0.0/12)"),
     (
@@ -173,7 +177,7 @@ const REFUSED_IPV4: &[([u8; 4], u8, &str)] = &[
     ([240, 0, 0, 0], 4, "reserved or broadcast (240.0.0.0/4)"),
 ];
 
-/// Looked through in order: the first range that holds the address gives the reason.
+/// The first range that contains the address is reported, so narrow ranges precede wide ones.
 const REFUSED_IPV6: &[([u16; 8], u8, &str)] = &[
     (
         [0, 0, 0, 0, 0, 0, 0, 0],
@@ -232,7 +236,7 @@ const REFUSED_IPV6: &[([u16; 8], u8, &str)] = &[
     ([0xff00, 0, 0, 0, 0, 0, 0, 0], 8, "multicast (ff00::/8)"),
 ];
 
-/// Where global unicast addresses are assigned from; everything outside is special.
+/// Range of global unicast addresses. All addresses outside it are refused.
 const GLOBAL_IPV6: ([u16; 8], u8) = ([0x2000, 0, 0, 0, 0, 0, 0, 0], 3);
 
 fn refused_ipv4(address: Ipv4Addr) -> Option<&'static str> {

@@ -1,124 +1,121 @@
-//! Reads settings one by one and collects what is wrong with them, so that one start names every problem.
+//! Reads settings one by one and collects the invalid ones, so that one start reports all of them.
 
 use std::fmt;
 use std::time::Duration;
 
 use super::settings::{Limits, setting};
 
-/// Reads through a lookup, by the table of settings.
-pub struct Reader<'a> {
+/// A method that meets an invalid setting records it and returns a substitute. [`Reader::finish`]
+/// then discards the result.
+pub(super) struct Reader<'a> {
     lookup: &'a dyn Fn(&str) -> Option<String>,
-    problems: Vec<Problem>,
+    errors: Vec<SettingError>,
 }
 
-/// One setting that cannot be used.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem {
-    /// The environment variable.
-    pub name: &'static str,
-    /// What is wrong and what to write instead.
-    pub fix: String,
-}
-
-/// Everything that is wrong with the settings.
+/// One invalid setting.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub struct ConfigError(Vec<Problem>);
+#[error("{message}")]
+pub struct SettingError {
+    /// Name of the environment variable.
+    pub name: &'static str,
+    /// Variable, reason and fix in one sentence. Contains no secret.
+    pub message: String,
+}
+
+/// All invalid settings, one per line.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub struct ConfigError(Vec<SettingError>);
 
 impl ConfigError {
-    /// One entry a setting.
-    pub fn problems(&self) -> &[Problem] {
+    /// At most one error per setting, in the order in which they were read.
+    pub fn errors(&self) -> &[SettingError] {
         &self.0
     }
 }
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "settings that cannot be used (`dispatcher --help` lists them all):"
-        )?;
-        self.0
-            .iter()
-            .try_for_each(|problem| write!(f, "\n  {} {}", problem.name, problem.fix))
+        f.write_str("invalid settings (`dispatcher --help` lists all settings):")?;
+        self.0.iter().try_for_each(|error| write!(f, "\n  {error}"))
     }
 }
 
 impl<'a> Reader<'a> {
-    /// A reader that has met no problem yet.
-    pub fn new(lookup: &'a dyn Fn(&str) -> Option<String>) -> Self {
+    pub(super) fn new(lookup: &'a dyn Fn(&str) -> Option<String>) -> Self {
         Self {
             lookup,
-            problems: Vec::new(),
+            errors: Vec::new(),
         }
     }
 
-    /// What was read, if nothing was wrong with it.
-    ///
-    /// # Errors
-    /// The problems that were met.
-    pub fn finish<T>(self, read: Option<T>) -> Result<T, ConfigError> {
-        match read {
-            Some(read) if self.problems.is_empty() => Ok(read),
-            _ => Err(ConfigError(self.problems)),
+    /// Returns the result if every setting was valid.
+    pub(super) fn finish<T>(self, config: Option<T>) -> Result<T, ConfigError> {
+        match config {
+            Some(config) if self.errors.is_empty() => Ok(config),
+            _ => Err(ConfigError(self.errors)),
         }
     }
 
-    /// Notes a problem; only the first of each setting is kept.
-    pub fn problem(&mut self, name: &str, fix: String) {
+    /// Records an invalid setting. `message` is the whole sentence. Only the first error of each
+    /// setting is kept.
+    pub(super) fn invalid(&mut self, name: &str, message: String) {
         let name = setting(name).name;
-        if self.problems.iter().all(|problem| problem.name != name) {
-            self.problems.push(Problem { name, fix });
+        if self.errors.iter().all(|error| error.name != name) {
+            self.errors.push(SettingError { name, message });
         }
     }
 
-    /// The text of a setting, or its default.
-    pub fn text(&self, name: &str) -> String {
+    /// Returns the text of a setting, or its default.
+    pub(super) fn text(&self, name: &str) -> String {
         (self.lookup)(name).unwrap_or_else(|| setting(name).default.to_owned())
     }
 
-    /// A setting of its own form; `None` once the problem is noted.
-    pub fn parsed<T>(
+    /// Parses a setting. The error completes the sentence "NAME=value …".
+    pub(super) fn parsed<T, E: fmt::Display>(
         &mut self,
         name: &str,
-        parse: impl FnOnce(&str) -> Result<T, String>,
+        parse: impl FnOnce(&str) -> Result<T, E>,
     ) -> Option<T> {
-        match parse(&self.text(name)) {
+        let text = self.text(name);
+        match parse(&text) {
             Ok(value) => Some(value),
-            Err(fix) => {
-                self.problem(name, fix);
+            Err(error) => {
+                self.invalid(name, format!("{name}={text:?} {error}"));
                 None
             }
         }
     }
 
-    /// A setting that may be absent; empty counts as absent, as compose files write it.
-    pub fn optional<T>(
+    /// Parses a setting whose value may contain a secret. The error completes the sentence "NAME …"
+    /// and must not repeat the value.
+    pub(super) fn secret<T, E: fmt::Display>(
         &mut self,
         name: &str,
-        parse: impl FnOnce(&str) -> Result<T, String>,
+        parse: impl FnOnce(&str) -> Result<T, E>,
     ) -> Option<T> {
-        let text = self.text(name);
-        if text.is_empty() {
-            None
-        } else {
-            self.parsed(name, parse)
+        match parse(&self.text(name)) {
+            Ok(value) => Some(value),
+            Err(error) => {
+                self.invalid(name, format!("{name} {error}"));
+                None
+            }
         }
     }
 
-    /// A length of time.
-    pub fn seconds(&mut self, name: &str) -> Duration {
+    /// Returns a duration in seconds.
+    pub(super) fn seconds(&mut self, name: &str) -> Duration {
         self.number(name, None)
             .map_or(Duration::ZERO, Duration::from_secs_f64)
     }
 
-    /// A length of time whose default follows from another setting.
-    pub fn seconds_or(&mut self, name: &str, derived: Duration) -> Duration {
-        self.number(name, Some(derived.as_secs_f64()))
-            .map_or(derived, Duration::from_secs_f64)
+    /// Returns a duration in seconds whose default depends on another setting.
+    pub(super) fn seconds_or(&mut self, name: &str, default: Duration) -> Duration {
+        self.number(name, Some(default.as_secs_f64()))
+            .map_or(default, Duration::from_secs_f64)
     }
 
-    /// A count or a size.
-    pub fn count(&mut self, name: &str) -> usize {
+    /// Returns a whole number: a count or a size in bytes.
+    pub(super) fn count(&mut self, name: &str) -> usize {
         let (Limits::Count(least, most) | Limits::Bytes(least, most)) = setting(name).limits else {
             panic!("the limits of {name} are not those of a whole number")
         };
@@ -129,36 +126,36 @@ impl<'a> Reader<'a> {
             .ok()
             .filter(|value| (least..=most).contains(value));
         if value.is_none() {
-            self.problem(
+            self.invalid(
                 name,
-                format!("is {text:?}; write a whole number from {least} to {most}"),
+                format!("{name}={text:?} is invalid: set a whole number from {least} to {most}"),
             );
         }
         usize::try_from(value.unwrap_or(most)).unwrap_or(usize::MAX)
     }
 
-    /// A count that fits 32 bits.
-    pub fn small_count(&mut self, name: &str) -> u32 {
+    /// Returns a whole number whose limits fit 32 bits.
+    pub(super) fn small_count(&mut self, name: &str) -> u32 {
         u32::try_from(self.count(name)).unwrap_or(u32::MAX)
     }
 
-    /// A yes or no.
-    pub fn flag(&mut self, name: &str) -> bool {
+    /// Returns a boolean: `true`, `false`, `1` or `0`.
+    pub(super) fn flag(&mut self, name: &str) -> bool {
         let parse = |text: &str| match text.trim() {
             "true" | "1" => Ok(true),
             "false" | "0" => Ok(false),
-            other => Err(format!("is {other:?}; write true or false")),
+            _ => Err("is invalid: set true or false"),
         };
         self.parsed(name, parse).unwrap_or(false)
     }
 
-    fn number(&mut self, name: &str, derived: Option<f64>) -> Option<f64> {
+    fn number(&mut self, name: &str, default: Option<f64>) -> Option<f64> {
         let Limits::Seconds(least, most) = setting(name).limits else {
-            panic!("{name} is no time")
+            panic!("the limits of {name} are not those of a duration")
         };
-        let text = match ((self.lookup)(name), derived) {
+        let text = match ((self.lookup)(name), default) {
             (Some(text), _) => text,
-            (None, Some(derived)) => return Some(derived),
+            (None, Some(default)) => return Some(default),
             (None, None) => setting(name).default.to_owned(),
         };
         let value = text
@@ -167,9 +164,12 @@ impl<'a> Reader<'a> {
             .ok()
             .filter(|value| (least..=most).contains(value));
         if value.is_none() {
-            self.problem(
+            self.invalid(
                 name,
-                format!("is {text:?}; write seconds from {least} to {most}, decimals allowed"),
+                format!(
+                    "{name}={text:?} is invalid: set seconds from {least} to {most}, \
+                     decimals allowed"
+                ),
             );
         }
         value

@@ -1,4 +1,4 @@
-//! The settings' defaults, limits and refusals.
+//! Defaults, limits, refused combinations and error texts.
 #![expect(clippy::unwrap_used, reason = "tests")]
 use std::collections::BTreeSet;
 use std::os::unix::ffi::OsStringExt;
@@ -14,17 +14,24 @@ fn read(pairs: &[(&str, &str)]) -> Result<Config, ConfigError> {
     })
 }
 
-fn problems(pairs: &[(&str, &str)]) -> Vec<&'static str> {
-    read(pairs)
-        .unwrap_err()
-        .problems()
-        .iter()
-        .map(|problem| problem.name)
+/// Returns the error text without its first line.
+fn errors(pairs: &[(&str, &str)]) -> Vec<String> {
+    let error = read(pairs).unwrap_err().to_string();
+    error
+        .lines()
+        .skip(1)
+        .map(|line| line.trim().to_owned())
         .collect()
 }
 
+/// Returns the names of the invalid settings.
+fn invalid(pairs: &[(&str, &str)]) -> Vec<&'static str> {
+    let error = read(pairs).unwrap_err();
+    error.errors().iter().map(|error| error.name).collect()
+}
+
 #[test]
-fn the_defaults_are_those_of_the_contract() {
+fn defaults_are_those_of_the_specification() {
     let config = read(&[]).unwrap();
     let seconds = |d: Duration| d.as_secs_f64();
     assert_eq!(config.bind.to_string(), "127.0.0.1:8000");
@@ -65,34 +72,61 @@ fn derived_defaults_follow_the_timeout() {
 }
 
 #[test]
-fn every_bad_setting_is_named_at_once() {
-    let named = problems(&[
+fn all_invalid_settings_are_reported_together_with_their_fix() {
+    let errors = errors(&[
         ("HTTP_TIMEOUT", "soon"),
         ("MAX_ATTEMPTS", "0"),
         ("BIND", "localhost"),
-        ("DATABASE_URL", "mysql://x/y"),
         ("TARGET_URL", "ftp://x"),
         ("WEBHOOK_SECRET", "whsec_###"),
-        ("ALLOWED_TARGET_CIDRS", "10.0.0.0/8,,"),
+        ("ALLOWED_TARGET_CIDRS", "10.0.0.0/8,inside"),
         ("API_KEYS", "a,,b"),
         ("PRESENCE", "maybe"),
+        ("ALLOW_DEFAULT_SECRET", "perhaps"),
     ]);
-    let all = [
-        "BIND",
-        "DATABASE_URL",
-        "ALLOWED_TARGET_CIDRS",
-        "TARGET_URL",
-        "API_KEYS",
-        "WEBHOOK_SECRET",
-        "MAX_ATTEMPTS",
-        "HTTP_TIMEOUT",
-        "PRESENCE",
+    let expected = [
+        r#"BIND="localhost" is not an address and port: set one like 127.0.0.1:8000"#,
+        r#"ALLOWED_TARGET_CIDRS="10.0.0.0/8,inside" contains "inside", which is not an address range: set ranges like 10.0.0.0/8,::1/128"#,
+        "TARGET_URL must begin with http:// or https://, not ftp:",
+        "API_KEYS has an empty entry: set keys separated by single commas",
+        "WEBHOOK_SECRET has an entry with whsec_ that is not base64: copy it completely, or remove whsec_ to use plain text",
+        r#"MAX_ATTEMPTS="0" is invalid: set a whole number from 1 to 1000"#,
+        r#"HTTP_TIMEOUT="soon" is invalid: set seconds from 0.01 to 3600, decimals allowed"#,
+        r#"PRESENCE="maybe" is invalid: set true or false"#,
+        r#"ALLOW_DEFAULT_SECRET="perhaps" is invalid: set true or false"#,
     ];
-    assert_eq!(named, all);
+    assert_eq!(errors, expected);
 }
 
 #[test]
-fn numbers_outside_their_limits_are_refused() {
+fn too_short_lease_is_refused_with_the_smallest_valid_one() {
+    assert_eq!(
+        errors(&[("LEASE_SECONDS", "10")]),
+        ["LEASE_SECONDS=10 is below 1.5 x HTTP_TIMEOUT=15: set at least 22.5"]
+    );
+    assert!(read(&[("LEASE_SECONDS", "22.5")]).is_ok());
+}
+
+#[test]
+fn database_url_is_refused_without_its_password() {
+    let errors = errors(&[("DATABASE_URL", "mysql://me:secret@host/x")]);
+    assert_eq!(errors.len(), 1);
+    assert!(errors[0].starts_with("DATABASE_URL ") && !errors[0].contains("secret"));
+}
+
+#[test]
+fn every_default_in_the_table_is_accepted() {
+    for setting in SETTINGS {
+        let is_derived = setting.default.contains("HTTP_TIMEOUT");
+        if !is_derived {
+            let config = read(&[(setting.name, setting.default)]);
+            assert!(config.is_ok(), "{}", setting.name);
+        }
+    }
+}
+
+#[test]
+fn numbers_outside_the_limits_are_refused() {
     for (name, value) in [
         ("HTTP_TIMEOUT", "0"),
         ("HTTP_TIMEOUT", "-1"),
@@ -102,30 +136,26 @@ fn numbers_outside_their_limits_are_refused() {
         ("MAX_BODY_BYTES", "99999999999999999999"),
         ("MAX_IN_FLIGHT", ""),
     ] {
-        assert_eq!(problems(&[(name, value)]), [name], "{value}");
+        assert_eq!(invalid(&[(name, value)]), [name], "{value}");
     }
 }
 
 #[test]
-fn unsafe_combinations_do_not_boot() {
-    assert_eq!(
-        problems(&[("HTTP_TIMEOUT", "20"), ("LEASE_SECONDS", "29.9")]),
-        ["LEASE_SECONDS"]
-    );
-    assert_eq!(problems(&[("BIND", "0.0.0.0:8000")]), ["WEBHOOK_SECRET"]);
+fn unsafe_combinations_are_refused() {
+    assert_eq!(invalid(&[("BIND", "0.0.0.0:8000")]), ["WEBHOOK_SECRET"]);
     let rotating = [
         ("BIND", "0.0.0.0:8000"),
         ("WEBHOOK_SECRET", "mine, change-me-in-production"),
     ];
-    assert_eq!(problems(&rotating), ["WEBHOOK_SECRET"]);
+    assert_eq!(invalid(&rotating), ["WEBHOOK_SECRET"]);
     assert_eq!(
-        problems(&[("BACKOFF_BASE_SECONDS", "5"), ("BACKOFF_CAP_SECONDS", "4")]),
+        invalid(&[("BACKOFF_BASE_SECONDS", "5"), ("BACKOFF_CAP_SECONDS", "4")]),
         ["BACKOFF_CAP_SECONDS"]
     );
 }
 
 #[test]
-fn what_is_allowed_but_open_is_said() {
+fn risky_combinations_are_reported_as_warnings() {
     let open = read(&[("BIND", "0.0.0.0:8000"), ("WEBHOOK_SECRET", "mine")]).unwrap();
     assert_eq!(open.warnings.len(), 1);
     let demo = read(&[("BIND", "0.0.0.0:8000"), ("ALLOW_DEFAULT_SECRET", "true")]).unwrap();
@@ -141,39 +171,31 @@ fn what_is_allowed_but_open_is_said() {
 }
 
 #[test]
-fn a_file_without_certificates_adds_no_authority() {
+fn ca_file_without_certificates_is_refused() {
     let no_pem = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
-    assert_eq!(problems(&[("EXTRA_CA_FILE", no_pem)]), ["EXTRA_CA_FILE"]);
-    assert_eq!(
-        problems(&[("EXTRA_CA_FILE", "/nowhere")]),
-        ["EXTRA_CA_FILE"]
-    );
+    assert_eq!(invalid(&[("EXTRA_CA_FILE", no_pem)]), ["EXTRA_CA_FILE"]);
+    assert_eq!(invalid(&[("EXTRA_CA_FILE", "/nowhere")]), ["EXTRA_CA_FILE"]);
     assert!(read(&[("EXTRA_CA_FILE", "")]).is_ok());
 }
 
 #[test]
-fn a_log_that_means_nothing_is_refused() {
+fn invalid_log_filter_or_format_is_refused() {
     for filter in ["inof", "info,dispatcher=loud", "[", "dispatcher"] {
-        assert_eq!(problems(&[("LOG", filter)]), ["LOG"], "{filter}");
+        assert_eq!(invalid(&[("LOG", filter)]), ["LOG"], "{filter}");
     }
     for filter in ["info", "WARN", "info, dispatcher=debug", "off", ""] {
         assert!(read(&[("LOG", filter)]).is_ok(), "{filter}");
     }
     let both = [("LOG", "inof"), ("LOG_FORMAT", "xml")];
-    assert_eq!(problems(&both), ["LOG", "LOG_FORMAT"]);
+    assert_eq!(invalid(&both), ["LOG", "LOG_FORMAT"]);
 }
 
 #[test]
-fn what_is_not_utf_8_is_named_instead_of_passed_over() {
+fn value_that_is_not_utf_8_is_refused() {
     let bytes = || OsString::from_vec(vec![b'1', 0xff]);
-    // The secret would be taken as it is, but for the sign that stands for what cannot be read.
-    let strange = ["TARGET_URL", "API_KEYS", "LOG", "WEBHOOK_SECRET"];
-    let read = Config::from_os_lookup(|name| strange.contains(&name).then(bytes));
-    let named = read.unwrap_err();
-    let named: BTreeSet<_> = named
-        .problems()
-        .iter()
-        .map(|problem| problem.name)
-        .collect();
-    assert_eq!(named, strange.into());
+    // With the invalid byte replaced, each of these would be a valid value.
+    let names = ["TARGET_URL", "API_KEYS", "LOG", "WEBHOOK_SECRET"];
+    let error = Config::from_os_lookup(|name| names.contains(&name).then(bytes)).unwrap_err();
+    let invalid: BTreeSet<_> = error.errors().iter().map(|error| error.name).collect();
+    assert_eq!(invalid, names.into());
 }
