@@ -1,7 +1,7 @@
 //! Settings: read once from the environment, validated together, all problems reported together.
 //!
-//! The values come through a lookup closure, so a test needs no environment. The rest of the program
-//! sees only valid values. The table of settings is in [`settings`].
+//! The values come through a lookup closure, so a test needs no environment. The rest of the
+//! program sees only valid values. The table of settings is in [`settings`].
 
 mod reader;
 pub mod settings;

@@ -139,7 +139,9 @@ mod tests {
         // An independent implementation accepts the signature, and refuses it if one byte differs.
         #[test]
         fn signature_is_valid_only_for_the_signed_body(
-            body in "\\PC{0,200}", key in prop::collection::vec(any::<u8>(), 1..64), at in any::<prop::sample::Index>()
+            body in "\\PC{0,200}",
+            key in prop::collection::vec(any::<u8>(), 1..64),
+            at in any::<prop::sample::Index>()
         ) {
             let secret = format!("whsec_{}", STANDARD.encode(&key));
             let timestamp = chrono::Utc::now().timestamp();
@@ -158,7 +160,12 @@ mod tests {
             };
             prop_assert!(oracle.verify(body.as_bytes(), &as_map(&headers)).is_ok());
             let mut tampered = body.into_bytes();
-            if tampered.is_empty() { tampered.push(b'x') } else { let i = at.index(tampered.len()); tampered[i] ^= 1 }
+            if tampered.is_empty() {
+                tampered.push(b'x');
+            } else {
+                let i = at.index(tampered.len());
+                tampered[i] ^= 1;
+            }
             prop_assert!(oracle.verify(&tampered, &as_map(&headers)).is_err());
         }
     }

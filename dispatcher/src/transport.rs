@@ -97,8 +97,8 @@ impl HttpTransport {
         let allowed = Arc::new(config.allowed.clone());
         let tls = trust::client_config(&config.extra_authorities)?;
         let dialer = Dialer::new(GuardedResolver::new(Arc::clone(&allowed)), Arc::new(tls));
-        // The client repeats a request only if its pooled connection ended before the first byte was
-        // written. Nothing was sent then, so one attempt is still one request.
+        // The client repeats a request only if its pooled connection ended before the first byte
+        // was written. Nothing was sent then, so one attempt is still one request.
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE_CONNECTION_MAX)
@@ -120,8 +120,8 @@ impl HttpTransport {
     async fn exchange(&self, request: Request) -> Result<AttemptResult, NotSent> {
         let start = Instant::now();
         let started_at = request.started_at;
-        // The resolver does not see literal addresses, so they are checked here, on each attempt. The
-        // allow list may have changed since the event was accepted.
+        // The resolver does not see literal addresses, so they are checked here, on each attempt.
+        // The allow list may have changed since the event was accepted.
         let target = match target::parse_url(&request.target_url, &self.allowed) {
             Ok(url) => url.as_str().parse::<Uri>(),
             Err(refused @ TargetError::Refused(..)) => {

@@ -1,4 +1,5 @@
-//! Authorization of `/events` by one of the `API_KEYS`. If there are none, every request is allowed.
+//! Authorization of `/events` by one of the `API_KEYS`. If there are none, every request is
+//! allowed.
 
 use axum::extract::{Request, State};
 use axum::http::header::AUTHORIZATION;

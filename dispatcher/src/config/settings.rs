@@ -68,7 +68,8 @@ pub const SETTINGS: &[Setting] = &[
         name: "API_KEYS",
         default: "",
         limits: Text("visible ASCII, comma-separated"),
-        about: "Keys for /events, sent as `Authorization: Bearer KEY`. If empty, no key is required.",
+        about: "Keys for /events, sent as `Authorization: Bearer KEY`. If empty, no key is \
+                required.",
     },
     Setting {
         name: "TARGET_URL",
@@ -92,7 +93,8 @@ pub const SETTINGS: &[Setting] = &[
         name: "HTTP_TIMEOUT",
         default: "15",
         limits: Seconds(0.01, 3_600.0),
-        about: "Time limit of one attempt: name resolution, connection, request, complete response.",
+        about: "Time limit of one attempt: name resolution, connection, request, complete \
+                response.",
     },
     Setting {
         name: "LEASE_SECONDS",

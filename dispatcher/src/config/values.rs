@@ -46,7 +46,8 @@ pub(super) fn is_json(text: &str) -> Result<bool, ValueError> {
     }
 }
 
-/// A single word must be a level. As the name of a module, a mistyped level would turn off all logs.
+/// A single word must be a level. As the name of a module, a mistyped level would turn off all
+/// logs.
 pub(super) fn log_filter(text: &str) -> Result<String, ValueError> {
     let parts: Vec<&str> = text.split(',').map(str::trim).collect();
     let text = parts.join(",");

@@ -12,7 +12,7 @@ use rustls::pki_types::InvalidDnsNameError;
 /// Set-up error of the transport: without a certificate authority, no HTTPS target can be verified.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "no certificate authority to trust: install the CA certificates of the system or set EXTRA_CA_FILE"
+    "no certificate authority to trust: install CA certificates in the system or set EXTRA_CA_FILE"
 )]
 pub struct TransportError;
 
@@ -74,7 +74,8 @@ pub(super) fn chain<'a>(
     std::iter::successors(Some(error), |error| source(*error))
 }
 
-/// `io::Error::source` skips the error from which an `io::Error` was made, so this returns that one.
+/// `io::Error::source` skips the error from which an `io::Error` was made, so this returns that
+/// one.
 fn source<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'static)> {
     let wrapped = error
         .downcast_ref::<io::Error>()

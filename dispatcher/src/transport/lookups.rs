@@ -1,10 +1,10 @@
 //! Running name lookups, at most one per name. An attempt whose name is already being looked up
 //! waits for the same result.
 //!
-//! A lookup is a thread of the system's resolver that cannot be cancelled. If a name server does not
-//! respond, the thread outlives its attempt. With one lookup per attempt, the backlog of one such
-//! name would use all threads, and the lookups of all other names would wait.
-//! Results are not cached here, because the system's resolver does that.
+//! A lookup is a thread of the system's resolver that cannot be cancelled. If a name server does
+//! not respond, the thread outlives its attempt. With one lookup per attempt, the backlog of one
+//! such name would use all threads, and the lookups of all other names would wait. Results are not
+//! cached here, because the system's resolver does that.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

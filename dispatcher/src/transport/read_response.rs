@@ -74,8 +74,8 @@ pub(super) async fn read_response(
     }
 }
 
-/// Returns the requested delay in either form of `Retry-After` (RFC 9110, section 10.2.3). A date in
-/// the past, a negative number or any other text is ignored.
+/// Returns the requested delay in either form of `Retry-After` (RFC 9110, section 10.2.3). A date
+/// in the past, a negative number or any other text is ignored.
 fn retry_after(headers: &HeaderMap, now: DateTime<Utc>) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {

@@ -49,7 +49,8 @@ pub const SETTINGS: &[Setting] = &[
         name: "HANG_MAX_SECONDS",
         default: "60",
         limits: "0 to 3600 seconds",
-        about: "Time after which the receiver closes the connection of a request without a response.",
+        about: "Time after which the receiver closes the connection of a request without a \
+                response.",
     },
     Setting {
         name: "SEED",
