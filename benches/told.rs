@@ -9,9 +9,11 @@ mod wire;
 use std::path::Path;
 
 use chaos::checker::Overall;
+use chaos::fault::Target;
 use chaos::history::op::*;
 use chaos::history::transition::{Census, Counts, Step, Transition};
 use chaos::history::{History, sha256_hex};
+use chaos::nemesis::KillWorker;
 use chaos::profile::{Profile, Settings};
 use chaos::report::{Context, Judged};
 use chaos::schedule::{PlannedEvent, Schedule};
@@ -310,12 +312,12 @@ impl<'a> Telling<'a> {
     /// Kills with what they hit, the phases, the final reads.
     fn end(&mut self) {
         for (kill, fault) in std::mem::take(&mut self.kills).into_iter().zip(1..) {
+            let worker = u32::try_from(kill.worker).expect("a plan has few workers");
+            let target = Target::Workers(vec![worker]);
             let start = FaultStart {
-                fault,
-                f: "worker.kill".into(),
-                target: format!("w{}", kill.worker),
                 why: "as planned".into(),
                 open: kill.hit.clone(),
+                ..FaultStart::new(fault, &KillWorker::KIND, target)
             };
             let effect = FaultEffect {
                 fault,

@@ -10,7 +10,7 @@ use chaos::binary::dispatcher_binary;
 use chaos::checker::Overall;
 use chaos::command::prove;
 use chaos::environment::{RunEnvironment, Server};
-use chaos::history::facts::OF_RECEIVERS;
+use chaos::fault::Family;
 use chaos::history::op::Section;
 use chaos::postgres::{OwnServer, Wanted};
 use chaos::profile::{Profile, Settings};
@@ -148,7 +148,7 @@ async fn no_loss_with_worker_faults() {
         storm_ms: 8_000,
         ..small()
     }
-    .with_family("worker.", 1);
+    .with_family(Family::Worker, 1);
     for seed in [Seed::new(0x570b), fresh] {
         let mut system = ProcessSystem::new(dispatcher_binary().unwrap());
         assert_no_loss(&mut system, seed, &profile).await;
@@ -167,7 +167,7 @@ async fn no_loss_with_network_faults() {
         kills: 1,
         ..small()
     }
-    .with_family("net.", 1);
+    .with_family(Family::Network, 1);
     for seed in [Seed::new(0x11_4e7), fresh] {
         let mut system = ProcessSystem::new(dispatcher_binary().unwrap());
         assert_no_loss(&mut system, seed, &profile).await;
@@ -208,7 +208,7 @@ async fn no_loss_with_postgres_faults() {
         },
         ..small
     }
-    .with_family("postgres.", 1);
+    .with_family(Family::Postgres, 1);
     let pinned = assert_no_loss_with_dedicated_postgres(Seed::new(0xdb), &profile);
     tokio::join!(
         pinned,
@@ -225,7 +225,7 @@ async fn no_loss_with_client_faults() {
         workers: 2,
         ..small()
     }
-    .with_family("client.", 1);
+    .with_family(Family::Client, 1);
     for seed in [Seed::new(0xc11e), fresh] {
         let mut system = ProcessSystem::new(dispatcher_binary().unwrap());
         assert_no_loss(&mut system, seed, &profile).await;
@@ -244,7 +244,7 @@ async fn no_loss_with_receiver_faults() {
         storm_ms: 9_000,
         ..small()
     }
-    .with_family(OF_RECEIVERS, 1);
+    .with_family(Family::Receiver, 1);
     let proven = async |seed| {
         let mut system = ProcessSystem::new(dispatcher_binary().unwrap());
         assert_no_loss(&mut system, seed, &profile).await;

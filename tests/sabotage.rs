@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use chaos::checker::{CHECKERS, Finding, Kind, Overall, PLANNED_CHECKERS};
-use chaos::history::facts::{Facts, RECEIVER_HANG};
-use chaos::nemesis::Fault;
+use chaos::history::facts::Facts;
+use chaos::nemesis::{Fault, HangReceiver};
 use chaos::report::Judged;
 use chaos::saboteur::{Budget, Honest, Lie, SABOTEURS, Saboteur, StandIn};
 use chaos::schedule::Schedule;
@@ -86,7 +86,9 @@ async fn an_honest_stand_in_passes_every_checker_under_the_same_plans() {
 // Such a hang shows nothing of the dispatcher: taken for a fault without effect, it left whole runs unknown.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hang_that_no_request_meets_is_skipped_by_name_and_leaves_no_doubt() {
-    let profile = Budget::of_workers(2).with_fault(RECEIVER_HANG).profile();
+    let profile = Budget::of_workers(2)
+        .with_fault(HangReceiver::KIND)
+        .profile();
     let mut schedule = Schedule::generate(Seed::new(0x5ab0), &profile);
     for event in &mut schedule.events {
         event.receiver = 0;
@@ -101,5 +103,5 @@ async fn a_hang_that_no_request_meets_is_skipped_by_name_and_leaves_no_doubt() {
     assert_eq!(judged.overall, Overall::Pass, "{}", judged.checks_text());
     let skipped = Facts::of(&judged.history).skipped;
     let why = "receivers: nothing that it is for came by on r1";
-    assert_eq!(skipped, [(RECEIVER_HANG, why); 2]);
+    assert_eq!(skipped, [(HangReceiver::KIND.name, why); 2]);
 }

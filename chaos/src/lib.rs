@@ -10,6 +10,7 @@ pub mod binary;
 pub mod checker;
 pub mod command;
 pub mod environment;
+pub mod fault;
 pub mod hangs;
 pub mod history;
 pub mod host;

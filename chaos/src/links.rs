@@ -11,30 +11,11 @@ use std::net::{SocketAddr, ToSocketAddrs as _};
 
 use url::Url;
 
+use crate::fault::Link;
 use crate::proxy::{Control, Protocol, Proxy};
 
-/// What the name of a link to the database ends with.
-const TO_POSTGRES: &str = "->pg";
 /// The port of a database whose URL names none.
 const POSTGRES_PORT: u16 = 5432;
-
-/// The link of a worker, from 0, to its database.
-#[must_use]
-pub fn to_postgres(worker: u32) -> String {
-    format!("w{worker}{TO_POSTGRES}")
-}
-
-/// The link of the clients to the API of a worker, from 0.
-#[must_use]
-pub fn to_api(worker: u32) -> String {
-    format!("client->w{worker}")
-}
-
-/// The link of the workers to a receiver, from 0.
-#[must_use]
-pub fn to_receiver(receiver: u32) -> String {
-    format!("workers->r{receiver}")
-}
 
 /// Why a way has no link.
 #[derive(Debug, thiserror::Error)]
@@ -92,7 +73,7 @@ fn parsed(url: &str) -> Result<Url, LinkError> {
 #[derive(Debug, Default)]
 pub struct Links {
     wanted: bool,
-    links: BTreeMap<String, Result<Proxy, String>>,
+    links: BTreeMap<Link, Result<Proxy, String>>,
 }
 
 impl Links {
@@ -107,13 +88,13 @@ impl Links {
     ///
     /// # Errors
     /// When no port can be had.
-    pub fn lead(&mut self, name: String, upstream: SocketAddr) -> io::Result<SocketAddr> {
+    pub fn lead(&mut self, link: Link, upstream: SocketAddr) -> io::Result<SocketAddr> {
         if !self.wanted {
             return Ok(upstream);
         }
         let proxy = Proxy::start(upstream, Protocol::Bytes)?;
         let address = proxy.address();
-        self.links.insert(name, Ok(proxy));
+        self.links.insert(link, Ok(proxy));
         Ok(address)
     }
 
@@ -122,7 +103,7 @@ impl Links {
     ///
     /// # Errors
     /// When no port can be had.
-    pub fn lead_to_database(&mut self, name: String, url: &str) -> io::Result<String> {
+    pub fn lead_to_database(&mut self, name: Link, url: &str) -> io::Result<String> {
         if !self.wanted {
             return Ok(url.to_owned());
         }
@@ -139,8 +120,8 @@ impl Links {
     ///
     /// # Errors
     /// Why there is none.
-    pub fn link(&self, name: &str) -> Result<&Proxy, String> {
-        match self.links.get(name) {
+    pub fn link(&self, name: Link) -> Result<&Proxy, String> {
+        match self.links.get(&name) {
             Some(Ok(proxy)) => Ok(proxy),
             Some(Err(why)) => Err(format!("there is no link {name}: {why}")),
             None => Err(format!("there is no link {name} in this run")),
@@ -148,7 +129,7 @@ impl Links {
     }
 
     /// Lets a link pass again. Harmless where there is none.
-    pub fn heal(&self, name: &str) {
+    pub fn heal(&self, name: Link) {
         if let Ok(proxy) = self.link(name) {
             proxy.set(Control::Pass);
         }
@@ -165,8 +146,8 @@ mod tests {
     async fn a_database_is_led_to_by_another_host_and_port_and_the_rest_of_its_url_stays() {
         let mut links = Links::new(true);
         let url = "postgresql://me:s%40crit@localhost:6543/events?application_name=x";
-        let over = links.lead_to_database(to_postgres(0), url).unwrap();
-        let address = links.link("w0->pg").unwrap().address();
+        let over = links.lead_to_database(Link::ToPostgres(0), url).unwrap();
+        let address = links.link(Link::ToPostgres(0)).unwrap().address();
         let wanted = format!("postgresql://me:s%40crit@{address}/events?application_name=x");
         assert_eq!(over, wanted);
     }
@@ -175,8 +156,11 @@ mod tests {
     async fn a_database_on_a_socket_has_no_link_and_says_why() {
         let mut links = Links::new(true);
         let url = "postgresql:///events?host=/var/run/postgresql";
-        assert_eq!(links.lead_to_database(to_postgres(0), url).unwrap(), url);
-        let why = links.link("w0->pg").unwrap_err();
+        assert_eq!(
+            links.lead_to_database(Link::ToPostgres(0), url).unwrap(),
+            url
+        );
+        let why = links.link(Link::ToPostgres(0)).unwrap_err();
         assert!(why.contains("no host to connect to by TCP"), "{why}");
     }
 
@@ -184,7 +168,7 @@ mod tests {
     fn a_plan_without_faults_of_links_has_none() {
         let mut links = Links::new(false);
         let address = "127.0.0.1:9".parse().unwrap();
-        assert_eq!(links.lead(to_api(0), address).unwrap(), address);
-        assert!(links.link("client->w0").is_err());
+        assert_eq!(links.lead(Link::ToApi(0), address).unwrap(), address);
+        assert!(links.link(Link::ToApi(0)).is_err());
     }
 }

@@ -44,45 +44,51 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep_until};
 
+use crate::fault::Kind;
 use crate::history::op::{FaultEnd, Op};
 use crate::profile::Profile;
 use crate::seed::Seed;
 use crate::system::{System, SystemError};
-use abort_upload::AbortUpload;
-use black_hole::BlackHole;
-use crash_loop::CrashLoop;
-use cut_commit::CutCommit;
-use exhaust_connections::ExhaustConnections;
-use fill_disk::FillDisk;
-use flap_receiver::FlapReceiver;
-use give_up::GiveUp;
-use hang_receiver::HangReceiver;
-use hold_lock::HoldLock;
-use kill_backend::KillBackend;
-use kill_postgres::KillPostgres;
-use kill_worker::KillWorker;
-use latency::Latency;
-use long_transaction::LongTransaction;
-use one_way::OneWay;
-use overload::Overload;
-use pause_postgres::PausePostgres;
-use pause_worker::PauseWorker;
-use refuse_receiver::RefuseReceiver;
-use reset::Reset;
-use same_key::SameKey;
-use scale::Scale;
-use slow_upload::SlowUpload;
-use stop_postgres::StopPostgres;
-use swizzle::Swizzle;
-use terminate_sessions::TerminateSessions;
-use terminate_worker::TerminateWorker;
 
-pub use fill_disk::POSTGRES_DISK_FULL;
+pub use abort_upload::AbortUpload;
+pub use black_hole::BlackHole;
+pub use crash_loop::CrashLoop;
+pub use cut_commit::CutCommit;
+pub use exhaust_connections::ExhaustConnections;
+pub use fill_disk::FillDisk;
+pub use flap_receiver::FlapReceiver;
+pub use give_up::GiveUp;
+pub use hang_receiver::HangReceiver;
+pub use hold_lock::HoldLock;
+pub use kill_backend::KillBackend;
+pub use kill_postgres::KillPostgres;
+pub use kill_worker::KillWorker;
+pub use latency::Latency;
+pub use long_transaction::LongTransaction;
+pub use one_way::OneWay;
+pub use overload::Overload;
+pub use pause_postgres::PausePostgres;
+pub use pause_worker::PauseWorker;
+pub use refuse_receiver::RefuseReceiver;
+pub use reset::Reset;
+pub use same_key::SameKey;
+pub use scale::Scale;
+pub use slow_upload::SlowUpload;
+pub use stop_postgres::StopPostgres;
+pub use swizzle::Swizzle;
+pub use terminate_sessions::TerminateSessions;
+pub use terminate_worker::TerminateWorker;
 pub use trigger::{Sight, Trigger};
 pub use world::World;
 
 /// How much longer than a lease a fault lasts at most, in milliseconds; less than a client waits.
 pub const BEYOND_LEASE_MS_MAX: u64 = 2_500;
+
+/// How long a fault of a receiver lasts at most, in milliseconds.
+pub const RECEIVER_FAULT_MS_MAX: u64 = 5_000;
+/// Leases of one event that a fault of the database, or of the link to it, ends at most: it lasts
+/// little longer than one lease, and an event that was claimed again may be hit once more.
+const OUTAGE_ABANDONS_MAX: u32 = 3;
 
 /// One fault of the plan.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -183,53 +189,75 @@ pub enum Fault {
     FlapReceiver(FlapReceiver),
 }
 
-/// A kind of fault, as the register lists it.
-#[derive(Clone, Copy, Debug)]
-pub struct FaultKind {
-    /// Its name in plans, profiles and histories.
-    pub name: &'static str,
-    /// What it does, for `chaos list`.
-    pub what: &'static str,
-    draw: fn(Seed, &Profile) -> Vec<PlannedFault>,
+/// Draws the faults of one kind.
+type Draw = fn(Seed, &Profile) -> Vec<PlannedFault>;
+
+macro_rules! faults {
+    ($($module:ident::$fault:ident,)*) => {
+        /// Every kind of fault that a run of the real tier can have.
+        pub const KINDS: &[Kind] = &[$($module::KIND,)*];
+
+        const DRAWS: &[Draw] = &[$($module::draw,)*];
+
+        $(impl $fault {
+            /// The kind of this fault.
+            pub const KIND: Kind = $module::KIND;
+        })*
+
+        impl Fault {
+            /// The kind of the fault.
+            #[must_use]
+            pub const fn kind(&self) -> Kind {
+                match self {
+                    $(Fault::$fault(_) => $module::KIND,)*
+                }
+            }
+        }
+    };
 }
 
-/// Every kind of fault.
-pub const FAULTS: &[FaultKind] = &[
-    kill_worker::KIND,
-    pause_worker::KIND,
-    terminate_worker::KIND,
-    crash_loop::KIND,
-    scale::KIND,
-    latency::KIND,
-    black_hole::KIND,
-    one_way::KIND,
-    reset::KIND,
-    cut_commit::KIND,
-    swizzle::KIND,
-    terminate_sessions::KIND,
-    kill_backend::KIND,
-    stop_postgres::KIND,
-    kill_postgres::KIND,
-    pause_postgres::KIND,
-    exhaust_connections::KIND,
-    hold_lock::KIND,
-    long_transaction::KIND,
-    fill_disk::KIND,
-    same_key::KIND,
-    abort_upload::KIND,
-    slow_upload::KIND,
-    overload::KIND,
-    give_up::KIND,
-    hang_receiver::KIND,
-    refuse_receiver::KIND,
-    flap_receiver::KIND,
-];
+faults! {
+    kill_worker::KillWorker,
+    pause_worker::PauseWorker,
+    terminate_worker::TerminateWorker,
+    crash_loop::CrashLoop,
+    scale::Scale,
+    latency::Latency,
+    black_hole::BlackHole,
+    one_way::OneWay,
+    reset::Reset,
+    cut_commit::CutCommit,
+    swizzle::Swizzle,
+    terminate_sessions::TerminateSessions,
+    kill_backend::KillBackend,
+    stop_postgres::StopPostgres,
+    kill_postgres::KillPostgres,
+    pause_postgres::PausePostgres,
+    exhaust_connections::ExhaustConnections,
+    hold_lock::HoldLock,
+    long_transaction::LongTransaction,
+    fill_disk::FillDisk,
+    same_key::SameKey,
+    abort_upload::AbortUpload,
+    slow_upload::SlowUpload,
+    overload::Overload,
+    give_up::GiveUp,
+    hang_receiver::HangReceiver,
+    refuse_receiver::RefuseReceiver,
+    flap_receiver::FlapReceiver,
+}
+
+/// The kind of this name.
+#[must_use]
+pub fn kind(name: &str) -> Option<&'static Kind> {
+    KINDS.iter().find(|kind| kind.name == name)
+}
 
 impl PlannedFault {
     /// Draws every fault of a run, in order of time.
     #[must_use]
     pub fn draw_all(seed: Seed, profile: &Profile) -> Vec<PlannedFault> {
-        let drawn = FAULTS.iter().map(|kind| (kind.draw)(seed, profile));
+        let drawn = DRAWS.iter().map(|draw| draw(seed, profile));
         let mut faults: Vec<PlannedFault> = drawn.flatten().collect();
         faults.sort_by_key(|fault| fault.trigger.at_ms);
         faults
@@ -237,39 +265,10 @@ impl PlannedFault {
 }
 
 impl Fault {
-    /// Its name.
+    /// The name of its kind.
     #[must_use]
     pub const fn name(&self) -> &'static str {
-        match self {
-            Fault::KillWorker(_) => kill_worker::KIND.name,
-            Fault::PauseWorker(_) => pause_worker::KIND.name,
-            Fault::TerminateWorker(_) => terminate_worker::KIND.name,
-            Fault::CrashLoop(_) => crash_loop::KIND.name,
-            Fault::Scale(_) => scale::KIND.name,
-            Fault::Latency(_) => latency::KIND.name,
-            Fault::BlackHole(_) => black_hole::KIND.name,
-            Fault::OneWay(_) => one_way::KIND.name,
-            Fault::Reset(_) => reset::KIND.name,
-            Fault::CutCommit(_) => cut_commit::KIND.name,
-            Fault::Swizzle(_) => swizzle::KIND.name,
-            Fault::HangReceiver(_) => hang_receiver::KIND.name,
-            Fault::RefuseReceiver(_) => refuse_receiver::KIND.name,
-            Fault::FlapReceiver(_) => flap_receiver::KIND.name,
-            Fault::TerminateSessions(_) => terminate_sessions::KIND.name,
-            Fault::KillBackend(_) => kill_backend::KIND.name,
-            Fault::StopPostgres(_) => stop_postgres::KIND.name,
-            Fault::KillPostgres(_) => kill_postgres::KIND.name,
-            Fault::PausePostgres(_) => pause_postgres::KIND.name,
-            Fault::ExhaustConnections(_) => exhaust_connections::KIND.name,
-            Fault::HoldLock(_) => hold_lock::KIND.name,
-            Fault::LongTransaction(_) => long_transaction::KIND.name,
-            Fault::FillDisk(_) => fill_disk::KIND.name,
-            Fault::SameKey(_) => same_key::KIND.name,
-            Fault::AbortUpload(_) => abort_upload::KIND.name,
-            Fault::SlowUpload(_) => slow_upload::KIND.name,
-            Fault::Overload(_) => overload::KIND.name,
-            Fault::GiveUp(_) => give_up::KIND.name,
-        }
+        self.kind().name
     }
 
     /// How many events it may add to those of the plan.

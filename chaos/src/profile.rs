@@ -10,9 +10,8 @@ use std::collections::BTreeMap;
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
 
-use crate::history::facts::{
-    CRASHES_MAX, OF_RECEIVERS, RECEIVER_FAULT_MS_MAX, WORKER_CRASH_LOOP, WORKER_KILL,
-};
+use crate::fault::{Aftermath, Kind};
+use crate::nemesis;
 use crate::seed::Seed;
 
 pub use named::PROFILES;
@@ -25,6 +24,9 @@ pub const EVENTS_MAX: u32 = 20_000;
 pub const STORM_MS_MIN: u64 = 500;
 /// One kill in this many milliseconds of storm: a kill, its restart, and time to recover.
 const STORM_MS_PER_KILL: u64 = 2_500;
+/// Abandoned attempts of one event that the budget allows per fault: a lease that ends twice within
+/// one fault is rare.
+const ABANDONS_PER_FAULT: u32 = 3;
 /// The longest storm, in milliseconds (one hour).
 pub const STORM_MS_MAX: u64 = 3_600_000;
 
@@ -228,8 +230,9 @@ impl Profile {
 
     /// How many faults of a kind this seed draws.
     #[must_use]
-    pub fn count_of(&self, seed: Seed, name: &str) -> u32 {
-        let asked = if name == WORKER_KILL {
+    pub fn count_of(&self, seed: Seed, kind: &Kind) -> u32 {
+        let name = kind.name;
+        let asked = if kind.is_kill() {
             self.kills
         } else {
             self.faults.get(name).copied().unwrap_or(0)
@@ -242,22 +245,17 @@ impl Profile {
     /// attempts above those that faults of receivers make fail.
     #[must_use]
     pub fn main_settings(&self) -> Settings {
-        let crashes = |(name, count): (&String, &u32)| match name.as_str() {
-            WORKER_CRASH_LOOP => count * CRASHES_MAX,
-            // A lease that ends twice within one fault is rare, three times unheard of.
-            _ => count * 3,
-        };
-        let faults: u32 = self.faults.iter().map(crashes).sum();
-        let of_receivers = |(name, _): &(&String, &u32)| name.starts_with(OF_RECEIVERS);
-        let absences: u32 = self
-            .faults
-            .iter()
-            .filter(of_receivers)
-            .map(|(_, n)| *n)
-            .sum();
-        let failures = self.settings.failures_within(RECEIVER_FAULT_MS_MAX);
-        let max_attempts = self.settings.max_attempts + absences * failures;
-        let max_abandoned = self.settings.max_abandoned.max(self.kills + faults + 5);
+        let (mut abandons, mut failures) = (0, 0);
+        for (name, count) in &self.faults {
+            let harm = nemesis::kind(name).map(|kind| kind.harm);
+            let declared = harm.map_or(0, |harm| harm.abandons_max);
+            abandons += count * declared.max(ABANDONS_PER_FAULT);
+            if let Some(Aftermath::Receiver { for_ms }) = harm.map(|harm| harm.aftermath) {
+                failures += count * self.settings.failures_within(for_ms);
+            }
+        }
+        let max_attempts = self.settings.max_attempts + failures;
+        let max_abandoned = self.settings.max_abandoned.max(self.kills + abandons + 5);
         Settings {
             max_attempts,
             max_abandoned,
@@ -296,7 +294,7 @@ mod tests {
         let attempts = |profile: Profile| profile.main_settings().max_attempts;
         assert_eq!(attempts(Profile::chaotic()), 20);
         assert_eq!(
-            attempts(Profile::chaotic().with_family("receiver.hang", 2)),
+            attempts(Profile::chaotic().with_fault(&nemesis::HangReceiver::KIND, 2)),
             36
         );
     }

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use mock_receiver::Behavior;
 
-use crate::history::facts::{RECEIVER_FLAP, RECEIVER_REFUSE, WORKER_KILL};
+use crate::fault::{Needs, PlannedKind};
 use crate::history::op::Section;
 use crate::nemesis::{PlannedFault, Sight};
 use crate::profile::Profile;
@@ -107,14 +107,18 @@ impl Schedule {
         self.events.len() as u64 + of_faults.sum::<u64>()
     }
 
-    /// How many faults of each kind are planned, by name.
+    /// The planned faults of each kind, by its name.
     #[must_use]
-    pub fn faults_planned(&self) -> BTreeMap<String, u32> {
+    pub fn faults_planned(&self) -> BTreeMap<String, PlannedKind> {
         let mut planned = BTreeMap::new();
         for planned_fault in &self.faults {
-            *planned
-                .entry(planned_fault.fault.name().to_owned())
-                .or_default() += 1;
+            let kind = planned_fault.fault.kind();
+            let none = PlannedKind {
+                family: kind.family,
+                harm: kind.harm,
+                count: 0,
+            };
+            planned.entry(kind.name.to_owned()).or_insert(none).count += 1;
         }
         planned
     }
@@ -131,29 +135,36 @@ impl Schedule {
     /// Kills that must have hit an open request: no more than the profile asks for and the plan has.
     #[must_use]
     pub fn kills_required(&self) -> u32 {
-        let planned = self.faults_planned();
-        let kills = planned.get(WORKER_KILL).copied().unwrap_or(0);
+        let mut kills = 0;
+        for planned in &self.faults {
+            kills += u32::from(planned.fault.kind().is_kill());
+        }
         self.profile.kills_required.min(kills)
     }
 
-    /// True when a fault of the plan is done to the links between the parts, or begins at what is seen on
-    /// one.
+    /// Returns true if a fault of the plan needs proxies on the links, or begins when something passes
+    /// on a link.
     #[must_use]
     pub fn needs_links(&self) -> bool {
         let mut sights = self.faults.iter().map(|planned| planned.trigger.on);
-        let kinds = ["net.", RECEIVER_REFUSE, RECEIVER_FLAP];
-        kinds.iter().any(|kind| self.has_fault(kind)) || sights.any(Sight::is_on_a_link)
+        self.needs(|needs| needs.links) || sights.any(Sight::is_on_a_link)
     }
 
-    /// True when a fault of the plan takes down the whole Postgres, which must be the run's own then.
+    /// Returns true if a fault of the plan needs a Postgres server that only this run uses.
     #[must_use]
     pub fn needs_own_postgres(&self) -> bool {
-        self.has_fault("postgres.")
+        self.needs(|needs| needs.own_postgres)
     }
 
-    fn has_fault(&self, family: &str) -> bool {
+    /// Returns true if a fault of the plan needs a small file system for the data of that server.
+    #[must_use]
+    pub fn needs_small_disk(&self) -> bool {
+        self.needs(|needs| needs.small_disk)
+    }
+
+    fn needs(&self, what: fn(&Needs) -> bool) -> bool {
         let mut faults = self.faults.iter();
-        faults.any(|planned| planned.fault.name().starts_with(family))
+        faults.any(|planned| what(&planned.fault.kind().needs))
     }
 
     /// The events of one section, in order of time.

@@ -111,8 +111,9 @@ fn miscounted(event: &EventFacts<'_>, excuses: usize) -> Found {
 mod tests {
     use super::*;
     use crate::checker::said;
-    use crate::checker::sample::{KILL, SECOND, Sample};
+    use crate::checker::sample::{KILL, SECOND, Sample, links, w0};
     use crate::history::op::Op;
+    use crate::nemesis::{HangReceiver, Latency, PauseWorker};
 
     #[test]
     fn one_number_for_two_requests_is_a_violation() {
@@ -138,22 +139,23 @@ mod tests {
 
     #[test]
     fn a_late_attempt_is_excused_by_what_ended_the_lease_of_a_living_worker_and_by_nothing_else() {
-        let after = |f, from| late("abandoned").with_fault(f, "w0", (from, LATE + SECOND));
+        let after = |f, from| late("abandoned").with_fault(f, w0(), (from, LATE + SECOND));
         assert!(
             !is_valid(late("abandoned")),
             "a killed worker sends nothing"
         );
-        assert!(is_valid(after("worker.pause", LATE)));
-        assert!(!is_valid(after("worker.pause", LATE + 1)));
-        assert!(!is_valid(after("receiver.hang", KILL)));
-        let settled = late("rejected").with_fault("worker.pause", "w0", (KILL, LATE));
+        assert!(is_valid(after(PauseWorker::KIND, LATE)));
+        assert!(!is_valid(after(PauseWorker::KIND, LATE + 1)));
+        assert!(!is_valid(after(HangReceiver::KIND, KILL)));
+        let settled = late("rejected").with_fault(PauseWorker::KIND, w0(), (KILL, LATE));
         assert!(!is_valid(settled));
     }
 
     #[test]
     fn a_late_attempt_is_excused_by_its_own_link() {
-        let kept =
-            |link, from| late("rejected").with_fault("net.latency", link, (from, LATE + SECOND));
+        let kept = |link, from| {
+            late("rejected").with_fault(Latency::KIND, links(link), (from, LATE + SECOND))
+        };
         assert!(is_valid(kept("workers->r1", LATE)));
         assert!(!is_valid(kept("workers->r1", LATE + 1)));
         assert!(!is_valid(kept("workers->r2", LATE)));
@@ -161,8 +163,9 @@ mod tests {
 
     #[test]
     fn nothing_excuses_that_an_attempt_is_sent_twice() {
-        let paused = |sample: Sample| sample.with_fault("worker.pause", "w0", (KILL, LATE));
-        let kept = |sample: Sample| sample.with_fault("net.latency", "workers->r1", (KILL, LATE));
+        let paused = |sample: Sample| sample.with_fault(PauseWorker::KIND, w0(), (KILL, LATE));
+        let kept =
+            |sample: Sample| sample.with_fault(Latency::KIND, links("workers->r1"), (KILL, LATE));
         for excused in [paused, kept] {
             // Under the newest number, and under one that a later attempt has overtaken.
             let again = |attempt| excused(Sample::default().with_receipt(LATE, 1, attempt));

@@ -212,9 +212,12 @@ pub fn may_have_kept_unsettled(fault: &FaultFacts<'_>, attempt: &ReceiptFacts<'_
 mod tests {
     use super::*;
     use crate::checker::said;
-    use crate::checker::sample::{KILL, SECOND, Sample};
-    use crate::history::op::Op;
+    use crate::checker::sample::{KILL, SECOND, Sample, links, w0};
+    use crate::fault::{Kind, Target};
+    use crate::history::op::{FaultStart, Op};
     use crate::history::transition::Transition;
+    use crate::nemesis::{HangReceiver, KillWorker, Latency, PauseWorker, StopPostgres};
+    use crate::sim::fault::CLOCK_STEP;
 
     /// When attempt 3 of event 3 (default settings, no fault) begins; its answer ends it.
     const THIRD: u64 = 6_501_000;
@@ -362,10 +365,10 @@ mod tests {
     fn a_clock_that_a_fault_moves_excuses_a_short_gap() {
         let early = |f| {
             let sample = Sample::default().at(0, 2, 50_000);
-            is_valid(sample.with_fault(f, "postgres", (20_000, 30_000)))
+            is_valid(sample.with_fault(f, Target::Postgres, (20_000, 30_000)))
         };
-        assert!(early("clock.step"));
-        assert!(!early("worker.pause"));
+        assert!(early(CLOCK_STEP));
+        assert!(!early(PauseWorker::KIND));
     }
 
     #[test]
@@ -377,7 +380,7 @@ mod tests {
                     .without(kill)
                     .at(0, 1, 10 * SECOND)
                     .at(0, 2, 19 * SECOND);
-            is_valid(sample.with_fault("worker.pause", "w0", (SECOND, heal)))
+            is_valid(sample.with_fault(PauseWorker::KIND, w0(), (SECOND, heal)))
         };
         assert!(late(10 * SECOND - RECOVERY_SLACK_US));
         assert!(!late(10 * SECOND - RECOVERY_SLACK_US - 1));
@@ -386,7 +389,7 @@ mod tests {
     /// True when a fault under way from one time to the other may concern attempt 3 of event 3.
     fn concerns(
         may: fn(&FaultFacts<'_>, &ReceiptFacts<'_>) -> bool,
-        (f, target): (&str, &str),
+        (f, target): (Kind, Target),
         under_way: (u64, u64),
     ) -> bool {
         let sample = Sample::default().without(|op| op.source() == "fault");
@@ -397,7 +400,13 @@ mod tests {
 
     #[test]
     fn a_kill_may_cost_a_settle_from_the_wires_slack_before_to_the_settles_after() {
-        let kill = |from| concerns(may_have_kept_unsettled, ("worker.kill", "w0"), (from, from));
+        let kill = |from| {
+            concerns(
+                may_have_kept_unsettled,
+                (KillWorker::KIND, w0()),
+                (from, from),
+            )
+        };
         assert_eq!(
             [THIRD - WIRE_SLACK_US - 1, THIRD - WIRE_SLACK_US].map(kill),
             [false, true]
@@ -408,38 +417,41 @@ mod tests {
 
     #[test]
     fn another_fault_may_cost_a_settle_for_as_long_as_its_aftermath() {
-        let costs = |f| move |under_way| concerns(may_have_kept_unsettled, (f, "w0"), under_way);
+        let costs = |f| move |under_way| concerns(may_have_kept_unsettled, (f, w0()), under_way);
         let last = THIRD_END + SETTLE_SLACK_US;
         for (f, after_us) in [
-            ("worker.pause", SETTLE_SLACK_US),
-            ("postgres.stop", RECOVERY_SLACK_US),
+            (PauseWorker::KIND, SETTLE_SLACK_US),
+            (StopPostgres::KIND, RECOVERY_SLACK_US),
         ] {
             let healed = THIRD - after_us;
             assert_eq!(
                 [(0, healed - 1), (0, healed)].map(costs(f)),
                 [false, true],
-                "{f}"
+                "{}",
+                f.name
             );
             assert_eq!(
                 [(last, last), (last + 1, last + 1)].map(costs(f)),
                 [true, false],
-                "{f}"
+                "{}",
+                f.name
             );
         }
-        assert!(!costs("receiver.hang")((THIRD, THIRD_END)));
+        assert!(!costs(HangReceiver::KIND)((THIRD, THIRD_END)));
     }
 
     #[test]
     fn a_link_may_keep_an_attempt_from_the_wires_slack_before_to_the_settles_after() {
-        let keeps = |f| move |under_way| concerns(may_have_kept, (f, "workers->r3"), under_way);
+        let keeps =
+            |f| move |under_way| concerns(may_have_kept, (f, links("workers->r3")), under_way);
         let (healed, last) = (THIRD - WIRE_SLACK_US, THIRD_END + SETTLE_SLACK_US);
-        let late = keeps("net.latency");
+        let late = keeps(Latency::KIND);
         assert_eq!([(0, healed - 1), (0, healed)].map(late), [false, true]);
         assert_eq!(
             [(last, last), (last + 1, last + 1)].map(late),
             [true, false]
         );
-        assert!(!keeps("worker.pause")((THIRD, THIRD_END)));
+        assert!(!keeps(PauseWorker::KIND)((THIRD, THIRD_END)));
     }
 
     #[test]
@@ -471,7 +483,8 @@ mod tests {
                     *t = 50_000;
                 }
                 Op::FaultStart(start) => {
-                    (*t, start.f, start.target) = (50, "net.latency".into(), link.into());
+                    *t = 50;
+                    *start = FaultStart::new(1, &Latency::KIND, links(link));
                 }
                 Op::FaultEnd(_) => *t = healed,
                 _ => {}
@@ -490,7 +503,8 @@ mod tests {
             }
             Op::RecvEnd(end) if end.ordinal == Some(0) => *t += SECOND,
             Op::FaultStart(start) => {
-                (*t, start.f, start.target) = (50, "net.latency".into(), "workers->r0".into());
+                *t = 50;
+                *start = FaultStart::new(1, &Latency::KIND, links("workers->r0"));
             }
             Op::FaultEnd(_) => *t = 90,
             _ => {}

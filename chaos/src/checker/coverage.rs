@@ -4,7 +4,8 @@
 //! It never says that something is broken, only that a pass would mean too little.
 
 use super::{Checker, Examination, Kind, Verdict};
-use crate::history::facts::{Facts, WORKER_KILL};
+use crate::fault::Kills;
+use crate::history::facts::Facts;
 use crate::history::op::Section;
 
 /// The register's entry.
@@ -54,8 +55,8 @@ fn check(facts: &Facts<'_>) -> Verdict {
     }
     // Of kills so many must have hit as the profile requires.
     let others = start.faults_planned.iter();
-    for (kind, planned) in others.filter(|(kind, _)| *kind != WORKER_KILL) {
-        if is_uncovered(facts, kind, *planned) {
+    for (kind, planned) in others.filter(|(_, planned)| planned.harm.kills != Kills::WorkerOnce) {
+        if is_uncovered(facts, kind, planned.count) {
             examination.doubt(format!(
                 "{kind} is planned and none was seen to take effect"
             ));
@@ -90,8 +91,9 @@ fn is_uncovered(facts: &Facts<'_>, kind: &str, planned: u32) -> bool {
 mod tests {
     use super::*;
     use crate::checker::said;
-    use crate::checker::sample::Sample;
+    use crate::checker::sample::{Sample, planned};
     use crate::history::op::{BoundReached, FaultSkip, Op, Phase, PhaseBegin};
+    use crate::nemesis::PauseWorker;
 
     fn without(drop: impl Fn(&Op) -> bool) -> &'static str {
         check(&Facts::of(&Sample::default().without(drop).history())).word()
@@ -160,20 +162,20 @@ mod tests {
 
     #[test]
     fn a_kind_of_fault_that_took_no_effect_is_unknown_and_one_that_was_skipped_is_not() {
-        let planned = |skipped: bool| {
+        let word = |skipped: bool| {
             let sample = Sample::default().edit(|_, op| match op {
                 Op::RunStart(start) => {
-                    start.faults_planned.insert("worker.pause".into(), 1);
+                    start.faults_planned.extend([planned(PauseWorker::KIND)]);
                 }
                 Op::Phase(PhaseBegin { phase, .. }) if skipped && *phase == Phase::Drain => {
-                    let (f, why) = ("worker.pause".into(), "as a test".into());
+                    let (f, why) = (PauseWorker::KIND.name.into(), "as a test".into());
                     *op = Op::FaultSkip(FaultSkip { f, why });
                 }
                 _ => {}
             });
             check(&Facts::of(&sample.history())).word()
         };
-        assert_eq!((planned(false), planned(true)), ("unknown", "valid"));
+        assert_eq!((word(false), word(true)), ("unknown", "valid"));
     }
 
     // A run against a dispatcher that accepts nothing once waited for hours.

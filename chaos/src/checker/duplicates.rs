@@ -184,11 +184,13 @@ fn check(facts: &Facts<'_>) -> Verdict {
 mod tests {
     use super::*;
     use crate::checker::said;
-    use crate::checker::sample::{KILL, SECOND, Sample};
+    use crate::checker::sample::{KILL, SECOND, Sample, links, w0};
     use crate::checker::story::Story;
-    use crate::history::facts::NET_BLACK_HOLE;
-    use crate::history::op::Op;
+    use crate::fault::Kind;
+    use crate::history::op::{FaultStart, Op};
     use crate::history::transition::Step;
+    use crate::nemesis::{BlackHole, CrashLoop, HangReceiver, OneWay, PauseWorker, StopPostgres};
+    use crate::sim::fault::{CLOCK_STEP, PRESENCE_CUT};
 
     #[test]
     fn a_second_2xx_for_no_reason_is_a_violation() {
@@ -243,7 +245,7 @@ mod tests {
             let history = Sample::default().with_receipt(KILL - 9_000, 1, 1);
             let history = history.edit(move |_, op| {
                 if let Op::FaultStart(start) = op {
-                    (start.f, start.target) = ("net.one_way".into(), link.into());
+                    *start = FaultStart::new(1, &OneWay::KIND, links(link));
                 }
             });
             let history = history.history();
@@ -264,7 +266,7 @@ mod tests {
                 })
                 .edit(move |_, op| {
                     if let Op::FaultStart(start) = op {
-                        (start.f, start.target) = (NET_BLACK_HOLE.into(), link.into());
+                        *start = FaultStart::new(1, &BlackHole::KIND, links(link));
                     }
                 });
             let history = story.history();
@@ -289,7 +291,7 @@ mod tests {
     }
 
     /// The cause of a second 2xx of event 1 that lasted so long, beside a fault of this kind or none.
-    fn cause_of(f: Option<&str>, lasted_us: u64) -> Cause {
+    fn cause_of(f: Option<Kind>, lasted_us: u64) -> Cause {
         let begin = KILL - 9_000;
         let sample = Sample::default().without(|op| op.source() == "fault");
         let sample = sample.with_receipt(begin, 1, 1).edit(move |t, op| {
@@ -298,7 +300,7 @@ mod tests {
             }
         });
         let history = match f {
-            Some(f) => sample.with_fault(f, "w0", (begin, begin + SECOND)),
+            Some(f) => sample.with_fault(f, w0(), (begin, begin + SECOND)),
             None => sample,
         };
         let history = history.history();
@@ -312,14 +314,14 @@ mod tests {
     #[test]
     fn each_fault_is_a_cause_of_its_own() {
         for (f, cause) in [
-            ("worker.crash_loop", Cause::WorkerKilled),
-            ("postgres.stop", Cause::SettleUnknown),
-            ("worker.pause", Cause::LeaseExpired),
-            ("clock.step", Cause::LeaseExpired),
-            ("presence.cut", Cause::HolderPresumedGone),
-            ("receiver.hang", Cause::Unexplained),
+            (CrashLoop::KIND, Cause::WorkerKilled),
+            (StopPostgres::KIND, Cause::SettleUnknown),
+            (PauseWorker::KIND, Cause::LeaseExpired),
+            (CLOCK_STEP, Cause::LeaseExpired),
+            (PRESENCE_CUT, Cause::HolderPresumedGone),
+            (HangReceiver::KIND, Cause::Unexplained),
         ] {
-            assert_eq!(cause_of(Some(f), 1_000), cause, "{f}");
+            assert_eq!(cause_of(Some(f), 1_000), cause, "{}", f.name);
         }
     }
 

@@ -118,7 +118,9 @@ mod tests {
     use super::*;
     use crate::checker::said;
     use crate::checker::sample::{SECOND, Sample};
+    use crate::fault::Target;
     use crate::history::op::{Op, WorkerSeen};
+    use crate::nemesis::KillWorker;
 
     /// When the worker is asked to stop.
     const ASKED: u64 = 8 * SECOND;
@@ -248,8 +250,8 @@ mod tests {
         });
         assert!(is_valid(settled));
         assert!(is_valid(open(ASKED, ASKED).with_fault(
-            "worker.kill",
-            "w1",
+            KillWorker::KIND,
+            Target::Workers(vec![1]),
             (ASKED, ASKED)
         )));
     }

@@ -7,7 +7,8 @@
 
 use super::backoff::RECOVERY_SLACK_US;
 use super::{Checker, Examination, Kind, Verdict};
-use crate::history::facts::{EventFacts, Facts, FaultFacts, OF_RECEIVERS, RECEIVER_HANG};
+use crate::fault::{Family, Target};
+use crate::history::facts::{EventFacts, Facts, FaultFacts};
 use crate::history::op::{Phase, Section};
 
 /// The register's entry.
@@ -79,22 +80,21 @@ fn baseline(facts: &Facts<'_>) -> Vec<Wait> {
 
 /// The waits of the events of healthy targets that were accepted while another hung, shortest first.
 fn beside_a_hang(facts: &Facts<'_>) -> Vec<Wait> {
-    let hangs = facts.faults.iter().filter(|fault| is_hang(fault));
+    let hangs = facts.faults.iter().filter(|fault| fault.is_hang());
     let mut found = Vec::new();
     for hang in hangs {
         let end_us = hang.end_us.unwrap_or(u64::MAX);
-        let hanging = Some(hang.start.op.target.as_str());
+        let hanging = match hang.target() {
+            Target::Receiver(receiver) => Some(*receiver),
+            _ => None,
+        };
         found.extend(waits(facts, hang.effective_us(), end_us, hanging));
     }
     found.sort_unstable();
     found
 }
 
-fn is_hang(fault: &FaultFacts<'_>) -> bool {
-    fault.name() == RECEIVER_HANG
-}
-
-fn waits(facts: &Facts<'_>, from: u64, to: u64, hanging: Option<&str>) -> Vec<Wait> {
+fn waits(facts: &Facts<'_>, from: u64, to: u64, hanging: Option<u32>) -> Vec<Wait> {
     let main = facts
         .accepted()
         .filter(|(_, event)| event.section() == Section::Main);
@@ -112,18 +112,16 @@ fn wait(
     facts: &Facts<'_>,
     ordinal: u64,
     event: &EventFacts<'_>,
-    hanging: Option<&str>,
+    hanging: Option<u32>,
 ) -> Option<(u64, Wait)> {
     let (accepted, first) = (event.acknowledged.first()?, event.receipts.first()?);
-    // The names of requests begin with that of their receiver.
-    let receiver = first.begin.op.req.split('-').next();
-    if hanging.is_some() && receiver == hanging {
+    if hanging.is_some() && first.begin.op.receiver() == hanging {
         return None;
     }
     let t = accepted.t;
-    let mut others = facts.faults.iter().filter(|fault| !is_hang(fault));
+    let mut others = facts.faults.iter().filter(|fault| !fault.is_hang());
     let explains = |fault: &FaultFacts<'_>| {
-        let of_another = fault.name().starts_with(OF_RECEIVERS) && !fault.may_keep(first);
+        let of_another = fault.family() == Family::Receiver && !fault.may_keep(first);
         !of_another && fault.overlaps(t, first.begin.t, RECOVERY_SLACK_US)
     };
     if others.any(explains) {
@@ -145,8 +143,10 @@ fn percentile(waits: &[Wait]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::checker::sample::{SECOND, Sample};
+    use crate::checker::sample::{SECOND, Sample, links, w0};
+    use crate::fault::Kind;
     use crate::history::op::{FaultEffect, FaultEnd, FaultStart, Op, PhaseBegin};
+    use crate::nemesis::{HangReceiver, KillWorker, RefuseReceiver};
 
     const HANG: u64 = 10 * SECOND;
     const HEAL: u64 = 15 * SECOND;
@@ -171,14 +171,13 @@ mod tests {
         Op::Phase(PhaseBegin { phase, bound_us })
     }
 
-    fn fault(sample: Sample, fault: u64, f: &str, (from, to): (u64, u64)) -> Sample {
-        let start = FaultStart {
-            fault,
-            f: f.into(),
-            target: "r0".into(),
-            why: "as a test".into(),
-            open: vec![],
-        };
+    fn fault(
+        sample: Sample,
+        fault: u64,
+        (kind, target): (Kind, Target),
+        (from, to): (u64, u64),
+    ) -> Sample {
+        let start = FaultStart::new(fault, &kind, target);
         let effect = FaultEffect {
             fault,
             effective_us: from,
@@ -204,7 +203,12 @@ mod tests {
             for n in 0..self.beside {
                 sample = sample.with_event(200 + n, 1, HANG + n * SECOND / 2, self.beside_us);
             }
-            fault(sample, 1, RECEIVER_HANG, (HANG, HEAL))
+            fault(
+                sample,
+                1,
+                (HangReceiver::KIND, Target::Receiver(0)),
+                (HANG, HEAL),
+            )
         }
     }
 
@@ -271,7 +275,7 @@ mod tests {
     fn an_event_that_another_fault_may_have_kept_is_not_judged() {
         let late = || WHOLE.sample().with_event(300, 2, HANG + SECOND, 3 * SECOND);
         assert_eq!(judged(late()), "INVALID");
-        let killed = |end| fault(late(), 2, "worker.kill", (5 * SECOND, end));
+        let killed = |end| fault(late(), 2, (KillWorker::KIND, w0()), (5 * SECOND, end));
         let aftermath = HANG + SECOND - RECOVERY_SLACK_US;
         // Of the five others, those of the first second are left out, too.
         let more = |sample: Sample| {
@@ -287,13 +291,7 @@ mod tests {
         let late = || WHOLE.sample().with_event(300, 2, HANG, 3 * SECOND);
         let away = |target: &'static str| {
             let refused = (9 * SECOND, HANG - 1);
-            fault(late(), 2, "receiver.refuse", refused).edit(move |_, op| {
-                if let Op::FaultStart(start) = op
-                    && start.fault == 2
-                {
-                    start.target = target.into();
-                }
-            })
+            fault(late(), 2, (RefuseReceiver::KIND, links(target)), refused)
         };
         assert_eq!(judged(away("workers->r2")), "valid");
         assert_eq!(judged(away("workers->r3")), "INVALID");

@@ -4,9 +4,7 @@
 //! killed the holder or had cut its presence; and what has no lease cannot lose it.
 
 use super::{Checker, Examination, Kind, Verdict};
-use crate::history::facts::{
-    At, Facts, FaultFacts, WORKER_CRASH_LOOP, WORKER_SCALE, WORKER_TERMINATE,
-};
+use crate::history::facts::{At, Facts};
 use crate::history::transition::{Step, Transition};
 
 /// The register's entry.
@@ -16,16 +14,6 @@ pub const CHECKER: Checker = Checker {
     kind: Kind::Safety,
     check,
 };
-
-/// What the names of faults begin with that end a holder's presence.
-const END_PRESENCE: &[&str] = &[
-    "worker.kill",
-    "worker.stop",
-    WORKER_TERMINATE,
-    WORKER_CRASH_LOOP,
-    WORKER_SCALE,
-    "presence.",
-];
 
 fn check(facts: &Facts<'_>) -> Verdict {
     let mut examination = Examination::default();
@@ -70,14 +58,9 @@ fn check(facts: &Facts<'_>) -> Verdict {
 
 fn holder_was_hit(facts: &Facts<'_>, reclaim: At<'_, Transition>) -> bool {
     let holder = reclaim.op.holder.as_deref().unwrap_or_default();
-    let ends_presence = |fault: &FaultFacts<'_>| {
-        let mut kinds = END_PRESENCE.iter();
-        // Of the network, what is done to the way to the database alone.
-        fault.may_lose_settles() || kinds.any(|kind| fault.name().starts_with(kind))
-    };
     let mut faults = facts.faults.iter();
     faults.any(|fault| {
-        fault.start.t <= reclaim.t && ends_presence(fault) && fault.may_concern(holder)
+        fault.start.t <= reclaim.t && fault.may_end_presence() && fault.may_concern(holder)
     })
 }
 
@@ -85,8 +68,10 @@ fn holder_was_hit(facts: &Facts<'_>, reclaim: At<'_, Transition>) -> bool {
 mod tests {
     use super::*;
     use crate::checker::said;
-    use crate::checker::story::Story;
-    use crate::history::op::Op;
+    use crate::checker::sample::links;
+    use crate::checker::story::{Story, process};
+    use crate::history::op::{FaultStart, Op};
+    use crate::nemesis::{BlackHole, KillWorker};
 
     #[test]
     fn a_claim_under_another_claim_is_a_violation() {
@@ -133,7 +118,7 @@ mod tests {
             said(
                 &CHECKER,
                 &story
-                    .with_fault("worker.kill", "w0/h0", (from, Story::END))
+                    .with_fault(KillWorker::KIND, process("h0"), (from, Story::END))
                     .history(),
             )
         };
@@ -157,7 +142,7 @@ mod tests {
         assert!(check(&Facts::of(&unharmed.history())).is_invalid());
         let another = story().edit(|_, op| {
             if let Op::FaultStart(start) = op {
-                start.target = "w1/another".into();
+                start.target = process("another");
             }
         });
         assert!(check(&Facts::of(&another.history())).is_invalid());
@@ -170,7 +155,7 @@ mod tests {
                 .edit_steps(Step::Reclaim, |op| op.lease_until_us = Some(op.now_us + 1))
                 .edit(move |_, op| {
                     if let Op::FaultStart(start) = op {
-                        (start.f, start.target) = ("net.black_hole".into(), link.into());
+                        *start = FaultStart::new(1, &BlackHole::KIND, links(link));
                     }
                 });
             check(&Facts::of(&story.history()))

@@ -144,8 +144,10 @@ fn longest_calm(storms: &[(u64, u64)], from: u64, to: u64) -> u64 {
 mod tests {
     use super::*;
     use crate::checker::said;
+    use crate::checker::sample::w0;
     use crate::checker::story::Story;
     use crate::history::op::{Op, PhaseBegin};
+    use crate::nemesis::PauseWorker;
 
     /// What is said of a story that is read at that time.
     fn read_at(end: u64, story: Story) -> String {
@@ -222,13 +224,13 @@ mod tests {
     #[test]
     fn a_fault_and_a_while_after_it_are_no_calm() {
         let second = 1_000_000;
-        let story = || Story::accepted().with_fault("worker.pause", "w0", (second, 20 * second));
+        let story = || Story::accepted().with_fault(PauseWorker::KIND, w0(), (second, 20 * second));
         let bound = 6_750_000;
         let calm = 20 * second + RECOVERY_SLACK_US;
         assert!(is_valid(calm + bound, story()));
         assert!(!is_valid(calm + bound + 1, story()));
         // Another that begins within the first does not end before it.
-        let within = || story().with_fault("worker.pause", "w1", (2 * second, 3 * second));
+        let within = || story().with_fault(PauseWorker::KIND, w0(), (2 * second, 3 * second));
         assert!(is_valid(calm + bound, within()));
     }
 

@@ -210,8 +210,9 @@ fn bound_us(settings: &Settings) -> u64 {
 mod tests {
     use super::*;
     use crate::checker::said;
-    use crate::checker::sample::{KILL, SECOND, Sample};
+    use crate::checker::sample::{KILL, SECOND, Sample, w0};
     use crate::history::op::{FaultEnd, FaultStart, Op, PhaseBegin};
+    use crate::nemesis::{KillWorker, PauseWorker};
 
     /// When the fault of the sample is over.
     const HEALED: u64 = KILL + SECOND / 2;
@@ -219,7 +220,7 @@ mod tests {
     const BOUND: u64 = 21_500_000;
 
     fn only(facts: &Facts<'_>) -> (Option<u64>, Option<Rate>) {
-        let recovery = recoveries(facts)["worker.kill"][0];
+        let recovery = recoveries(facts)[KillWorker::KIND.name][0];
         (recovery.next_us, recovery.rate)
     }
 
@@ -428,12 +429,6 @@ mod tests {
     }
 
     fn fault(number: u64) -> FaultStart {
-        FaultStart {
-            fault: number,
-            f: "worker.pause".into(),
-            target: "w0".into(),
-            why: "as a test".into(),
-            open: vec![],
-        }
+        FaultStart::new(number, &PauseWorker::KIND, w0())
     }
 }

@@ -5,8 +5,10 @@
 
 use std::collections::BTreeMap;
 
+use crate::fault::{Kind, PlannedKind, Target};
 use crate::history::op::*;
 use crate::history::{History, sha256_hex};
+use crate::nemesis::KillWorker;
 use crate::profile::Settings;
 use crate::seed::Seed;
 
@@ -89,8 +91,13 @@ impl Sample {
     }
 
     /// Adds a fault from its request to its heal.
-    pub(crate) fn with_fault(mut self, f: &str, target: &str, under_way: (u64, u64)) -> Sample {
-        self.ops.extend(fault(f, target, under_way));
+    pub(crate) fn with_fault(
+        mut self,
+        kind: Kind,
+        target: Target,
+        under_way: (u64, u64),
+    ) -> Sample {
+        self.ops.extend(fault(kind, target, under_way));
         self
     }
 
@@ -161,11 +168,8 @@ impl Sample {
         self.ops.push((KILL - 50, begin(&req, 1, 1, "answer 200")));
         let hit = vec![req.clone()];
         let start = FaultStart {
-            fault: 1,
-            f: "worker.kill".into(),
-            target: "w0".into(),
-            why: "as a test".into(),
             open: hit.clone(),
+            ..FaultStart::new(1, &KillWorker::KIND, w0())
         };
         self.ops.push((KILL, Op::FaultStart(start)));
         let end = RecvEnd {
@@ -188,16 +192,31 @@ impl Sample {
 }
 
 /// A fault from its request to its heal; its number is its time, which tells it from others.
-pub(crate) fn fault(f: &str, target: &str, (from, to): (u64, u64)) -> [(u64, Op); 2] {
-    let start = FaultStart {
-        fault: from,
-        f: f.into(),
-        target: target.into(),
-        why: "as a test".into(),
-        open: vec![],
-    };
+pub(crate) fn fault(kind: Kind, target: Target, (from, to): (u64, u64)) -> [(u64, Op); 2] {
+    let start = FaultStart::new(from, &kind, target);
     let end = FaultEnd { fault: from };
     [(from, Op::FaultStart(start)), (to, Op::FaultEnd(end))]
+}
+
+/// The first worker, as the target of a fault.
+pub(crate) fn w0() -> Target {
+    Target::Workers(vec![0])
+}
+
+/// Links, by names that are joined by a plus, as the target of a fault.
+pub(crate) fn links(names: &str) -> Target {
+    let links = names.split('+').map(|name| name.parse().expect("a link"));
+    Target::Links(links.collect())
+}
+
+/// One planned fault of this kind.
+pub(crate) fn planned(kind: Kind) -> (String, PlannedKind) {
+    let planned = PlannedKind {
+        family: kind.family,
+        harm: kind.harm,
+        count: 1,
+    };
+    (kind.name.to_owned(), planned)
 }
 
 fn start() -> Op {
@@ -210,7 +229,7 @@ fn start() -> Op {
             (Section::Defaults, Settings::defaults()),
         ]),
         kills_required: 1,
-        faults_planned: BTreeMap::from([("worker.kill".into(), 1)]),
+        faults_planned: BTreeMap::from([planned(KillWorker::KIND)]),
         deaths: BTreeMap::new(),
         failures_planned: true,
         hangs_planned: true,

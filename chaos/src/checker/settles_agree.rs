@@ -5,7 +5,8 @@
 
 use super::backoff::SETTLE_SLACK_US;
 use super::{Checker, Examination, Kind, Verdict};
-use crate::history::facts::{At, Facts, ReceiptFacts, WORKER_PAUSE, WORKER_SHORT};
+use crate::fault::Family;
+use crate::history::facts::{At, Facts, FaultFacts, ReceiptFacts};
 use crate::history::op::ANSWERED;
 use crate::history::transition::{Step, Transition};
 use crate::profile::Settings;
@@ -61,13 +62,13 @@ fn check(facts: &Facts<'_>) -> Verdict {
 
 /// True when no connection was made while the worker's machine had none to give, and nothing else was in its way.
 fn is_our_own_shortage(facts: &Facts<'_>, settle: At<'_, Transition>, claimed_us: u64) -> bool {
-    let under_way = |wanted: fn(&str) -> bool| {
+    let under_way = |wanted: fn(&FaultFacts<'_>) -> bool| {
         let mut faults = facts.faults.iter();
-        faults.any(|fault| wanted(fault.name()) && fault.overlaps(claimed_us, settle.t, 0))
+        faults.any(|fault| wanted(fault) && fault.overlaps(claimed_us, settle.t, 0))
     };
     settle.op.outcome.as_deref() == Some(CONNECT)
-        && under_way(|name| name == WORKER_SHORT)
-        && !under_way(|name| name.starts_with("receiver.") || name.starts_with("net."))
+        && under_way(|fault| fault.may_exhaust_machine())
+        && !under_way(|fault| matches!(fault.family(), Family::Receiver | Family::Network))
 }
 
 /// True when a worker may not have heard an answer that was written whole: something lay on its way,
@@ -76,7 +77,7 @@ fn may_be_unheard(facts: &Facts<'_>, receipt: &ReceiptFacts<'_>) -> bool {
     let until_us = receipt.end_us().saturating_add(SETTLE_SLACK_US);
     let mut faults = facts.faults.iter();
     faults.any(|fault| {
-        (fault.may_keep(receipt) || fault.name() == WORKER_PAUSE)
+        (fault.may_keep(receipt) || fault.may_pause())
             && fault.overlaps(receipt.begin.t, until_us, 0)
     })
 }
@@ -106,8 +107,12 @@ fn disagreement(
 mod tests {
     use super::*;
     use crate::checker::said;
+    use crate::checker::sample::{links, w0};
     use crate::checker::story::Story;
+    use crate::fault::Kind;
     use crate::history::op::{ANSWERED_THEN_RESET, Op, RecvEnd};
+    use crate::nemesis::{KillWorker, Latency, PauseWorker, RefuseReceiver, Reset};
+    use crate::sim::fault::WORKER_SHORT;
 
     #[test]
     fn delivered_before_any_receiver_took_it_is_a_violation() {
@@ -169,15 +174,18 @@ mod tests {
         let with =
             |f, target, under_way| is_valid(taken(ANSWERED, 1).with_fault(f, target, under_way));
         let last = END + SETTLE_SLACK_US;
-        for (f, target) in [("worker.pause", "w0"), ("net.latency", "workers->q1")] {
-            let under_way = |from, to| with(f, target, (from, to));
+        for (f, target) in [
+            (PauseWorker::KIND, w0()),
+            (Latency::KIND, links("workers->r1")),
+        ] {
+            let under_way = |from, to| with(f, target.clone(), (from, to));
             assert!(under_way(1, BEGIN));
             assert!(!under_way(1, BEGIN - 1));
             assert!(under_way(last, last));
             assert!(!under_way(last + 1, last + 1));
         }
-        assert!(!with("net.latency", "workers->q2", (1, last)));
-        assert!(!with("worker.kill", "w0", (1, last)));
+        assert!(!with(Latency::KIND, links("workers->r2"), (1, last)));
+        assert!(!with(KillWorker::KIND, w0(), (1, last)));
     }
 
     #[test]
@@ -188,8 +196,8 @@ mod tests {
             }
         });
         assert!(!is_valid(refused.with_fault(
-            "worker.pause",
-            "w0",
+            PauseWorker::KIND,
+            w0(),
             (1, Story::END)
         )));
     }
@@ -209,11 +217,12 @@ mod tests {
     }
 
     /// The first attempt has this outcome, and these faults are under way from and to these times.
-    fn failed(outcome: &'static str, faults: &[(&str, (u64, u64))]) -> bool {
+    fn failed(outcome: &'static str, faults: &[(Kind, (u64, u64))]) -> bool {
         let story = Story::default()
             .in_peace()
             .edit_steps(Step::Settle, |op| op.outcome = Some(outcome.into()));
-        let with = |story: Story, (f, under_way): &(&str, _)| story.with_fault(f, "w0", *under_way);
+        let with =
+            |story: Story, (kind, under_way): &(Kind, _)| story.with_fault(*kind, w0(), *under_way);
         is_valid(faults.iter().fold(story, with))
     }
 
@@ -224,7 +233,7 @@ mod tests {
         let short = (WORKER_SHORT, always);
         assert!(!failed(CONNECT, &[short]));
         assert!(failed("rejected", &[short]));
-        for other in ["receiver.refuse", "net.reset"] {
+        for other in [RefuseReceiver::KIND, Reset::KIND] {
             assert!(failed(CONNECT, &[(other, always)]));
             assert!(failed(CONNECT, &[short, (other, (2, Story::END))]));
             assert!(!failed(CONNECT, &[short, (other, (2, 19_999))]));

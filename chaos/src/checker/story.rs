@@ -6,9 +6,11 @@
 use std::collections::BTreeMap;
 
 use super::sample::fault;
+use crate::fault::{Kind, Target};
 use crate::history::History;
 use crate::history::op::*;
 use crate::history::transition::{Census, Counts, Step, Transition};
+use crate::nemesis::KillWorker;
 use crate::profile::Settings;
 use crate::seed::Seed;
 
@@ -88,8 +90,8 @@ impl Story {
     }
 
     /// Adds a fault from its request to its heal.
-    pub(crate) fn with_fault(mut self, f: &str, target: &str, under_way: (u64, u64)) -> Story {
-        self.ops.extend(fault(f, target, under_way));
+    pub(crate) fn with_fault(mut self, kind: Kind, target: Target, under_way: (u64, u64)) -> Story {
+        self.ops.extend(fault(kind, target, under_way));
         self
     }
 
@@ -211,7 +213,7 @@ impl Story {
     }
 
     fn request(&mut self, t: u64, attempt: u32, status: u16) {
-        let req = format!("q{attempt}");
+        let req = format!("r{attempt}");
         let begin = RecvBegin {
             req: req.clone(),
             ordinal: Some(0),
@@ -237,16 +239,16 @@ impl Story {
     }
 
     fn kill(&mut self, t: u64) {
-        let start = FaultStart {
-            fault: 1,
-            f: "worker.kill".into(),
-            target: "w0/h0".into(),
-            why: "as a test".into(),
-            open: Vec::new(),
-        };
+        let start = FaultStart::new(1, &KillWorker::KIND, process("h0"));
         self.ops.push((t, Op::FaultStart(start)));
         self.ops.push((t + MS, Op::FaultEnd(FaultEnd { fault: 1 })));
     }
+}
+
+/// A process of the first worker, by its worker id, as the target of a fault.
+pub(crate) fn process(id: &str) -> Target {
+    let (worker, id) = (0, id.to_owned());
+    Target::Process { worker, id }
 }
 
 fn transition(op: &mut Op) -> Option<&mut Transition> {

@@ -75,8 +75,10 @@ fn sent_after_the_end(facts: &Facts<'_>, row: &RowFacts<'_>) -> u64 {
 mod tests {
     use super::*;
     use crate::checker::said;
+    use crate::checker::sample::links;
     use crate::checker::story::Story;
     use crate::history::op::Op;
+    use crate::nemesis::Latency;
 
     fn told(story: Story) -> String {
         said(&CHECKER, &story.history())
@@ -124,11 +126,12 @@ mod tests {
 
     #[test]
     fn a_request_that_its_link_kept_may_come_after_its_own_settle() {
-        let kept =
-            |link, from| is_valid(late(3).with_fault("net.latency", link, (from, Story::END)));
-        assert!(kept("workers->q3", LATE));
-        assert!(!kept("workers->q3", LATE + 1));
-        assert!(!kept("workers->q4", LATE));
+        let kept = |link, from| {
+            is_valid(late(3).with_fault(Latency::KIND, links(link), (from, Story::END)))
+        };
+        assert!(kept("workers->r3", LATE));
+        assert!(!kept("workers->r3", LATE + 1));
+        assert!(!kept("workers->r4", LATE));
     }
 
     #[test]

@@ -5,7 +5,7 @@
 use super::say;
 use super::unavailable::unavailable;
 use crate::checker::{AUDIT_CHECKERS, CHECKERS, Checker, PLANNED_CHECKERS};
-use crate::nemesis::FAULTS;
+use crate::nemesis::KINDS;
 use crate::postgres::{Postgres, Wanted};
 use crate::profile::PROFILES;
 use crate::saboteur::SABOTEURS;
@@ -18,10 +18,10 @@ pub async fn list() -> u8 {
     }
     heading("faults");
     let unavailable = unavailable(&Wanted::Any).await;
-    for fault in FAULTS {
-        match unavailable.get(fault.name) {
-            Some(why) => item(fault.name, &format!("{} (not here: {why})", fault.what)),
-            None => item(fault.name, fault.what),
+    for kind in KINDS {
+        match unavailable.get(kind.name) {
+            Some(why) => item(kind.name, &format!("{} (not here: {why})", kind.about)),
+            None => item(kind.name, kind.about),
         }
     }
     heading("checkers");

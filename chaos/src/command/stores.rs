@@ -8,7 +8,6 @@ use std::collections::BTreeMap;
 use super::args::RunArgs;
 use crate::environment::Server;
 use crate::history::op::Section;
-use crate::nemesis::Fault;
 use crate::postgres::{OwnServer, Postgres};
 use crate::schedule::Schedule;
 
@@ -71,9 +70,7 @@ async fn server(args: &RunArgs, schedule: &Schedule) -> Server {
         let reason = "no planned fault stops the server".to_owned();
         return Server::Shared { reason };
     }
-    let mut faults = schedule.faults.iter();
-    let small_disk = faults.any(|planned| matches!(planned.fault, Fault::FillDisk(_)));
-    match OwnServer::start(&args.wanted(), small_disk).await {
+    match OwnServer::start(&args.wanted(), schedule.needs_small_disk()).await {
         Ok(own) => Server::Own(own),
         Err(error) => Server::Shared {
             reason: error.to_string(),

@@ -1,20 +1,25 @@
-//! Which kinds of fault this machine, or this choice of a Postgres, does not allow, and why.
+//! The kinds of fault that this machine, or this choice of a Postgres, does not allow, with reasons.
 
 use std::collections::BTreeMap;
 
-use crate::nemesis::{FAULTS, POSTGRES_DISK_FULL};
+use crate::fault::Needs;
+use crate::nemesis::KINDS;
 use crate::postgres::{OwnServer, Wanted};
 
-/// By name, with the reason.
+/// Returns the reason by the name of the kind.
 pub(super) async fn unavailable(wanted: &Wanted) -> BTreeMap<String, String> {
-    let of_postgres = FAULTS.iter().map(|kind| kind.name);
-    let mut of_postgres = of_postgres.filter(|name| name.starts_with("postgres."));
-    let mut unavailable = BTreeMap::new();
     if let Err(why) = OwnServer::available(wanted).await {
-        unavailable.extend(of_postgres.map(|name| (name.to_owned(), why.clone())));
-    } else if let Err(why) = OwnServer::small_disk_available() {
-        let disk_full = of_postgres.find(|name| *name == POSTGRES_DISK_FULL);
-        unavailable.extend(disk_full.map(|name| (name.to_owned(), why)));
+        return with_need(|needs| needs.own_postgres, &why);
     }
-    unavailable
+    match OwnServer::small_disk_available() {
+        Ok(()) => BTreeMap::new(),
+        Err(why) => with_need(|needs| needs.small_disk, &why),
+    }
+}
+
+fn with_need(has: fn(&Needs) -> bool, why: &str) -> BTreeMap<String, String> {
+    let kinds = KINDS.iter().filter(|kind| has(&kind.needs));
+    kinds
+        .map(|kind| (kind.name.to_owned(), why.to_owned()))
+        .collect()
 }

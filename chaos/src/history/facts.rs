@@ -15,12 +15,7 @@ use super::transition::Step;
 use super::{Entry, History};
 use crate::profile::Settings;
 
-pub use faults::{
-    CRASHES_MAX, FaultFacts, NET_BLACK_HOLE, NET_CUT_COMMIT, NET_LATENCY, NET_ONE_WAY, NET_RESET,
-    NET_SWIZZLE, OF_RECEIVERS, RECEIVER_FAULT_MS_MAX, RECEIVER_FLAP, RECEIVER_HANG,
-    RECEIVER_REFUSE, WORKER_CRASH_LOOP, WORKER_KILL, WORKER_PANIC, WORKER_PAUSE, WORKER_SCALE,
-    WORKER_SHORT, WORKER_TERMINATE,
-};
+pub use faults::FaultFacts;
 pub use rows::{RowFacts, StepAt, StoreFacts};
 
 /// An op with its place and time.

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::transition::{Census, Fenced, Transition};
+use crate::fault::PlannedKind;
 use crate::profile::Settings;
 use crate::seed::Seed;
 
@@ -156,7 +157,7 @@ pub struct RunStart {
     pub kills_required: u32,
     /// How many faults of each kind the plan has.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub faults_planned: BTreeMap<String, u32>,
+    pub faults_planned: BTreeMap<String, PlannedKind>,
     /// The events that must die, by ordinal, and why.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty", with = "pairs")]
     pub deaths: BTreeMap<u64, String>,
@@ -287,7 +288,7 @@ pub struct Scripted {
 /// A request arrived at a receiver.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RecvBegin {
-    /// Name of the request: unique in the run.
+    /// Name of the request: unique in the run, and begins with its receiver, as in `r0-17`.
     pub req: String,
     /// The ordinal in its path.
     pub ordinal: Option<u64>,
@@ -306,6 +307,13 @@ pub struct RecvBegin {
 }
 
 impl RecvBegin {
+    /// The receiver that got the request, from 0.
+    #[must_use]
+    pub fn receiver(&self) -> Option<u32> {
+        let name = self.req.split('-').next()?;
+        name.strip_prefix('r')?.parse().ok()
+    }
+
     /// False for a request that its sender broke off: neither its body nor its signature could be
     /// checked.
     #[must_use]

@@ -9,18 +9,20 @@ use rand::RngExt;
 use serde::{Deserialize, Serialize};
 
 use super::draw::spread;
-use super::own_event::{Poster, own_event, own_key};
-use super::{Applied, Fault, FaultKind, PlannedFault, Sight, World};
+use super::own_event::{self, Poster, own_event, own_key};
+use super::{Applied, Fault, PlannedFault, Sight, World};
+use crate::fault::{Family, Kind, Needs, Target};
 use crate::profile::Profile;
 use crate::seed::{Seed, Stream};
 use crate::system::System;
 use crate::workload::{Manner, Posted, Stop, Then};
 
-/// The register's entry.
-pub(super) const KIND: FaultKind = FaultKind {
+pub(super) const KIND: Kind = Kind {
     name: "client.abort",
-    what: "uploads broken off inside of their body, by a reset or a close",
-    draw,
+    family: Family::Client,
+    about: "uploads broken off inside of their body, by a reset or a close",
+    needs: Needs::NOTHING,
+    harm: own_event::HARM,
 };
 
 /// Uploads at least.
@@ -54,9 +56,9 @@ pub struct Cut {
     pub keyed: bool,
 }
 
-fn draw(seed: Seed, profile: &Profile) -> Vec<PlannedFault> {
+pub(super) fn draw(seed: Seed, profile: &Profile) -> Vec<PlannedFault> {
     let mut numbers = 0..;
-    spread(seed, profile, KIND.name, |draws| {
+    spread(seed, profile, &KIND, |draws| {
         let number = numbers.next().expect("it has no end");
         let uploads = draws.random_range(UPLOADS_MIN..=UPLOADS_MAX);
         let abort = AbortUpload {
@@ -99,7 +101,7 @@ impl AbortUpload {
     }
 
     pub(super) async fn apply<S: System>(&self, world: &mut World<'_, S>, fault: u64) -> Applied {
-        let begun = world.begin(fault, KIND.name, "every API");
+        let begun = world.begin(fault, &KIND, Target::Clients);
         let events = (self.ordinal..).zip(&self.uploads).map(|(ordinal, cut)| {
             let key = cut.keyed.then(|| own_key(ordinal));
             (own_event(ordinal, self.receiver, key), cut)

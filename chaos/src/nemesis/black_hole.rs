@@ -8,19 +8,20 @@ use rand::RngExt;
 use serde::{Deserialize, Serialize};
 
 use super::draw::spread;
-use super::over_link::{any_link, hold};
-use super::{Applied, BEYOND_LEASE_MS_MAX, Fault, FaultKind, PlannedFault, Sight, World};
-use crate::history::facts::NET_BLACK_HOLE;
+use super::over_link::{self, any_link, hold};
+use super::{Applied, BEYOND_LEASE_MS_MAX, Fault, PlannedFault, Sight, World};
+use crate::fault::{Family, Kind, Link, Needs};
 use crate::profile::Profile;
 use crate::proxy::Control;
 use crate::seed::Seed;
 use crate::system::System;
 
-/// The register's entry.
-pub(super) const KIND: FaultKind = FaultKind {
-    name: NET_BLACK_HOLE,
-    what: "a link that swallows everything; that to the database at times for longer than a lease",
-    draw,
+pub(super) const KIND: Kind = Kind {
+    name: "net.black_hole",
+    family: Family::Network,
+    about: "a link that swallows everything; that to the database at times for longer than a lease",
+    needs: Needs::LINKS,
+    harm: over_link::HARM,
 };
 
 /// Shortest black hole, in milliseconds.
@@ -32,7 +33,7 @@ const FOR_MS_MAX: u64 = 1_500;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BlackHole {
     /// Which link.
-    pub link: String,
+    pub link: Link,
     /// How long, in milliseconds.
     pub for_ms: u64,
     /// True when the accepting side learns at once that its connections are over, and only the other
@@ -40,12 +41,12 @@ pub struct BlackHole {
     pub half_open: bool,
 }
 
-fn draw(seed: Seed, profile: &Profile) -> Vec<PlannedFault> {
-    spread(seed, profile, KIND.name, |draws| {
+pub(super) fn draw(seed: Seed, profile: &Profile) -> Vec<PlannedFault> {
+    spread(seed, profile, &KIND, |draws| {
         let link = any_link(draws, profile);
         let short_ms = draws.random_range(FOR_MS_MIN..=FOR_MS_MAX);
         let beyond_ms = draws.random_range(0..=BEYOND_LEASE_MS_MAX);
-        let outlives = draws.random_range(0..2) == 0 && link.ends_with("->pg");
+        let outlives = draws.random_range(0..2) == 0 && matches!(link, Link::ToPostgres(_));
         let black_hole = BlackHole {
             for_ms: if outlives {
                 profile.settings.lease_ms + beyond_ms
@@ -66,12 +67,12 @@ impl BlackHole {
         } else {
             Control::BlackHole
         };
-        let (what, link) = ((fault, KIND.name), (self.link.as_str(), control));
+        let (what, link) = ((fault, &KIND), (self.link, control));
         hold(world, what, link, self.for_ms).await
     }
 
     pub(super) fn heal<S>(&self, world: &World<'_, S>) -> Applied {
-        world.links.heal(&self.link);
+        world.links.heal(self.link);
         Ok(())
     }
 }

@@ -10,23 +10,38 @@ use serde::{Deserialize, Serialize};
 use tokio::time::sleep;
 
 use super::draw::spread;
-use super::{Applied, Fault, FaultKind, PlannedFault, Sight, World};
-use crate::history::facts::{CRASHES_MAX, WORKER_CRASH_LOOP};
+use super::{Applied, Fault, PlannedFault, Sight, World};
+use crate::fault::{Aftermath, Family, Harm, Kills, Kind, Needs, Target};
 use crate::profile::Profile;
 use crate::seed::Seed;
 use crate::system::System;
 
-/// The register's entry.
-pub(super) const KIND: FaultKind = FaultKind {
-    name: WORKER_CRASH_LOOP,
-    what: "SIGKILL of a worker several times in a row, each soon after its start",
-    draw,
+pub(super) const KIND: Kind = Kind {
+    name: "worker.crash_loop",
+    family: Family::Worker,
+    about: "SIGKILL of a worker several times in a row, each soon after its start",
+    needs: Needs::NOTHING,
+    harm: Harm {
+        kills: Kills::WorkersUntilHealed,
+        stops_workers: false,
+        expires_leases: false,
+        loses_settles: false,
+        loses_presence: false,
+        loses_requests: false,
+        withholds_responses: false,
+        exhausts_machine: false,
+        logs_errors: false,
+        abandons_max: KILLS_MAX,
+        aftermath: Aftermath::Leases {
+            attempts: KILLS_MAX,
+        },
+    },
 };
 
 /// Kills of one crash loop at least.
 const KILLS_MIN: u32 = 3;
 /// Kills of one crash loop at most.
-const KILLS_MAX: u32 = CRASHES_MAX;
+const KILLS_MAX: u32 = 5;
 /// Longest life between two kills, in milliseconds: from not yet ready to busy.
 const LIFE_MS_MAX: u64 = 700;
 
@@ -39,8 +54,8 @@ pub struct CrashLoop {
     pub lives_ms: Vec<u64>,
 }
 
-fn draw(seed: Seed, profile: &Profile) -> Vec<PlannedFault> {
-    spread(seed, profile, KIND.name, |draws| {
+pub(super) fn draw(seed: Seed, profile: &Profile) -> Vec<PlannedFault> {
+    spread(seed, profile, &KIND, |draws| {
         let kills = draws.random_range(KILLS_MIN..=KILLS_MAX);
         let crash_loop = CrashLoop {
             worker: draws.random_range(0..profile.workers),
@@ -55,7 +70,7 @@ fn draw(seed: Seed, profile: &Profile) -> Vec<PlannedFault> {
 impl CrashLoop {
     pub(super) async fn apply<S: System>(&self, world: &mut World<'_, S>, fault: u64) -> Applied {
         let spec = world.worker(self.worker).clone();
-        let begun = world.begin(fault, KIND.name, &spec.name);
+        let begun = world.begin(fault, &KIND, Target::Workers(vec![self.worker]));
         world.kill(&spec.name).await?;
         let effective_us = world.recorder.now_us();
         let mut kills = 1;

@@ -7,20 +7,20 @@ use rand::RngExt;
 use serde::{Deserialize, Serialize};
 
 use super::draw::spread;
-use super::over_link::hold;
-use super::{Applied, Fault, FaultKind, PlannedFault, Sight, World};
-use crate::history::facts::NET_CUT_COMMIT;
-use crate::links;
+use super::over_link::{self, hold};
+use super::{Applied, Fault, PlannedFault, Sight, World};
+use crate::fault::{Family, Kind, Link, Needs};
 use crate::profile::Profile;
 use crate::proxy::{Control, Statement};
 use crate::seed::Seed;
 use crate::system::System;
 
-/// The register's entry.
-pub(super) const KIND: FaultKind = FaultKind {
-    name: NET_CUT_COMMIT,
-    what: "a reset between the commit of an insert, a claim or a settle and its reply",
-    draw,
+pub(super) const KIND: Kind = Kind {
+    name: "net.cut_commit",
+    family: Family::Network,
+    about: "a reset between the commit of an insert, a claim or a settle and its reply",
+    needs: Needs::LINKS,
+    harm: over_link::HARM,
 };
 
 /// The statements whose replies are cut, in turn.
@@ -35,9 +35,9 @@ pub struct CutCommit {
     pub statement: Statement,
 }
 
-fn draw(seed: Seed, profile: &Profile) -> Vec<PlannedFault> {
+pub(super) fn draw(seed: Seed, profile: &Profile) -> Vec<PlannedFault> {
     let mut turn = None;
-    spread(seed, profile, KIND.name, |draws| {
+    spread(seed, profile, &KIND, |draws| {
         // The seed draws the first, so that a run with one of them tests each of them now and then.
         let at = turn.unwrap_or_else(|| draws.random_range(0..STATEMENTS.len()));
         turn = Some((at + 1) % STATEMENTS.len());
@@ -52,13 +52,13 @@ fn draw(seed: Seed, profile: &Profile) -> Vec<PlannedFault> {
 impl CutCommit {
     pub(super) async fn apply<S: System>(&self, world: &World<'_, S>, fault: u64) -> Applied {
         let control = Control::CutCommit(self.statement);
-        let link = links::to_postgres(self.worker);
+        let link = Link::ToPostgres(self.worker);
         // It is done once it is seen: there is nothing to hold.
-        hold(world, (fault, KIND.name), (&link, control), 0).await
+        hold(world, (fault, &KIND), (link, control), 0).await
     }
 
     pub(super) fn heal<S>(&self, world: &World<'_, S>) -> Applied {
-        world.links.heal(&links::to_postgres(self.worker));
+        world.links.heal(Link::ToPostgres(self.worker));
         Ok(())
     }
 }

@@ -3,6 +3,7 @@
 use rand::RngExt;
 
 use super::{Fault, PlannedFault, Sight, Trigger};
+use crate::fault::Kind;
 use crate::profile::Profile;
 use crate::seed::{Seed, Stream};
 
@@ -14,11 +15,11 @@ const WITHIN_MS: u64 = 4_000;
 pub(super) fn spread(
     seed: Seed,
     profile: &Profile,
-    name: &str,
+    kind: &Kind,
     mut fault: impl FnMut(&mut Stream) -> (Sight, Fault),
 ) -> Vec<PlannedFault> {
-    let count = profile.count_of(seed, name);
-    let mut draws = seed.stream(&format!("nemesis/{name}"));
+    let count = profile.count_of(seed, kind);
+    let mut draws = seed.stream(&format!("nemesis/{}", kind.name));
     let begin = profile.storm_ms / 10;
     let slice = (profile.storm_ms - begin) / u64::from(count.max(1)) + 1;
     let plan = |number: u32| {

@@ -12,18 +12,20 @@ use sqlx::PgConnection;
 use tokio::time::{Instant, sleep};
 
 use super::draw::spread;
-use super::outage::{heal, outage_ms, over_in, refused, sessions};
-use super::{Applied, Fault, FaultKind, PlannedFault, Sight, World};
+use super::outage::{self, heal, outage_ms, over_in, refused, sessions};
+use super::{Applied, Fault, PlannedFault, Sight, World};
+use crate::fault::{Family, Kind, Needs, Target};
 use crate::postgres::OwnServer;
 use crate::profile::Profile;
 use crate::seed::Seed;
 use crate::system::{System, SystemError};
 
-/// The register's entry.
-pub(super) const KIND: FaultKind = FaultKind {
+pub(super) const KIND: Kind = Kind {
     name: "postgres.exhaust",
-    what: "every connection held by the harness, sometimes after ending the dispatcher's",
-    draw,
+    family: Family::Postgres,
+    about: "every connection held by the harness, sometimes after ending the dispatcher's",
+    needs: Needs::OWN_POSTGRES,
+    harm: outage::HARM,
 };
 
 /// Of three exhaustions, this many end the dispatcher's sessions first.
@@ -40,8 +42,8 @@ pub struct ExhaustConnections {
     pub for_ms: u64,
 }
 
-fn draw(seed: Seed, profile: &Profile) -> Vec<PlannedFault> {
-    spread(seed, profile, KIND.name, |draws| {
+pub(super) fn draw(seed: Seed, profile: &Profile) -> Vec<PlannedFault> {
+    spread(seed, profile, &KIND, |draws| {
         let exhaust = ExhaustConnections {
             shut_out: draws.random_range(0..3) < SHUT_OUT_OF_3,
             for_ms: outage_ms(draws, profile),
@@ -54,7 +56,7 @@ impl ExhaustConnections {
     pub(super) async fn apply<S: System>(&self, world: &mut World<'_, S>, fault: u64) -> Applied {
         let watch = world.own_server()?.session().await;
         let mut watch = watch.map_err(|error| refused("connecting", &error))?;
-        let begun = world.begin(fault, KIND.name, "postgres");
+        let begun = world.begin(fault, &KIND, Target::Postgres);
         let mut held = Vec::new();
         let mut refusal = grab(world.own_server()?, &mut held).await;
         let effective_us = world.recorder.now_us();

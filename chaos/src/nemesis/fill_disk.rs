@@ -11,21 +11,23 @@ use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::draw::spread;
-use super::outage::{heal, outage_ms, over_in};
-use super::{Applied, Fault, FaultKind, PlannedFault, Sight, World};
+use super::outage::{self, heal, outage_ms, over_in};
+use super::{Applied, Fault, PlannedFault, Sight, World};
+use crate::fault::{Family, Kind, Needs, Target};
 use crate::postgres::OwnServer;
 use crate::profile::Profile;
 use crate::seed::Seed;
 use crate::system::System;
 
-/// The name of the fault, which not every machine allows.
-pub const POSTGRES_DISK_FULL: &str = "postgres.disk_full";
-
-/// The register's entry.
-pub(super) const KIND: FaultKind = FaultKind {
-    name: POSTGRES_DISK_FULL,
-    what: "the disk of the server is full, then has room again (needs root)",
-    draw,
+pub(super) const KIND: Kind = Kind {
+    name: "postgres.disk_full",
+    family: Family::Postgres,
+    about: "the disk of the server is full, then has room again (needs root)",
+    needs: Needs {
+        small_disk: true,
+        ..Needs::OWN_POSTGRES
+    },
+    harm: outage::HARM,
 };
 
 /// Room that is left at most, in bytes.
@@ -44,8 +46,8 @@ pub struct FillDisk {
     pub for_ms: u64,
 }
 
-fn draw(seed: Seed, profile: &Profile) -> Vec<PlannedFault> {
-    spread(seed, profile, KIND.name, |draws| {
+pub(super) fn draw(seed: Seed, profile: &Profile) -> Vec<PlannedFault> {
+    spread(seed, profile, &KIND, |draws| {
         let full = FillDisk {
             spare_bytes: draws.random_range(0..=SPARE_BYTES_MAX),
             for_ms: outage_ms(draws, profile),
@@ -57,7 +59,7 @@ fn draw(seed: Seed, profile: &Profile) -> Vec<PlannedFault> {
 impl FillDisk {
     pub(super) async fn apply<S: System>(&self, world: &mut World<'_, S>, fault: u64) -> Applied {
         let taken = world.own_server()?.fill_disk(self.spare_bytes)?;
-        let begun = world.begin(fault, KIND.name, "postgres");
+        let begun = world.begin(fault, &KIND, Target::Postgres);
         let until = over_in(self.for_ms);
         let refusal = write_until_refused(world.own_server()?, until).await;
         let effective_us = world.recorder.now_us();

@@ -7,18 +7,18 @@ use rand::RngExt;
 use serde::{Deserialize, Serialize};
 
 use super::draw::spread;
-use super::refuse_receiver::come_and_go;
-use super::{Applied, Fault, FaultKind, PlannedFault, Sight, World};
-use crate::history::facts::{RECEIVER_FAULT_MS_MAX, RECEIVER_FLAP};
-use crate::links;
+use super::refuse_receiver::{HARM, come_and_go};
+use super::{Applied, Fault, PlannedFault, RECEIVER_FAULT_MS_MAX, Sight, World};
+use crate::fault::{Family, Kind, Link, Needs};
 use crate::profile::Profile;
 use crate::seed::Seed;
 
-/// The register's entry.
-pub(super) const KIND: FaultKind = FaultKind {
-    name: RECEIVER_FLAP,
-    what: "one receiver refuses connections, is back, refuses again, …",
-    draw,
+pub(super) const KIND: Kind = Kind {
+    name: "receiver.flap",
+    family: Family::Receiver,
+    about: "one receiver refuses connections, is back, refuses again, …",
+    needs: Needs::LINKS,
+    harm: HARM,
 };
 
 /// The shortest time away, or back, in milliseconds.
@@ -37,8 +37,8 @@ pub struct FlapReceiver {
     pub turns_ms: Vec<(u64, u64)>,
 }
 
-fn draw(seed: Seed, profile: &Profile) -> Vec<PlannedFault> {
-    spread(seed, profile, KIND.name, |draws| {
+pub(super) fn draw(seed: Seed, profile: &Profile) -> Vec<PlannedFault> {
+    spread(seed, profile, &KIND, |draws| {
         let receiver = draws.random_range(0..profile.receivers);
         let mut turn_ms = || draws.random_range(TURN_MS_MIN..=TURN_MS_MAX);
         let turns_ms = (0..TIMES).map(|_| (turn_ms(), turn_ms())).collect();
@@ -49,11 +49,11 @@ fn draw(seed: Seed, profile: &Profile) -> Vec<PlannedFault> {
 
 impl FlapReceiver {
     pub(super) async fn apply<S>(&self, world: &mut World<'_, S>, fault: u64) -> Applied {
-        come_and_go(world, (fault, KIND.name), self.receiver, &self.turns_ms).await
+        come_and_go(world, (fault, &KIND), self.receiver, &self.turns_ms).await
     }
 
     pub(super) fn heal<S>(&self, world: &World<'_, S>) -> Applied {
-        world.links.heal(&links::to_receiver(self.receiver));
+        world.links.heal(Link::ToReceiver(self.receiver));
         Ok(())
     }
 }

@@ -8,18 +8,20 @@ use rand::RngExt;
 use serde::{Deserialize, Serialize};
 
 use super::draw::spread;
-use super::own_event::{Poster, own_event, own_key};
-use super::{Applied, Fault, FaultKind, PlannedFault, Sight, World};
+use super::own_event::{self, Poster, own_event, own_key};
+use super::{Applied, Fault, PlannedFault, Sight, World};
+use crate::fault::{Family, Kind, Needs, Target};
 use crate::profile::Profile;
 use crate::seed::Seed;
 use crate::system::System;
 use crate::workload::{Manner, Posted};
 
-/// The register's entry.
-pub(super) const KIND: FaultKind = FaultKind {
+pub(super) const KIND: Kind = Kind {
     name: "client.give_up",
-    what: "posts given up before their answer, then posted again under their key",
-    draw,
+    family: Family::Client,
+    about: "posts given up before their answer, then posted again under their key",
+    needs: Needs::NOTHING,
+    harm: own_event::HARM,
 };
 
 /// Posts at least.
@@ -51,9 +53,9 @@ pub struct Hasty {
     pub keyed: bool,
 }
 
-fn draw(seed: Seed, profile: &Profile) -> Vec<PlannedFault> {
+pub(super) fn draw(seed: Seed, profile: &Profile) -> Vec<PlannedFault> {
     let mut numbers = 0..;
-    spread(seed, profile, KIND.name, |draws| {
+    spread(seed, profile, &KIND, |draws| {
         let number = numbers.next().expect("it has no end");
         let posts = draws.random_range(POSTS_MIN..=POSTS_MAX);
         let give_up = GiveUp {
@@ -77,7 +79,7 @@ impl GiveUp {
     }
 
     pub(super) async fn apply<S: System>(&self, world: &mut World<'_, S>, fault: u64) -> Applied {
-        let begun = world.begin(fault, KIND.name, "every API");
+        let begun = world.begin(fault, &KIND, Target::Clients);
         let workload = world.workload;
         let posts = (self.ordinal..).zip(&self.posts);
         let posts = posts.map(|(ordinal, hasty)| async move {

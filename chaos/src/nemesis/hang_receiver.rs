@@ -11,16 +11,31 @@ use tokio::time::{Instant, sleep};
 
 use super::draw::spread;
 use super::over_link::{TOUCHED, untouched};
-use super::{Applied, Fault, FaultKind, PlannedFault, Sight, World};
-use crate::history::facts::{RECEIVER_FAULT_MS_MAX, RECEIVER_HANG};
+use super::{Applied, Fault, PlannedFault, RECEIVER_FAULT_MS_MAX, Sight, World};
+use crate::fault::{Aftermath, Family, Harm, Kills, Kind, Needs, Target};
 use crate::profile::Profile;
 use crate::seed::Seed;
 
-/// The register's entry.
-pub(super) const KIND: FaultKind = FaultKind {
-    name: RECEIVER_HANG,
-    what: "one receiver takes every request and answers none",
-    draw,
+pub(super) const KIND: Kind = Kind {
+    name: "receiver.hang",
+    family: Family::Receiver,
+    about: "one receiver takes every request and answers none",
+    needs: Needs::NOTHING,
+    harm: Harm {
+        kills: Kills::Nothing,
+        stops_workers: false,
+        expires_leases: false,
+        loses_settles: false,
+        loses_presence: false,
+        loses_requests: false,
+        withholds_responses: true,
+        exhausts_machine: false,
+        logs_errors: false,
+        abandons_max: 0,
+        aftermath: Aftermath::Receiver {
+            for_ms: RECEIVER_FAULT_MS_MAX,
+        },
+    },
 };
 
 /// The shortest hang, in milliseconds: twice of what a healthy target's event may wait for its turn.
@@ -35,8 +50,8 @@ pub struct HangReceiver {
     pub for_ms: u64,
 }
 
-fn draw(seed: Seed, profile: &Profile) -> Vec<PlannedFault> {
-    spread(seed, profile, KIND.name, |draws| {
+pub(super) fn draw(seed: Seed, profile: &Profile) -> Vec<PlannedFault> {
+    spread(seed, profile, &KIND, |draws| {
         let hang = HangReceiver {
             receiver: draws.random_range(0..profile.receivers),
             for_ms: draws.random_range(FOR_MS_MIN..=RECEIVER_FAULT_MS_MAX),
@@ -48,7 +63,7 @@ fn draw(seed: Seed, profile: &Profile) -> Vec<PlannedFault> {
 impl HangReceiver {
     pub(super) async fn apply<S>(&self, world: &mut World<'_, S>, fault: u64) -> Applied {
         let name = format!("r{}", self.receiver);
-        let begun = world.begin(fault, KIND.name, &name);
+        let begun = world.begin(fault, &KIND, Target::Receiver(self.receiver));
         let before = world.hangs.hung(self.receiver);
         let hung = || world.hangs.hung(self.receiver) - before;
         world.hangs.begin(self.receiver);

@@ -11,17 +11,19 @@ use sqlx::PgConnection;
 use tokio::time::{Instant, sleep};
 
 use super::draw::spread;
-use super::outage::{heal, outage_ms, over_in, refused};
-use super::{Applied, Fault, FaultKind, PlannedFault, Sight, World};
+use super::outage::{self, heal, outage_ms, over_in, refused};
+use super::{Applied, Fault, PlannedFault, Sight, World};
+use crate::fault::{Family, Kind, Needs, Target};
 use crate::profile::Profile;
 use crate::seed::Seed;
 use crate::system::{System, SystemError};
 
-/// The register's entry.
-pub(super) const KIND: FaultKind = FaultKind {
+pub(super) const KIND: Kind = Kind {
     name: "postgres.lock",
-    what: "a lock held on the table of events, or on the rows that are being sent",
-    draw,
+    family: Family::Postgres,
+    about: "a lock held on the table of events, or on the rows that are being sent",
+    needs: Needs::OWN_POSTGRES,
+    harm: outage::HARM,
 };
 
 /// Of two locks, this many are on the whole table.
@@ -41,8 +43,8 @@ pub struct HoldLock {
     pub for_ms: u64,
 }
 
-fn draw(seed: Seed, profile: &Profile) -> Vec<PlannedFault> {
-    spread(seed, profile, KIND.name, |draws| {
+pub(super) fn draw(seed: Seed, profile: &Profile) -> Vec<PlannedFault> {
+    spread(seed, profile, &KIND, |draws| {
         let lock = HoldLock {
             table: draws.random_range(0..2) < TABLE_OF_2,
             // What is being sent is to be settled within this.
@@ -59,7 +61,7 @@ impl HoldLock {
         let mut holder = holder.map_err(|error| refused("connecting", &error))?;
         let mut watch = watch.map_err(|error| refused("connecting", &error))?;
         self.take(&mut holder).await?;
-        let begun = world.begin(fault, KIND.name, "postgres");
+        let begun = world.begin(fault, &KIND, Target::Postgres);
         let effective_us = world.recorder.now_us();
         let until = over_in(self.for_ms);
         let mut most = 0;

@@ -10,17 +10,19 @@ use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
 use super::draw::spread;
-use super::outage::{heal, refused, sessions};
-use super::{Applied, Fault, FaultKind, PlannedFault, Sight, World};
+use super::outage::{self, heal, refused, sessions};
+use super::{Applied, Fault, PlannedFault, Sight, World};
+use crate::fault::{Family, Kind, Needs, Target};
 use crate::profile::Profile;
 use crate::seed::Seed;
 use crate::system::System;
 
-/// The register's entry.
-pub(super) const KIND: FaultKind = FaultKind {
+pub(super) const KIND: Kind = Kind {
     name: "postgres.kill_backend",
-    what: "SIGKILL of one backend, which resets the whole instance",
-    draw,
+    family: Family::Postgres,
+    about: "SIGKILL of one backend, which resets the whole instance",
+    needs: Needs::OWN_POSTGRES,
+    harm: outage::HARM,
 };
 
 /// How long the reset may take to end a bystander's session, in seconds.
@@ -33,8 +35,8 @@ pub struct KillBackend {
     pub session: usize,
 }
 
-fn draw(seed: Seed, profile: &Profile) -> Vec<PlannedFault> {
-    spread(seed, profile, KIND.name, |draws| {
+pub(super) fn draw(seed: Seed, profile: &Profile) -> Vec<PlannedFault> {
+    spread(seed, profile, &KIND, |draws| {
         let session = draws.random_range(0..100);
         let on = Sight::OpenRequests(profile.workers);
         (on, Fault::KillBackend(KillBackend { session }))
@@ -45,7 +47,7 @@ impl KillBackend {
     pub(super) async fn apply<S: System>(&self, world: &mut World<'_, S>, fault: u64) -> Applied {
         let watch = world.own_server()?.session().await;
         let mut watch = watch.map_err(|error| refused("connecting", &error))?;
-        let begun = world.begin(fault, KIND.name, "postgres");
+        let begun = world.begin(fault, &KIND, Target::Postgres);
         let others = sessions(&mut watch).await?;
         let mut observed = None;
         if let Some(pid) = others.get(self.session % others.len().max(1)) {

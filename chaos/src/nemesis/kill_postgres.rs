@@ -6,18 +6,20 @@
 use serde::{Deserialize, Serialize};
 
 use super::draw::spread;
-use super::outage::{go_down, outage_ms};
-use super::{Applied, Fault, FaultKind, PlannedFault, Sight, World};
+use super::outage::{self, go_down, outage_ms};
+use super::{Applied, Fault, PlannedFault, Sight, World};
+use crate::fault::{Family, Kind, Needs};
 use crate::postgres::OwnServer;
 use crate::profile::Profile;
 use crate::seed::Seed;
 use crate::system::System;
 
-/// The register's entry.
-pub(super) const KIND: FaultKind = FaultKind {
+pub(super) const KIND: Kind = Kind {
     name: "postgres.kill",
-    what: "SIGKILL of the postmaster, then recovery",
-    draw,
+    family: Family::Postgres,
+    about: "SIGKILL of the postmaster, then recovery",
+    needs: Needs::OWN_POSTGRES,
+    harm: outage::HARM,
 };
 
 /// SIGKILL of the postmaster.
@@ -27,8 +29,8 @@ pub struct KillPostgres {
     pub down_ms: u64,
 }
 
-fn draw(seed: Seed, profile: &Profile) -> Vec<PlannedFault> {
-    spread(seed, profile, KIND.name, |draws| {
+pub(super) fn draw(seed: Seed, profile: &Profile) -> Vec<PlannedFault> {
+    spread(seed, profile, &KIND, |draws| {
         let down_ms = outage_ms(draws, profile);
         let on = Sight::OpenRequests(profile.workers);
         (on, Fault::KillPostgres(KillPostgres { down_ms }))
@@ -37,6 +39,6 @@ fn draw(seed: Seed, profile: &Profile) -> Vec<PlannedFault> {
 
 impl KillPostgres {
     pub(super) async fn apply<S: System>(&self, world: &mut World<'_, S>, fault: u64) -> Applied {
-        go_down(world, (fault, KIND.name), self.down_ms, OwnServer::kill).await
+        go_down(world, (fault, &KIND), self.down_ms, OwnServer::kill).await
     }
 }

@@ -10,17 +10,30 @@ use serde::{Deserialize, Serialize};
 use tokio::time::sleep;
 
 use super::draw::spread;
-use super::{Applied, Fault, FaultKind, PlannedFault, Sight, World};
-use crate::history::facts::WORKER_KILL;
+use super::{Applied, Fault, PlannedFault, Sight, World};
+use crate::fault::{Aftermath, Family, Harm, Kills, Kind, Needs, Target};
 use crate::profile::Profile;
 use crate::seed::{Seed, Stream};
 use crate::system::System;
 
-/// The register's entry.
-pub(super) const KIND: FaultKind = FaultKind {
-    name: WORKER_KILL,
-    what: "SIGKILL of a worker with open requests, and its restart",
-    draw,
+pub(super) const KIND: Kind = Kind {
+    name: "worker.kill",
+    family: Family::Worker,
+    about: "SIGKILL of a worker with open requests, and its restart",
+    needs: Needs::NOTHING,
+    harm: Harm {
+        kills: Kills::WorkerOnce,
+        stops_workers: false,
+        expires_leases: false,
+        loses_settles: false,
+        loses_presence: false,
+        loses_requests: false,
+        withholds_responses: false,
+        exhausts_machine: false,
+        logs_errors: false,
+        abandons_max: 1,
+        aftermath: Aftermath::Leases { attempts: 1 },
+    },
 };
 
 /// Requests that a trigger asks for beyond one a worker, at most: with several workers the open ones
@@ -42,11 +55,14 @@ pub struct KillWorker {
     pub restart_after_ms: u64,
 }
 
-fn draw(seed: Seed, profile: &Profile) -> Vec<PlannedFault> {
+pub(super) fn draw(seed: Seed, profile: &Profile) -> Vec<PlannedFault> {
     // A stream of their own: where there are links, the other draws stay what they are.
-    let has_links = profile.faults.keys().any(|name| name.starts_with("net."));
+    let has_links = profile
+        .faults
+        .keys()
+        .any(|name| super::kind(name).is_some_and(|kind| kind.family == Family::Network));
     let mut links = has_links.then(|| seed.stream("nemesis/worker.kill/links"));
-    spread(seed, profile, KIND.name, |draws| {
+    spread(seed, profile, &KIND, |draws| {
         let on = sight(draws, profile.workers);
         let worker = draws.random_range(0..profile.workers);
         let on = match links.as_mut() {
@@ -100,7 +116,7 @@ impl KillWorker {
         on: Sight,
     ) -> Applied {
         let name = world.worker(self.worker).name.clone();
-        let begun = world.begin(fault, KIND.name, &name);
+        let begun = world.begin(fault, &KIND, Target::Workers(vec![self.worker]));
         world.kill(&name).await?;
         let effective_us = world.recorder.now_us();
         let hit = world.went_away(&begun).await;

@@ -7,19 +7,20 @@ use rand::RngExt;
 use serde::{Deserialize, Serialize};
 
 use super::draw::spread;
-use super::over_link::{any_link, hold};
-use super::{Applied, Fault, FaultKind, PlannedFault, Sight, World};
-use crate::history::facts::NET_LATENCY;
+use super::over_link::{self, any_link, hold};
+use super::{Applied, Fault, PlannedFault, Sight, World};
+use crate::fault::{Family, Kind, Link, Needs};
 use crate::profile::Profile;
 use crate::proxy::Control;
 use crate::seed::Seed;
 use crate::system::System;
 
-/// The register's entry.
-pub(super) const KIND: FaultKind = FaultKind {
-    name: NET_LATENCY,
-    what: "a link that is late, by up to 0.3 s each way",
-    draw,
+pub(super) const KIND: Kind = Kind {
+    name: "net.latency",
+    family: Family::Network,
+    about: "a link that is late, by up to 0.3 s each way",
+    needs: Needs::LINKS,
+    harm: over_link::HARM,
 };
 
 /// Least delay of a piece, in milliseconds.
@@ -37,7 +38,7 @@ const FOR_MS_MAX: u64 = 2_000;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Latency {
     /// Which link.
-    pub link: String,
+    pub link: Link,
     /// Least delay of each piece, in milliseconds.
     pub delay_ms: u64,
     /// What is added at most, in milliseconds.
@@ -46,8 +47,8 @@ pub struct Latency {
     pub for_ms: u64,
 }
 
-fn draw(seed: Seed, profile: &Profile) -> Vec<PlannedFault> {
-    spread(seed, profile, KIND.name, |draws| {
+pub(super) fn draw(seed: Seed, profile: &Profile) -> Vec<PlannedFault> {
+    spread(seed, profile, &KIND, |draws| {
         let latency = Latency {
             link: any_link(draws, profile),
             delay_ms: draws.random_range(DELAY_MS_MIN..=DELAY_MS_MAX),
@@ -64,12 +65,12 @@ impl Latency {
             delay_ms: self.delay_ms,
             jitter_ms: self.jitter_ms,
         };
-        let (what, link) = ((fault, KIND.name), (self.link.as_str(), control));
+        let (what, link) = ((fault, &KIND), (self.link, control));
         hold(world, what, link, self.for_ms).await
     }
 
     pub(super) fn heal<S>(&self, world: &World<'_, S>) -> Applied {
-        world.links.heal(&self.link);
+        world.links.heal(self.link);
         Ok(())
     }
 }

@@ -13,17 +13,19 @@ use tokio::time::{sleep, sleep_until};
 use uuid::Uuid;
 
 use super::draw::spread;
-use super::outage::{heal, outage_ms, over_in, refused};
-use super::{Applied, Fault, FaultKind, PlannedFault, Sight, World};
+use super::outage::{self, heal, outage_ms, over_in, refused};
+use super::{Applied, Fault, PlannedFault, Sight, World};
+use crate::fault::{Family, Kind, Needs, Target};
 use crate::profile::Profile;
 use crate::seed::Seed;
 use crate::system::{System, SystemError};
 
-/// The register's entry.
-pub(super) const KIND: FaultKind = FaultKind {
+pub(super) const KIND: Kind = Kind {
     name: "postgres.long_transaction",
-    what: "an idle transaction that holds pending events, so that claims skip them",
-    draw,
+    family: Family::Postgres,
+    about: "an idle transaction that holds pending events, so that claims skip them",
+    needs: Needs::OWN_POSTGRES,
+    harm: outage::HARM,
 };
 
 /// Events that one transaction holds at most.
@@ -42,8 +44,8 @@ pub struct LongTransaction {
     pub for_ms: u64,
 }
 
-fn draw(seed: Seed, profile: &Profile) -> Vec<PlannedFault> {
-    spread(seed, profile, KIND.name, |draws| {
+pub(super) fn draw(seed: Seed, profile: &Profile) -> Vec<PlannedFault> {
+    spread(seed, profile, &KIND, |draws| {
         let long = LongTransaction {
             rows: draws.random_range(1..=ROWS_MAX),
             // What waits for its retry becomes due within this.
@@ -58,7 +60,7 @@ impl LongTransaction {
         let holder = world.own_server()?.session().await;
         let mut holder = holder.map_err(|error| refused("connecting", &error))?;
         let held = self.take(&mut holder).await?;
-        let begun = world.begin(fault, KIND.name, "postgres");
+        let begun = world.begin(fault, &KIND, Target::Postgres);
         let effective_us = world.recorder.now_us();
         sleep_until(over_in(self.for_ms)).await;
         let due = "select count(*) from webhook_events

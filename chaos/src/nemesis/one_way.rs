@@ -7,19 +7,20 @@ use rand::RngExt;
 use serde::{Deserialize, Serialize};
 
 use super::draw::spread;
-use super::over_link::{any_direction, any_link, hold};
-use super::{Applied, Fault, FaultKind, PlannedFault, Sight, World};
-use crate::history::facts::NET_ONE_WAY;
+use super::over_link::{self, any_direction, any_link, hold};
+use super::{Applied, Fault, PlannedFault, Sight, World};
+use crate::fault::{Family, Kind, Link, Needs};
 use crate::profile::Profile;
 use crate::proxy::{Control, Direction};
 use crate::seed::Seed;
 use crate::system::System;
 
-/// The register's entry.
-pub(super) const KIND: FaultKind = FaultKind {
-    name: NET_ONE_WAY,
-    what: "a link that swallows one direction and passes the other",
-    draw,
+pub(super) const KIND: Kind = Kind {
+    name: "net.one_way",
+    family: Family::Network,
+    about: "a link that swallows one direction and passes the other",
+    needs: Needs::LINKS,
+    harm: over_link::HARM,
 };
 
 /// Shortest time, in milliseconds.
@@ -31,15 +32,15 @@ const FOR_MS_MAX: u64 = 1_500;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OneWay {
     /// Which link.
-    pub link: String,
+    pub link: Link,
     /// Which direction is swallowed.
     pub swallowed: Direction,
     /// How long, in milliseconds.
     pub for_ms: u64,
 }
 
-fn draw(seed: Seed, profile: &Profile) -> Vec<PlannedFault> {
-    spread(seed, profile, KIND.name, |draws| {
+pub(super) fn draw(seed: Seed, profile: &Profile) -> Vec<PlannedFault> {
+    spread(seed, profile, &KIND, |draws| {
         let one_way = OneWay {
             link: any_link(draws, profile),
             swallowed: any_direction(draws),
@@ -52,12 +53,12 @@ fn draw(seed: Seed, profile: &Profile) -> Vec<PlannedFault> {
 impl OneWay {
     pub(super) async fn apply<S: System>(&self, world: &World<'_, S>, fault: u64) -> Applied {
         let control = Control::Swallow(self.swallowed);
-        let (what, link) = ((fault, KIND.name), (self.link.as_str(), control));
+        let (what, link) = ((fault, &KIND), (self.link, control));
         hold(world, what, link, self.for_ms).await
     }
 
     pub(super) fn heal<S>(&self, world: &World<'_, S>) -> Applied {
-        world.links.heal(&self.link);
+        world.links.heal(self.link);
         Ok(())
     }
 }

@@ -6,12 +6,30 @@ use rand::RngExt;
 use sqlx::PgConnection;
 use tokio::time::{Instant, sleep_until};
 
-use super::{Applied, BEYOND_LEASE_MS_MAX, World};
+use super::{Applied, BEYOND_LEASE_MS_MAX, OUTAGE_ABANDONS_MAX, World};
 use crate::environment::Server;
+use crate::fault::{Aftermath, Harm, Kills, Kind, Target};
 use crate::postgres::{APPLICATION, OwnServer, OwnServerError};
 use crate::profile::Profile;
 use crate::seed::Stream;
 use crate::system::{System, SystemError};
+
+/// The harm of a fault of the database server.
+pub(super) const HARM: Harm = Harm {
+    kills: Kills::Nothing,
+    stops_workers: false,
+    expires_leases: false,
+    loses_settles: true,
+    loses_presence: false,
+    loses_requests: false,
+    withholds_responses: false,
+    exhausts_machine: false,
+    logs_errors: false,
+    abandons_max: OUTAGE_ABANDONS_MAX,
+    aftermath: Aftermath::Outage {
+        beyond_lease_ms: BEYOND_LEASE_MS_MAX,
+    },
+};
 
 /// Of three outages, this many last for longer than a lease.
 const PAST_THE_LEASE_OF_3: u32 = 1;
@@ -47,12 +65,12 @@ pub(super) async fn heal<S: System>(world: &mut World<'_, S>) -> Applied {
 /// The whole life of a fault that ends the server as `end` does it and leaves it down for a while.
 pub(super) async fn go_down<S: System>(
     world: &mut World<'_, S>,
-    (fault, name): (u64, &str),
+    (fault, kind): (u64, &Kind),
     down_ms: u64,
     end: impl AsyncFnOnce(&mut OwnServer) -> Result<(), OwnServerError>,
 ) -> Applied {
     world.own_server()?;
-    let begun = world.begin(fault, name, "postgres");
+    let begun = world.begin(fault, kind, Target::Postgres);
     end(world.own_server()?).await?;
     let effective_us = world.recorder.now_us();
     let observed = sit_out(world, over_in(down_ms)).await?;

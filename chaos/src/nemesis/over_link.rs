@@ -5,20 +5,37 @@ use std::time::Duration;
 use rand::RngExt;
 use tokio::time::sleep;
 
-use super::{Applied, World};
-use crate::links;
+use super::{Applied, BEYOND_LEASE_MS_MAX, OUTAGE_ABANDONS_MAX, World};
+use crate::fault::{Aftermath, Harm, Kills, Kind, Link, Target};
 use crate::profile::Profile;
 use crate::proxy::{Control, Direction, Effects, Proxy};
 use crate::seed::Stream;
 use crate::system::{System, SystemError};
 
+/// The harm of a fault of a link, whatever the link.
+pub(super) const HARM: Harm = Harm {
+    kills: Kills::Nothing,
+    stops_workers: false,
+    expires_leases: false,
+    loses_settles: true,
+    loses_presence: false,
+    loses_requests: true,
+    withholds_responses: false,
+    exhausts_machine: false,
+    logs_errors: false,
+    abandons_max: OUTAGE_ABANDONS_MAX,
+    aftermath: Aftermath::Outage {
+        beyond_lease_ms: BEYOND_LEASE_MS_MAX,
+    },
+};
+
 /// How long is waited until something comes by that a fault can be done to.
 pub(super) const TOUCHED: Duration = Duration::from_secs(4);
 
 /// One of all links.
-pub(super) fn any_link(draws: &mut Stream, profile: &Profile) -> String {
+pub(super) fn any_link(draws: &mut Stream, profile: &Profile) -> Link {
     let links = all_links(profile);
-    links[draws.random_range(0..links.len())].clone()
+    links[draws.random_range(0..links.len())]
 }
 
 /// One of both directions.
@@ -31,16 +48,16 @@ pub(super) fn any_direction(draws: &mut Stream) -> Direction {
 }
 
 /// Every link of a run, those to the database first.
-pub(super) fn all_links(profile: &Profile) -> Vec<String> {
-    let to_postgres = (0..profile.workers).map(links::to_postgres);
-    let to_apis = (0..profile.workers).map(links::to_api);
-    let to_receivers = (0..profile.receivers).map(links::to_receiver);
+pub(super) fn all_links(profile: &Profile) -> Vec<Link> {
+    let to_postgres = (0..profile.workers).map(Link::ToPostgres);
+    let to_apis = (0..profile.workers).map(Link::ToApi);
+    let to_receivers = (0..profile.receivers).map(Link::ToReceiver);
     to_postgres.chain(to_apis).chain(to_receivers).collect()
 }
 
 impl<'a, S> World<'a, S> {
     /// The link of a name, or that it cannot be had here.
-    pub(super) fn link(&self, name: &str) -> Result<&'a Proxy, SystemError> {
+    pub(super) fn link(&self, name: Link) -> Result<&'a Proxy, SystemError> {
         let link = self.links.link(name);
         link.map_err(|why| SystemError::Unavailable {
             driver: "links",
@@ -61,15 +78,15 @@ pub(super) fn untouched(driver: &'static str, on: &str) -> SystemError {
 /// that begins when the control has touched something. Where nothing comes by, there is no fault.
 pub(super) async fn hold<S: System>(
     world: &World<'_, S>,
-    (fault, name): (u64, &str),
-    (link, control): (&str, Control),
+    (fault, kind): (u64, &Kind),
+    (link, control): (Link, Control),
     for_ms: u64,
 ) -> Applied {
     let proxy = world.link(link)?;
-    let begun = world.begin(fault, name, link);
+    let begun = world.begin(fault, kind, Target::Links(vec![link]));
     proxy.set(control);
     if !proxy.sees(TOUCHED, has_touched).await {
-        return Err(untouched("links", link));
+        return Err(untouched("links", &link.to_string()));
     }
     let effective_us = world.recorder.now_us();
     sleep(Duration::from_millis(for_ms)).await;
@@ -128,7 +145,7 @@ mod tests {
     #[test]
     fn faults_of_links_are_drawn_for_links_of_the_run_and_survive_the_text_of_their_plan() {
         let profile = Profile::network();
-        let links: BTreeSet<String> = all_links(&profile).into_iter().collect();
+        let links: BTreeSet<Link> = all_links(&profile).into_iter().collect();
         let (mut drawn, mut outlives) = (BTreeSet::new(), BTreeSet::new());
         for number in 0..SEEDS {
             let schedule = Schedule::generate(Seed::new(number), &profile);
@@ -138,14 +155,14 @@ mod tests {
             let mut replies = BTreeSet::new();
             for planned in &schedule.faults {
                 match &planned.fault {
-                    Fault::Latency(fault) => drawn.insert(fault.link.clone()),
-                    Fault::OneWay(fault) => drawn.insert(fault.link.clone()),
-                    Fault::Reset(fault) => drawn.insert(fault.link.clone()),
+                    Fault::Latency(fault) => drawn.insert(fault.link),
+                    Fault::OneWay(fault) => drawn.insert(fault.link),
+                    Fault::Reset(fault) => drawn.insert(fault.link),
                     Fault::BlackHole(fault) => {
                         let beyond = fault.for_ms >= profile.settings.lease_ms;
                         outlives.insert((beyond, fault.half_open));
-                        assert!(!beyond || fault.link.ends_with("->pg"));
-                        drawn.insert(fault.link.clone())
+                        assert!(!beyond || matches!(fault.link, Link::ToPostgres(_)));
+                        drawn.insert(fault.link)
                     }
                     Fault::CutCommit(fault) => replies.insert(fault.statement),
                     _ => false,

@@ -9,18 +9,20 @@ use rand::RngExt;
 use serde::{Deserialize, Serialize};
 
 use super::draw::spread;
-use super::own_event::{Poster, own_event, own_key};
-use super::{Applied, Fault, FaultKind, PlannedFault, Sight, World};
+use super::own_event::{self, Poster, own_event, own_key};
+use super::{Applied, Fault, PlannedFault, Sight, World};
+use crate::fault::{Family, Kind, Needs, Target};
 use crate::profile::Profile;
 use crate::seed::Seed;
 use crate::system::System;
 use crate::workload::Posted;
 
-/// The register's entry.
-pub(super) const KIND: FaultKind = FaultKind {
+pub(super) const KIND: Kind = Kind {
     name: "client.overload",
-    what: "a burst of posts far above the pace, by many clients at once",
-    draw,
+    family: Family::Client,
+    about: "a burst of posts far above the pace, by many clients at once",
+    needs: Needs::NOTHING,
+    harm: own_event::HARM,
 };
 
 /// Events of a burst at least.
@@ -45,9 +47,9 @@ pub struct Overload {
     pub clients: u32,
 }
 
-fn draw(seed: Seed, profile: &Profile) -> Vec<PlannedFault> {
+pub(super) fn draw(seed: Seed, profile: &Profile) -> Vec<PlannedFault> {
     let mut numbers = 0..;
-    spread(seed, profile, KIND.name, |draws| {
+    spread(seed, profile, &KIND, |draws| {
         let number = numbers.next().expect("it has no end");
         let overload = Overload {
             ordinal: Poster::Overload.first_ordinal(number),
@@ -66,7 +68,7 @@ impl Overload {
     }
 
     pub(super) async fn apply<S: System>(&self, world: &mut World<'_, S>, fault: u64) -> Applied {
-        let begun = world.begin(fault, KIND.name, "every API");
+        let begun = world.begin(fault, &KIND, Target::Clients);
         let events = (0..self.events).map(|number| {
             let ordinal = self.ordinal + u64::from(number);
             own_event(ordinal, number % self.receivers, Some(own_key(ordinal)))

@@ -3,8 +3,24 @@
 //! Their ordinals lie far above the plan's, and receivers answer every attempt of them 200 at once. They
 //! are accepted, sent, read and judged like any other.
 
+use crate::fault::{Aftermath, Harm, Kills};
 use crate::history::op::Section;
 use crate::schedule::PlannedEvent;
+
+/// The harm of a fault of clients: it costs other events nothing.
+pub(super) const HARM: Harm = Harm {
+    kills: Kills::Nothing,
+    stops_workers: false,
+    expires_leases: false,
+    loses_settles: false,
+    loses_presence: false,
+    loses_requests: false,
+    withholds_responses: false,
+    exhausts_machine: false,
+    logs_errors: false,
+    abandons_max: 0,
+    aftermath: Aftermath::Nothing,
+};
 
 /// Ordinals of one fault at most.
 const ORDINALS_PER_FAULT: u64 = 10_000;

@@ -8,17 +8,19 @@ use serde::{Deserialize, Serialize};
 use tokio::time::sleep_until;
 
 use super::draw::spread;
-use super::outage::{heal, outage_ms, over_in, refused, sit_out};
-use super::{Applied, Fault, FaultKind, PlannedFault, Sight, World};
+use super::outage::{self, heal, outage_ms, over_in, refused, sit_out};
+use super::{Applied, Fault, PlannedFault, Sight, World};
+use crate::fault::{Family, Kind, Needs, Target};
 use crate::profile::Profile;
 use crate::seed::Seed;
 use crate::system::{System, SystemError};
 
-/// The register's entry.
-pub(super) const KIND: FaultKind = FaultKind {
+pub(super) const KIND: Kind = Kind {
     name: "postgres.pause",
-    what: "SIGSTOP of the server, or of the postmaster alone, then SIGCONT",
-    draw,
+    family: Family::Postgres,
+    about: "SIGSTOP of the server, or of the postmaster alone, then SIGCONT",
+    needs: Needs::OWN_POSTGRES,
+    harm: outage::HARM,
 };
 
 /// Of four pauses, this many stop the postmaster alone.
@@ -33,8 +35,8 @@ pub struct PausePostgres {
     pub for_ms: u64,
 }
 
-fn draw(seed: Seed, profile: &Profile) -> Vec<PlannedFault> {
-    spread(seed, profile, KIND.name, |draws| {
+pub(super) fn draw(seed: Seed, profile: &Profile) -> Vec<PlannedFault> {
+    spread(seed, profile, &KIND, |draws| {
         let pause = PausePostgres {
             all: draws.random_range(0..4) >= POSTMASTER_ALONE_OF_4,
             for_ms: outage_ms(draws, profile),
@@ -47,7 +49,7 @@ fn draw(seed: Seed, profile: &Profile) -> Vec<PlannedFault> {
 impl PausePostgres {
     pub(super) async fn apply<S: System>(&self, world: &mut World<'_, S>, fault: u64) -> Applied {
         world.own_server()?;
-        let begun = world.begin(fault, KIND.name, "postgres");
+        let begun = world.begin(fault, &KIND, Target::Postgres);
         let observed = if self.all {
             self.of_all(world).await?
         } else {

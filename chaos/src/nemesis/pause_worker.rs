@@ -10,17 +10,30 @@ use serde::{Deserialize, Serialize};
 use tokio::time::sleep;
 
 use super::draw::spread;
-use super::{Applied, BEYOND_LEASE_MS_MAX, Fault, FaultKind, PlannedFault, Sight, World};
-use crate::history::facts::WORKER_PAUSE;
+use super::{Applied, BEYOND_LEASE_MS_MAX, Fault, PlannedFault, Sight, World};
+use crate::fault::{Aftermath, Family, Harm, Kills, Kind, Needs, Target};
 use crate::profile::Profile;
 use crate::seed::Seed;
 use crate::system::System;
 
-/// The register's entry.
-pub(super) const KIND: FaultKind = FaultKind {
-    name: WORKER_PAUSE,
-    what: "SIGSTOP of a worker, or of all, past the lease, then SIGCONT",
-    draw,
+pub(super) const KIND: Kind = Kind {
+    name: "worker.pause",
+    family: Family::Worker,
+    about: "SIGSTOP of a worker, or of all, past the lease, then SIGCONT",
+    needs: Needs::NOTHING,
+    harm: Harm {
+        kills: Kills::Nothing,
+        stops_workers: false,
+        expires_leases: true,
+        loses_settles: false,
+        loses_presence: false,
+        loses_requests: false,
+        withholds_responses: false,
+        exhausts_machine: false,
+        logs_errors: false,
+        abandons_max: 1,
+        aftermath: Aftermath::Leases { attempts: 1 },
+    },
 };
 
 /// How much longer than a lease a pause lasts at least, in milliseconds: the look for expired leases
@@ -38,8 +51,8 @@ pub struct PauseWorker {
     pub for_ms: u64,
 }
 
-fn draw(seed: Seed, profile: &Profile) -> Vec<PlannedFault> {
-    spread(seed, profile, KIND.name, |draws| {
+pub(super) fn draw(seed: Seed, profile: &Profile) -> Vec<PlannedFault> {
+    spread(seed, profile, &KIND, |draws| {
         let worker = draws.random_range(0..profile.workers);
         let all = draws.random_range(0..4) < OF_ALL_OF_4;
         let beyond = draws.random_range(BEYOND_LEASE_MS_MIN..=BEYOND_LEASE_MS_MAX);
@@ -57,7 +70,7 @@ fn draw(seed: Seed, profile: &Profile) -> Vec<PlannedFault> {
 impl PauseWorker {
     pub(super) async fn apply<S: System>(&self, world: &mut World<'_, S>, fault: u64) -> Applied {
         let names = self.names(world);
-        let begun = world.begin(fault, KIND.name, &names.join("+"));
+        let begun = world.begin(fault, &KIND, self.target(world));
         for name in &names {
             world.apis.set_ready(name, false);
             world.system.pause(name).await?;
@@ -81,6 +94,13 @@ impl PauseWorker {
             }
         }
         Ok(())
+    }
+
+    fn target<S>(&self, world: &World<'_, S>) -> Target {
+        match self.worker {
+            Some(number) => Target::Workers(vec![number]),
+            None => world.all_workers(),
+        }
     }
 
     fn names<S: System>(&self, world: &World<'_, S>) -> Vec<String> {

@@ -13,18 +13,35 @@ use tokio::net::TcpStream;
 use tokio::time::sleep;
 
 use super::draw::spread;
-use super::{Applied, Fault, FaultKind, PlannedFault, Sight, World};
-use crate::history::facts::{RECEIVER_FAULT_MS_MAX, RECEIVER_REFUSE};
-use crate::links;
+use super::{Applied, Fault, PlannedFault, RECEIVER_FAULT_MS_MAX, Sight, World};
+use crate::fault::{Aftermath, Family, Harm, Kills, Kind, Link, Needs, Target};
 use crate::profile::Profile;
 use crate::proxy::Control;
 use crate::seed::Seed;
 
-/// The register's entry.
-pub(super) const KIND: FaultKind = FaultKind {
-    name: RECEIVER_REFUSE,
-    what: "one receiver refuses connections for a while",
-    draw,
+pub(super) const KIND: Kind = Kind {
+    name: "receiver.refuse",
+    family: Family::Receiver,
+    about: "one receiver refuses connections for a while",
+    needs: Needs::LINKS,
+    harm: HARM,
+};
+
+/// The harm of a receiver that refuses connections and resets the open ones.
+pub(super) const HARM: Harm = Harm {
+    kills: Kills::Nothing,
+    stops_workers: false,
+    expires_leases: false,
+    loses_settles: false,
+    loses_presence: false,
+    loses_requests: true,
+    withholds_responses: false,
+    exhausts_machine: false,
+    logs_errors: false,
+    abandons_max: 0,
+    aftermath: Aftermath::Receiver {
+        for_ms: RECEIVER_FAULT_MS_MAX,
+    },
 };
 
 /// The shortest absence, in milliseconds.
@@ -39,8 +56,8 @@ pub struct RefuseReceiver {
     pub for_ms: u64,
 }
 
-fn draw(seed: Seed, profile: &Profile) -> Vec<PlannedFault> {
-    spread(seed, profile, KIND.name, |draws| {
+pub(super) fn draw(seed: Seed, profile: &Profile) -> Vec<PlannedFault> {
+    spread(seed, profile, &KIND, |draws| {
         let refuse = RefuseReceiver {
             receiver: draws.random_range(0..profile.receivers),
             for_ms: draws.random_range(FOR_MS_MIN..=RECEIVER_FAULT_MS_MAX),
@@ -52,11 +69,11 @@ fn draw(seed: Seed, profile: &Profile) -> Vec<PlannedFault> {
 impl RefuseReceiver {
     pub(super) async fn apply<S>(&self, world: &mut World<'_, S>, fault: u64) -> Applied {
         let once = [(self.for_ms, 0)];
-        come_and_go(world, (fault, KIND.name), self.receiver, &once).await
+        come_and_go(world, (fault, &KIND), self.receiver, &once).await
     }
 
     pub(super) fn heal<S>(&self, world: &World<'_, S>) -> Applied {
-        world.links.heal(&links::to_receiver(self.receiver));
+        world.links.heal(Link::ToReceiver(self.receiver));
         Ok(())
     }
 }
@@ -65,13 +82,13 @@ impl RefuseReceiver {
 /// long.
 pub(super) async fn come_and_go<S>(
     world: &World<'_, S>,
-    (fault, name): (u64, &str),
+    (fault, kind): (u64, &Kind),
     receiver: u32,
     turns_ms: &[(u64, u64)],
 ) -> Applied {
-    let link = links::to_receiver(receiver);
-    let proxy = world.link(&link)?;
-    let begun = world.begin(fault, name, &link);
+    let link = Link::ToReceiver(receiver);
+    let proxy = world.link(link)?;
+    let begun = world.begin(fault, kind, Target::Links(vec![link]));
     let effective_us = world.recorder.now_us();
     let mut refused = 0;
     for (away_ms, back_ms) in turns_ms {

@@ -6,19 +6,20 @@ use rand::RngExt;
 use serde::{Deserialize, Serialize};
 
 use super::draw::spread;
-use super::over_link::{any_direction, any_link, hold};
-use super::{Applied, Fault, FaultKind, PlannedFault, Sight, World};
-use crate::history::facts::NET_RESET;
+use super::over_link::{self, any_direction, any_link, hold};
+use super::{Applied, Fault, PlannedFault, Sight, World};
+use crate::fault::{Family, Kind, Link, Needs};
 use crate::profile::Profile;
 use crate::proxy::{Control, Direction};
 use crate::seed::Seed;
 use crate::system::System;
 
-/// The register's entry.
-pub(super) const KIND: FaultKind = FaultKind {
-    name: NET_RESET,
-    what: "connections of a link that are reset after so many bytes of a direction",
-    draw,
+pub(super) const KIND: Kind = Kind {
+    name: "net.reset",
+    family: Family::Network,
+    about: "connections of a link that are reset after so many bytes of a direction",
+    needs: Needs::LINKS,
+    harm: over_link::HARM,
 };
 
 /// A byte of what the connecting side says is below two to this power, so that nearly every request has it;
@@ -33,7 +34,7 @@ const FOR_MS_MAX: u64 = 1_000;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reset {
     /// Which link.
-    pub link: String,
+    pub link: Link,
     /// The direction whose bytes are counted.
     pub direction: Direction,
     /// How many of them pass on each connection.
@@ -42,8 +43,8 @@ pub struct Reset {
     pub for_ms: u64,
 }
 
-fn draw(seed: Seed, profile: &Profile) -> Vec<PlannedFault> {
-    spread(seed, profile, KIND.name, |draws| {
+pub(super) fn draw(seed: Seed, profile: &Profile) -> Vec<PlannedFault> {
+    spread(seed, profile, &KIND, |draws| {
         let direction = any_direction(draws);
         let bits_max = match direction {
             Direction::Up => UP_BITS_MAX,
@@ -63,12 +64,12 @@ fn draw(seed: Seed, profile: &Profile) -> Vec<PlannedFault> {
 impl Reset {
     pub(super) async fn apply<S: System>(&self, world: &World<'_, S>, fault: u64) -> Applied {
         let control = Control::ResetAt(self.direction, self.at_byte);
-        let (what, link) = ((fault, KIND.name), (self.link.as_str(), control));
+        let (what, link) = ((fault, &KIND), (self.link, control));
         hold(world, what, link, self.for_ms).await
     }
 
     pub(super) fn heal<S>(&self, world: &World<'_, S>) -> Applied {
-        world.links.heal(&self.link);
+        world.links.heal(self.link);
         Ok(())
     }
 }

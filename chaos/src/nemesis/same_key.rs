@@ -8,19 +8,21 @@ use rand::RngExt;
 use serde::{Deserialize, Serialize};
 
 use super::draw::spread;
-use super::own_event::{Poster, own_event, own_key};
-use super::{Applied, Fault, FaultKind, PlannedFault, Sight, World};
+use super::own_event::{self, Poster, own_event, own_key};
+use super::{Applied, Fault, PlannedFault, Sight, World};
+use crate::fault::{Family, Kind, Needs, Target};
 use crate::profile::Profile;
 use crate::schedule::PlannedEvent;
 use crate::seed::Seed;
 use crate::system::System;
 use crate::workload::Posted;
 
-/// The register's entry.
-pub(super) const KIND: FaultKind = FaultKind {
+pub(super) const KIND: Kind = Kind {
     name: "client.same_key",
-    what: "many posts of one idempotency key at once, some with other bytes",
-    draw,
+    family: Family::Client,
+    about: "many posts of one idempotency key at once, some with other bytes",
+    needs: Needs::NOTHING,
+    harm: own_event::HARM,
 };
 
 /// Posts at once at least.
@@ -41,9 +43,9 @@ pub struct SameKey {
     pub posts: u32,
 }
 
-fn draw(seed: Seed, profile: &Profile) -> Vec<PlannedFault> {
+pub(super) fn draw(seed: Seed, profile: &Profile) -> Vec<PlannedFault> {
     let mut numbers = 0..;
-    spread(seed, profile, KIND.name, |draws| {
+    spread(seed, profile, &KIND, |draws| {
         let number = numbers.next().expect("it has no end");
         let same_key = SameKey {
             ordinal: Poster::SameKey.first_ordinal(number),
@@ -61,7 +63,7 @@ impl SameKey {
     }
 
     pub(super) async fn apply<S: System>(&self, world: &mut World<'_, S>, fault: u64) -> Applied {
-        let begun = world.begin(fault, KIND.name, "every API");
+        let begun = world.begin(fault, &KIND, Target::Clients);
         let [one, other] = [self.ordinal, self.ordinal + 1]
             .map(|ordinal| own_event(ordinal, self.receiver, Some(own_key(self.ordinal))));
         let is_other = |number: &u32| number.is_multiple_of(OTHER_ONE_IN);

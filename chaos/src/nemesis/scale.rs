@@ -10,17 +10,30 @@ use tokio::time::sleep;
 
 use super::draw::spread;
 use super::terminate_worker::STOP_SLACK_MS;
-use super::{Applied, Fault, FaultKind, PlannedFault, Sight, World};
-use crate::history::facts::WORKER_SCALE;
+use super::{Applied, Fault, PlannedFault, Sight, World};
+use crate::fault::{Aftermath, Family, Harm, Kills, Kind, Needs};
 use crate::profile::Profile;
 use crate::seed::Seed;
 use crate::system::System;
 
-/// The register's entry.
-pub(super) const KIND: FaultKind = FaultKind {
-    name: WORKER_SCALE,
-    what: "one worker, all, none, two, and back to all",
-    draw,
+pub(super) const KIND: Kind = Kind {
+    name: "worker.scale",
+    family: Family::Worker,
+    about: "one worker, all, none, two, and back to all",
+    needs: Needs::NOTHING,
+    harm: Harm {
+        kills: Kills::Nothing,
+        stops_workers: true,
+        expires_leases: false,
+        loses_settles: false,
+        loses_presence: false,
+        loses_requests: false,
+        withholds_responses: false,
+        exhausts_machine: false,
+        logs_errors: false,
+        abandons_max: 0,
+        aftermath: Aftermath::Leases { attempts: 1 },
+    },
 };
 
 /// How many workers there are in turn, at most as many as the plan has.
@@ -35,8 +48,8 @@ pub struct Scale {
     pub steps: Vec<(u32, u64)>,
 }
 
-fn draw(seed: Seed, profile: &Profile) -> Vec<PlannedFault> {
-    spread(seed, profile, KIND.name, |draws| {
+pub(super) fn draw(seed: Seed, profile: &Profile) -> Vec<PlannedFault> {
+    spread(seed, profile, &KIND, |draws| {
         let mut step = |workers: &u32| {
             let keep_ms = draws.random_range(0..=KEEP_MS_MAX);
             ((*workers).min(profile.workers), keep_ms)
@@ -50,7 +63,7 @@ fn draw(seed: Seed, profile: &Profile) -> Vec<PlannedFault> {
 
 impl Scale {
     pub(super) async fn apply<S: System>(&self, world: &mut World<'_, S>, fault: u64) -> Applied {
-        let begun = world.begin(fault, KIND.name, "all workers");
+        let begun = world.begin(fault, &KIND, world.all_workers());
         let mut seen = Vec::new();
         for (wanted, keep_ms) in &self.steps {
             scale_to(world, fault, *wanted).await?;

@@ -12,18 +12,20 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::draw::spread;
-use super::own_event::{Poster, own_event, own_key};
-use super::{Applied, Fault, FaultKind, PlannedFault, Sight, World};
+use super::own_event::{self, Poster, own_event, own_key};
+use super::{Applied, Fault, PlannedFault, Sight, World};
+use crate::fault::{Family, Kind, Needs, Target};
 use crate::profile::Profile;
 use crate::seed::Seed;
 use crate::system::System;
 use crate::workload::{Manner, Posted, Stop, Then};
 
-/// The register's entry.
-pub(super) const KIND: FaultKind = FaultKind {
+pub(super) const KIND: Kind = Kind {
     name: "client.slow_upload",
-    what: "uploads that come a byte at a time, or never to their end",
-    draw,
+    family: Family::Client,
+    about: "uploads that come a byte at a time, or never to their end",
+    needs: Needs::NOTHING,
+    harm: own_event::HARM,
 };
 
 /// Uploads at least.
@@ -58,9 +60,9 @@ pub struct SlowUpload {
     pub endless: bool,
 }
 
-fn draw(seed: Seed, profile: &Profile) -> Vec<PlannedFault> {
+pub(super) fn draw(seed: Seed, profile: &Profile) -> Vec<PlannedFault> {
     let mut numbers = 0..;
-    let mut faults = spread(seed, profile, KIND.name, |draws| {
+    let mut faults = spread(seed, profile, &KIND, |draws| {
         let number = numbers.next().expect("it has no end");
         let slow = SlowUpload {
             ordinal: Poster::SlowUpload.first_ordinal(number),
@@ -88,7 +90,7 @@ impl SlowUpload {
     }
 
     pub(super) async fn apply<S: System>(&self, world: &mut World<'_, S>, fault: u64) -> Applied {
-        let begun = world.begin(fault, KIND.name, "every API");
+        let begun = world.begin(fault, &KIND, Target::Clients);
         let (ended, endless) = tokio::join!(self.that_end(world), self.endless(world));
         let observed = match (ended, endless) {
             (Some(ended), Ok(endless)) => Some(format!("{ended}{endless}")),

@@ -6,18 +6,20 @@
 use serde::{Deserialize, Serialize};
 
 use super::draw::spread;
-use super::outage::{go_down, outage_ms};
-use super::{Applied, Fault, FaultKind, PlannedFault, Sight, World};
+use super::outage::{self, go_down, outage_ms};
+use super::{Applied, Fault, PlannedFault, Sight, World};
+use crate::fault::{Family, Kind, Needs};
 use crate::postgres::OwnServer;
 use crate::profile::Profile;
 use crate::seed::Seed;
 use crate::system::System;
 
-/// The register's entry.
-pub(super) const KIND: FaultKind = FaultKind {
+pub(super) const KIND: Kind = Kind {
     name: "postgres.immediate_stop",
-    what: "the immediate stop of pg_ctl: no checkpoint, then recovery",
-    draw,
+    family: Family::Postgres,
+    about: "the immediate stop of pg_ctl: no checkpoint, then recovery",
+    needs: Needs::OWN_POSTGRES,
+    harm: outage::HARM,
 };
 
 /// The immediate stop of the server.
@@ -27,8 +29,8 @@ pub struct StopPostgres {
     pub down_ms: u64,
 }
 
-fn draw(seed: Seed, profile: &Profile) -> Vec<PlannedFault> {
-    spread(seed, profile, KIND.name, |draws| {
+pub(super) fn draw(seed: Seed, profile: &Profile) -> Vec<PlannedFault> {
+    spread(seed, profile, &KIND, |draws| {
         let down_ms = outage_ms(draws, profile);
         let on = Sight::OpenRequests(profile.workers);
         (on, Fault::StopPostgres(StopPostgres { down_ms }))
@@ -37,12 +39,6 @@ fn draw(seed: Seed, profile: &Profile) -> Vec<PlannedFault> {
 
 impl StopPostgres {
     pub(super) async fn apply<S: System>(&self, world: &mut World<'_, S>, fault: u64) -> Applied {
-        go_down(
-            world,
-            (fault, KIND.name),
-            self.down_ms,
-            OwnServer::stop_at_once,
-        )
-        .await
+        go_down(world, (fault, &KIND), self.down_ms, OwnServer::stop_at_once).await
     }
 }

@@ -11,19 +11,20 @@ use serde::{Deserialize, Serialize};
 use tokio::time::sleep;
 
 use super::draw::spread;
-use super::over_link::{all_links, told, untouched};
-use super::{Applied, Fault, FaultKind, PlannedFault, Sight, World};
-use crate::history::facts::NET_SWIZZLE;
+use super::over_link::{self, all_links, told, untouched};
+use super::{Applied, Fault, PlannedFault, Sight, World};
+use crate::fault::{Family, Kind, Link, Needs, Target};
 use crate::profile::Profile;
 use crate::proxy::Control;
 use crate::seed::Seed;
 use crate::system::System;
 
-/// The register's entry.
-pub(super) const KIND: FaultKind = FaultKind {
-    name: NET_SWIZZLE,
-    what: "links that are cut one by one and healed in another order",
-    draw,
+pub(super) const KIND: Kind = Kind {
+    name: "net.swizzle",
+    family: Family::Network,
+    about: "links that are cut one by one and healed in another order",
+    needs: Needs::LINKS,
+    harm: over_link::HARM,
 };
 
 /// Links that are cut at least.
@@ -37,7 +38,7 @@ const STEP_MS_MAX: u64 = 500;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cut {
     /// Which link.
-    pub link: String,
+    pub link: Link,
     /// True when it swallows what comes; else it resets and refuses.
     pub swallows: bool,
 }
@@ -48,13 +49,13 @@ pub struct Swizzle {
     /// In this order they are cut.
     pub cuts: Vec<Cut>,
     /// In this order they are healed.
-    pub heals: Vec<String>,
+    pub heals: Vec<Link>,
     /// The wait after each step, in milliseconds.
     pub steps_ms: Vec<u64>,
 }
 
-fn draw(seed: Seed, profile: &Profile) -> Vec<PlannedFault> {
-    spread(seed, profile, KIND.name, |draws| {
+pub(super) fn draw(seed: Seed, profile: &Profile) -> Vec<PlannedFault> {
+    spread(seed, profile, &KIND, |draws| {
         let mut links = all_links(profile);
         links.shuffle(draws);
         links.truncate(draws.random_range(LINKS_MIN..=LINKS_MAX));
@@ -78,11 +79,13 @@ fn draw(seed: Seed, profile: &Profile) -> Vec<PlannedFault> {
 
 impl Swizzle {
     pub(super) async fn apply<S: System>(&self, world: &World<'_, S>, fault: u64) -> Applied {
-        let links: Vec<&str> = self.cuts.iter().map(|cut| cut.link.as_str()).collect();
+        let links: Vec<Link> = self.cuts.iter().map(|cut| cut.link).collect();
         for link in &links {
-            world.link(link)?;
+            world.link(*link)?;
         }
-        let begun = world.begin(fault, KIND.name, &links.join("+"));
+        let target = Target::Links(links);
+        let on = target.to_string();
+        let begun = world.begin(fault, &KIND, target);
         let mut steps = self.steps_ms.iter().copied().map(Duration::from_millis);
         let mut step = || sleep(steps.next().unwrap_or_default());
         for cut in &self.cuts {
@@ -91,19 +94,19 @@ impl Swizzle {
             } else {
                 Control::Refuse
             };
-            world.link(&cut.link)?.set(control);
+            world.link(cut.link)?.set(control);
             step().await;
         }
         let effective_us = world.recorder.now_us();
         let mut seen = Vec::new();
         for link in &self.heals {
-            let proxy = world.link(link)?;
+            let proxy = world.link(*link)?;
             step().await;
             seen.extend(told(&proxy.effects()).map(|told| format!("{link} {told}")));
             proxy.set(Control::Pass);
         }
         if seen.is_empty() {
-            return Err(untouched("links", &links.join(" or ")));
+            return Err(untouched("links", &on));
         }
         world.effect(&begun, effective_us, Vec::new(), Some(seen.join("; ")));
         world.end(&begun);
@@ -112,7 +115,7 @@ impl Swizzle {
 
     pub(super) fn heal<S>(&self, world: &World<'_, S>) -> Applied {
         for cut in &self.cuts {
-            world.links.heal(&cut.link);
+            world.links.heal(cut.link);
         }
         Ok(())
     }

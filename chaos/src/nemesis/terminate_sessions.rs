@@ -11,17 +11,19 @@ use serde::{Deserialize, Serialize};
 use tokio::time::sleep;
 
 use super::draw::spread;
-use super::outage::{heal, refused, sessions};
-use super::{Applied, Fault, FaultKind, PlannedFault, Sight, World};
+use super::outage::{self, heal, refused, sessions};
+use super::{Applied, Fault, PlannedFault, Sight, World};
+use crate::fault::{Family, Kind, Needs, Target};
 use crate::profile::Profile;
 use crate::seed::Seed;
 use crate::system::System;
 
-/// The register's entry.
-pub(super) const KIND: FaultKind = FaultKind {
+pub(super) const KIND: Kind = Kind {
     name: "postgres.terminate",
-    what: "pg_terminate_backend of sessions, once or several times in a row",
-    draw,
+    family: Family::Postgres,
+    about: "pg_terminate_backend of sessions, once or several times in a row",
+    needs: Needs::OWN_POSTGRES,
+    harm: outage::HARM,
 };
 
 /// Rounds of one fault at most.
@@ -38,8 +40,8 @@ pub struct TerminateSessions {
     pub pauses_ms: Vec<u64>,
 }
 
-fn draw(seed: Seed, profile: &Profile) -> Vec<PlannedFault> {
-    spread(seed, profile, KIND.name, |draws| {
+pub(super) fn draw(seed: Seed, profile: &Profile) -> Vec<PlannedFault> {
+    spread(seed, profile, &KIND, |draws| {
         let rounds = draws.random_range(1..=ROUNDS_MAX);
         let terminate = TerminateSessions {
             one_of: draws.random_range(1..=3),
@@ -56,7 +58,7 @@ impl TerminateSessions {
     pub(super) async fn apply<S: System>(&self, world: &mut World<'_, S>, fault: u64) -> Applied {
         let watch = world.own_server()?.session().await;
         let mut watch = watch.map_err(|error| refused("connecting", &error))?;
-        let begun = world.begin(fault, KIND.name, "postgres");
+        let begun = world.begin(fault, &KIND, Target::Postgres);
         let mut ended = 0;
         for (pause_ms, round) in self.pauses_ms.iter().zip(0..) {
             let others = sessions(&mut watch).await?;

@@ -10,17 +10,30 @@ use serde::{Deserialize, Serialize};
 use tokio::time::sleep;
 
 use super::draw::spread;
-use super::{Applied, Fault, FaultKind, PlannedFault, Sight, World};
-use crate::history::facts::WORKER_TERMINATE;
+use super::{Applied, Fault, PlannedFault, Sight, World};
+use crate::fault::{Aftermath, Family, Harm, Kills, Kind, Needs};
 use crate::profile::Profile;
 use crate::seed::Seed;
 use crate::system::System;
 
-/// The register's entry.
-pub(super) const KIND: FaultKind = FaultKind {
-    name: WORKER_TERMINATE,
-    what: "SIGTERM of each worker in turn, within its grace, and its restart",
-    draw,
+pub(super) const KIND: Kind = Kind {
+    name: "worker.terminate",
+    family: Family::Worker,
+    about: "SIGTERM of each worker in turn, within its grace, and its restart",
+    needs: Needs::NOTHING,
+    harm: Harm {
+        kills: Kills::Nothing,
+        stops_workers: true,
+        expires_leases: false,
+        loses_settles: false,
+        loses_presence: false,
+        loses_requests: false,
+        withholds_responses: false,
+        exhausts_machine: false,
+        logs_errors: false,
+        abandons_max: 0,
+        aftermath: Aftermath::Leases { attempts: 1 },
+    },
 };
 
 /// What a stop may take beyond `SHUTDOWN_SECONDS` before it is forced, in milliseconds.
@@ -37,8 +50,8 @@ pub struct TerminateWorker {
     pub restart_after_ms: u64,
 }
 
-fn draw(seed: Seed, profile: &Profile) -> Vec<PlannedFault> {
-    spread(seed, profile, KIND.name, |draws| {
+pub(super) fn draw(seed: Seed, profile: &Profile) -> Vec<PlannedFault> {
+    spread(seed, profile, &KIND, |draws| {
         let terminate = TerminateWorker {
             first: draws.random_range(0..profile.workers),
             restart_after_ms: draws.random_range(0..=RESTART_AFTER_MS_MAX),
@@ -51,7 +64,7 @@ fn draw(seed: Seed, profile: &Profile) -> Vec<PlannedFault> {
 impl TerminateWorker {
     pub(super) async fn apply<S: System>(&self, world: &mut World<'_, S>, fault: u64) -> Applied {
         let workers = world.workers;
-        let begun = world.begin(fault, KIND.name, "each worker");
+        let begun = world.begin(fault, &KIND, world.all_workers());
         let mut ends = Vec::new();
         for number in 0..workers.len() {
             let spec = &workers[(self.first as usize + number) % workers.len()];

@@ -6,8 +6,9 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{Instant, timeout_at};
 
+use crate::fault::Link;
 use crate::history::op::Op;
-use crate::links::{self, Links};
+use crate::links::Links;
 use crate::proxy::{Passed, Proxy, Statement};
 use crate::recorder::Recorder;
 
@@ -83,7 +84,7 @@ impl Trigger {
             }
             Sight::ClaimCommitted(worker) => {
                 let wanted = Passed::Committed(Statement::Claim);
-                let link = links.link(&links::to_postgres(worker))?;
+                let link = links.link(Link::ToPostgres(worker))?;
                 (
                     passes(link, wanted, until).await,
                     format!("no claim of w{worker} was committed"),
@@ -91,7 +92,7 @@ impl Trigger {
             }
             Sight::SettleSent(worker) => {
                 let wanted = Passed::Sent(Statement::Settle);
-                let link = links.link(&links::to_postgres(worker))?;
+                let link = links.link(Link::ToPostgres(worker))?;
                 (
                     passes(link, wanted, until).await,
                     format!("no settle of w{worker} was sent"),

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
 use crate::environment::Server;
+use crate::fault::{Kind, Target};
 use crate::hangs::Hangs;
 use crate::history::op::{
     FaultEffect, FaultEnd, FaultSkip, FaultStart, Op, PEER_CLOSED, Section, WorkerExit, WorkerSeen,
@@ -63,15 +64,14 @@ impl<S> World<'_, S> {
     }
 
     /// Records that a fault is requested, with what is open at the receivers.
-    pub(super) fn begin(&self, fault: u64, name: &str, target: &str) -> Begun {
+    pub(super) fn begin(&self, fault: u64, kind: &Kind, target: Target) -> Begun {
         let open = self.recorder.open_requests();
-        let start_us = self.recorder.record(Op::FaultStart(FaultStart {
-            fault,
-            f: name.into(),
-            target: target.into(),
+        let start = FaultStart {
             why: format!("{} requests are open", open.len()),
             open: open.keys().cloned().collect(),
-        }));
+            ..FaultStart::new(fault, kind, target)
+        };
+        let start_us = self.recorder.record(Op::FaultStart(start));
         Begun {
             fault,
             start_us,
@@ -130,6 +130,11 @@ impl<S> World<'_, S> {
 }
 
 impl<S> World<'_, S> {
+    /// Every worker of the main section.
+    pub(super) fn all_workers(&self) -> Target {
+        Target::Workers((0..).take(self.workers.len()).collect())
+    }
+
     /// The server of this run, if faults may stop it.
     pub(super) fn own_server(&mut self) -> Result<&mut OwnServer, SystemError> {
         match self.server {

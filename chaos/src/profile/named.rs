@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::{EVENTS_DEFAULT, Profile, Settings};
-use crate::history::facts::{NET_CUT_COMMIT, OF_RECEIVERS, WORKER_KILL};
-use crate::nemesis::FAULTS;
+use crate::fault::{Family, Kind};
+use crate::nemesis::{CutCommit, KINDS};
 
 /// How often a kind of fault is drawn that the profile of all draws in.
 const EACH_OF_EVERYTHING: u32 = 1;
@@ -121,7 +121,7 @@ impl Profile {
             kills_required: 1,
             ..Profile::chaotic()
         }
-        .with_family("worker.", 1)
+        .with_family(Family::Worker, 1)
     }
 
     /// Everything that can be done to the links between the parts.
@@ -135,8 +135,8 @@ impl Profile {
             kills_required: 0,
             ..Profile::chaotic()
         }
-        .with_family("net.", 2)
-        .with_fault(NET_CUT_COMMIT, 3)
+        .with_family(Family::Network, 2)
+        .with_fault(&CutCommit::KIND, 3)
     }
 
     /// Everything that can be done to Postgres, and a few kills, so that both kinds of harm meet.
@@ -150,7 +150,7 @@ impl Profile {
             default_events: 2,
             ..Profile::chaotic()
         }
-        .with_family("postgres.", 1)
+        .with_family(Family::Postgres, 1)
     }
 
     /// Events that must die, and no fault that could hide why.
@@ -192,7 +192,7 @@ impl Profile {
             },
             ..Profile::chaotic()
         }
-        .with_family(OF_RECEIVERS, 2)
+        .with_family(Family::Receiver, 2)
     }
 
     /// A swarm: the seed draws each kind of fault in or out.
@@ -208,22 +208,24 @@ impl Profile {
             default_events: 2,
             ..Profile::chaotic()
         }
-        .with_family("", EACH_OF_EVERYTHING)
+        .with_each(KINDS.iter(), EACH_OF_EVERYTHING)
     }
 
-    /// The same with so many faults of a kind.
+    /// Adds this number of faults of a kind.
     #[must_use]
-    pub fn with_fault(mut self, name: &str, count: u32) -> Profile {
-        self.faults.insert(name.to_owned(), count);
-        self
+    pub fn with_fault(self, kind: &Kind, count: u32) -> Profile {
+        self.with_each([kind], count)
     }
 
-    /// The same with so many faults of each kind whose name begins so; kills have their own number.
+    /// Adds this number of faults of each kind of a family, except kills, which have their own number.
     #[must_use]
-    pub fn with_family(mut self, family: &str, each: u32) -> Profile {
-        let kinds = FAULTS.iter().map(|kind| kind.name);
-        let of_family = kinds.filter(|name| name.starts_with(family) && *name != WORKER_KILL);
-        let counts = of_family.map(|name| (name.to_owned(), each));
+    pub fn with_family(self, family: Family, each: u32) -> Profile {
+        self.with_each(KINDS.iter().filter(|kind| kind.family == family), each)
+    }
+
+    fn with_each<'k>(mut self, kinds: impl IntoIterator<Item = &'k Kind>, each: u32) -> Profile {
+        let counted = kinds.into_iter().filter(|kind| !kind.is_kill());
+        let counts = counted.map(|kind| (kind.name.to_owned(), each));
         self.faults.extend(counts);
         self
     }

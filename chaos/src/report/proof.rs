@@ -120,7 +120,9 @@ fn duplicates_by_cause(text: &mut String, facts: &Facts<'_>) {
 mod tests {
     use super::*;
     use crate::checker::sample::Sample;
+    use crate::fault::Target;
     use crate::history::op::{FaultSkip, Op};
+    use crate::nemesis::{PauseWorker, Reset};
     use crate::profile::Profile;
     use crate::schedule::Schedule;
     use crate::seed::Seed;
@@ -139,13 +141,14 @@ mod tests {
     fn proof_opens_with_verdict_totals_and_unproven_parts() {
         let schedule = Schedule::generate(Seed::new(1), &Profile::calm());
         let skip = FaultSkip {
-            f: "net.reset".into(),
+            f: Reset::KIND.name.into(),
             why: "as a test".into(),
         };
-        let sample =
-            Sample::default()
-                .with(1, Op::FaultSkip(skip))
-                .with_fault("worker.pause", "w1", (2, 3));
+        let sample = Sample::default().with(1, Op::FaultSkip(skip)).with_fault(
+            PauseWorker::KIND,
+            Target::Workers(vec![1]),
+            (2, 3),
+        );
         let judged = Judged::new(schedule, sample.history());
         let context = Context {
             git: "0123abc".into(),

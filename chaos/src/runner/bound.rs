@@ -5,9 +5,8 @@ use std::time::Duration;
 
 use mock_receiver::Behavior;
 
-use crate::history::facts::{CRASHES_MAX, OF_RECEIVERS, RECEIVER_FAULT_MS_MAX, WORKER_CRASH_LOOP};
+use crate::fault::Aftermath;
 use crate::history::op::Section;
-use crate::nemesis::BEYOND_LEASE_MS_MAX;
 use crate::profile::Settings;
 use crate::schedule::{PlannedEvent, Schedule};
 
@@ -51,10 +50,10 @@ pub(super) fn drain(schedule: &Schedule) -> Duration {
 fn aftermath_ms(schedule: &Schedule, settings: &Settings) -> u64 {
     let mut failures = 0_u64;
     let mut costliest_ms = 0;
-    for (name, count) in schedule.faults_planned() {
-        let (most, costs_ms) = cost_of_one(&name, schedule, settings);
-        failures += most * u64::from(count);
-        costliest_ms = costliest_ms.max(costs_ms);
+    for planned in schedule.faults_planned().values() {
+        let cost = cost_of_one(planned.harm.aftermath, schedule, settings);
+        failures += cost.attempts * u64::from(planned.count);
+        costliest_ms = costliest_ms.max(cost.wait_ms);
     }
     if failures == 0 {
         return costliest_ms;
@@ -63,28 +62,38 @@ fn aftermath_ms(schedule: &Schedule, settings: &Settings) -> u64 {
     costliest_ms + delay_ms + settings.poll_ms
 }
 
-/// How many attempts of one event a fault of this kind may spoil, and how long one event may still wait
-/// when the fault is healed, for the end of its lease or for its turn at its receiver, in milliseconds.
-fn cost_of_one(name: &str, schedule: &Schedule, settings: &Settings) -> (u64, u64) {
-    if name.starts_with("client.") {
-        // A client costs the events of others nothing.
-        return (0, 0);
-    }
-    if name.starts_with(OF_RECEIVERS) {
-        let spoiled = u64::from(settings.failures_within(RECEIVER_FAULT_MS_MAX));
-        // What hung just then runs into its deadline.
-        let waits_ms = settings.http_timeout_ms + crowd_ms(schedule, settings);
-        return (spoiled, waits_ms);
-    }
+/// The cost of one fault for one event.
+struct Cost {
+    /// Attempts that may fail.
+    attempts: u64,
+    /// How long the event may still wait when the fault is healed: for the end of its lease, or for a
+    /// place at its receiver.
+    wait_ms: u64,
+}
+
+fn cost_of_one(aftermath: Aftermath, schedule: &Schedule, settings: &Settings) -> Cost {
     let leased_ms = settings.lease_ms + RECLAIM_MS;
-    if name.starts_with("net.") || name.starts_with("postgres.") {
-        let outage_ms = settings.lease_ms + BEYOND_LEASE_MS_MAX;
-        let spoiled = u64::from(settings.failures_within(outage_ms));
-        return (spoiled, leased_ms + TRUST_MS);
-    }
-    match name {
-        WORKER_CRASH_LOOP => (u64::from(CRASHES_MAX), leased_ms),
-        _ => (1, leased_ms),
+    match aftermath {
+        Aftermath::Nothing => Cost {
+            attempts: 0,
+            wait_ms: 0,
+        },
+        Aftermath::Leases { attempts } => Cost {
+            attempts: u64::from(attempts),
+            wait_ms: leased_ms,
+        },
+        Aftermath::Outage { beyond_lease_ms } => {
+            let outage_ms = settings.lease_ms + beyond_lease_ms;
+            Cost {
+                attempts: u64::from(settings.failures_within(outage_ms)),
+                wait_ms: leased_ms + TRUST_MS,
+            }
+        }
+        Aftermath::Receiver { for_ms } => Cost {
+            attempts: u64::from(settings.failures_within(for_ms)),
+            // An attempt that hangs at the heal ends at its deadline.
+            wait_ms: settings.http_timeout_ms + crowd_ms(schedule, settings),
+        },
     }
 }
 
@@ -122,11 +131,13 @@ fn script_ms(event: &PlannedEvent, settings: &Settings) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fault::Kind;
+    use crate::nemesis::{BlackHole, HangReceiver, PauseWorker, RefuseReceiver};
     use crate::profile::Profile;
     use crate::seed::Seed;
 
     /// What these faults add to the bound, in milliseconds.
-    fn added_ms(profile: &Profile, faults: &[&str]) -> u64 {
+    fn added_ms(profile: &Profile, faults: &[Kind]) -> u64 {
         let bound = |profile: &Profile| drain(&Schedule::generate(Seed::new(1), profile));
         let with = faults.iter().fold(profile.clone(), |profile, fault| {
             profile.with_fault(fault, 1)
@@ -138,11 +149,11 @@ mod tests {
     fn an_outage_costs_a_lease_the_trust_after_it_and_the_delay_that_it_led_to() {
         // 100, 200, 400, 800 ms, and then a second each, in 6.5 s: the tenth begins after 6.5 s.
         assert_eq!(Settings::scaled().failures_within(6_500), 10);
-        let added = |faults: &[&str]| added_ms(&Profile::calm(), faults);
-        assert_eq!(added(&["worker.pause"]), 4_000 + 5_000 + 125 + 250);
+        let added = |faults: &[Kind]| added_ms(&Profile::calm(), faults);
+        assert_eq!(added(&[PauseWorker::KIND]), 4_000 + 5_000 + 125 + 250);
         let outage = 4_000 + 5_000 + 5_000 + 1_250 + 250;
-        assert_eq!(added(&["net.black_hole"]), outage);
-        assert_eq!(added(&["net.black_hole", "worker.pause"]), outage);
+        assert_eq!(added(&[BlackHole::KIND]), outage);
+        assert_eq!(added(&[BlackHole::KIND, PauseWorker::KIND]), outage);
     }
 
     #[test]
@@ -158,10 +169,10 @@ mod tests {
         // A hundred in the main section: two turns of 64, or thirteen of 8.
         let (deadline, delay) = (1_500, 1_250 + 250);
         for (per_host, turns) in [(None, 2), (Some(8), 13)] {
-            let added = added_ms(&few(per_host), &["receiver.hang"]);
+            let added = added_ms(&few(per_host), &[HangReceiver::KIND]);
             assert_eq!(added, deadline + turns * 1_500 + delay);
         }
-        let crowded = added_ms(&few(Some(1)), &["receiver.refuse"]);
+        let crowded = added_ms(&few(Some(1)), &[RefuseReceiver::KIND]);
         assert_eq!(crowded, deadline + KEPT_AWAY_MS_MAX + delay);
     }
 

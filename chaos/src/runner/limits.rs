@@ -45,6 +45,7 @@ fn requests(schedule: &Schedule, count: u64) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::nemesis::PauseWorker;
     use crate::profile::Profile;
     use crate::seed::Seed;
 
@@ -58,7 +59,7 @@ mod tests {
         assert_eq!(final_reads(&calm), posting(&calm));
         let more_faults = of(&Profile::calm()
             .with_events(10)
-            .with_fault("worker.pause", 1));
+            .with_fault(&PauseWorker::KIND, 1));
         let added = storm(&more_faults) - storm(&calm);
         assert!(added > Duration::from_millis(RESTART_MS_MAX), "{added:?}");
     }

@@ -10,12 +10,13 @@ use mock_receiver::{
 };
 use tokio::net::TcpListener;
 
+use crate::fault::Link;
 use crate::hangs::Hangs;
 use crate::history::op::{
     ANSWERED, ANSWERED_THEN_RESET, Op, PEER_CLOSED, RecvBegin, RecvEnd, SIG_UNCHECKED, SIG_VALID,
     Scripted,
 };
-use crate::links::{self, Links};
+use crate::links::Links;
 use crate::recorder::Recorder;
 use crate::schedule::Schedule;
 
@@ -55,7 +56,7 @@ impl Receivers {
             let mut address = listener.local_addr()?;
             // The other receivers belong to the section with default settings, which has no faults.
             if number < schedule.profile.receivers {
-                address = links.lead(links::to_receiver(number), address)?;
+                address = links.lead(Link::ToReceiver(number), address)?;
             }
             let journal = Journal::with_zero(recorder.zero());
             observe(&journal, recorder.clone(), number, address);

@@ -5,9 +5,10 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 
 use crate::environment::RunEnvironment;
+use crate::fault::Link;
 use crate::history::op::Section;
 use crate::host::free_port;
-use crate::links::{self, Links};
+use crate::links::Links;
 use crate::schedule::Schedule;
 use crate::system::WorkerSpec;
 use crate::workload::Apis;
@@ -44,9 +45,9 @@ impl Workers {
             let env = schedule.profile.main_settings().env();
             let mut spec = plan.spec(Section::Main, format!("w{number}"), env);
             if let Some(url) = spec.env.get_mut(DATABASE_URL) {
-                *url = links.lead_to_database(links::to_postgres(number), url)?;
+                *url = links.lead_to_database(Link::ToPostgres(number), url)?;
             }
-            let address = links.lead(links::to_api(number), spec.bind)?;
+            let address = links.lead(Link::ToApi(number), spec.bind)?;
             let api = Api::new(&spec, address);
             apis.entry(Section::Main).or_default().push(api);
             main.push(spec);

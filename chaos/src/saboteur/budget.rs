@@ -1,6 +1,7 @@
 //! Within how much of a run a saboteur must be caught, and the profile of that run.
 
-use crate::history::facts::{RECEIVER_FAULT_MS_MAX, RECEIVER_HANG};
+use crate::fault::Kind;
+use crate::nemesis::{HangReceiver, RECEIVER_FAULT_MS_MAX};
 use crate::profile::{Profile, Settings};
 
 /// Events that a saboteur is given to betray itself.
@@ -29,7 +30,7 @@ pub struct Budget {
     /// matter.
     pub slots: Option<(u32, u32)>,
     /// A fault, beside the kill, without which it would not betray itself; drawn twice.
-    pub fault: Option<&'static str>,
+    pub fault: Option<Kind>,
 }
 
 impl Budget {
@@ -52,13 +53,13 @@ impl Budget {
             events: EVENTS_BESIDE_A_HANG,
             storm_ms: STORM_MS_WITH_A_HANG,
             slots: Some((in_all, to_one_host)),
-            ..Budget::of_workers(1).with_fault(RECEIVER_HANG)
+            ..Budget::of_workers(1).with_fault(HangReceiver::KIND)
         }
     }
 
     /// The same with two faults of this kind.
     #[must_use]
-    pub const fn with_fault(self, fault: &'static str) -> Budget {
+    pub const fn with_fault(self, fault: Kind) -> Budget {
         let fault = Some(fault);
         Budget { fault, ..self }
     }
@@ -82,7 +83,7 @@ impl Budget {
             kills: self.kills(),
             faults: self
                 .fault
-                .map(|name| (name.to_owned(), 2))
+                .map(|kind| (kind.name.to_owned(), 2))
                 .into_iter()
                 .collect(),
             kills_required: self.kills(),

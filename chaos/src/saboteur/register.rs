@@ -9,6 +9,7 @@ use super::{
     never_reclaims, reserializes, retries_without_backoff, says_delivered_unsent, sends_elsewhere,
     signs_wrongly, takes_half_a_body,
 };
+use crate::nemesis::{AbortUpload, SameKey};
 
 /// A broken dispatcher and who must catch it.
 #[derive(Clone, Copy, Debug)]
@@ -58,7 +59,7 @@ pub const SABOTEURS: &[Saboteur] = &[
         what: "answers a known key with its id, whatever bytes are posted under it",
         caught_by: "idempotency",
         also_caught_by: &["no_loss", "right_target", "state_agrees"],
-        budget: Budget::of_workers(1).with_fault("client.same_key"),
+        budget: Budget::of_workers(1).with_fault(SameKey::KIND),
         lie: || Arc::new(ignores_other_bytes::IgnoresBytes),
     },
     Saboteur {
@@ -66,7 +67,7 @@ pub const SABOTEURS: &[Saboteur] = &[
         what: "takes what came of a body that was broken off for the whole of it",
         caught_by: "indeterminate",
         also_caught_by: &[],
-        budget: Budget::of_workers(1).with_fault("client.abort"),
+        budget: Budget::of_workers(1).with_fault(AbortUpload::KIND),
         lie: || Arc::new(takes_half_a_body::TakesHalf),
     },
     Saboteur {

@@ -50,7 +50,7 @@ pub fn saboteurs() -> String {
         let also = listed(also_caught_by.iter().map(|checker| format!("`{checker}`")));
         let fault = budget
             .fault
-            .map_or(String::new(), |name| format!(", two `{name}`"));
+            .map_or(String::new(), |kind| format!(", two `{}`", kind.name));
         let slots = budget.slots.map_or(String::new(), |(in_all, to_one_host)| {
             format!(", {in_all} slots and {to_one_host} of them to one host")
         });

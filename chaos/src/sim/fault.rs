@@ -8,7 +8,189 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::history::facts::WORKER_SHORT;
+use crate::fault::{Aftermath, Family, Harm, Kills, Kind, Needs};
+use crate::nemesis;
+
+/// A panic in one attempt; its worker continues.
+pub(crate) const WORKER_PANIC: Kind = Kind {
+    name: "worker.panic",
+    family: Family::Worker,
+    about: "one attempt panics inside its worker",
+    needs: Needs::NOTHING,
+    harm: Harm {
+        kills: Kills::OneAttempt,
+        stops_workers: false,
+        expires_leases: false,
+        loses_settles: false,
+        loses_presence: false,
+        loses_requests: false,
+        withholds_responses: false,
+        exhausts_machine: false,
+        logs_errors: false,
+        abandons_max: 1,
+        aftermath: Aftermath::Leases { attempts: 1 },
+    },
+};
+/// Local exhaustion: a worker has no socket, or no port for one receiver.
+pub(crate) const WORKER_SHORT: Kind = Kind {
+    name: "worker.short",
+    family: Family::Worker,
+    about: "the machine of a worker has no socket, or no port for one receiver",
+    needs: Needs::NOTHING,
+    harm: Harm {
+        kills: Kills::Nothing,
+        stops_workers: false,
+        expires_leases: false,
+        loses_settles: false,
+        loses_presence: false,
+        loses_requests: false,
+        withholds_responses: false,
+        exhausts_machine: true,
+        logs_errors: false,
+        abandons_max: 0,
+        aftermath: Aftermath::Nothing,
+    },
+};
+/// The presence connection of a worker is cut while the worker runs.
+pub(crate) const PRESENCE_CUT: Kind = Kind {
+    name: "presence.cut",
+    family: Family::Presence,
+    about: "the presence connection of a worker is cut",
+    needs: Needs::NOTHING,
+    harm: Harm {
+        kills: Kills::Nothing,
+        stops_workers: false,
+        expires_leases: false,
+        loses_settles: false,
+        loses_presence: true,
+        loses_requests: false,
+        withholds_responses: false,
+        exhausts_machine: false,
+        logs_errors: false,
+        abandons_max: 1,
+        aftermath: Aftermath::Leases { attempts: 1 },
+    },
+};
+/// One call of a worker to the store fails, before or after its commit.
+pub(crate) const STORE_ERROR: Kind = Kind {
+    name: "store.error",
+    family: Family::Store,
+    about: "a call to the store fails, before or after its commit",
+    needs: Needs::NOTHING,
+    harm: Harm {
+        kills: Kills::Nothing,
+        stops_workers: false,
+        expires_leases: false,
+        loses_settles: true,
+        loses_presence: false,
+        loses_requests: false,
+        withholds_responses: false,
+        exhausts_machine: false,
+        logs_errors: false,
+        abandons_max: 1,
+        aftermath: Aftermath::Leases { attempts: 1 },
+    },
+};
+/// One call of a worker to the store, or its reply, is late.
+pub(crate) const STORE_SLOW: Kind = Kind {
+    name: "store.slow",
+    family: Family::Store,
+    about: "a call to the store, or its reply, is late",
+    needs: Needs::NOTHING,
+    harm: Harm {
+        kills: Kills::Nothing,
+        stops_workers: false,
+        expires_leases: false,
+        loses_settles: true,
+        loses_presence: false,
+        loses_requests: false,
+        withholds_responses: false,
+        exhausts_machine: false,
+        logs_errors: false,
+        abandons_max: 1,
+        aftermath: Aftermath::Leases { attempts: 1 },
+    },
+};
+/// Every connection of one worker to the database is cut.
+pub(crate) const STORE_CUT: Kind = Kind {
+    name: "store.cut",
+    family: Family::Store,
+    about: "the connections of a worker to the database are cut",
+    needs: Needs::NOTHING,
+    harm: Harm {
+        kills: Kills::Nothing,
+        stops_workers: false,
+        expires_leases: false,
+        loses_settles: true,
+        loses_presence: false,
+        loses_requests: false,
+        withholds_responses: false,
+        exhausts_machine: false,
+        logs_errors: false,
+        abandons_max: 1,
+        aftermath: Aftermath::Leases { attempts: 1 },
+    },
+};
+/// The clock of the database jumps, and later jumps back: two leases may expire.
+pub(crate) const CLOCK_STEP: Kind = Kind {
+    name: "clock.step",
+    family: Family::Clock,
+    about: "the clock of the database jumps, and later jumps back",
+    needs: Needs::NOTHING,
+    harm: Harm {
+        kills: Kills::Nothing,
+        stops_workers: false,
+        expires_leases: true,
+        loses_settles: false,
+        loses_presence: false,
+        loses_requests: false,
+        withholds_responses: false,
+        exhausts_machine: false,
+        logs_errors: false,
+        abandons_max: 2,
+        aftermath: Aftermath::Leases { attempts: 1 },
+    },
+};
+/// The clock of the database runs at another rate for a while.
+pub(crate) const CLOCK_DRIFT: Kind = Kind {
+    name: "clock.drift",
+    family: Family::Clock,
+    about: "the clock of the database runs at another rate",
+    needs: Needs::NOTHING,
+    harm: Harm {
+        kills: Kills::Nothing,
+        stops_workers: false,
+        expires_leases: true,
+        loses_settles: false,
+        loses_presence: false,
+        loses_requests: false,
+        withholds_responses: false,
+        exhausts_machine: false,
+        logs_errors: false,
+        abandons_max: 2,
+        aftermath: Aftermath::Leases { attempts: 1 },
+    },
+};
+/// One response is lost. The receiver records the loss in `recv.end`, so no harm has to excuse it.
+pub(crate) const RESPONSE_LOST: Kind = Kind {
+    name: "response.lost",
+    family: Family::Response,
+    about: "a response is written by the receiver and lost",
+    needs: Needs::NOTHING,
+    harm: Harm {
+        kills: Kills::Nothing,
+        stops_workers: false,
+        expires_leases: false,
+        loses_settles: false,
+        loses_presence: false,
+        loses_requests: false,
+        withholds_responses: false,
+        exhausts_machine: false,
+        logs_errors: false,
+        abandons_max: 0,
+        aftermath: Aftermath::Nothing,
+    },
+};
 
 /// What a worker asks of the world.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -124,7 +306,7 @@ pub enum Fault {
         for_ms: u64,
     },
     /// The worker is told to stop in order; a new one starts later.
-    #[serde(rename = "worker.stop")]
+    #[serde(rename = "worker.terminate")]
     Stop {
         /// Milliseconds until the restart, from the end.
         down_ms: u64,
@@ -163,7 +345,7 @@ pub enum Fault {
         for_ms: u64,
     },
     /// The database crashes and comes back: what is committed stays.
-    #[serde(rename = "store.down")]
+    #[serde(rename = "postgres.kill")]
     StoreDown {
         /// Milliseconds.
         for_ms: u64,
@@ -198,24 +380,24 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// Its name, as histories write it.
+    /// The kind of the fault. A kind that the real tier has, too, is the same value.
     #[must_use]
-    pub const fn name(&self) -> &'static str {
+    pub const fn kind(&self) -> Kind {
         match self {
-            Fault::Kill { .. } => "worker.kill",
-            Fault::Pause { .. } => "worker.pause",
-            Fault::Stop { .. } => "worker.stop",
-            Fault::Panic => "worker.panic",
+            Fault::Kill { .. } => nemesis::KillWorker::KIND,
+            Fault::Pause { .. } => nemesis::PauseWorker::KIND,
+            Fault::Stop { .. } => nemesis::TerminateWorker::KIND,
+            Fault::StoreDown { .. } => nemesis::KillPostgres::KIND,
+            Fault::Refuse { .. } => nemesis::RefuseReceiver::KIND,
+            Fault::Panic => WORKER_PANIC,
             Fault::Short { .. } => WORKER_SHORT,
-            Fault::PresenceCut { .. } => "presence.cut",
-            Fault::StoreError => "store.error",
-            Fault::StoreSlow { .. } => "store.slow",
-            Fault::StoreCut { .. } => "store.cut",
-            Fault::StoreDown { .. } => "store.down",
-            Fault::ClockStep { .. } => "clock.step",
-            Fault::ClockDrift { .. } => "clock.drift",
-            Fault::Refuse { .. } => "receiver.refuse",
-            Fault::ResponseLost => "response.lost",
+            Fault::PresenceCut { .. } => PRESENCE_CUT,
+            Fault::StoreError => STORE_ERROR,
+            Fault::StoreSlow { .. } => STORE_SLOW,
+            Fault::StoreCut { .. } => STORE_CUT,
+            Fault::ClockStep { .. } => CLOCK_STEP,
+            Fault::ClockDrift { .. } => CLOCK_DRIFT,
+            Fault::ResponseLost => RESPONSE_LOST,
         }
     }
 

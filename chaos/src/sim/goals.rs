@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::fault::{Kills, Target};
 use crate::history::op::{ANSWERED_THEN_RESET, Op};
 use crate::history::transition::{Step, Transition};
 
@@ -88,7 +89,7 @@ impl<'h> Reading<'h> {
         match op {
             Op::FaultStart(start) => {
                 self.faults.push(start.f.clone());
-                if start.f == "worker.kill" {
+                if start.harm.kills == Kills::WorkerOnce {
                     self.killed(t, &start.target, !start.open.is_empty());
                 }
             }
@@ -181,11 +182,10 @@ impl<'h> Reading<'h> {
         self.reached.insert(goal);
     }
 
-    fn killed(&mut self, t: u64, target: &str, open: bool) {
+    fn killed(&mut self, t: u64, target: &Target, open: bool) {
         self.killed_at = Some(t);
         self.reach("a worker was killed with a request open", open);
-        let holder = target.rsplit('/').next().unwrap_or_default();
-        let unsent = self.claimed_only.values().any(|of| *of == holder);
+        let unsent = self.claimed_only.values().any(|of| target.may_be(of));
         let goal = "a worker was killed between a claim and its requests";
         self.reach(goal, unsent);
     }

@@ -62,7 +62,7 @@ fn start(world: &Arc<World>, index: usize) -> impl Future<Output = ()> + use<> {
     host.accepted = Arc::default();
     let (stop, wake, holder) = (host.stop.clone(), Arc::clone(&host.accepted), host.holder);
     let seen = WorkerSeen {
-        worker: host.target(),
+        worker: host.target().to_string(),
         section: Section::Main,
         ready: true,
     };

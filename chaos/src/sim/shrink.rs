@@ -12,6 +12,7 @@ use super::fault::{Fault, When};
 use super::mutant::Mutant;
 use super::run::Simulator;
 use super::schedule::SimSchedule;
+use crate::fault::Target;
 use crate::history::op::Op;
 use crate::schedule::PlannedEvent;
 
@@ -127,13 +128,13 @@ impl Shrinker<'_> {
             .run(&Arc::new(self.best.clone()), self.mutant);
         for (t, op) in ran.ops {
             let Op::FaultStart(start) = op else { continue };
-            let worker = start.target.strip_prefix('w').and_then(|rest| {
-                let (number, _) = rest.split_once('/')?;
-                number.parse().ok()
-            });
+            let worker = match start.target {
+                Target::Process { worker, .. } => worker,
+                _ => 0,
+            };
             let at = When::At {
                 ms: t / 1_000,
-                worker: worker.unwrap_or(0),
+                worker,
             };
             let index = usize::try_from(start.fault).unwrap_or(1) - 1;
             self.attempt(|s| s.faults[index].on = at);

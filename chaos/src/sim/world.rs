@@ -210,7 +210,7 @@ impl Core {
 
 fn skip(fault: &Fault, why: &str) -> Op {
     Op::FaultSkip(FaultSkip {
-        f: fault.name().into(),
+        f: fault.kind().name.into(),
         why: why.into(),
     })
 }

@@ -1,53 +1,11 @@
-//! A fault from its request to its heal, and what kind of harm it may do.
+//! One fault of a history, from its request to its heal, and the harm that it may do.
+//!
+//! Every answer comes from the family, the harm and the target in `fault.start`, and from the ops of
+//! the fault. No answer depends on a name.
 
 use super::{At, ReceiptFacts};
+use crate::fault::{Family, Harm, Kills, Target};
 use crate::history::op::{FaultEffect, FaultStart};
-
-/// The name of the fault that kills a worker.
-pub const WORKER_KILL: &str = "worker.kill";
-/// The name of the fault that makes a worker stand still.
-pub const WORKER_PAUSE: &str = "worker.pause";
-
-/// The name of the fault that stops workers in turn.
-pub const WORKER_TERMINATE: &str = "worker.terminate";
-/// The name of the fault that kills a worker again and again.
-pub const WORKER_CRASH_LOOP: &str = "worker.crash_loop";
-/// The name of the fault that runs another number of workers.
-pub const WORKER_SCALE: &str = "worker.scale";
-
-/// The name of the fault that makes one attempt panic inside its worker.
-pub const WORKER_PANIC: &str = "worker.panic";
-
-/// The name of the fault that leaves a worker's machine without sockets.
-pub const WORKER_SHORT: &str = "worker.short";
-/// The name of the fault that makes a link late.
-pub const NET_LATENCY: &str = "net.latency";
-/// The name of the fault that makes a link a black hole.
-pub const NET_BLACK_HOLE: &str = "net.black_hole";
-/// The name of the fault that swallows one direction of a link.
-pub const NET_ONE_WAY: &str = "net.one_way";
-/// The name of the fault that resets connections of a link at a byte.
-pub const NET_RESET: &str = "net.reset";
-/// The name of the fault that cuts a connection between a commit and its reply.
-pub const NET_CUT_COMMIT: &str = "net.cut_commit";
-/// The name of the fault that cuts links one by one and heals them in another order.
-pub const NET_SWIZZLE: &str = "net.swizzle";
-/// The name of the fault that makes a receiver hang.
-pub const RECEIVER_HANG: &str = "receiver.hang";
-/// The name of the fault that makes a receiver refuse connections.
-pub const RECEIVER_REFUSE: &str = "receiver.refuse";
-/// The name of the fault that makes a receiver come and go.
-pub const RECEIVER_FLAP: &str = "receiver.flap";
-/// What the names of these begin with.
-pub const OF_RECEIVERS: &str = "receiver.";
-/// How long a fault of a receiver lasts at most, in milliseconds.
-pub const RECEIVER_FAULT_MS_MAX: u64 = 5_000;
-
-/// Kills of one crash loop at most.
-pub const CRASHES_MAX: u32 = 5;
-/// Leases of one event that a fault of the database, or of the way to it, ends at most: it lasts for
-/// little longer than one lease, and an event that was taken up may be hit once more.
-const OUTAGE_ABANDONS_MAX: usize = 3;
 
 /// A fault, from its request to its heal.
 #[derive(Clone, Copy, Debug)]
@@ -63,113 +21,138 @@ pub struct FaultFacts<'h> {
 }
 
 impl FaultFacts<'_> {
-    /// Its name.
+    /// The name of its kind, for texts only: excuses come from its harm and its target.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.start.op.f
     }
 
-    /// True for a kill of a worker.
+    /// The family of its kind.
     #[must_use]
-    pub fn is_kill(&self) -> bool {
-        self.name() == WORKER_KILL
+    pub const fn family(&self) -> Family {
+        self.start.op.family
     }
 
-    /// True for a kill that ended at least one open request.
+    /// The parts of the system to which it is done.
+    #[must_use]
+    pub const fn target(&self) -> &Target {
+        &self.start.op.target
+    }
+
+    const fn harm(&self) -> &Harm {
+        &self.start.op.harm
+    }
+
+    /// Returns true for a kill of one worker that happens when the fault takes effect.
+    #[must_use]
+    pub fn is_kill(&self) -> bool {
+        self.harm().kills == Kills::WorkerOnce
+    }
+
+    /// Returns true for a kill that ended at least one open request.
     #[must_use]
     pub fn is_counted_kill(&self) -> bool {
         self.is_kill() && self.effect.is_some_and(|at| !at.op.hit.is_empty())
     }
 
-    /// True when it may end a worker without a word.
+    /// Returns true if it may end a worker, or an attempt of it, without cleanup. A worker that did
+    /// not stop within its grace was killed.
     #[must_use]
     pub fn may_kill(&self) -> bool {
-        self.forced || matches!(self.name(), WORKER_KILL | WORKER_CRASH_LOOP | WORKER_PANIC)
+        self.forced || self.harm().kills != Kills::Nothing
     }
 
-    /// True when it may make a worker outlive its leases.
+    /// Returns true if a worker may still run when its leases have expired.
     #[must_use]
     pub fn may_expire_leases(&self) -> bool {
-        self.name() == WORKER_PAUSE || self.moves_a_clock()
+        self.harm().expires_leases
     }
 
-    /// True when it may keep a worker from telling the database, or from learning whether it did.
+    /// Returns true if a settle, or the reply to it, may be lost.
     #[must_use]
     pub fn may_lose_settles(&self) -> bool {
-        let family = |family| self.name().starts_with(family);
-        family("store.") || family("postgres.") || (family("net.") && self.is_on("->pg"))
+        self.harm().loses_settles
     }
 
-    /// True when it may cost a living worker its presence alone.
+    /// Returns true if a worker that runs may lose its presence.
     #[must_use]
     pub fn may_lose_presence(&self) -> bool {
-        self.name().starts_with("presence.")
+        self.harm().loses_presence
     }
 
-    /// True when it may keep this request, or its answer, on its way between a worker and its receiver.
+    /// Returns true if the presence of a worker may end before its leases expire.
+    #[must_use]
+    pub fn may_end_presence(&self) -> bool {
+        let harm = self.harm();
+        let kills_workers = matches!(harm.kills, Kills::WorkerOnce | Kills::WorkersUntilHealed);
+        kills_workers || harm.stops_workers || harm.loses_settles || harm.loses_presence
+    }
+
+    /// Returns true if it stops the execution of a worker for its duration.
+    #[must_use]
+    pub fn may_pause(&self) -> bool {
+        self.harm().expires_leases && self.family() == Family::Worker
+    }
+
+    /// Returns true if a receiver takes requests and does not respond.
+    #[must_use]
+    pub fn is_hang(&self) -> bool {
+        self.harm().withholds_responses
+    }
+
+    /// Returns true if a worker has no socket or port left for its attempts.
+    #[must_use]
+    pub fn may_exhaust_machine(&self) -> bool {
+        self.harm().exhausts_machine
+    }
+
+    /// Returns true if this request, or its response, may be lost or late on its link.
     #[must_use]
     pub fn may_keep(&self, receipt: &ReceiptFacts<'_>) -> bool {
-        let req = receipt.begin.op.req.as_str();
-        let receiver = req.split_once('-').map_or(req, |(receiver, _)| receiver);
-        let on_the_way = self.name().starts_with("net.") || self.name().starts_with(OF_RECEIVERS);
-        on_the_way && self.is_on(&format!("->{receiver}"))
+        let receiver = receipt.begin.op.receiver();
+        self.harm().loses_requests
+            && receiver.is_some_and(|receiver| self.target().is_link_to_receiver(receiver))
     }
 
-    /// True when it may keep an attempt from being settled under its lease.
+    /// Returns true if an attempt may not be settled under its lease.
     #[must_use]
     pub fn may_abandon(&self) -> bool {
-        self.may_kill()
-            || self.may_expire_leases()
-            || self.may_lose_settles()
-            || self.may_lose_presence()
+        self.forced || self.harm().may_abandon()
     }
 
-    /// How many attempts of one event it may leave abandoned, at most.
+    /// The number of attempts of one event that it may leave abandoned.
     #[must_use]
     pub fn abandons_max(&self) -> usize {
-        match self.name() {
-            WORKER_CRASH_LOOP => CRASHES_MAX as usize,
-            // It jumps, and jumps back.
-            _ if self.moves_a_clock() => 2,
-            name if name.starts_with("store.") => 1,
-            _ if self.may_lose_settles() => OUTAGE_ABANDONS_MAX,
-            _ => usize::from(self.may_abandon()),
-        }
+        let declared = self.harm().abandons_max as usize;
+        declared.max(usize::from(self.forced))
     }
 
-    /// True when something was seen of it.
+    /// Returns true if an effect was observed.
     #[must_use]
     pub fn is_effective(&self) -> bool {
         let seen = |op: &FaultEffect| op.observed.is_some() || !op.hit.is_empty();
         self.effect.is_some_and(|at| seen(at.op))
     }
 
-    /// True when it was done to a link whose name ends so; several are joined by a plus.
-    fn is_on(&self, link: &str) -> bool {
-        let mut links = self.start.op.target.split('+');
-        links.any(|name| name.ends_with(link))
-    }
-
-    /// True when it moves a clock.
+    /// Returns true if it moves the clock of the database.
     #[must_use]
     pub fn moves_a_clock(&self) -> bool {
-        self.name().starts_with("clock.")
+        self.family() == Family::Clock
     }
 
-    /// True when it may have hit this holder: by its name, where the fault tells holders.
+    /// Returns true if it may have hit the process with this worker id.
     #[must_use]
-    pub fn may_concern(&self, holder: &str) -> bool {
-        let named = self.start.op.target.split_once('/');
-        named.is_none_or(|(_, hit)| hit == holder)
+    pub fn may_concern(&self, worker_id: &str) -> bool {
+        self.target().may_be(worker_id)
     }
 
-    /// When it had taken effect at the latest, in microseconds.
+    /// The time by which it had taken effect, in microseconds.
     #[must_use]
     pub fn effective_us(&self) -> u64 {
         self.effect.map_or(self.start.t, |at| at.op.effective_us)
     }
 
-    /// True when it was under way, or its aftermath of `after_us`, at some time between the two.
+    /// Returns true if the fault, or the time of `after_us` after its heal, overlaps this interval.
     #[must_use]
     pub fn overlaps(&self, from_us: u64, to_us: u64, after_us: u64) -> bool {
         let end_us = self
@@ -182,17 +165,24 @@ impl FaultFacts<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::checker::sample::fault;
+    use crate::checker::sample::{fault, links, w0};
+    use crate::checker::story::process;
+    use crate::fault::Kind;
     use crate::history::History;
     use crate::history::facts::Facts;
     use crate::history::op::{Op, RecvBegin, SIG_VALID, WorkerExit};
+    use crate::nemesis::{
+        CrashLoop, HangReceiver, KillWorker, Latency, PauseWorker, RefuseReceiver, Reset,
+        StopPostgres, TerminateWorker,
+    };
+    use crate::sim::fault::{CLOCK_STEP, PRESENCE_CUT, STORE_ERROR, WORKER_PANIC};
 
     const FROM: u64 = 100;
     const TO: u64 = 200;
 
     /// What `ask` says of a fault of this kind that is done to this target, with these ops after it.
-    fn told<T>(f: &str, target: &str, more: &[Op], ask: impl Fn(&FaultFacts<'_>) -> T) -> T {
-        let ops = fault(f, target, (FROM, TO)).into_iter();
+    fn told<T>(kind: Kind, target: Target, more: &[Op], ask: impl Fn(&FaultFacts<'_>) -> T) -> T {
+        let ops = fault(kind, target, (FROM, TO)).into_iter();
         let more = more.iter().map(|op| (TO, op.clone()));
         let history = History::unchained(ops.chain(more));
         ask(&Facts::of(&history).faults[0])
@@ -227,21 +217,22 @@ mod tests {
             may[at] = true;
             may
         });
-        for (f, target, expected) in [
-            (WORKER_KILL, "w0", (kills, 1)),
-            (WORKER_CRASH_LOOP, "w0", (kills, 5)),
-            (WORKER_PANIC, "w0", (kills, 1)),
-            (WORKER_PAUSE, "w0", (expires, 1)),
-            ("clock.step", "postgres", (expires, 2)),
-            ("store.error", "w0", (unsettles, 1)),
-            ("postgres.stop", "postgres", (unsettles, 3)),
-            (NET_RESET, "client->w0+w0->pg", (unsettles, 3)),
-            (NET_RESET, "workers->r0", (none, 0)),
-            ("presence.cut", "w0", (hides, 1)),
-            (WORKER_TERMINATE, "w0", (none, 0)),
-            (RECEIVER_HANG, "w0->pg", (none, 0)),
+        for (kind, target, expected) in [
+            (KillWorker::KIND, w0(), (kills, 1)),
+            (CrashLoop::KIND, w0(), (kills, 5)),
+            (WORKER_PANIC, w0(), (kills, 1)),
+            (PauseWorker::KIND, w0(), (expires, 1)),
+            (CLOCK_STEP, Target::Postgres, (expires, 2)),
+            (STORE_ERROR, w0(), (unsettles, 1)),
+            (StopPostgres::KIND, Target::Postgres, (unsettles, 3)),
+            (Reset::KIND, links("client->w0+w0->pg"), (unsettles, 3)),
+            (Reset::KIND, links("workers->r0"), (none, 0)),
+            (PRESENCE_CUT, w0(), (hides, 1)),
+            (TerminateWorker::KIND, w0(), (none, 0)),
+            (HangReceiver::KIND, links("w0->pg"), (none, 0)),
         ] {
-            assert_eq!(told(f, target, &[], harm), expected, "{f} of {target}");
+            let what = format!("{} of {target}", kind.name);
+            assert_eq!(told(kind, target, &[], harm), expected, "{what}");
         }
     }
 
@@ -258,7 +249,7 @@ mod tests {
             })
         };
         let killed = |ops: &[Op]| {
-            told(WORKER_TERMINATE, "w0", ops, |fault| {
+            told(TerminateWorker::KIND, w0(), ops, |fault| {
                 (fault.may_kill(), fault.abandons_max())
             })
         };
@@ -270,27 +261,31 @@ mod tests {
 
     #[test]
     fn a_kill_counts_if_it_ended_a_request_and_a_fault_is_effective_if_anything_was_seen() {
-        let seen = |f: &str, ops: &[Op]| {
-            told(f, "w0", ops, |fault| {
+        let seen = |kind: Kind, ops: &[Op]| {
+            told(kind, w0(), ops, |fault| {
                 (fault.is_counted_kill(), fault.is_effective())
             })
         };
-        assert_eq!(seen(WORKER_KILL, &[]), (false, false));
-        assert_eq!(seen(WORKER_KILL, &[effect(&[], None)]), (false, false));
+        assert_eq!(seen(KillWorker::KIND, &[]), (false, false));
+        assert_eq!(seen(KillWorker::KIND, &[effect(&[], None)]), (false, false));
         assert_eq!(
-            seen(WORKER_KILL, &[effect(&[], Some("seen"))]),
+            seen(KillWorker::KIND, &[effect(&[], Some("seen"))]),
             (false, true)
         );
-        assert_eq!(seen(WORKER_KILL, &[effect(&["r0-1"], None)]), (true, true));
         assert_eq!(
-            seen(WORKER_PAUSE, &[effect(&["r0-1"], None)]),
+            seen(KillWorker::KIND, &[effect(&["r0-1"], None)]),
+            (true, true)
+        );
+        assert_eq!(
+            seen(PauseWorker::KIND, &[effect(&["r0-1"], None)]),
             (false, true)
         );
     }
 
     #[test]
     fn a_fault_without_a_known_effect_had_it_at_its_request() {
-        let effective = |ops: &[Op]| told(WORKER_KILL, "w0", ops, |fault| fault.effective_us());
+        let effective =
+            |ops: &[Op]| told(KillWorker::KIND, w0(), ops, |fault| fault.effective_us());
         assert_eq!(effective(&[]), FROM);
         assert_eq!(effective(&[effect(&[], None)]), 150);
     }
@@ -310,35 +305,43 @@ mod tests {
             });
             History::unchained([(1, op)])
         };
-        let keeps = |f: &str, target: &str, req: &str| {
+        let keeps = |kind: Kind, target: Target, req: &str| {
             let history = begin(req);
             let facts = Facts::of(&history);
-            told(f, target, &[], |fault| {
+            told(kind, target, &[], |fault| {
                 fault.may_keep(&facts.events[&0].receipts[0])
             })
         };
-        assert!(keeps(NET_LATENCY, "workers->r1", "r1-7"));
-        assert!(keeps(NET_LATENCY, "workers->r0+workers->r1", "r1-7"));
-        assert!(keeps(RECEIVER_REFUSE, "workers->r1", "r1-7"));
+        assert!(keeps(Latency::KIND, links("workers->r1"), "r1-7"));
+        assert!(keeps(
+            Latency::KIND,
+            links("workers->r0+workers->r1"),
+            "r1-7"
+        ));
+        assert!(keeps(RefuseReceiver::KIND, links("workers->r1"), "r1-7"));
         assert!(
-            keeps(NET_LATENCY, "workers->r1", "r1"),
+            keeps(Latency::KIND, links("workers->r1"), "r1"),
             "a name without a number"
         );
-        assert!(!keeps(NET_LATENCY, "workers->r1", "r2-7"));
-        assert!(!keeps(WORKER_PAUSE, "workers->r1", "r1-7"));
+        assert!(!keeps(Latency::KIND, links("workers->r1"), "r2-7"));
+        assert!(!keeps(PauseWorker::KIND, links("workers->r1"), "r1-7"));
     }
 
     #[test]
     fn a_fault_concerns_the_holder_that_it_names_or_any() {
-        let concerns =
-            |target: &str| told(WORKER_KILL, target, &[], |fault| fault.may_concern("h0"));
-        assert_eq!(["w0", "w0/h0", "w0/h1"].map(concerns), [true, true, false]);
+        let concerns = |target| {
+            told(KillWorker::KIND, target, &[], |fault| {
+                fault.may_concern("h0")
+            })
+        };
+        let targets = [w0(), process("h0"), process("h1")];
+        assert_eq!(targets.map(concerns), [true, true, false]);
     }
 
     #[test]
     fn a_fault_overlaps_what_it_touches_with_its_aftermath() {
         let overlaps = |(from, to, after)| {
-            told(WORKER_PAUSE, "w0", &[], |fault| {
+            told(PauseWorker::KIND, w0(), &[], |fault| {
                 fault.overlaps(from, to, after)
             })
         };
@@ -355,7 +358,7 @@ mod tests {
             [true, false]
         );
         // One that nobody healed goes on.
-        let [start, _] = fault(WORKER_PAUSE, "w0", (FROM, TO));
+        let [start, _] = fault(PauseWorker::KIND, w0(), (FROM, TO));
         let history = History::unchained([start]);
         let unhealed = Facts::of(&history).faults[0];
         assert!(unhealed.overlaps(u64::MAX, u64::MAX, 0));

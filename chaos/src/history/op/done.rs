@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Section;
+use crate::fault::{Family, Harm, Kind, Target};
 
 /// A worker was started, or is ready.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -51,14 +52,34 @@ pub struct WorkerLog {
 pub struct FaultStart {
     /// Number of the fault: unique in the run.
     pub fault: u64,
-    /// Its name, such as `worker.kill`.
+    /// Name of its kind, such as `worker.kill`.
     pub f: String,
-    /// What it is applied to.
-    pub target: String,
+    /// Family of its kind.
+    pub family: Family,
+    /// The parts of the system to which it is done.
+    pub target: Target,
+    /// The harm of its kind that applies to this target.
+    pub harm: Harm,
     /// Why now.
     pub why: String,
     /// The requests that were open when it was requested.
     pub open: Vec<String>,
+}
+
+impl FaultStart {
+    /// The start of a fault of this kind, with the harm that applies to the target; no request is open.
+    #[must_use]
+    pub fn new(fault: u64, kind: &Kind, target: Target) -> Self {
+        Self {
+            fault,
+            f: kind.name.to_owned(),
+            family: kind.family,
+            harm: kind.harm.on(&target),
+            target,
+            why: String::new(),
+            open: Vec::new(),
+        }
+    }
 }
 
 /// A fault took effect, or had none.

@@ -4,19 +4,11 @@ use std::collections::BTreeMap;
 
 use super::super::text::{line, seconds};
 use crate::checker::recovery::{self, Rate};
+use crate::fault::{Family, REAL_FAMILIES};
 use crate::history::facts::{Facts, FaultFacts};
 
 /// Requests that are named for one fault at most.
 const HITS_SHOWN_MAX: usize = 6;
-/// The families of faults, by what their names begin with.
-const FAMILIES: &[(&str, &str)] = &[
-    ("worker.", "workers"),
-    ("receiver.", "receivers"),
-    ("net.", "the network"),
-    ("postgres.", "Postgres itself"),
-    ("client.", "clients"),
-];
-
 pub(super) fn text(text: &mut String, facts: &Facts<'_>) {
     line(
         text,
@@ -86,10 +78,12 @@ fn spread(mut times: Vec<u64>) -> String {
 /// A line for each family of faults that the plan has none of.
 pub(super) fn not_planned(facts: &Facts<'_>) -> impl Iterator<Item = String> {
     let planned = facts.start.map(|start| &start.faults_planned);
-    let has = move |family: &str| {
-        planned.is_some_and(|planned| planned.keys().any(|name| name.starts_with(family)))
+    let has = move |family: Family| {
+        planned.is_some_and(|planned| planned.values().any(|kind| kind.family == family))
     };
-    let missing = FAMILIES.iter().filter(move |(family, _)| !has(family));
+    let missing = REAL_FAMILIES
+        .iter()
+        .filter(move |(family, _)| !has(*family));
     missing.map(|(_, what)| format!("faults of {what}: this run has none"))
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use super::{Core, World, skip};
+use crate::fault::{Family, Target};
 use crate::history::op::{FaultEffect, FaultEnd, FaultStart, Op};
 use crate::sim::fault::{Fault, PlannedFault, Point, When};
 use crate::sim::run::Passed;
@@ -117,11 +118,9 @@ impl World {
             .collect();
         let target = core.target(&fault, host);
         let start = FaultStart {
-            fault: number,
-            f: fault.name().into(),
-            target,
             why: why.into(),
             open: open.clone(),
+            ..FaultStart::new(number, &fault.kind(), target)
         };
         core.push(t, Op::FaultStart(start));
         core.apply(t, number, host, &fault);
@@ -170,17 +169,16 @@ impl Core {
 
     fn cannot_strike(&self, fault: &Fault, host: usize) -> Option<&'static str> {
         let host = &self.hosts[host];
-        let at_a_worker =
-            fault.name().starts_with("worker") || fault.name().starts_with("presence");
+        let at_a_worker = matches!(fault.kind().family, Family::Worker | Family::Presence);
         (at_a_worker && (!host.up || host.killed)).then_some("its worker was down")
     }
 
-    fn target(&self, fault: &Fault, host: usize) -> String {
+    fn target(&self, fault: &Fault, host: usize) -> Target {
         match fault {
             Fault::StoreDown { .. } | Fault::ClockStep { .. } | Fault::ClockDrift { .. } => {
-                "database".into()
+                Target::Postgres
             }
-            Fault::Refuse { receiver, .. } => format!("r{receiver}"),
+            Fault::Refuse { receiver, .. } => Target::Receiver(*receiver),
             _ => self.hosts[host].target(),
         }
     }

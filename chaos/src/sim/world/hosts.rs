@@ -10,10 +10,12 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::{Core, World};
+use crate::fault::Target;
 use crate::seed::{Seed, Stream};
 
 /// One process, over all its lives.
 pub(in crate::sim) struct Host {
+    pub(in crate::sim) number: u32,
     pub(in crate::sim) name: String,
     /// Grows with each start; calls of an earlier life are nobody's.
     pub(in crate::sim) life: u32,
@@ -50,6 +52,7 @@ pub(in crate::sim) struct Host {
 impl Host {
     pub(super) fn new(seed: Seed, number: u32) -> Host {
         Host {
+            number,
             name: format!("w{number}"),
             life: 0,
             holder: WorkerId(0),
@@ -72,9 +75,12 @@ impl Host {
         }
     }
 
-    /// As faults name it: the process and the holder of this life.
-    pub(in crate::sim) fn target(&self) -> String {
-        format!("{}/{}", self.name, self.holder)
+    /// The process of this life, as the target of a fault.
+    pub(in crate::sim) fn target(&self) -> Target {
+        Target::Process {
+            worker: self.number,
+            id: self.holder.to_string(),
+        }
     }
 
     /// Lets the process be polled, now that something about it has changed.
