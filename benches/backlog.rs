@@ -1,10 +1,10 @@
-//! A backlog: events that are due, stored in bulk as the API would have stored them one by one.
+//! Stores due events in bulk, with the same rows as from posts to the API.
 
 use std::ops::Range;
 
 use sqlx::PgPool;
 
-// Ids in the order of time, as the API makes them. The due times lie a millisecond apart, in the last hour.
+// Ids are in the order of time, as from the API. The due times are 1 ms apart, in the last hour.
 const FILL: &str = "
 insert into webhook_events
     (id, target_url, target_given, payload, status, round,
@@ -15,10 +15,10 @@ select (lpad(to_hex((extract(epoch from now()) * 1000)::bigint), 12, '0') || '7'
     'pending', 0, 0, 0, 0, now() - interval '1 h' + g * interval '1 ms', now()
 from generate_series($1, $2) g";
 
-/// Adds due events in one commit, one for each number; it is the last part of its target's path.
+/// Stores one due event per number in one commit. The number is the last part of the target path.
 ///
 /// # Errors
-/// When the database does not answer.
+/// If the statement fails.
 pub async fn fill(pool: &PgPool, target_url: &str, numbers: Range<usize>) -> anyhow::Result<()> {
     sqlx::query(FILL)
         .bind(i64::try_from(numbers.start)?)

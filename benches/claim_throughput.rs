@@ -1,6 +1,8 @@
-//! `cargo bench`: claims by batch and workers beside plain SQL, and the whole path from accept to delivered.
+//! `cargo bench`: claims per second by batch and workers, beside plain SQL, and the path of an
+//! event from the post to `delivered`.
 //!
-//! Criterion's own flags work (`-- --quick`, `-- --test`, a filter). A real Postgres with fsync on is found or started.
+//! The flags of Criterion work: `-- --quick`, `-- --test`, a filter. The benchmark finds or starts
+//! a Postgres with fsync on.
 
 use std::cell::RefCell;
 use std::io::Write;
@@ -24,14 +26,14 @@ const WORKERS: [usize; 3] = [1, 2, 4];
 /// Database connections of each side.
 const CONNECTIONS: u32 = 4;
 
-/// Connections of the client that posts.
+/// Connections over which events are posted.
 const CLIENTS: usize = 64;
-/// Hosts that receive: enough for the permits, at the default cap of 64 a host.
+/// Receivers. The default limit is 64 attempts per host, so eight hosts can use all 512 permits.
 const TARGETS: usize = 8;
-/// How long a load may take to be delivered to its last event.
-const DRAIN: Duration = Duration::from_secs(120);
+/// Maximum time until the last event of a load is delivered.
+const DRAIN_MAX: Duration = Duration::from_secs(120);
 
-/// As many attempts hang at once while the memory is read: the default `MAX_IN_FLIGHT`.
+/// Hanging attempts while the memory is read: the default of `MAX_IN_FLIGHT`.
 const HANGING: usize = 512;
 
 fn main() -> anyhow::Result<()> {
@@ -122,7 +124,7 @@ fn end_to_end(
             let path = path.get_or_insert_with(|| {
                 runtime
                     .block_on(Path::open(postgres, log))
-                    .expect("the whole path starts")
+                    .expect("dispatcher and receivers start")
             });
             path.bench(bencher, runtime, |load| {
                 figures
@@ -134,7 +136,7 @@ fn end_to_end(
         if let Some(path) = path {
             let pid = path.stand.pid();
             figures.borrow_mut().note(format!(
-                "RSS of that dispatcher, LOG={log}: {:.0} MiB, at its peak {:.0} MiB",
+                "RSS of the dispatcher, LOG={log}: {:.0} MiB, peak {:.0} MiB",
                 processes::rss_mib(pid),
                 processes::rss_peak_mib(pid)
             ));
@@ -148,7 +150,7 @@ fn end_to_end(
     Ok(())
 }
 
-/// Client, dispatcher and receivers.
+/// Clients, dispatcher and receivers.
 struct Path {
     stand: Stand,
     journal: Journal,
@@ -177,7 +179,7 @@ impl Path {
         })
     }
 
-    /// One iteration is one event: accepted, received, settled.
+    /// One iteration is one event that is accepted, received and settled.
     fn bench(
         &mut self,
         bencher: &mut Bencher<'_>,
@@ -197,12 +199,12 @@ impl Path {
         let received = self.journal.counts().requests;
         let (before, began) = (self.stand.spent(), Instant::now());
         load::post_all(&mut self.clients, events, &self.targets).await?;
-        self.stand.all_ended(DRAIN).await?;
+        self.stand.all_ended(DRAIN_MAX).await?;
         let elapsed = began.elapsed();
         let (dispatcher, postgres) = self.stand.spent().since(before);
         anyhow::ensure!(
             self.journal.counts().requests - received >= events,
-            "too few were received"
+            "fewer requests were received than events posted"
         );
         Ok(EndToEnd {
             events,
@@ -213,7 +215,7 @@ impl Path {
     }
 }
 
-/// What is resident while as many attempts hang as a dispatcher has by default.
+/// Resident memory while the default number of attempts hangs.
 async fn memory_in_flight(postgres: &Postgres) -> anyhow::Result<String> {
     let stand = Stand::start(postgres, &[("LOG", "warn")]).await?;
     let idle = processes::rss_mib(stand.pid());
@@ -225,7 +227,7 @@ async fn memory_in_flight(postgres: &Postgres) -> anyhow::Result<String> {
     load::post_all(&mut client, HANGING as u64, &targets).await?;
     let mut changed = journal.changed();
     while journal.open_requests() < HANGING {
-        tokio::time::timeout(DRAIN, changed.changed()).await??;
+        tokio::time::timeout(DRAIN_MAX, changed.changed()).await??;
     }
     let full = processes::rss_mib(stand.pid());
     Ok(format!(

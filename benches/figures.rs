@@ -1,41 +1,42 @@
-//! The figures of a run, gathered while criterion measures, and the one table at its end.
+//! The figures of a benchmark, collected while Criterion measures, and the table at the end.
 
 use std::fmt::{self, Write as _};
+use std::io::Write as _;
 use std::time::Duration;
 
 use crate::sides::Shape;
 
-/// A load of fewer events says nothing about a rate.
-const EVENTS_WORTH_COUNTING: u64 = 200;
+/// A load of fewer events gives no useful rate.
+const EVENTS_MIN: u64 = 200;
 
-/// One measurement of both sides, one right after the other.
+/// One measurement of each side, one immediately after the other.
 #[derive(Clone, Copy, Debug)]
 pub struct Pair {
-    /// Rows that each side took.
+    /// Rows that each side claimed.
     pub rows: u64,
-    /// The dispatcher's time.
+    /// Time of the dispatcher.
     pub ours: Duration,
-    /// The reference's time.
+    /// Time of the reference.
     pub plain: Duration,
 }
 
-/// The whole path under load.
+/// A load of events from post to settle.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct EndToEnd {
     /// Events accepted and delivered.
     pub events: u64,
-    /// From the first post to the last settle.
+    /// Time from the first post to the last settle.
     pub elapsed: Duration,
     /// CPU time of the dispatcher.
     pub dispatcher: Duration,
-    /// CPU time of Postgres; zero when its processes are not ours to see.
+    /// CPU time of Postgres. Zero if the benchmark cannot see its processes.
     pub postgres: Duration,
 }
 
-/// Fewer pairs than this make no middle, e.g. when criterion only tests.
-const PAIRS_WORTH_COUNTING: usize = 3;
+/// Minimum number of pairs for a median. With `--test`, Criterion measures fewer.
+const PAIRS_MIN: usize = 3;
 
-/// All of a run.
+/// All figures of a benchmark.
 #[derive(Debug, Default)]
 pub struct Figures {
     comparisons: Vec<(Shape, Vec<Pair>)>,
@@ -52,13 +53,16 @@ impl Figures {
         }
     }
 
-    /// Adds a load to what was measured under this name.
+    /// Adds a load to the sum under this name.
     pub fn load(&mut self, name: &str, load: EndToEnd) {
         if self.end_to_end.last().is_none_or(|(last, _)| last != name) {
             self.end_to_end.push((name.to_owned(), EndToEnd::default()));
         }
-        if load.events >= EVENTS_WORTH_COUNTING {
-            let (_, sum) = self.end_to_end.last_mut().expect("it was just pushed");
+        if load.events >= EVENTS_MIN {
+            let (_, sum) = self
+                .end_to_end
+                .last_mut()
+                .expect("the entry was added above");
             sum.events += load.events;
             sum.elapsed += load.elapsed;
             sum.dispatcher += load.dispatcher;
@@ -66,16 +70,16 @@ impl Figures {
         }
     }
 
-    /// Adds a line of its own.
+    /// Adds a line of text.
     pub fn note(&mut self, note: String) {
         self.notes.push(note);
     }
 }
 
-/// The middle pair by its ratio, as rows a second of each side and their ratio. Warm-up pairs, which are much smaller than
-/// the largest, do not count.
-fn middle(pairs: &[Pair]) -> Option<(f64, f64, f64)> {
-    if pairs.len() < PAIRS_WORTH_COUNTING {
+/// The pair with the median ratio, as rows per second of each side and their ratio. Pairs that are
+/// much smaller than the largest are from the warm-up and do not count.
+fn median(pairs: &[Pair]) -> Option<(f64, f64, f64)> {
+    if pairs.len() < PAIRS_MIN {
         return None;
     }
     let most = pairs.iter().map(|pair| pair.rows).max()?;
@@ -91,7 +95,10 @@ fn middle(pairs: &[Pair]) -> Option<(f64, f64, f64)> {
 }
 
 fn rate(count: u64, time: Duration) -> f64 {
-    #[expect(clippy::cast_precision_loss, reason = "rates are read by people")]
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "a rate in a table needs no precision"
+    )]
     let count = count as f64;
     count / time.as_secs_f64()
 }
@@ -105,7 +112,7 @@ impl fmt::Display for Figures {
                 .iter()
                 .filter(|(shape, _)| shape.settle == settle);
             let rows: Vec<_> = shapes
-                .filter_map(|(shape, pairs)| Some((shape, middle(pairs)?, pairs.len())))
+                .filter_map(|(shape, pairs)| Some((shape, median(pairs)?, pairs.len())))
                 .collect();
             if rows.is_empty() {
                 continue;
@@ -145,12 +152,17 @@ impl fmt::Display for Figures {
     }
 }
 
+/// Prints a line. A reader that closed the pipe does not end the benchmark.
+pub fn print_line(line: &str) {
+    let _ = writeln!(std::io::stdout(), "{line}");
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn the_middle_pair_stands_for_all_and_tiny_ones_for_none() {
+    fn median_ignores_small_pairs() {
         let pair = |rows, ours, plain| Pair {
             rows,
             ours: Duration::from_millis(ours),
@@ -162,9 +174,9 @@ mod tests {
             pair(1_000, 900, 90),
             pair(1, 1, 9),
         ];
-        let (ours, plain, ratio) = middle(&pairs).expect("three count");
+        let (ours, plain, ratio) = median(&pairs).expect("three pairs are large enough");
         assert!((ours - 5_000.0).abs() < 1.0 && (plain - 10_000.0).abs() < 1.0);
         assert!((ratio - 0.5).abs() < 1e-9);
-        assert_eq!(middle(&[]), None);
+        assert_eq!(median(&[]), None);
     }
 }

@@ -1,45 +1,41 @@
-//! What receivers that answer badly cost: memory over thousands of attempts at them, and how long each keeps its slot.
-//! `cargo bench -p benches --bench hostile`.
+//! `cargo bench -p benches --bench hostile`: memory of the dispatcher over thousands of attempts at
+//! hostile receivers, and the time for which each attempt holds its permit.
 //!
-//! Rounds are alike, so what one leaves behind shows in the next. An event has one attempt, so the end of the event tells when
-//! the slot was free: after its settle.
+//! All rounds are equal, so a leak shows as growth from round to round. An event has one attempt,
+//! so the end of the event shows when the permit was free: after the settle.
 
 use std::collections::BTreeMap;
-use std::io::Write as _;
 use std::pin::pin;
 use std::time::Duration;
 
+use benches::figures::print_line;
 use benches::stand::{self, Stand};
 use benches::{backlog, processes};
 use mock_receiver::{Behavior, Framing, Journal, Receiver, script};
 use tokio::time::interval;
 
-/// Attempts of a round; each behavior gets its share.
+/// Attempts per round, divided equally among the behaviors.
 const ROUND: usize = 2_000;
-/// The first round fills pools and caches; the eleven after it are what is looked at.
+/// The first round fills pools and caches. The eleven rounds after it are compared with it.
 const ROUNDS: usize = 12;
-/// The deadline of an attempt, in seconds, and the goal for its slot: a second later.
+/// Timeout of an attempt. The goal for its permit is one second later.
 const TIMEOUT_SECONDS: u32 = 2;
-const SLOT_MS_MAX: f64 = (TIMEOUT_SECONDS as f64 + 1.0) * 1_000.0;
-/// Above a behavior's share of a round: all that hang do so at once.
+const PERMIT_MS_MAX: f64 = (TIMEOUT_SECONDS as f64 + 1.0) * 1_000.0;
+/// More than the share of one behavior, so that all its attempts hang concurrently.
 const IN_FLIGHT_PER_HOST: usize = 128;
-/// "Flat": the attempts after the first round add no more than this to the reading after it. The allocator keeps what the
-/// worst moment so far took, and that comes a few rounds later; what was lost would be added round by round.
-const FLAT_MIB_MAX: f64 = 16.0;
-/// Time between two looks at the memory during a round, and how long a round may take at all.
-const LOOK: Duration = Duration::from_millis(20);
-const WITHIN: Duration = Duration::from_secs(300);
+/// Permitted growth after the first round. The allocator keeps the memory of the highest peak so
+/// far, which may come in a later round. A leak would grow in each round.
+const GROWTH_MIB_MAX: f64 = 16.0;
+/// Interval between two memory readings.
+const READ_INTERVAL: Duration = Duration::from_millis(20);
+/// Maximum time of a round.
+const ROUND_MAX: Duration = Duration::from_secs(300);
 
 fn main() -> anyhow::Result<()> {
     tokio::runtime::Runtime::new()?.block_on(measure())
 }
 
-fn say(line: &str) {
-    // Nobody to tell is no reason to stop.
-    let _ = writeln!(std::io::stdout(), "{line}");
-}
-
-/// Every behavior that is no plain answer, with what it is called here.
+/// Every behavior except a regular response, with a name for the table.
 fn behaviors() -> Vec<(&'static str, Behavior)> {
     let status = 200;
     let hold_ms = 600_000;
@@ -91,7 +87,7 @@ fn behaviors() -> Vec<(&'static str, Behavior)> {
 
 async fn measure() -> anyhow::Result<()> {
     let postgres = stand::postgres().await?;
-    say(&format!("Postgres: {}", postgres.origin()));
+    print_line(&format!("Postgres: {}", postgres.origin()));
     let (timeout, per_host) = (TIMEOUT_SECONDS.to_string(), IN_FLIGHT_PER_HOST.to_string());
     let settings = [
         ("LOG", "error"),
@@ -107,21 +103,21 @@ async fn measure() -> anyhow::Result<()> {
         hosts.extend(receiver.into_iter().map(|receiver| (name, receiver)));
     }
     let before = Reading::of(&stand);
-    say(&format!("before: {before}"));
+    print_line(&format!("before: {before}"));
     let mut readings = Vec::new();
     for round in 1..=ROUNDS {
-        let reading = play(&stand, &hosts, round).await?;
-        say(&format!("after {:>6} attempts: {reading}", round * ROUND));
+        let reading = run_round(&stand, &hosts, round).await?;
+        print_line(&format!("after {:>6} attempts: {reading}", round * ROUND));
         readings.push(reading);
     }
-    tell_growth(&readings);
-    tell_attempts(&stand, &hosts).await
+    print_growth(&readings);
+    print_attempts(&stand, &hosts).await
 }
 
-/// What the dispatcher holds.
+/// Memory and descriptors of the dispatcher, at the end of a round and at its peak.
 struct Reading {
     rest_mib: f64,
-    most_mib: f64,
+    peak_mib: f64,
     descriptors: usize,
     descriptors_max: usize,
 }
@@ -134,7 +130,7 @@ impl Reading {
         );
         Self {
             rest_mib: rss,
-            most_mib: rss,
+            peak_mib: rss,
             descriptors,
             descriptors_max: descriptors,
         }
@@ -145,70 +141,74 @@ impl std::fmt::Display for Reading {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(
             f,
-            "RSS {:.1} MiB (at most {:.1} meanwhile), {} descriptors (at most {})",
-            self.rest_mib, self.most_mib, self.descriptors, self.descriptors_max
+            "RSS {:.1} MiB (peak {:.1}), {} descriptors (peak {})",
+            self.rest_mib, self.peak_mib, self.descriptors, self.descriptors_max
         )
     }
 }
 
-/// One round to its end; its events are due at once.
-async fn play(stand: &Stand, hosts: &[(&str, Receiver)], round: usize) -> anyhow::Result<Reading> {
+/// Runs one round. All its events are due immediately.
+async fn run_round(
+    stand: &Stand,
+    hosts: &[(&str, Receiver)],
+    round: usize,
+) -> anyhow::Result<Reading> {
     let share = ROUND / hosts.len();
     for (_, receiver) in hosts {
         let numbers = round * share..(round + 1) * share;
         backlog::fill(&stand.pool, &stand::url(receiver), numbers).await?;
     }
-    let (mut most_mib, mut descriptors_max) = (0.0, 0);
-    let mut looks = interval(LOOK);
-    let mut ended = pin!(stand.all_ended(WITHIN));
+    let (mut peak_mib, mut descriptors_max) = (0.0, 0);
+    let mut ticks = interval(READ_INTERVAL);
+    let mut ended = pin!(stand.all_ended(ROUND_MAX));
     loop {
         tokio::select! {
             biased;
             ended = ended.as_mut() => break ended?,
-            _ = looks.tick() => {
+            _ = ticks.tick() => {
                 let now = Reading::of(stand);
-                most_mib = now.rest_mib.max(most_mib);
+                peak_mib = now.rest_mib.max(peak_mib);
                 descriptors_max = now.descriptors.max(descriptors_max);
             }
         }
     }
     let rest = Reading::of(stand);
     Ok(Reading {
-        most_mib: rest.most_mib.max(most_mib),
+        peak_mib: rest.peak_mib.max(peak_mib),
         descriptors_max,
         ..rest
     })
 }
 
-fn tell_growth(readings: &[Reading]) {
+fn print_growth(readings: &[Reading]) {
     let growth = |of: fn(&Reading) -> f64| {
         let later = readings[1..].iter().map(of).fold(f64::MIN, f64::max);
         later - of(&readings[0])
     };
-    let (rest, most) = (
+    let (rest, peak) = (
         growth(|reading| reading.rest_mib),
-        growth(|reading| reading.most_mib),
+        growth(|reading| reading.peak_mib),
     );
-    let verdict = if rest.max(most) <= FLAT_MIB_MAX {
+    let verdict = if rest.max(peak) <= GROWTH_MIB_MAX {
         "flat"
     } else {
         "NOT flat"
     };
-    say(&format!(
-        "the {} attempts after the first {ROUND} added at most {rest:.1} MiB at rest and {most:.1} MiB meanwhile: \
-         {verdict} (bound {FLAT_MIB_MAX} MiB)",
+    print_line(&format!(
+        "the {} attempts after the first {ROUND} added at most {rest:.1} MiB after a round and \
+         {peak:.1} MiB at a peak: {verdict} (limit {GROWTH_MIB_MAX} MiB)",
         (ROUNDS - 1) * ROUND
     ));
 }
 
-// The settle's own transaction wrote `finished_at`: the slot was free when its reply came.
+// The settle writes `finished_at`. The permit is free when its reply arrives.
 const ATTEMPTS: &str = "
 select split_part(e.target_url, '/', 3), a.outcome, count(*), max(a.duration_ms)::float8,
     max(extract(epoch from e.finished_at - a.started_at) * 1000)::float8
 from delivery_attempts a join webhook_events e on e.id = a.event_id
 group by 1, 2 order by 3 desc";
 
-async fn tell_attempts(stand: &Stand, hosts: &[(&str, Receiver)]) -> anyhow::Result<()> {
+async fn print_attempts(stand: &Stand, hosts: &[(&str, Receiver)]) -> anyhow::Result<()> {
     let rows: Vec<(String, String, i64, f64, f64)> =
         sqlx::query_as(ATTEMPTS).fetch_all(&stand.pool).await?;
     let mut by_host = BTreeMap::<String, Vec<_>>::new();
@@ -218,7 +218,7 @@ async fn tell_attempts(stand: &Stand, hosts: &[(&str, Receiver)]) -> anyhow::Res
         let line = (format!("{outcome} {count}"), attempt_ms, settled_ms);
         by_host.entry(host).or_default().push(line);
     }
-    say(
+    print_line(
         "\nreceiver                outcomes                                  longest ms   until settled",
     );
     for (name, receiver) in hosts {
@@ -226,15 +226,15 @@ async fn tell_attempts(stand: &Stand, hosts: &[(&str, Receiver)]) -> anyhow::Res
         let lines = lines.unwrap_or_default();
         let outcomes: Vec<_> = lines.iter().map(|(outcome, ..)| &**outcome).collect();
         let most = |of: fn(&(String, f64, f64)) -> f64| lines.iter().map(of).fold(0.0, f64::max);
-        say(&format!(
+        print_line(&format!(
             "{name:<23} {:<41} {:>10.0} {:>15.0}",
             outcomes.join(", "),
             most(|line| line.1),
             most(|line| line.2)
         ));
     }
-    say(&format!(
-        "\nlongest from an attempt's beginning to its settle: {longest_ms:.0} ms; goal {SLOT_MS_MAX:.0} ms \
+    print_line(&format!(
+        "\nlongest from an attempt's beginning to its settle: {longest_ms:.0} ms; goal {PERMIT_MS_MAX:.0} ms \
          (HTTP_TIMEOUT {TIMEOUT_SECONDS} s, and 1 s)"
     ));
     Ok(())

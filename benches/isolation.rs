@@ -1,10 +1,11 @@
-//! What issue-sized trouble does to the dispatcher, in figures: a hanging target with a deep backlog, and a SIGKILL with ten
-//! thousand attempts in flight. Minutes long: `cargo bench -p benches --bench isolation -- [backlog|recovery]`.
+//! `cargo bench -p benches --bench isolation -- [backlog|recovery]`: healthy targets beside a
+//! hanging target with a deep backlog, and a SIGKILL with ten thousand attempts in flight. Takes
+//! minutes.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Write;
 use std::time::Duration;
 
+use benches::figures::print_line;
 use benches::load::Client;
 use benches::stand::{self, Stand};
 use benches::{backlog, processes};
@@ -12,27 +13,29 @@ use chaos::postgres::Postgres;
 use mock_receiver::{Behavior, Journal, Receipt, Script, Seen, script};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
-/// Healthy targets beside the hanging one, each a port of its own.
+/// Healthy targets beside the hanging one, each with a separate port.
 const HEALTHY: usize = 99;
 /// Due events of the hanging target.
 const BACKLOG: usize = 50_000;
-/// How often one of the healthy targets gets an event.
-const POST_EVERY: Duration = Duration::from_millis(5);
-/// After the backlog appears, figures count from here on.
-const SETTLING_IN: Duration = Duration::from_secs(5);
-/// How long a round is measured without a backlog, and with it: for a minute it goes away, and then it comes back all the time.
+/// Interval between two posts for healthy targets.
+const POST_INTERVAL: Duration = Duration::from_millis(5);
+/// Time after the start of a backlog that is not measured.
+const WARM_UP: Duration = Duration::from_secs(5);
+/// Measured time without a backlog.
 const CALM: Duration = Duration::from_secs(30);
+/// Measured time with a backlog. For a minute its events are delayed, then they become due again.
 const STORM: Duration = Duration::from_secs(75);
-/// How often both are measured.
+/// Number of measurements of each.
 const ROUNDS: usize = 3;
 
-/// Attempts in flight when the kill comes.
+/// Attempts in flight at the kill.
 const IN_FLIGHT: usize = 10_000;
 /// Attempts in flight for comparison.
 const FEW: usize = 10;
-/// How long attempts hang, and how long anything may take at all.
+/// Time that an attempt hangs, longer than the benchmark.
 const HANG_MS: u64 = 600_000;
-const WITHIN: Duration = Duration::from_secs(120);
+/// Maximum wait for any state.
+const WAIT_MAX: Duration = Duration::from_secs(120);
 
 fn main() -> anyhow::Result<()> {
     let wanted = |part: &str| {
@@ -44,7 +47,7 @@ fn main() -> anyhow::Result<()> {
     };
     tokio::runtime::Runtime::new()?.block_on(async {
         let postgres = stand::postgres().await?;
-        say(&format!("Postgres: {}", postgres.origin()));
+        print_line(&format!("Postgres: {}", postgres.origin()));
         if wanted("backlog") {
             hanging_backlog(&postgres).await?;
         }
@@ -55,13 +58,9 @@ fn main() -> anyhow::Result<()> {
     })
 }
 
-fn say(line: &str) {
-    // Nobody to tell is no reason to stop.
-    let _ = writeln!(std::io::stdout(), "{line}");
-}
-
-/// Healthy targets with and without a hanging one beside them, in turns: a machine that others use changes from minute to
-/// minute, and only the spread over the rounds shows how much of a ratio is the dispatcher's.
+/// Measures healthy targets alternately with and without a hanging one. The speed of a shared
+/// machine changes from minute to minute, so the spread over the rounds shows how certain a ratio
+/// is.
 async fn hanging_backlog(postgres: &Postgres) -> anyhow::Result<()> {
     let stand = Stand::start(postgres, &[("LOG", "warn")]).await?;
     let journal = Journal::new();
@@ -72,42 +71,46 @@ async fn hanging_backlog(postgres: &Postgres) -> anyhow::Result<()> {
     let mut phase = Phase { journal, first: 0 };
     let mut ratios = Vec::new();
     for round in 1..=ROUNDS {
-        phase.post(&mut client, &targets, SETTLING_IN).await?;
-        let (without, own) = phase.costing(&stand, &mut client, &targets, CALM).await?;
-        say(&format!(
+        phase.post(&mut client, &targets, WARM_UP).await?;
+        let (without, own) = phase
+            .post_with_cost(&stand, &mut client, &targets, CALM)
+            .await?;
+        print_line(&format!(
             "round {round}, without a backlog: {without}; {own}"
         ));
-        // Another one each time: the dispatcher knows the last one to be slow.
+        // A new target in each round, because the dispatcher remembers that the last one was slow.
         let hang = Behavior::Hang { hold_ms: HANG_MS };
         let hanging = stand::receivers(1, &script::always(hang), &Journal::disabled()).await?;
         backlog::fill(&stand.pool, &stand::url(&hanging[0]), 0..BACKLOG).await?;
-        phase.post(&mut client, &targets, SETTLING_IN).await?;
-        let (with, cost) = phase.costing(&stand, &mut client, &targets, STORM).await?;
+        phase.post(&mut client, &targets, WARM_UP).await?;
+        let (with, cost) = phase
+            .post_with_cost(&stand, &mut client, &targets, STORM)
+            .await?;
         let ratio = with.p99_ms / without.p99_ms;
-        say(&format!(
+        print_line(&format!(
             "round {round}, {BACKLOG} due events of a hanging target: {with}; {cost}; p99 x {ratio:.2}"
         ));
         ratios.push(ratio);
-        take_away(&stand).await?;
+        delete_backlog(&stand).await?;
     }
     ratios.sort_by(f64::total_cmp);
-    say(&format!(
-        "p99 with a backlog, in times of that without: {ratios:.2?}, goal 2"
+    print_line(&format!(
+        "p99 with a backlog divided by p99 without: {ratios:.2?}, goal 2"
     ));
     Ok(())
 }
 
-/// Takes the backlog away and waits until no attempt of it is under way.
-async fn take_away(stand: &Stand) -> anyhow::Result<()> {
+/// Deletes the backlog and waits until no attempt is in flight.
+async fn delete_backlog(stand: &Stand) -> anyhow::Result<()> {
     sqlx::query("delete from webhook_events where status = 'pending'")
         .execute(&stand.pool)
         .await?;
     sqlx::query("vacuum analyze webhook_events")
         .execute(&stand.pool)
         .await?;
-    let deadline = Instant::now() + WITHIN;
+    let deadline = Instant::now() + WAIT_MAX;
     while metric(stand, "webhook_attempts_in_flight ").await? > 0.0 {
-        anyhow::ensure!(Instant::now() < deadline, "attempts never end");
+        anyhow::ensure!(Instant::now() < deadline, "attempts are still in flight");
         sleep(Duration::from_millis(100)).await;
     }
     Ok(())
@@ -119,7 +122,7 @@ async fn metric(stand: &Stand, name: &str) -> anyhow::Result<f64> {
     Ok(found.map_or(Ok(0.0), str::parse)?)
 }
 
-/// Posts at a steady rate and compares the times of post and receipt.
+/// Posts at a constant rate and measures the time from post to receipt.
 struct Phase {
     journal: Journal,
     first: u64,
@@ -130,22 +133,22 @@ struct Latency {
     p50_ms: f64,
     p95_ms: f64,
     p99_ms: f64,
-    most_ms: f64,
+    max_ms: f64,
 }
 
 impl std::fmt::Display for Latency {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(
             f,
-            "{} events of healthy targets, post -> receive p50 {:.1} ms, p95 {:.1}, p99 {:.1}, most {:.1}",
-            self.events, self.p50_ms, self.p95_ms, self.p99_ms, self.most_ms
+            "{} events of healthy targets, post to receipt p50 {:.1} ms, p95 {:.1}, p99 {:.1}, max {:.1}",
+            self.events, self.p50_ms, self.p95_ms, self.p99_ms, self.max_ms
         )
     }
 }
 
 impl Phase {
-    /// Posts, and tells what dispatcher and Postgres used meanwhile.
-    async fn costing(
+    /// Posts, and returns the latency with the CPU use of dispatcher and Postgres.
+    async fn post_with_cost(
         &mut self,
         stand: &Stand,
         client: &mut Client,
@@ -158,7 +161,7 @@ impl Phase {
         let seconds = during.as_secs_f64();
         let (dispatcher, server) = stand.spent().since(spent);
         let cost = format!(
-            "{:.0} deferrals/s, CPU {:.1} % dispatcher + {:.1} % Postgres",
+            "{:.0} releases per second, CPU {:.1} % dispatcher, {:.1} % Postgres",
             (metric(stand, DEFERRALS).await? - before) / seconds,
             100.0 * dispatcher.as_secs_f64() / seconds,
             100.0 * server.as_secs_f64() / seconds,
@@ -172,7 +175,7 @@ impl Phase {
         targets: &[String],
         during: Duration,
     ) -> anyhow::Result<Latency> {
-        let mut ticks = interval(POST_EVERY);
+        let mut ticks = interval(POST_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
         let until = Instant::now() + during;
         let first = self.first;
@@ -196,7 +199,7 @@ impl Phase {
             if waits.len() == posted.len() {
                 break;
             }
-            timeout(WITHIN, changed.changed()).await??;
+            timeout(WAIT_MAX, changed.changed()).await??;
         }
         Ok(Latency::of(waits.into_values().collect()))
     }
@@ -205,19 +208,22 @@ impl Phase {
 impl Latency {
     fn of(mut waits_us: Vec<u64>) -> Self {
         waits_us.sort_unstable();
-        #[expect(clippy::cast_precision_loss, reason = "figures for people")]
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "a figure in a table needs no precision"
+        )]
         let at = |percent: usize| waits_us[(waits_us.len() - 1) * percent / 100] as f64 / 1_000.0;
         Self {
             events: waits_us.len(),
             p50_ms: at(50),
             p95_ms: at(95),
             p99_ms: at(99),
-            most_ms: at(100),
+            max_ms: at(100),
         }
     }
 }
 
-/// SIGKILL with ten thousand attempts in flight, and what they cost before.
+/// SIGKILL with ten thousand attempts in flight, and the memory that these attempts need.
 async fn recovery(postgres: &Postgres) -> anyhow::Result<()> {
     let (many, hold) = (IN_FLIGHT.to_string(), "300");
     let settings = [
@@ -228,52 +234,55 @@ async fn recovery(postgres: &Postgres) -> anyhow::Result<()> {
     ];
     let mut stand = Stand::start(postgres, &settings).await?;
     let journal = Journal::new();
-    let receivers = stand::receivers(1, &hang_at_first(), &journal).await?;
+    let receivers = stand::receivers(1, &hang_first(), &journal).await?;
     let target = stand::url(&receivers[0]);
-    say(&format!("idle: {}", held(&stand).await?));
+    print_line(&format!("idle: {}", resources(&stand).await?));
     backlog::fill(&stand.pool, &target, 0..FEW).await?;
     await_open(&journal, FEW).await?;
-    say(&format!("{FEW} hanging attempts: {}", held(&stand).await?));
+    print_line(&format!(
+        "{FEW} hanging attempts: {}",
+        resources(&stand).await?
+    ));
     backlog::fill(&stand.pool, &target, FEW..IN_FLIGHT).await?;
     let began = Instant::now();
     await_open(&journal, IN_FLIGHT).await?;
-    say(&format!(
-        "{IN_FLIGHT} hanging attempts, {} ms later: {}",
+    print_line(&format!(
+        "{IN_FLIGHT} hanging attempts after {} ms: {}",
         began.elapsed().as_millis(),
-        held(&stand).await?
+        resources(&stand).await?
     ));
-    sleep(SETTLING_IN).await;
-    say(&format!(
-        "{IN_FLIGHT} hanging attempts, 5 s later: {}",
-        held(&stand).await?
+    sleep(WARM_UP).await;
+    print_line(&format!(
+        "{IN_FLIGHT} hanging attempts after 5 more seconds: {}",
+        resources(&stand).await?
     ));
 
     stand.kill().await?;
     let seen = journal.receipts().len() as u64;
     let started = journal.now_us();
-    stand.start_again().await?;
+    stand.restart().await?;
     let ready = journal.now_us();
-    stand.all_ended(WITHIN).await?;
+    stand.all_ended(WAIT_MAX).await?;
     let resent: Vec<Receipt> = journal.receipts_since(seen);
     let ordinals: BTreeSet<_> = resent.iter().map(|receipt| receipt.ordinal).collect();
     let times: Vec<_> = resent.iter().map(|receipt| receipt.begin_us).collect();
     let after = |time: Option<&u64>, zero: u64| {
         time.map_or(f64::NAN, |&time| (time as f64 - zero as f64) / 1e6)
     };
-    say(&format!(
-        "SIGKILL and start again: first resend {:.2} s after the start ({:.2} s after it was ready), last {:.2} s; \
-         {} duplicates of {IN_FLIGHT} in flight, {} events resent; then {}",
+    print_line(&format!(
+        "SIGKILL and restart: first resend {:.2} s after the start ({:.2} s after readiness), last \
+         {:.2} s; {} duplicates of {IN_FLIGHT} in flight, {} events resent; then {}",
         after(times.iter().min(), started),
         after(times.iter().min(), ready),
         after(times.iter().max(), started),
         resent.len(),
         ordinals.len(),
-        held(&stand).await?,
+        resources(&stand).await?,
     ));
     Ok(())
 }
 
-fn hang_at_first() -> Script {
+fn hang_first() -> Script {
     std::sync::Arc::new(|seen: &Seen| match seen.arrival {
         1 => Behavior::Hang { hold_ms: HANG_MS },
         _ => Behavior::answer(200),
@@ -283,13 +292,13 @@ fn hang_at_first() -> Script {
 async fn await_open(journal: &Journal, open: usize) -> anyhow::Result<()> {
     let mut changed = journal.changed();
     while journal.open_requests() < open {
-        timeout(WITHIN, changed.changed()).await??;
+        timeout(WAIT_MAX, changed.changed()).await??;
     }
     Ok(())
 }
 
-/// What the dispatcher holds just now.
-async fn held(stand: &Stand) -> anyhow::Result<String> {
+/// Database connections and memory of the dispatcher.
+async fn resources(stand: &Stand) -> anyhow::Result<String> {
     let connections = "select count(*) from pg_stat_activity
         where datname = current_database() and application_name = 'webhook-dispatcher'";
     let connections: i64 = sqlx::query_scalar(connections)

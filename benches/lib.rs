@@ -1,8 +1,8 @@
-//! What the benchmarks share: two sides of a comparison over one Postgres, a running dispatcher with load on it, and the
-//! figures that come of it.
+//! Shared parts of the benchmarks: two sides of a comparison, a running dispatcher under load, and
+//! the figures.
 //!
-//! A figure here is never a bound that a test asserts: machines differ and are busy. So every rate stands beside a
-//! reference that was measured in turns with it.
+//! Machines differ and may be busy, so no test asserts a figure. Each rate has a reference that was
+//! measured alternately with it.
 
 pub mod backlog;
 pub mod figures;
@@ -13,4 +13,4 @@ pub mod processes;
 pub mod sides;
 pub mod stand;
 pub mod steady;
-pub mod told;
+pub mod synthetic;

@@ -1,6 +1,7 @@
-//! The client of the benchmarks: posts events over kept connections, as cheaply as HTTP/1.1 allows.
+//! The client of the benchmarks: posts events over kept HTTP/1.1 connections.
 //!
-//! Written by hand so that the generator takes little of the cores that it shares with what is measured.
+//! It shares the cores with the measured programs, so it must use little CPU time. This is why it
+//! uses no HTTP library.
 
 use std::net::SocketAddr;
 
@@ -9,10 +10,10 @@ use futures_util::future::try_join_all;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// An answer to a post is a short one.
-const ANSWER_BYTES_MAX: usize = 4_096;
+/// Limit for a response.
+const RESPONSE_BYTES_MAX: usize = 4_096;
 
-/// One kept connection to the API.
+/// A kept connection to the API.
 #[derive(Debug)]
 pub struct Client {
     stream: TcpStream,
@@ -22,10 +23,10 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects.
+    /// Connects to the API.
     ///
     /// # Errors
-    /// When nobody listens.
+    /// If the connection fails.
     pub async fn connect(host: SocketAddr) -> anyhow::Result<Self> {
         let stream = TcpStream::connect(host).await?;
         stream.set_nodelay(true)?;
@@ -40,7 +41,7 @@ impl Client {
     /// Posts one event with a payload of about 300 bytes and waits for its 202.
     ///
     /// # Errors
-    /// Any other answer, or none.
+    /// If the response is not 202, or the request fails.
     pub async fn post(&mut self, target_url: &str) -> anyhow::Result<()> {
         match self.try_post(target_url).await? {
             202 => Ok(()),
@@ -48,10 +49,10 @@ impl Client {
         }
     }
 
-    /// Posts one event and gives the status of its answer, whatever it is.
+    /// Posts one event and returns the status of the response.
     ///
     /// # Errors
-    /// When there is no whole answer.
+    /// If there is no complete response.
     pub async fn try_post(&mut self, target_url: &str) -> anyhow::Result<u16> {
         let body = format!(
             r#"{{"target_url":"{target_url}","payload":{{"fill":"{:x<289}"}}}}"#,
@@ -69,13 +70,13 @@ impl Client {
         self.stream.write_all(&self.request).await?;
         let answer = self.answer().await?;
         let status = answer.split(' ').nth(1).and_then(|code| code.parse().ok());
-        status.with_context(|| format!("no answer by HTTP: {answer}"))
+        status.with_context(|| format!("the response is not HTTP: {answer}"))
     }
 
-    /// The text of a path, by GET.
+    /// Sends a GET request and returns the body.
     ///
     /// # Errors
-    /// When there is no whole answer.
+    /// If there is no complete response.
     pub async fn get(host: SocketAddr, path: &str) -> anyhow::Result<String> {
         let mut stream = TcpStream::connect(host).await?;
         let request = format!("GET {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
@@ -85,17 +86,17 @@ impl Client {
         Ok(answer)
     }
 
-    /// Reads one answer to its end, by its `content-length`.
+    /// Reads one response of the length in its `content-length`.
     async fn answer(&mut self) -> anyhow::Result<&str> {
         self.answer.clear();
         loop {
             if self.stream.read_buf(&mut self.answer).await? == 0 {
-                bail!("the connection was closed instead of an answer");
+                bail!("the connection was closed without a response");
             }
-            if self.answer.len() > ANSWER_BYTES_MAX {
-                bail!("an answer of more than {ANSWER_BYTES_MAX} bytes");
+            if self.answer.len() > RESPONSE_BYTES_MAX {
+                bail!("the response has more than {RESPONSE_BYTES_MAX} bytes");
             }
-            let text = std::str::from_utf8(&self.answer).context("an answer is text")?;
+            let text = std::str::from_utf8(&self.answer).context("the response is not text")?;
             if let Some((head, body)) = text.split_once("\r\n\r\n")
                 && content_length(head).is_some_and(|length| body.len() >= length)
             {
@@ -112,10 +113,11 @@ fn content_length(head: &str) -> Option<usize> {
     lengths.next()?.1.trim().parse().ok()
 }
 
-/// Posts so many events over the clients, each as fast as its answers come, spread over the targets.
+/// Posts `events` events over the clients to all targets. Each client posts when it has its
+/// response.
 ///
 /// # Errors
-/// As [`Client::post`].
+/// If a post fails: see [`Client::post`].
 pub async fn post_all(
     clients: &mut [Client],
     events: u64,

@@ -1,4 +1,4 @@
-//! The side of the dispatcher: its own store, as the worker calls it, with claims that carry 300-byte payloads.
+//! The dispatcher side: its store, called as by the worker, with payloads of 300 bytes.
 
 use std::time::Duration;
 
@@ -12,26 +12,27 @@ use tokio::sync::Mutex;
 use crate::backlog;
 use crate::sides::Side;
 
-/// Whose claims these are.
-const HOLDER: WorkerId = WorkerId(1);
+/// Worker id of all claims.
+const WORKER: WorkerId = WorkerId(1);
 
-/// Long enough for any round.
+/// Longer than any round.
 const LEASE: Duration = Duration::from_secs(600);
 
-/// Nothing is sent there.
+/// A target that gets no request.
 const TARGET: &str = "http://127.0.0.1:9/webhook";
 
-/// Events that are added at a time.
+/// Events per refill.
 const FILL_ROWS: usize = 50_000;
 
-const UNLEASE: &str = "delete from webhook_events where lease_token is not null";
+const DELETE_LEASED: &str = "delete from webhook_events where lease_token is not null";
 
-// Reading the index once marks the entries of deleted rows as dead, which is not to be measured.
-const PEEK: &str = "
+// The first read of the index marks entries of deleted rows as dead. It is not part of the
+// measurement.
+const READ_INDEX: &str = "
 select id from webhook_events where status = 'pending' and next_retry_at <= now() and lease_token is null
 order by next_retry_at limit 1";
 
-/// The dispatcher's store over a backlog.
+/// The dispatcher's store with a backlog.
 #[derive(Debug)]
 pub struct Ours {
     store: PgStore,
@@ -40,10 +41,10 @@ pub struct Ours {
 }
 
 impl Ours {
-    /// Over a fresh database.
+    /// Opens the store over a new database.
     ///
     /// # Errors
-    /// When the database does not take the schema.
+    /// If the schema cannot be created.
     pub async fn open(url: &str, workers: u32) -> anyhow::Result<Self> {
         let lookup = |name: &str| match name {
             "DATABASE_URL" => Some(url.to_owned()),
@@ -66,52 +67,53 @@ impl Side for Ours {
     async fn provide(&self, rows: usize, spare: usize) {
         let mut due = self.due.lock().await;
         let run = |sql| sqlx::query(sql).execute(&self.pool);
-        run(UNLEASE).await.expect("the server answers");
+        run(DELETE_LEASED).await.expect("the server responds");
         if *due < rows + spare {
             let more = (rows + spare).max(FILL_ROWS);
             let filled = backlog::fill(&self.pool, TARGET, 0..more).await;
             filled.expect("the backlog is stored");
             run("vacuum analyze webhook_events")
                 .await
-                .expect("the server vacuums");
+                .expect("vacuum succeeds");
             *due += more;
         }
-        // What this round will take is gone after it.
+        // The round will remove these rows.
         *due -= rows;
-        run(PEEK).await.expect("the server answers");
+        run(READ_INDEX).await.expect("the server responds");
     }
 
-    async fn take(&self, batch: usize, settle: bool) -> usize {
-        let (claimed, lost) =
-            patiently(|| self.store.claim(HOLDER, LEASE, ClaimLimit::of(batch))).await;
-        // Without a reply nobody knows, but the rows may be gone.
+    async fn claim(&self, batch: usize, settle: bool) -> usize {
+        let (claimed, failed) =
+            with_retries(|| self.store.claim(WORKER, LEASE, ClaimLimit::of(batch))).await;
+        // A claim without a reply may have leased its rows.
         let mut due = self.due.lock().await;
-        *due = due.saturating_sub(lost * batch);
+        *due = due.saturating_sub(failed * batch);
         drop(due);
         let claims = claimed.claims;
         let taken = claims.len();
         if settle {
             let settlements: Vec<_> = claims.iter().map(delivered).collect();
-            // As the worker does it: no settle is larger than its bound.
+            // The worker limits its batches in the same way.
             for part in settlements.chunks(SETTLE_BATCH_MAX) {
-                patiently(|| self.store.settle(part.to_vec())).await;
+                with_retries(|| self.store.settle(part.to_vec())).await;
             }
         }
         taken
     }
 }
 
-/// Again, as the worker would: a disk that stalls for seconds spoils a figure, not the run. Tells how many calls were lost.
-async fn patiently<V, F: Future<Output = Result<V, StoreError>>>(
+/// Repeats a failed call, as the worker does: a stalled disk must not end the benchmark. Returns
+/// the number of failed calls, too.
+async fn with_retries<V, F: Future<Output = Result<V, StoreError>>>(
     call: impl Fn() -> F,
 ) -> (V, usize) {
-    let mut lost = 0;
+    let mut failed = 0;
     loop {
         match call().await {
-            Ok(value) => return (value, lost),
-            Err(error) => eprintln!("{error}; trying again"),
+            Ok(value) => return (value, failed),
+            Err(error) => eprintln!("{error}; repeating the call"),
         }
-        lost += 1;
+        failed += 1;
     }
 }
 

@@ -1,13 +1,14 @@
-//! Postgres is stopped for two minutes, four times the lease, under a load that goes on: `cargo bench -p benches --bench outage`.
+//! `cargo bench -p benches --bench outage`: stops Postgres for two minutes, four times the lease,
+//! under a constant load.
 //!
-//! Receivers take a second to answer, so a second's worth of attempts is under way when the server goes, and all of those
-//! answers come while it is away. All settings but `MAX_ATTEMPTS` are at their defaults; one attempt that was burnt would be an
-//! event that is dead.
+//! Receivers respond after one second, so the attempts of one second are in flight when the server
+//! stops, and their responses arrive during the outage. Only `MAX_ATTEMPTS` differs from its
+//! default: it is 1, so a wasted attempt would make its event dead.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Write as _;
 use std::time::Duration;
 
+use benches::figures::print_line;
 use benches::stand::{self, Stand};
 use benches::steady::{Posted, Steady};
 use chaos::postgres::{OwnServer, Wanted};
@@ -15,68 +16,65 @@ use chrono::{DateTime, Utc};
 use mock_receiver::{Behavior, Journal, Receipt, script};
 use tokio::time::sleep;
 
-/// How long the server is away.
-const AWAY: Duration = Duration::from_secs(120);
-/// How long the load runs before and after.
+/// Length of the outage.
+const OUTAGE: Duration = Duration::from_secs(120);
+/// Length of the load before the outage.
 const BEFORE: Duration = Duration::from_secs(20);
+/// Length of the load after the outage.
 const AFTER: Duration = Duration::from_secs(30);
-/// 200 posts a second, as long as they are answered within that time.
+/// 32 clients with a post per 160 ms send 200 posts per second, if responses take less time.
 const CLIENTS: u32 = 32;
-const POST_EVERY: Duration = Duration::from_millis(160);
+const POST_INTERVAL: Duration = Duration::from_millis(160);
 const RECEIVERS: usize = 8;
-const ANSWER_AFTER_MS: u64 = 1_000;
-/// Rates are counted over so long, in microseconds.
+const RESPONSE_AFTER_MS: u64 = 1_000;
+/// Window of a rate in microseconds.
 const WINDOW_US: u64 = 1_000_000;
-/// The deliveries are back when so much of the rate before is reached; goal: 5 s after the server's return.
-const BACK: f64 = 0.9;
-/// The rate after the return is told for so many seconds.
-const TOLD_SECONDS: u64 = 10;
-/// How long the rest may take to be delivered.
-const WITHIN: Duration = Duration::from_secs(300);
+/// Share of the earlier rate that counts as recovered. The goal is 5 s after the return of the
+/// server.
+const RECOVERED_SHARE: f64 = 0.9;
+/// Seconds after the return for which the rate is printed.
+const PRINTED_SECONDS: u64 = 10;
+/// Maximum time until all events are final.
+const DRAIN_MAX: Duration = Duration::from_secs(300);
 
 fn main() -> anyhow::Result<()> {
     tokio::runtime::Runtime::new()?.block_on(measure())
 }
 
-fn say(line: &str) {
-    // Nobody to tell is no reason to stop.
-    let _ = writeln!(std::io::stdout(), "{line}");
-}
-
-/// When the server went and was back, on the journal's clock.
+/// Times of the stop and the return of the server, on the clock of the journal.
 #[derive(Clone, Copy)]
 struct Outage {
     down_us: u64,
     up_us: u64,
-    /// The same moment on the clock of the rows: the server has this machine's.
+    /// The return on the clock of the rows. The server runs on this machine and has the same clock.
     up: DateTime<Utc>,
 }
 
 async fn measure() -> anyhow::Result<()> {
     let mut own = OwnServer::start(&Wanted::Any, false).await?;
-    say(&format!("Postgres: {}", own.postgres().origin()));
+    print_line(&format!("Postgres: {}", own.postgres().origin()));
     let stand = Stand::start(own.postgres(), &[("MAX_ATTEMPTS", "1")]).await?;
     let journal = Journal::new();
-    let answer = Behavior::Answer {
+    let response = Behavior::Answer {
         status: 200,
         retry_after: None,
-        after_ms: ANSWER_AFTER_MS,
+        after_ms: RESPONSE_AFTER_MS,
     };
-    let receivers = stand::receivers(RECEIVERS, &script::always(answer), &journal).await?;
+    let receivers = stand::receivers(RECEIVERS, &script::always(response), &journal).await?;
     let targets = receivers.iter().map(stand::url).collect();
     let load = Steady::start(
         stand.address(),
         targets,
         journal.clone(),
         CLIENTS,
-        POST_EVERY,
+        POST_INTERVAL,
     );
     sleep(BEFORE).await;
 
     own.stop_at_once().await?;
     let (down_us, lines) = (journal.now_us(), log_lines(&stand)?.len());
-    sleep(AWAY).await;
-    let told = log_lines(&stand)?.split_off(lines);
+    sleep(OUTAGE).await;
+    let new_lines = log_lines(&stand)?.split_off(lines);
     own.bring_up().await?;
     let outage = Outage {
         down_us,
@@ -85,63 +83,66 @@ async fn measure() -> anyhow::Result<()> {
     };
     sleep(AFTER).await;
     let posted = load.stop().await?;
-    stand.all_ended(WITHIN).await?;
+    stand.all_ended(DRAIN_MAX).await?;
 
     let receipts = journal.receipts();
-    tell_answers(&posted, outage);
-    say(&format!("log lines while it was away: {}", told.len()));
-    told.iter().for_each(|line| say(&format!("    {line}")));
-    tell_events(&posted, &receipts);
-    tell_attempts(&stand, &receipts, outage).await?;
-    tell_rates(&receipts, outage);
+    print_responses(&posted, outage);
+    print_line(&format!("log lines during the outage: {}", new_lines.len()));
+    new_lines
+        .iter()
+        .for_each(|line| print_line(&format!("    {line}")));
+    print_events(&posted, &receipts);
+    print_attempts(&stand, &receipts, outage).await?;
+    print_rates(&receipts, outage);
     Ok(())
 }
 
-/// The lines of the dispatcher's log so far.
+/// Lines of the dispatcher log so far.
 fn log_lines(stand: &Stand) -> anyhow::Result<Vec<String>> {
     let text = std::fs::read_to_string(stand.log())?;
     Ok(text.lines().map(str::to_owned).collect())
 }
 
-fn tell_answers(posted: &[Posted], outage: Outage) {
+fn print_responses(posted: &[Posted], outage: Outage) {
     let phases = [
         ("before", 0..outage.down_us),
-        ("while it was away", outage.down_us..outage.up_us),
+        ("during the outage", outage.down_us..outage.up_us),
         ("after", outage.up_us..u64::MAX),
     ];
     for (name, phase) in phases {
         let posts = posted.iter().filter(|post| phase.contains(&post.begun_us));
-        let mut answers = BTreeMap::<_, u64>::new();
+        let mut responses = BTreeMap::<_, u64>::new();
         let mut slowest = Duration::ZERO;
         for post in posts {
             let status = post
                 .status
-                .map_or("no answer".to_owned(), |status| status.to_string());
-            *answers.entry(status).or_default() += 1;
+                .map_or("no response".to_owned(), |status| status.to_string());
+            *responses.entry(status).or_default() += 1;
             slowest = slowest.max(post.took);
         }
-        say(&format!(
-            "posts {name}: {answers:?}, slowest answer {} ms",
+        print_line(&format!(
+            "posts {name}: {responses:?}, slowest response {} ms",
             slowest.as_millis()
         ));
     }
 }
 
-/// What became of what was accepted, as the receivers saw it.
-fn tell_events(posted: &[Posted], receipts: &[Receipt]) {
-    let taken = receipts.iter().filter(|receipt| receipt.is_accepted());
-    let taken: BTreeSet<_> = taken.filter_map(|receipt| receipt.ordinal).collect();
+/// Compares accepted events with the receipts.
+fn print_events(posted: &[Posted], receipts: &[Receipt]) {
+    let received = receipts.iter().filter(|receipt| receipt.is_accepted());
+    let received: BTreeSet<_> = received.filter_map(|receipt| receipt.ordinal).collect();
     let (accepted, others): (Vec<&Posted>, Vec<&Posted>) =
         posted.iter().partition(|post| post.status == Some(202));
-    let lost = accepted.iter().filter(|post| !taken.contains(&post.number));
-    let unsure = others.iter().filter(|post| taken.contains(&post.number));
+    let lost = accepted
+        .iter()
+        .filter(|post| !received.contains(&post.number));
+    let unacknowledged = others.iter().filter(|post| received.contains(&post.number));
     let events: BTreeSet<_> = receipts.iter().map(|receipt| receipt.ordinal).collect();
-    say(&format!(
-        "events: {} accepted, {} of them lost; {} more delivered although their post was not answered 202; \
-         {} duplicates",
+    print_line(&format!(
+        "events: {} accepted, {} of them lost; {} more delivered without a 202; {} duplicates",
         accepted.len(),
         lost.count(),
-        unsure.count(),
+        unacknowledged.count(),
         receipts.len() - events.len()
     ));
 }
@@ -149,13 +150,13 @@ fn tell_events(posted: &[Posted], receipts: &[Receipt]) {
 const ABANDONED: &str = "
 select event_id::text, number from delivery_attempts where outcome = 'abandoned'";
 
-const BURNT: &str = "
+const FAILURES: &str = "
 select coalesce(sum(failure_count), 0), count(*) filter (where status <> 'delivered') from webhook_events";
 
 const FINISHED: &str =
     "select id::text, finished_at from webhook_events where finished_at is not null";
 
-async fn tell_attempts(stand: &Stand, receipts: &[Receipt], outage: Outage) -> anyhow::Result<()> {
+async fn print_attempts(stand: &Stand, receipts: &[Receipt], outage: Outage) -> anyhow::Result<()> {
     let abandoned: Vec<(String, i32)> = sqlx::query_as(ABANDONED).fetch_all(&stand.pool).await?;
     let sent: BTreeSet<_> = receipts
         .iter()
@@ -164,35 +165,36 @@ async fn tell_attempts(stand: &Stand, receipts: &[Receipt], outage: Outage) -> a
             Some((receipt.webhook_id.clone()?, number))
         })
         .collect();
-    let sent_too = abandoned.iter().filter(|attempt| sent.contains(attempt));
-    let (burnt, undelivered): (i64, i64) = sqlx::query_as(BURNT).fetch_one(&stand.pool).await?;
-    say(&format!(
-        "attempts: {} abandoned, {} of them with a result in hand (the others are claims whose reply was lost); \
-         failure_count burnt {burnt}; {undelivered} events not delivered",
+    let also_sent = abandoned.iter().filter(|attempt| sent.contains(attempt));
+    let (failures, undelivered): (i64, i64) =
+        sqlx::query_as(FAILURES).fetch_one(&stand.pool).await?;
+    print_line(&format!(
+        "attempts: {} abandoned, {} of them sent (the others are claims whose reply was lost); \
+         failures {failures}; {undelivered} events not delivered",
         abandoned.len(),
-        sent_too.count(),
+        also_sent.count(),
     ));
     let finished: BTreeMap<String, DateTime<Utc>> = sqlx::query_as(FINISHED)
         .fetch_all(&stand.pool)
         .await?
         .into_iter()
         .collect();
-    let in_hand = receipts.iter().filter(|receipt| {
+    let during = receipts.iter().filter(|receipt| {
         receipt.begin_us < outage.down_us && receipt.end_us.is_some_and(|end| end > outage.down_us)
     });
-    let settled: Vec<_> = in_hand
+    let settled: Vec<_> = during
         .filter_map(|receipt| finished.get(receipt.webhook_id.as_ref()?))
         .collect();
     let last = settled.iter().max().map(|last| **last - outage.up);
-    say(&format!(
-        "results that came while it was away: {}, the last settled {} ms after its return",
+    print_line(&format!(
+        "results during the outage: {}, the last settled {} ms after the return",
         settled.len(),
         last.map_or(0, |last| last.num_milliseconds())
     ));
     Ok(())
 }
 
-fn tell_rates(receipts: &[Receipt], outage: Outage) {
+fn print_rates(receipts: &[Receipt], outage: Outage) {
     let begins: Vec<u64> = receipts.iter().map(|receipt| receipt.begin_us).collect();
     let between = |from: u64, until: u64| {
         begins
@@ -200,33 +202,33 @@ fn tell_rates(receipts: &[Receipt], outage: Outage) {
             .filter(|at| (from..until).contains(at))
             .count()
     };
-    // The first seconds of the load are left out.
-    let measured_us = u64::try_from(BEFORE.as_micros() / 2).expect("seconds");
+    // The first seconds of the load are not measured.
+    let measured_us = u64::try_from(BEFORE.as_micros() / 2).expect("seconds fit into a u64");
     let before = between(outage.down_us - measured_us, outage.down_us) as f64;
     let before = before / (measured_us as f64 / WINDOW_US as f64);
     let ends = (0..AFTER.as_millis() as u64)
         .step_by(10)
         .map(|ms| outage.up_us + ms * 1_000);
-    let back = ends
+    let recovered = ends
         .filter(|end| *end >= outage.up_us + WINDOW_US)
-        .find(|end| between(end - WINDOW_US, *end) as f64 >= BACK * before);
-    let by_second = (0..TOLD_SECONDS).map(|second| {
+        .find(|end| between(end - WINDOW_US, *end) as f64 >= RECOVERED_SHARE * before);
+    let by_second = (0..PRINTED_SECONDS).map(|second| {
         let from = outage.up_us + second * WINDOW_US;
         between(from, from + WINDOW_US)
     });
-    say(&format!(
-        "deliveries a second: {before:.0} before; by second since its return: {:?}; the first second with {BACK} of the rate \
-         before ended {} after its return (goal 5 s)",
+    print_line(&format!(
+        "deliveries per second: {before:.0} before the outage; by second after the return: {:?}; the \
+         first second with {RECOVERED_SHARE} of the earlier rate ended {} after the return (goal 5 s)",
         by_second.collect::<Vec<_>>(),
-        back.map_or("never".to_owned(), |end| format!(
+        recovered.map_or("never".to_owned(), |end| format!(
             "{:.1} s",
             (end - outage.up_us) as f64 / 1e6
         ))
     ));
     let first = begins.iter().filter(|at| **at >= outage.up_us).min();
     if let Some(first) = first {
-        say(&format!(
-            "first request after its return: {} ms",
+        print_line(&format!(
+            "first request: {} ms after the return",
             (first - outage.up_us) / 1_000
         ));
     }

@@ -1,7 +1,7 @@
-//! The reference: a narrow queue of its own in plain SQL, without what the dispatcher must keep for its promises.
+//! The reference: a minimal queue in plain SQL, without the data that the dispatcher needs.
 //!
-//! No payload, no token, no history that outlives its row but a bare line an attempt. It is what SQL can do here at best,
-//! not a design: a claim is an update, an end is a delete.
+//! It has no payload and no token, and a minimal row per attempt. A claim is an update and an end
+//! is a delete. It shows the limit of SQL on this machine and is not a usable design.
 
 use sqlx::{AssertSqlSafe, PgPool, Row};
 use tokio::sync::Mutex;
@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::sides::Side;
 
-/// Rows that are added at a time.
+/// Rows per refill.
 const FILL_ROWS: usize = 50_000;
 
 const SCHEMA: &str = "
@@ -28,13 +28,13 @@ const END: &str = "
 with d as (delete from ref_q where event_id = any($1) returning event_id, attempt)
 insert into ref_attempt (event_id, attempt, http, ms) select event_id, attempt, 200, 12 from d";
 
-const UNLEASE: &str = "delete from ref_q where lease_until is not null";
+const DELETE_LEASED: &str = "delete from ref_q where lease_until is not null";
 
-const PEEK: &str = "
+const READ_INDEX: &str = "
 select event_id from ref_q where due_at <= now() and (lease_until is null or lease_until < now())
 order by due_at limit 1";
 
-/// The plain queue over a backlog.
+/// The queue with a backlog.
 #[derive(Debug)]
 pub struct Plain {
     pool: PgPool,
@@ -42,10 +42,10 @@ pub struct Plain {
 }
 
 impl Plain {
-    /// In a database of its own.
+    /// Creates the queue in a separate database.
     ///
     /// # Errors
-    /// When the database does not take the schema.
+    /// If the schema cannot be created.
     pub async fn open(url: &str, workers: u32) -> anyhow::Result<Self> {
         let pool = sqlx::postgres::PgPoolOptions::new()
             .max_connections(workers)
@@ -63,22 +63,20 @@ impl Side for Plain {
     async fn provide(&self, rows: usize, spare: usize) {
         let mut due = self.due.lock().await;
         let run = |sql| sqlx::query(sql).execute(&self.pool);
-        run(UNLEASE).await.expect("the server answers");
+        run(DELETE_LEASED).await.expect("the server responds");
         if *due < rows + spare {
             let more = (rows + spare).max(FILL_ROWS);
-            let count = i64::try_from(more).expect("a backlog of thousands");
+            let count = i64::try_from(more).expect("the backlog fits into an i64");
             let filled = sqlx::query(FILL).bind(count).execute(&self.pool).await;
             filled.expect("the backlog is stored");
-            run("vacuum analyze ref_q")
-                .await
-                .expect("the server vacuums");
+            run("vacuum analyze ref_q").await.expect("vacuum succeeds");
             *due += more;
         }
         *due -= rows;
-        run(PEEK).await.expect("the server answers");
+        run(READ_INDEX).await.expect("the server responds");
     }
 
-    async fn take(&self, batch: usize, settle: bool) -> usize {
+    async fn claim(&self, batch: usize, settle: bool) -> usize {
         let claim = format!(
             "with c as materialized (
                 select event_id from ref_q where due_at <= now() and (lease_until is null or lease_until < now())
@@ -89,13 +87,13 @@ impl Side for Plain {
         let rows = sqlx::query(AssertSqlSafe(claim)).fetch_all(&self.pool);
         let ids: Vec<Uuid> = rows
             .await
-            .expect("the server answers")
+            .expect("the server responds")
             .iter()
             .map(|row| row.get("event_id"))
             .collect();
         if settle {
             let ended = sqlx::query(END).bind(&ids).execute(&self.pool).await;
-            ended.expect("the server answers");
+            ended.expect("the server responds");
         }
         ids.len()
     }

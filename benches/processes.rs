@@ -1,29 +1,29 @@
-//! What a process costs, from `/proc`: CPU time with that of its children, resident memory, and what it has open.
+//! CPU time, memory and descriptors of a process, from `/proc`.
 
 use std::fs;
 use std::time::Duration;
 
-/// The kernel's unit of CPU time in `/proc`, fixed at 100 a second for programs.
-const TICKS_A_SECOND: u64 = 100;
+/// Unit of CPU time in `/proc`. Linux reports 100 ticks per second on all machines.
+const TICKS_PER_SECOND: u64 = 100;
 
-/// CPU time that a process and its children have used, children that have ended included.
+/// CPU time of a process and its children, including children that have exited.
 pub fn cpu(pid: u32) -> Duration {
     let own = stat(pid).map_or(0, |stat| stat.ticks + stat.ended_children_ticks);
     let living: u64 = children(pid).iter().map(|stat| stat.ticks).sum();
-    Duration::from_millis((own + living) * 1_000 / TICKS_A_SECOND)
+    Duration::from_millis((own + living) * 1_000 / TICKS_PER_SECOND)
 }
 
-/// Resident memory of a process now, in MiB.
+/// Resident memory of a process in MiB.
 pub fn rss_mib(pid: u32) -> f64 {
     status_kib(pid, "VmRSS:") / 1_024.0
 }
 
-/// The most that was ever resident, in MiB.
+/// Peak of the resident memory in MiB.
 pub fn rss_peak_mib(pid: u32) -> f64 {
     status_kib(pid, "VmHWM:") / 1_024.0
 }
 
-/// Files and sockets that a process has open.
+/// Number of open files and sockets.
 pub fn descriptors(pid: u32) -> usize {
     fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count)
 }
@@ -46,7 +46,8 @@ fn children(parent: u32) -> Vec<Stat> {
 
 fn stat(pid: u32) -> Option<Stat> {
     let line = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name is in parentheses and may hold anything; the fields after it are numbers.
+    // The name stands in parentheses and may contain any character. The fields after it are
+    // numbers.
     let (_, fields) = line.rsplit_once(')')?;
     let fields: Vec<&str> = fields.split_whitespace().collect();
     let number = |index: usize| fields.get(index)?.parse::<u64>().ok();
@@ -69,11 +70,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn this_process_has_memory_open_files_and_a_parent() {
+    fn figures_of_this_process_are_read() {
         let own = std::process::id();
         assert!(rss_mib(own) > 0.5 && rss_peak_mib(own) >= rss_mib(own) - 1.0);
         assert!(descriptors(own) >= 3, "standard input, output and error");
-        let parent = stat(own).expect("it lives").parent;
+        let parent = stat(own).expect("the process exists").parent;
         assert!(!children(parent).is_empty());
     }
 }

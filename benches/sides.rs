@@ -1,52 +1,52 @@
-//! A comparison: the dispatcher's store and the plainest SQL that does the same, in turns, on the same server.
+//! Compares the dispatcher's store with minimal SQL, alternately and on the same server.
 //!
-//! In turns, because a busy machine slows both alike: the ratio of neighbours holds where rates do not.
+//! A busy machine slows both, so the ratio of adjacent measurements is stable when rates are not.
 
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use tokio::time::Instant;
 
-/// Rows under a lease at once, at most: about what one process holds with raised limits.
+/// Maximum of leased rows, about as many as one process has with raised limits.
 const LEASED_ROWS_MAX: usize = 5_000;
 
-/// One of the two. Both sides commit synchronously.
+/// One side. Both commit synchronously.
 pub trait Side {
-    /// Makes sure, unmeasured, that so many rows are due, and some to spare, and that none of them is leased.
+    /// Prepares `rows + spare` due rows without a lease. This is not measured.
     fn provide(&self, rows: usize, spare: usize) -> impl Future<Output = ()>;
 
-    /// Takes a batch of due rows, and ends them too if `settle` says so. Tells how many there were.
-    fn take(&self, batch: usize, settle: bool) -> impl Future<Output = usize>;
+    /// Claims a batch of due rows and settles them if `settle` is set. Returns the number of rows.
+    fn claim(&self, batch: usize, settle: bool) -> impl Future<Output = usize>;
 }
 
-/// What is done, by how many at once.
+/// Size and concurrency of the claims.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shape {
-    /// Rows a claim.
+    /// Rows per claim.
     pub batch: usize,
-    /// Claims under way at once.
+    /// Concurrent claims.
     pub workers: usize,
-    /// Whether claimed rows are settled as well.
+    /// Claimed rows are also settled.
     pub settle: bool,
 }
 
-/// How long one side takes for so many batches.
+/// Time of one side for a number of batches.
 pub async fn timed(side: &impl Side, shape: Shape, batches: u64) -> Duration {
-    let mut left = usize::try_from(batches).expect("batches are counted in thousands");
+    let mut left = usize::try_from(batches).expect("the number of batches fits into a usize");
     let a_round = (LEASED_ROWS_MAX / shape.batch).max(shape.workers);
     let mut measured = Duration::ZERO;
     while left > 0 {
         let round = left.min(a_round);
-        // Rows that one claim has locked are skipped by the others, and a lost reply takes its rows along: there must be
-        // some to spare.
+        // A claim skips the locked rows of others, and a lost reply leaves its rows leased. So more
+        // rows must be due than are claimed.
         side.provide(round * shape.batch, 4 * shape.workers * shape.batch)
             .await;
         let began = Instant::now();
         let workers = (0..shape.workers).map(|worker| async move {
             let share = round / shape.workers + usize::from(worker < round % shape.workers);
             for _ in 0..share {
-                let taken = side.take(shape.batch, shape.settle).await;
-                assert_eq!(taken, shape.batch, "the backlog was deep enough");
+                let claimed = side.claim(shape.batch, shape.settle).await;
+                assert_eq!(claimed, shape.batch, "the backlog was too small");
             }
         });
         join_all(workers).await;

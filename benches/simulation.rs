@@ -1,7 +1,7 @@
-//! What one seed of the simulation costs: 30 events, 2 workers, every checker; on one core.
+//! Time of one seed of the simulation on one core: 30 events, 2 workers, all checkers.
 //!
-//! The aim is 10,000 seeds a minute, which is 6 ms a seed. `chaos sim --duration 60s --json` tells
-//! `seeds_per_min` over many seeds; here one run is measured with its spread.
+//! The goal is 10,000 seeds per minute, or 6 ms per seed. `chaos sim --duration 60s --json` reports
+//! `seeds_per_min` over many seeds. This benchmark measures the spread of a single run.
 
 use std::hint::black_box;
 
@@ -10,7 +10,7 @@ use chaos::sim::Size;
 use chaos::sim::soak::Soak;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
-/// Seeds of one iteration: enough that calm and stormy ones are mixed.
+/// Seeds per iteration, so that each iteration has seeds with few and with many faults.
 const SEEDS: u64 = 50;
 
 fn seeds(c: &mut Criterion) {
@@ -27,7 +27,7 @@ fn seeds(c: &mut Criterion) {
             for index in 0..SEEDS {
                 soak.one(Seed::new(1).plus(index), false);
             }
-            assert_eq!(black_box(soak.failed), 0, "a failing seed is no benchmark");
+            assert_eq!(black_box(soak.failed), 0, "a seed failed");
         });
     });
     group.finish();

@@ -1,4 +1,4 @@
-//! The whole path, running: Postgres, the dispatcher's release binary as a process of its own, and receivers here.
+//! Postgres, the release binary of the dispatcher as a separate process, and receivers.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -15,26 +15,26 @@ use tokio::time::{Instant, sleep};
 
 use crate::processes;
 
-/// The process's name in the driver.
+/// Name of the process in the driver.
 const NAME: &str = "dispatcher";
-/// How long a start may take.
-const READY: Duration = Duration::from_secs(30);
-/// The pause between two looks at the database.
-const LOOK: Duration = Duration::from_millis(5);
+/// Maximum time of a start.
+const READY_MAX: Duration = Duration::from_secs(30);
+/// Interval between two queries.
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
-/// A dispatcher that runs.
+/// A running dispatcher.
 #[derive(Debug)]
 pub struct Stand {
     system: ProcessSystem,
     spec: WorkerSpec,
     postgres_pid: Option<u32>,
-    /// A connection for looks at its database.
+    /// For queries to its database.
     pub pool: PgPool,
     _directory: tempfile::TempDir,
 }
 
-/// What was used since a moment, by dispatcher and Postgres.
+/// CPU time of dispatcher and Postgres since their start.
 #[derive(Clone, Copy, Debug)]
 pub struct Spent {
     dispatcher: Duration,
@@ -42,10 +42,10 @@ pub struct Spent {
 }
 
 impl Stand {
-    /// Starts the dispatcher with these settings over a fresh database.
+    /// Starts the dispatcher with these settings over a new database.
     ///
     /// # Errors
-    /// When it cannot be built or does not become ready.
+    /// If the binary cannot be built, or the dispatcher does not become ready.
     pub async fn start(postgres: &Postgres, settings: &[(&str, &str)]) -> anyhow::Result<Self> {
         let url = postgres.create_database("bench").await?;
         let directory = tempfile::tempdir()?;
@@ -73,48 +73,48 @@ impl Stand {
             pool: PgPool::connect(&url).await?,
             _directory: directory,
         };
-        stand.start_again().await?;
+        stand.restart().await?;
         Ok(stand)
     }
 
-    /// Starts it again after its death.
+    /// Starts the dispatcher again after a kill.
     ///
     /// # Errors
-    /// When it does not become ready.
-    pub async fn start_again(&mut self) -> anyhow::Result<()> {
+    /// If the dispatcher does not become ready.
+    pub async fn restart(&mut self) -> anyhow::Result<()> {
         self.system.start(&self.spec).await?;
-        self.system.wait_ready(NAME, READY).await?;
+        self.system.wait_ready(NAME, READY_MAX).await?;
         Ok(())
     }
 
-    /// SIGKILL.
+    /// Sends SIGKILL and waits for the exit.
     ///
     /// # Errors
-    /// When it does not die.
+    /// If the process does not exit.
     pub async fn kill(&mut self) -> anyhow::Result<()> {
         self.system.kill(NAME).await?;
         Ok(())
     }
 
-    /// Where its API listens.
+    /// Address of the API.
     pub fn address(&self) -> SocketAddr {
         self.spec.bind
     }
 
-    /// Its process id.
+    /// Process id of the dispatcher.
     ///
     /// # Panics
-    /// When it does not run.
+    /// If the dispatcher does not run.
     pub fn pid(&self) -> u32 {
         self.system.pid(NAME).expect("the dispatcher runs")
     }
 
-    /// Where its log is.
+    /// Path of the log.
     pub fn log(&self) -> PathBuf {
         self.spec.log.clone()
     }
 
-    /// CPU time used so far; nothing for a Postgres that was not started here.
+    /// CPU time since the start. Zero for a Postgres that this process did not start.
     pub fn spent(&self) -> Spent {
         Spent {
             dispatcher: processes::cpu(self.pid()),
@@ -122,50 +122,50 @@ impl Stand {
         }
     }
 
-    /// Waits until every event has ended.
+    /// Waits until every event is final.
     ///
     /// # Errors
-    /// When the database does not answer, or it takes longer than `within`.
+    /// If a query fails, or the wait is longer than `within`.
     pub async fn all_ended(&self, within: Duration) -> anyhow::Result<()> {
         let deadline = Instant::now() + within;
-        // The partial index of pending events answers this at once, however many have ended.
+        // The partial index of pending events makes this query fast for any number of final events.
         let pending = "select exists (select from webhook_events where status = 'pending')";
         while sqlx::query_scalar::<_, bool>(pending)
             .fetch_one(&self.pool)
             .await?
         {
             anyhow::ensure!(Instant::now() < deadline, "events are still pending");
-            sleep(LOOK).await;
+            sleep(POLL_INTERVAL).await;
         }
         Ok(())
     }
 }
 
 impl Spent {
-    /// What was spent between an earlier moment and this one: dispatcher, Postgres.
+    /// CPU time of dispatcher and Postgres since an earlier reading.
     pub fn since(self, earlier: Self) -> (Duration, Duration) {
         let dispatcher = self.dispatcher.saturating_sub(earlier.dispatcher);
         (dispatcher, self.postgres.saturating_sub(earlier.postgres))
     }
 }
 
-/// The dispatcher that cargo builds in the profile of this benchmark.
+/// Builds the dispatcher in the profile of the benchmark.
 fn binary() -> anyhow::Result<PathBuf> {
     chaos::binary::dispatcher_binary()
 }
 
-/// The first Postgres that can be had, fsync on.
+/// Finds or starts a Postgres with fsync on.
 ///
 /// # Errors
-/// When there is none.
+/// If the machine has none.
 pub async fn postgres() -> anyhow::Result<Postgres> {
     Ok(Postgres::obtain(Wanted::Any).await?)
 }
 
-/// So many receivers on ports of their own, all with one script and one journal.
+/// Starts `count` receivers on separate ports with one script and one journal.
 ///
 /// # Errors
-/// When no port is free.
+/// If no port is free.
 pub async fn receivers(
     count: usize,
     script: &Script,
@@ -180,7 +180,7 @@ pub async fn receivers(
     Ok(receivers)
 }
 
-/// The URL of a receiver.
+/// Target URL of a receiver, without an ordinal.
 pub fn url(receiver: &Receiver) -> String {
     format!("http://{}/webhook", receiver.address())
 }

@@ -1,4 +1,4 @@
-//! Clients that post at a steady pace, whatever they are answered, and write down what that was.
+//! Clients that post at a constant rate and record each response.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -11,26 +11,26 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 
 use crate::load::Client;
 
-/// A client that has no answer after so long goes on without.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// A client stops waiting for a response after this time.
+const RESPONSE_WAIT_MAX: Duration = Duration::from_secs(60);
 
-/// The clients, at work.
+/// The running clients.
 #[derive(Debug)]
 pub struct Steady {
     shared: Arc<Shared>,
     clients: Vec<JoinHandle<()>>,
 }
 
-/// One post. Its number is the last part of its target's path; the time is the journal's.
+/// One post. Times are those of the journal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Posted {
-    /// Which event it was.
+    /// Number of the event, the last part of its target path.
     pub number: u64,
-    /// When it was sent.
+    /// Time of the request.
     pub begun_us: u64,
-    /// How long its answer took.
+    /// Time until the response.
     pub took: Duration,
-    /// The status of its answer, if there was a whole one.
+    /// Status of a complete response.
     pub status: Option<u16>,
 }
 
@@ -45,7 +45,8 @@ struct Shared {
 }
 
 impl Steady {
-    /// So many clients, each with a post every so often; one that waits for its answer lets its next turns pass.
+    /// Starts `clients` clients, each with a post per interval `every`. A client that waits for a
+    /// response skips its next posts.
     pub fn start(
         host: SocketAddr,
         targets: Vec<String>,
@@ -72,10 +73,10 @@ impl Steady {
         }
     }
 
-    /// Lets every client have its last answer, and gives all that was posted, in no order.
+    /// Waits for the last response of each client and returns all posts, unordered.
     ///
     /// # Errors
-    /// When a client panicked.
+    /// If a client panicked.
     pub async fn stop(self) -> anyhow::Result<Vec<Posted>> {
         self.shared.stopped.store(true, Ordering::Relaxed);
         for client in self.clients {
@@ -100,10 +101,10 @@ impl Shared {
             }
             let number = self.next.fetch_add(1, Ordering::Relaxed);
             let (begun_us, began) = (self.journal.now_us(), Instant::now());
-            let answer = timeout(PATIENCE, self.post(client.take(), number)).await;
+            let response = timeout(RESPONSE_WAIT_MAX, self.post(client.take(), number)).await;
             let mut status = None;
-            if let Ok(Ok((kept, answered))) = answer {
-                (client, status) = (Some(kept), Some(answered));
+            if let Ok(Ok((kept, received))) = response {
+                (client, status) = (Some(kept), Some(received));
             }
             let posted = Posted {
                 number,
@@ -116,7 +117,7 @@ impl Shared {
         }
     }
 
-    /// Posts over the connection that was kept, if there is one.
+    /// Posts over the kept connection or a new one.
     async fn post(&self, kept: Option<Client>, number: u64) -> anyhow::Result<(Client, u16)> {
         let mut client = match kept {
             Some(client) => client,

@@ -1,34 +1,34 @@
-//! What the behaviors of a script do on the wire, and what the dispatcher makes of it.
+//! The outcome of each receiver behavior, at the receiver and in the dispatcher.
 
 use chaos::history::op::{ANSWERED, ANSWERED_THEN_RESET, PEER_CLOSED};
 use chaos::profile::Settings;
 use mock_receiver::{Behavior, RetryAfter};
 
-/// What a behavior does on the wire.
+/// The course of one request.
 pub(super) struct Wire {
-    /// The status of an answer that was written whole.
+    /// Status of a response that was sent completely.
     pub(super) status: Option<u16>,
-    /// How the request ended at the receiver.
+    /// End of the request at the receiver.
     pub(super) how: &'static str,
-    /// How long it was open, in milliseconds.
+    /// Time that the request was open.
     pub(super) lasts_ms: u64,
-    /// What the dispatcher settles.
+    /// Outcome that the dispatcher settles.
     pub(super) outcome: &'static str,
-    /// The status that it tells.
-    pub(super) told: Option<u16>,
-    /// The `Retry-After` of the answer, in milliseconds.
+    /// Status that the dispatcher stores.
+    pub(super) reported_status: Option<u16>,
+    /// `Retry-After` of the response.
     pub(super) retry_after_ms: Option<u64>,
 }
 
 impl Wire {
-    /// What this one does under these settings.
+    /// The course of a request with this behavior under these settings.
     pub(super) fn of(behavior: &Behavior, settings: &Settings) -> Wire {
         let failed = |how, outcome, lasts_ms| Wire {
             status: None,
             how,
             lasts_ms,
             outcome,
-            told: None,
+            reported_status: None,
             retry_after_ms: None,
         };
         match behavior {
@@ -45,7 +45,7 @@ impl Wire {
                 } else {
                     "rejected"
                 },
-                told: Some(*status),
+                reported_status: Some(*status),
                 retry_after_ms: match retry_after {
                     Some(RetryAfter::Seconds(seconds)) => Some(seconds * 1_000),
                     _ => None,
@@ -56,7 +56,7 @@ impl Wire {
                 how: ANSWERED_THEN_RESET,
                 lasts_ms: 1,
                 outcome: "delivered",
-                told: Some(*status),
+                reported_status: Some(*status),
                 retry_after_ms: None,
             },
             Behavior::Hang { .. } | Behavior::HangAfterHead { .. } => failed(

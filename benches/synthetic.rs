@@ -1,8 +1,8 @@
-//! The history of a chaotic run of any size, told without running one: every planned event is posted, attempted as its script
-//! says, hit by the planned kills, settled, and read at the end; by clients, receivers and the store alike.
+//! Builds the history of a chaotic run of any size without running it.
 //!
-//! It is as long as a run's own, and every checker says valid of it, so that what judging costs can be measured at sizes that
-//! no run reaches.
+//! Each planned event is posted, attempted by its script, hit by the planned kills, settled and
+//! read. The history is as long as that of a real run and passes every checker. So the cost of
+//! judging can be measured for sizes that no run reaches.
 
 mod wire;
 
@@ -23,14 +23,14 @@ use mock_receiver::Behavior;
 use wire::Wire;
 
 const MS: u64 = 1_000;
-/// Milliseconds of storm an event, as a run without a duration has them.
+/// Length of the storm per event, as in a run without a given duration.
 const STORM_MS_PER_EVENT: u64 = 10;
-/// The database's clock when the history begins, in microseconds.
+/// Database clock at the start of the history.
 const ZERO_US: i64 = 1_000_000_000_000;
-/// How long after a kill its leases are ended, and its worker is back.
+/// Time from a kill to the reclaims and the restart of the worker.
 const RECLAIM_US: u64 = 600 * MS;
 
-/// The plan of a chaotic run of so many events.
+/// The schedule of a chaotic run with `events` events.
 #[must_use]
 pub fn schedule(events: u32) -> Schedule {
     let profile = Profile::chaotic().with_events(events);
@@ -38,23 +38,23 @@ pub fn schedule(events: u32) -> Schedule {
     Schedule::generate(Seed::new(1), &profile.with_storm_ms(storm_ms))
 }
 
-/// Everything that a run of this plan would have seen, in order.
+/// The ops of a run of this schedule, in the order of time.
 #[must_use]
 pub fn ops(schedule: &Schedule) -> Vec<(u64, Op)> {
-    let mut telling = Telling::new(schedule);
+    let mut builder = Builder::new(schedule);
     for event in &schedule.events {
-        telling.event(event);
+        builder.event(event);
     }
-    telling.end();
-    // Stable: what happens at one moment stays in its order.
-    telling.ops.sort_by_key(|(t, _)| *t);
-    telling.ops
+    builder.end();
+    // A stable sort keeps the order of ops with equal times.
+    builder.ops.sort_by_key(|(t, _)| *t);
+    builder.ops
 }
 
-/// Stores such a run as a run stores itself.
+/// Writes the directory of a run with `events` events and returns the lines of its history.
 ///
 /// # Errors
-/// When the directory cannot be written, or a checker finds fault with the history.
+/// If the directory cannot be written, or a checker rejects the history.
 pub fn store(events: u32, dir: &Path) -> anyhow::Result<usize> {
     let schedule = schedule(events);
     let text = schedule.to_text();
@@ -68,7 +68,7 @@ pub fn store(events: u32, dir: &Path) -> anyhow::Result<usize> {
     Ok(lines)
 }
 
-struct Telling<'a> {
+struct Builder<'a> {
     schedule: &'a Schedule,
     main: Settings,
     kills: Vec<Kill>,
@@ -77,13 +77,19 @@ struct Telling<'a> {
     rows: u64,
 }
 
+/// The end of a request at the receiver.
+struct RequestEnd {
+    status: Option<u16>,
+    how: &'static str,
+}
+
 struct Kill {
     at_us: u64,
     worker: u64,
     hit: Vec<String>,
 }
 
-/// One event on its way.
+/// An event between its post and its end.
 struct Row<'a> {
     event: &'a PlannedEvent,
     id: String,
@@ -91,15 +97,15 @@ struct Row<'a> {
     attempts: Vec<AttemptSeen>,
 }
 
-impl<'a> Telling<'a> {
-    fn new(schedule: &'a Schedule) -> Telling<'a> {
+impl<'a> Builder<'a> {
+    fn new(schedule: &'a Schedule) -> Builder<'a> {
         let workers = u64::from(schedule.profile.workers);
         let kills = (0..).zip(&schedule.faults).map(|(number, fault)| Kill {
             at_us: (schedule.profile.baseline_ms + fault.trigger.at_ms) * MS,
             worker: number % workers,
             hit: Vec::new(),
         });
-        let mut telling = Telling {
+        let mut builder = Builder {
             schedule,
             main: schedule.profile.main_settings(),
             kills: kills.collect(),
@@ -107,8 +113,8 @@ impl<'a> Telling<'a> {
             last_us: storm_end_us(schedule),
             rows: 0,
         };
-        telling.start();
-        telling
+        builder.start();
+        builder
     }
 
     fn start(&mut self) {
@@ -166,11 +172,11 @@ impl<'a> Telling<'a> {
             attempt_count: Some(row.counts.attempt_count),
             attempts: row.attempts,
         };
-        // Told at the end; the place is filled in there.
+        // A final read. `end` sets its time.
         self.ops.push((u64::MAX, Op::State(state)));
     }
 
-    /// One attempt from its claim to its settle or reclaim; when the next is due.
+    /// Adds one attempt from claim to settle or reclaim. Returns the due time of the next attempt.
     fn attempt(&mut self, row: &mut Row<'_>, due_us: u64) -> u64 {
         row.counts.attempt_count += 1;
         let number = row.counts.attempt_count;
@@ -187,7 +193,15 @@ impl<'a> Telling<'a> {
         self.begin(begin_us, row, &req, &behavior);
         let end_us = begin_us + wire.lasts_ms * MS + 200;
         if let Some(killed_us) = self.killed(row, begin_us, end_us, &req) {
-            self.end_request(killed_us + 500, row, &req, (None, PEER_CLOSED));
+            self.end_request(
+                killed_us + 500,
+                row,
+                &req,
+                RequestEnd {
+                    status: None,
+                    how: PEER_CLOSED,
+                },
+            );
             row.counts.abandon_count += 1;
             let reclaim_us = killed_us + RECLAIM_US;
             row.seen(number, "abandoned", None);
@@ -201,10 +215,18 @@ impl<'a> Telling<'a> {
             self.step(reclaim_us, Step::Reclaim, row, Some(next_us));
             return next_us;
         }
-        self.end_request(end_us, row, &req, (wire.status, wire.how));
+        self.end_request(
+            end_us,
+            row,
+            &req,
+            RequestEnd {
+                status: wire.status,
+                how: wire.how,
+            },
+        );
         row.counts.abandon_count = 0;
         let settle_us = end_us + MS;
-        row.seen(number, wire.outcome, wire.told);
+        row.seen(number, wire.outcome, wire.reported_status);
         if wire.outcome == "delivered" {
             row.counts.status = "delivered".into();
             self.step(settle_us, Step::Settle, row, None);
@@ -221,14 +243,14 @@ impl<'a> Telling<'a> {
         next_us
     }
 
-    /// When the worker of a request is killed while it is open; the kill then has hit it.
+    /// Returns the time of the kill that hits the request, and adds the request to that kill.
     fn killed(&mut self, row: &Row<'_>, begin_us: u64, end_us: u64, req: &str) -> Option<u64> {
         if row.event.section == Section::Defaults {
             return None;
         }
         let workers = u64::from(self.schedule.profile.workers);
         let worker = (row.event.ordinal + u64::from(row.counts.attempt_count)) % workers;
-        // Nothing is open at the very moment of two kills.
+        // A request that has just started does not count as hit.
         let open = begin_us + MS..end_us;
         let mut kills = self.kills.iter_mut();
         let kill = kills.find(|kill| kill.worker == worker && open.contains(&kill.at_us))?;
@@ -250,24 +272,18 @@ impl<'a> Telling<'a> {
         self.ops.push((t, Op::RecvBegin(begin)));
     }
 
-    fn end_request(
-        &mut self,
-        t: u64,
-        row: &Row<'_>,
-        req: &str,
-        (status, how): (Option<u16>, &str),
-    ) {
+    fn end_request(&mut self, t: u64, row: &Row<'_>, req: &str, ended: RequestEnd) {
         let end = RecvEnd {
             req: req.to_owned(),
             ordinal: Some(row.event.ordinal),
-            status,
-            how: how.to_owned(),
+            status: ended.status,
+            how: ended.how.to_owned(),
         };
         self.ops.push((t, Op::RecvEnd(end)));
     }
 
     fn step(&mut self, t: u64, step: Step, row: &Row<'_>, due_us: Option<u64>) {
-        let us = |t: u64| ZERO_US + i64::try_from(t).expect("a short run");
+        let us = |t: u64| ZERO_US + i64::try_from(t).expect("the time fits into an i64");
         let attempt = row.counts.attempt_count;
         let token = Some(format!("{:08x}-{attempt}", row.event.ordinal));
         let ends = step.ends_a_lease();
@@ -277,7 +293,7 @@ impl<'a> Telling<'a> {
             Section::Defaults => Settings::defaults().lease_ms,
         };
         let outcome = row.attempts.last().map(|seen| seen.outcome.clone());
-        // A reclaim tells the lease that it ends: that of the claim.
+        // A reclaim reports the lease that it ends.
         let claimed_us = self.claimed_us(step, t);
         let transition = Transition {
             id: row.id.clone(),
@@ -309,7 +325,7 @@ impl<'a> Telling<'a> {
             .push((t, Op::Phase(PhaseBegin { phase, bound_us })));
     }
 
-    /// Kills with what they hit, the phases, the final reads.
+    /// Adds the kills, the phases and the times of the final reads.
     fn end(&mut self) {
         for (kill, fault) in std::mem::take(&mut self.kills).into_iter().zip(1..) {
             let worker = u32::try_from(kill.worker).expect("a plan has few workers");
