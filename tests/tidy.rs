@@ -1,15 +1,19 @@
-//! The house rules that neither compiler nor clippy can see, each a test that names file and line.
+//! Rules of the source tree that neither the compiler nor clippy checks.
 //!
-//! What: who may import whom, how long a file may get, words that are never written, numbering of
-//! migrations and decisions, links, tables of settings, strangers at the top level.
-//! Why: a rule that nothing checks is gone within a month. A rule is a pure function of the tree's
-//! texts, so that `bites` can show with a few lines of made-up tree that it fails when it should.
-//! It must not judge style that rustfmt or clippy already judge.
+//! Each rule is a pure function from the texts of the tree to findings with file and line, so that
+//! `bites` can show on an invented tree that the rule fails when it should. Rules that rustfmt and
+//! clippy check have no place here.
 
 mod bites;
 mod configuration;
+mod cycles;
+mod faults;
 mod imports;
 mod links;
+mod modules;
+mod paths;
+mod prose;
+mod tokens;
 mod tree;
 mod words;
 
@@ -18,10 +22,10 @@ use mock_receiver::config::settings as receiver;
 
 use self::tree::Tree;
 
-/// Without its tests; STYLE asks for 250.
+/// Limit without tests. STYLE.md recommends 250.
 const FILE_LINES_MAX: usize = 400;
 
-/// What the project's specification allows beside dotfiles, and what cargo puts there.
+/// Permitted names at the top level, beside dotfiles: those of the specification and of cargo.
 const TOP_LEVEL: &[&str] = &[
     "Cargo.lock",
     "Cargo.toml",
@@ -39,22 +43,22 @@ const TOP_LEVEL: &[&str] = &[
 ];
 
 #[test]
-fn nobody_imports_what_the_architecture_forbids() {
+fn no_import_breaks_the_architecture() {
     assert_clean(imports::forbidden(&Tree::read()));
 }
 
 #[test]
-fn no_file_is_longer_than_the_cap() {
+fn no_file_is_longer_than_the_limit() {
     assert_clean(too_long(&Tree::read()));
 }
 
 #[test]
-fn no_forbidden_word_is_written() {
+fn no_forbidden_word_is_used() {
     assert_clean(words::forbidden(&Tree::read()));
 }
 
 #[test]
-fn migrations_are_numbered_and_open_with_why() {
+fn migrations_are_numbered_and_start_with_a_reason() {
     assert_clean(migrations(&Tree::read()));
 }
 
@@ -64,7 +68,7 @@ fn decisions_are_numbered_without_a_gap() {
 }
 
 #[test]
-fn every_relative_link_leads_somewhere() {
+fn every_relative_link_has_a_target() {
     assert_clean(links::broken(&Tree::read()));
 }
 
@@ -81,8 +85,8 @@ fn compose_passes_only_settings_that_exist() {
 }
 
 #[test]
-fn the_top_level_has_no_stranger() {
-    assert_clean(strangers(&Tree::top_level()));
+fn top_level_has_only_permitted_names() {
+    assert_clean(not_permitted(&Tree::top_level()));
 }
 
 fn assert_clean(findings: Vec<String>) {
@@ -104,7 +108,7 @@ fn too_long(tree: &Tree) -> Vec<String> {
     lengths
         .filter(|(_, lines)| *lines > FILE_LINES_MAX)
         .map(|(path, lines)| {
-            format!("{path}:{FILE_LINES_MAX}: goes on to line {lines}; split it by what it does")
+            format!("{path}:{FILE_LINES_MAX}: has {lines} lines; split it by responsibility")
         })
         .collect()
 }
@@ -112,10 +116,12 @@ fn too_long(tree: &Tree) -> Vec<String> {
 fn migrations(tree: &Tree) -> Vec<String> {
     let files: Vec<_> = tree.under("migrations/").collect();
     let mut findings = numbered(files.iter().map(|(path, _)| *path), '_', ".sql");
-    let silent = files
+    let without_reason = files
         .iter()
         .filter(|(_, text)| !text.starts_with("-- Why: "));
-    findings.extend(silent.map(|(path, _)| format!("{path}:1: does not open with `-- Why: `")));
+    findings.extend(
+        without_reason.map(|(path, _)| format!("{path}:1: does not start with `-- Why: `")),
+    );
     findings
 }
 
@@ -123,11 +129,11 @@ fn decisions(tree: &Tree) -> Vec<String> {
     let files: Vec<_> = tree.under("docs/decisions/").collect();
     let mut findings = numbered(files.iter().map(|(path, _)| *path), '-', ".md");
     let untitled = files.iter().filter(|(_, text)| !text.starts_with("# "));
-    findings.extend(untitled.map(|(path, _)| format!("{path}:1: does not open with a title")));
+    findings.extend(untitled.map(|(path, _)| format!("{path}:1: does not start with a title")));
     findings
 }
 
-/// Names like `0001-why.md`: four digits, counted from 1, none twice and none left out.
+/// Checks names such as `0001-why.md`: four digits, counted from 1, without duplicates and gaps.
 fn numbered<'a>(
     paths: impl Iterator<Item = &'a str>,
     separator: char,
@@ -142,7 +148,7 @@ fn numbered<'a>(
     paths.zip(1..).filter_map(check).collect()
 }
 
-/// Looks at the lines between the service's name and the next service.
+/// Reads the lines between the name of the service and the next service.
 fn unknown_in_compose(tree: &Tree, service: &str, settings: &[&str]) -> Vec<String> {
     let compose = tree.text("docker-compose.yml");
     let start = format!("  {service}:");
@@ -157,7 +163,7 @@ fn unknown_in_compose(tree: &Tree, service: &str, settings: &[&str]) -> Vec<Stri
         .filter(|(_, line)| !line.trim().starts_with('#'))
         .filter_map(|(at, line)| Some((at + 1, line.trim().split_once(':')?.0)))
         .filter(|(_, name)| !settings.contains(name))
-        .map(|(at, name)| format!("docker-compose.yml:{at}: {name} is no setting"))
+        .map(|(at, name)| format!("docker-compose.yml:{at}: {name} is not a setting"))
         .collect()
 }
 
@@ -165,11 +171,11 @@ fn is_service(line: &str) -> bool {
     line.starts_with("  ") && line.ends_with(':') && !line.starts_with("   ")
 }
 
-fn strangers(names: &[String]) -> Vec<String> {
-    let strange = |name: &&String| !name.starts_with('.') && !TOP_LEVEL.contains(&name.as_str());
+fn not_permitted(names: &[String]) -> Vec<String> {
+    let is_unknown = |name: &&String| !name.starts_with('.') && !TOP_LEVEL.contains(&name.as_str());
     names
         .iter()
-        .filter(strange)
-        .map(|name| format!("{name}:1: has no place up here"))
+        .filter(is_unknown)
+        .map(|name| format!("{name}:1: is not permitted at the top level"))
         .collect()
 }

@@ -1,13 +1,15 @@
-//! Who may import whom: the invariants of docs/ARCHITECTURE.md as a table.
+//! Permitted imports: the invariants of `docs/ARCHITECTURE.md` as a table.
+//!
+//! A rule looks at single lines. `cycles` checks the rules that follow uses from file to file.
 
 use super::tree::{self, Tree};
 
-/// One invariant: in these files, outside those, none of these crates or modules is named.
+/// In the files `within`, except those in `except`, no line may use one of `names`.
 struct Rule {
     within: &'static [&'static str],
     except: &'static [&'static str],
     names: &'static [&'static str],
-    why: &'static str,
+    reason: &'static str,
 }
 
 const RULES: &[Rule] = &[
@@ -15,98 +17,82 @@ const RULES: &[Rule] = &[
         within: &["dispatcher/", "mock-receiver/"],
         except: &[],
         names: &["chaos", "proofs", "benches"],
-        why: "the product and the receiver import nothing of ours",
+        reason: "dispatcher and receiver import no crate of the workspace",
     },
     Rule {
         within: &["dispatcher/"],
         except: &[],
         names: &["mock_receiver"],
-        why: "the product and the receiver import nothing of ours",
+        reason: "dispatcher and receiver import no crate of the workspace",
     },
     Rule {
         within: &["mock-receiver/"],
         except: &[],
         names: &["dispatcher"],
-        why: "the receiver's verification is a second opinion on the dispatcher's signature",
+        reason: "the receiver verifies signatures with its own code",
     },
     Rule {
         within: &["chaos/src/"],
         except: &["chaos/src/sim"],
         names: &["dispatcher"],
-        why: "the real tier sees HTTP, a process and a database: it can test another product",
+        reason: "the real tier uses HTTP, a process and a database, so it can test other products",
     },
     Rule {
         within: &["dispatcher/src/"],
         except: &["dispatcher/src/store"],
         names: &["sqlx"],
-        why: "only store speaks to Postgres",
+        reason: "only store talks to Postgres",
     },
     Rule {
         within: &["dispatcher/src/"],
         except: &["dispatcher/src/api"],
         names: &["axum"],
-        why: "only api speaks HTTP to clients",
+        reason: "only api serves HTTP",
     },
     Rule {
         within: &["dispatcher/src/"],
         except: &["dispatcher/src/transport"],
         names: &["hyper::client", "hyper_util::client"],
-        why: "only transport contains an HTTP client",
+        reason: "only transport contains an HTTP client",
     },
     Rule {
         within: &["dispatcher/src/"],
         except: &[],
         names: &["reqwest"],
-        why: "the dispatcher has one HTTP client, hyper",
+        reason: "the dispatcher has one HTTP client, hyper",
     },
     Rule {
         within: &[
             "dispatcher/src/event",
             "dispatcher/src/signature",
             "dispatcher/src/backoff",
+            "dispatcher/src/target",
         ],
         except: &[],
         names: &["sqlx", "axum", "reqwest", "hyper", "hyper_util", "tokio"],
-        why: "the deciding parts are pure",
+        reason: "these modules decide and do no IO",
     },
     Rule {
         within: &["dispatcher/src/api"],
         except: &[],
         names: &["crate::worker", "super::worker"],
-        why: "api and worker meet in Postgres",
+        reason: "api and worker meet only in Postgres",
     },
     Rule {
         within: &["dispatcher/src/worker"],
         except: &[],
         names: &["crate::api", "super::api"],
-        why: "api and worker meet in Postgres",
-    },
-    Rule {
-        within: &[
-            "chaos/src/checker",
-            "chaos/src/history",
-            "chaos/src/schedule",
-        ],
-        except: &[],
-        names: &[
-            "tokio",
-            "sqlx",
-            "reqwest",
-            "std::fs",
-            "std::net",
-            "std::process",
-        ],
-        why: "a verdict and a plan are pure functions of their input",
+        reason: "api and worker meet only in Postgres",
     },
     Rule {
         within: &["chaos/src/"],
         except: &["chaos/src/seed"],
         names: &["from_seed(", "seed_from_u64(", "make_rng(", "from_rng("],
-        why: "only seed.rs makes a source of chance, so that one number replays a run",
+        reason: "only seed.rs creates a random number generator, so one number repeats a run",
     },
 ];
 
-/// Every line that breaks a rule.
+/// Returns a finding for every line that breaks a rule.
 pub(super) fn forbidden(tree: &Tree) -> Vec<String> {
     let mut findings = Vec::new();
     for (path, text) in tree.rust() {
@@ -116,7 +102,7 @@ pub(super) fn forbidden(tree: &Tree) -> Vec<String> {
                 .iter()
                 .filter_map(|rule| Some((rule, rule.named_in(&line)?)));
             let finding = |(rule, name): (&&Rule, &str)| {
-                format!("{path}:{at}: names {name}, but {}", rule.why)
+                format!("{path}:{at}: uses {name}, but {}", rule.reason)
             };
             findings.extend(named.map(finding));
         }
@@ -135,16 +121,18 @@ impl Rule {
     }
 }
 
-/// A path (`name::…`, `use name;`), or a call where the name ends with `(`; as a whole word.
+/// Returns true if the line has the name as a whole word in a path or `use`. A name that ends with
+/// `(` is a call.
 fn names(line: &str, name: &str) -> bool {
     line.match_indices(name).any(|(at, _)| {
         let before = line[..at].chars().next_back();
         let after = &line[at + name.len()..];
-        let whole = !before.is_some_and(|c| c.is_alphanumeric() || c == '_');
-        // `crate::dispatcher` would be a module of that name, not the crate.
-        let root = name.contains("::") || before != Some(':') || line[..at].ends_with(" ::");
-        let path = after.starts_with("::") || (line.trim_start().contains("use ") && ends(after));
-        whole && (name.ends_with('(') || (path && root))
+        let is_word = !before.is_some_and(|c| c.is_alphanumeric() || c == '_');
+        // `crate::dispatcher` is a module, not the crate of that name.
+        let is_root = name.contains("::") || before != Some(':') || line[..at].ends_with(" ::");
+        let is_path =
+            after.starts_with("::") || (line.trim_start().contains("use ") && ends(after));
+        is_word && (name.ends_with('(') || (is_path && is_root))
     })
 }
 

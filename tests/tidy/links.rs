@@ -1,20 +1,20 @@
-//! Relative links in Markdown: the file is there, and so is the heading.
+//! Relative links in Markdown: the file and the heading must exist.
 
 use super::tree::Tree;
 
-/// Every link that leads nowhere.
+/// Returns a finding for each link without a target.
 pub(super) fn broken(tree: &Tree) -> Vec<String> {
     let mut findings = Vec::new();
     for (path, text) in tree.all().filter(|(path, _)| path.ends_with(".md")) {
         for (at, line) in prose(text) {
             let dead = targets(line).filter(|target| !resolves(tree, path, target));
-            findings.extend(dead.map(|target| format!("{path}:{at}: {target} leads nowhere")));
+            findings.extend(dead.map(|target| format!("{path}:{at}: {target} does not exist")));
         }
     }
     findings
 }
 
-/// The lines outside fenced code.
+/// Lines outside fenced code.
 fn prose(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let mut fenced = false;
     (1..).zip(text.lines()).filter(move |(_, line)| {
@@ -44,7 +44,7 @@ fn resolves(tree: &Tree, from: &str, target: &str) -> bool {
     tree.has(&path) && found
 }
 
-/// `file` as seen from the folder of `from`.
+/// Path of `file`, relative to the folder of `from`.
 fn joined(from: &str, file: &str) -> String {
     let mut parts: Vec<&str> = from.split('/').collect();
     parts.pop();
@@ -58,7 +58,7 @@ fn joined(from: &str, file: &str) -> String {
     parts.join("/")
 }
 
-/// The anchor that a code host makes of a heading; empty for any other line.
+/// The anchor that a code host generates for a heading. Empty for any other line.
 fn slug(line: &str) -> String {
     let Some(title) = line
         .strip_prefix('#')

@@ -1,4 +1,4 @@
-//! The repository's texts by path, read once a test, or made up for a test of a rule.
+//! The texts of the repository by path, read for each test, or invented for the test of a rule.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -6,24 +6,24 @@ use std::path::{Path, PathBuf};
 const READ: &[&str] = &["md", "rs", "sql", "toml", "yml"];
 const SKIPPED: &[&str] = &[".git", "target"];
 
-/// Every text that a rule may look at; paths are relative and written with `/`.
+/// Texts by relative path with `/` as separator.
 pub(super) struct Tree(BTreeMap<String, String>);
 
 impl Tree {
-    /// The tree on disk.
+    /// Reads the checkout.
     pub(super) fn read() -> Self {
         let mut texts = BTreeMap::new();
         walk(&root(), "", &mut texts);
         Self(texts)
     }
 
-    /// A made-up tree.
+    /// An invented tree.
     pub(super) fn of(texts: &[(&str, &str)]) -> Self {
         let owned = |(path, text): &(&str, &str)| ((*path).to_owned(), (*text).to_owned());
         Self(texts.iter().map(owned).collect())
     }
 
-    /// The names of what lies at the top.
+    /// Names of files and folders at the top level.
     pub(super) fn top_level() -> Vec<String> {
         entries(&root()).into_iter().map(|(name, _)| name).collect()
     }
@@ -45,12 +45,18 @@ impl Tree {
         self.all().filter(move |(path, _)| path.starts_with(folder))
     }
 
-    /// Empty for a file that is not there, so that its rules fail with a finding.
+    /// A file's path as the tree stores it, and its text.
+    pub(super) fn entry(&self, path: &str) -> Option<(&str, &str)> {
+        let (path, text) = self.0.get_key_value(path)?;
+        Some((path, text))
+    }
+
+    /// Returns an empty text if the file does not exist, so that its rules report a finding.
     pub(super) fn text(&self, path: &str) -> &str {
         self.0.get(path).map_or("", String::as_str)
     }
 
-    /// Whether a file or a folder of that name is there; what was not read is looked for on disk.
+    /// Returns true if the file or folder exists, also if it was not read.
     pub(super) fn has(&self, path: &str) -> bool {
         let folder = format!("{path}/");
         self.0.contains_key(path)
@@ -59,16 +65,16 @@ impl Tree {
     }
 }
 
-/// The part of a Rust file above its test module.
+/// The part of a Rust file before its test module.
 pub(super) fn without_tests(text: &str) -> &str {
     let start = text.find("#[cfg(test)]\nmod ").or_else(|| {
-        // Between the two lines there may be an `#[expect]` of the test module.
+        // An `#[expect]` of the test module may stand between the two lines.
         text.find("#[cfg(test)]\n#[expect(")
     });
     start.map_or(text, |at| &text[..at])
 }
 
-/// The lines of a Rust text with their numbers, without comments and what string literals hold.
+/// Lines of a Rust text with their numbers, without comments and contents of string literals.
 pub(super) fn code(text: &str) -> impl Iterator<Item = (usize, String)> + '_ {
     (1..).zip(text.lines().map(code_of_line))
 }
@@ -103,16 +109,16 @@ fn walk(folder: &Path, prefix: &str, texts: &mut BTreeMap<String, String>) {
             .iter()
             .any(|ending| name.ends_with(&format!(".{ending}")))
         {
-            let text = std::fs::read_to_string(&path).expect("the tree's texts are UTF-8");
+            let text = std::fs::read_to_string(&path).expect("the text is UTF-8");
             texts.insert(format!("{prefix}{name}"), text);
         }
     }
 }
 
 fn entries(folder: &Path) -> Vec<(String, PathBuf)> {
-    let read = std::fs::read_dir(folder).expect("the folder is in the checkout");
+    let read = std::fs::read_dir(folder).expect("the folder exists");
     let mut entries: Vec<_> = read
-        .map(|entry| entry.expect("the folder can be read to its end"))
+        .map(|entry| entry.expect("the folder can be read"))
         .map(|entry| {
             (
                 entry.file_name().to_string_lossy().into_owned(),
