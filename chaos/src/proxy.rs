@@ -8,6 +8,7 @@ mod carry;
 mod control;
 mod link;
 mod postgres;
+mod view;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};

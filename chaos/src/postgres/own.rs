@@ -184,17 +184,17 @@ impl OwnServer {
     /// # Errors
     /// If the server has ended, or if listing or pausing its processes fails.
     pub async fn pause(&mut self, all: bool) -> Result<(), OwnServerError> {
-        let doing = "pausing the server";
-        let mut listing_session = self.session().await.map_err(failed(doing))?;
+        let operation = "pausing the server";
+        let mut listing_session = self.session().await.map_err(failed(operation))?;
         let postmaster = self.postgres.pid().ok_or("the server has ended");
-        let postmaster = postmaster.map_err(failed(doing))?;
+        let postmaster = postmaster.map_err(failed(operation))?;
         // The postmaster is first, so that it starts no process after the others are listed.
-        self.pause_process(i32::try_from(postmaster).map_err(failed(doing))?)?;
+        self.pause_process(i32::try_from(postmaster).map_err(failed(operation))?)?;
         if all {
             // The backend that lists the processes is the last one.
             let sql = "select pid from pg_stat_activity order by pid = pg_backend_pid()";
             let listed = sqlx::query_scalar(sql).fetch_all(&mut listing_session);
-            let pids: Vec<i32> = listed.await.map_err(failed(doing))?;
+            let pids: Vec<i32> = listed.await.map_err(failed(operation))?;
             for pid in pids {
                 self.pause_process(pid)?;
             }
@@ -318,9 +318,9 @@ fn none_available(failed: Vec<FailedSource>) -> OwnServerError {
     OwnServerError::NotHere(PostgresError::NoneAvailable(failed).to_string())
 }
 
-fn failed<E: ToString>(doing: &'static str) -> impl FnOnce(E) -> OwnServerError {
+fn failed<E: ToString>(operation: &'static str) -> impl FnOnce(E) -> OwnServerError {
     move |error| OwnServerError::Failed {
-        doing,
+        doing: operation,
         why: error.to_string(),
     }
 }

@@ -7,15 +7,12 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
-use tokio::sync::watch;
 use tokio::time::sleep;
 
-use super::control::{Control, Direction, Effects};
-use super::link::{Link, Passed, Protocol, Setting};
+use super::control::{Control, Direction};
+use super::link::{Link, Passed, Protocol};
 use super::postgres::{Conversation, Statement};
-
-/// Maximum number of bytes that are read and forwarded together.
-const PIECE_BYTES_MAX: usize = 16 * 1024;
+use super::view::{PIECE_BYTES_MAX, View};
 
 /// How a direction ended.
 enum Ended {
@@ -104,105 +101,6 @@ async fn forward(
             Ended::Complete => up.await,
             other => other,
         },
-    }
-}
-
-/// A connection's view of the settings of its link.
-struct View<'l> {
-    link: &'l Link,
-    number: u64,
-    /// Client port on the server side. `None` until the server side is connected.
-    port: Option<u16>,
-    setting: watch::Receiver<Setting>,
-    current: Setting,
-    /// True if bytes were dropped. The bytes after them have no meaning for the receiver.
-    lost_bytes: bool,
-    /// Number of bytes forwarded under the current setting.
-    passed_bytes: u64,
-}
-
-impl<'l> View<'l> {
-    fn new(link: &'l Link, number: u64, port: Option<u16>) -> Self {
-        let mut setting = link.setting.clone();
-        let current = *setting.borrow_and_update();
-        Self {
-            link,
-            number,
-            port,
-            setting,
-            current,
-            lost_bytes: false,
-            passed_bytes: 0,
-        }
-    }
-
-    /// Reads the newest setting and returns its control for this connection.
-    fn update(&mut self) -> Control {
-        let newest = *self.setting.borrow_and_update();
-        if newest.number != self.current.number {
-            self.current = newest;
-            self.passed_bytes = 0;
-        }
-        newest.control_of(self.port)
-    }
-
-    /// Waits until the control is not a stall, and returns it. Returns `None` if the link is
-    /// dropped.
-    async fn wait_for_stall_end(&mut self, direction: Direction) -> Option<Control> {
-        loop {
-            let control = self.update();
-            if control != Control::Stall {
-                return Some(control);
-            }
-            self.note(|effects| {
-                if direction == Direction::Up {
-                    effects.stalled.insert(self.number);
-                }
-            });
-            self.setting.changed().await.ok()?;
-        }
-    }
-
-    fn note(&self, change: impl FnOnce(&mut Effects)) {
-        self.link.note(self.current, |effects| {
-            effects.connections.insert(self.number);
-            change(effects);
-        });
-    }
-
-    fn note_swallowed(&mut self, bytes: usize) {
-        self.lost_bytes = true;
-        self.note(|effects| effects.swallowed_bytes += bytes as u64);
-    }
-
-    /// Drops bytes while the link is a black hole, and returns when it is none. Never returns if it
-    /// is none at the start.
-    async fn swallow_black_hole(&mut self, from: &mut ReadHalf<'_>) {
-        if !self.update().is_black_hole() {
-            return std::future::pending().await;
-        }
-        self.swallow_while_black_hole(from).await;
-    }
-
-    /// Drops bytes while the link is a black hole. Returns immediately if it is none.
-    async fn swallow_while_black_hole(&mut self, from: &mut ReadHalf<'_>) {
-        if !self.update().is_black_hole() {
-            return;
-        }
-        let mut buffer = vec![0; PIECE_BYTES_MAX];
-        let mut open = true;
-        loop {
-            tokio::select! {
-                biased;
-                changed = self.setting.changed() => if changed.is_err() || !self.update().is_black_hole() {
-                    return;
-                },
-                read = from.read(&mut buffer), if open => match read {
-                    Ok(bytes @ 1..) => self.note_swallowed(bytes),
-                    _ => open = false,
-                },
-            }
-        }
     }
 }
 
