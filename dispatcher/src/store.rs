@@ -74,10 +74,10 @@ pub trait Store: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Result<usize, StoreError>> + Send;
 
     /// Returns the workers that registered since the server started and whose lock is absent.
-    /// Contains `own` also if it is not registered.
+    /// Contains `caller` also if it is not registered.
     fn absent_workers(
         &self,
-        own: WorkerId,
+        caller: WorkerId,
     ) -> impl Future<Output = Result<Vec<WorkerId>, StoreError>> + Send;
 
     /// reclaim: ends leases that have expired or whose worker has exited.
@@ -143,10 +143,10 @@ impl Store for PgStore {
             .await
     }
 
-    async fn absent_workers(&self, own: WorkerId) -> Result<Vec<WorkerId>, StoreError> {
+    async fn absent_workers(&self, caller: WorkerId) -> Result<Vec<WorkerId>, StoreError> {
         self.work
             .run("reading absent workers", async |connection| {
-                presence::absent_workers(connection, own).await
+                presence::absent_workers(connection, caller).await
             })
             .await
     }

@@ -202,10 +202,10 @@ async fn end_of(mut listener: PgListener) -> sqlx::Error {
 
 pub(super) async fn absent_workers(
     connection: &mut PgConnection,
-    own: WorkerId,
+    caller: WorkerId,
 ) -> Result<Vec<WorkerId>, sqlx::Error> {
     let rows = sqlx::query(ABSENT)
-        .bind(own.0)
+        .bind(caller.0)
         .fetch_all(connection)
         .await?;
     rows.iter()

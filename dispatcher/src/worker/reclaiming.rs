@@ -1,5 +1,5 @@
-//! Reclaiming: finds absent workers, ends their leases and expired ones, and renews the own
-//! presence if it is lost.
+//! Reclaiming: finds absent workers, ends their leases and expired ones, and renews the presence of
+//! this worker if it is lost.
 
 pub(super) mod sweeper;
 
@@ -19,8 +19,8 @@ impl<S: Store, P: Presence, T: Transport, R: Rng + Send> Worker<S, P, T, R> {
     /// Starts each call of the sweep that is due.
     pub(super) fn start_reclaiming(&mut self, now: Instant) {
         if self.sweeper.start_check(now) {
-            let (store, own) = (self.parts.store.clone(), self.parts.id);
-            self.work.push(absent_workers(store, own));
+            let (store, caller) = (self.parts.store.clone(), self.parts.id);
+            self.work.push(absent_workers(store, caller));
         }
         let is_steady = self.database.is_steady(now);
         if let Some(cause) = self.sweeper.next_cause(now, is_steady) {
@@ -71,10 +71,10 @@ impl<S: Store, P: Presence, T: Transport, R: Rng + Send> Worker<S, P, T, R> {
     }
 }
 
-fn absent_workers(store: impl Store, own: WorkerId) -> Work {
-    Box::pin(
-        async move { Completion::Reclaiming(ReclaimEnd::Absent(store.absent_workers(own).await)) },
-    )
+fn absent_workers(store: impl Store, caller: WorkerId) -> Work {
+    Box::pin(async move {
+        Completion::Reclaiming(ReclaimEnd::Absent(store.absent_workers(caller).await))
+    })
 }
 
 fn reclaim_leases(store: impl Store, reclaim: Reclaim) -> Work {

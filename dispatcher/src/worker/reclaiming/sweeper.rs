@@ -30,7 +30,7 @@ const EXPIRED_EVERY: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(in crate::worker) struct Sweeper {
     /// The worker of this sweeper. It never ends its own leases by presence.
-    own: WorkerId,
+    id: WorkerId,
     own_absent_since: Option<Instant>,
     must_renew_presence: bool,
     lease: Duration,
@@ -51,9 +51,9 @@ struct Absence {
 
 impl Sweeper {
     /// The first check and the first reclaim of expired leases are due immediately.
-    pub(in crate::worker) fn new(own: WorkerId, lease: Duration, now: Instant) -> Self {
+    pub(in crate::worker) fn new(id: WorkerId, lease: Duration, now: Instant) -> Self {
         Self {
-            own,
+            id,
             own_absent_since: None,
             must_renew_presence: false,
             lease,
@@ -86,7 +86,7 @@ impl Sweeper {
     pub(in crate::worker) fn checked(&mut self, absent: Option<Vec<WorkerId>>, now: Instant) {
         self.is_checking = false;
         let mut absent: BTreeSet<_> = absent.into_iter().flatten().collect();
-        let is_own_absent = absent.remove(&self.own);
+        let is_own_absent = absent.remove(&self.id);
         self.own_checked(is_own_absent, now);
         self.absent.retain(|worker, _| absent.contains(worker));
         for worker in absent {
