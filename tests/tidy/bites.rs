@@ -223,7 +223,7 @@ fn vague_words_over_a_bar_are_found() {
 
 #[test]
 fn vague_words_for_readers_are_found() {
-    let code = "// anew\nfn f() { info!(\"sent\nANEW\") }\n#[cfg(test)]\nmod tests { const A: &str = \"anew\"; }\n";
+    let code = "// anew\nfn f() { account(\"nobody\"); info!(\"sent it\nANEW\") }\n#[cfg(test)]\nmod tests { const A: &str = \"anew\"; }\n";
     let tree = Tree::of(&[
         ("README.md", "A new one.\nIt is the same, all the same.\n"),
         ("chaos/src/a.rs", code),

@@ -1,6 +1,6 @@
 //! No code of the harness decides by parts of a fault's name.
 //!
-//! Checkers once excused violations by prefixes such as `net.`, so a new fault excused what its
+//! Checkers once excused violations by prefixes such as `net.`, so a new fault excused whatever its
 //! name happened to match. They must read the typed `Harm` and `Target` of a fault.
 
 use std::collections::BTreeSet;

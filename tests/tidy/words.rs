@@ -127,7 +127,10 @@ pub(super) fn vague(tree: &Tree) -> Vec<String> {
     let is_program = |path: &str| PROGRAMS.iter().any(|start| path.starts_with(start));
     for (path, text) in tree.rust().filter(|(path, _)| is_program(path)) {
         for token in tokens::without_tests(text) {
-            if let Kind::Text(text) = &token.kind {
+            // A text without a blank is a name, such as the Unix account `nobody`.
+            if let Kind::Text(text) = &token.kind
+                && text.contains(' ')
+            {
                 findings.extend(vague_words(text).map(|word| word.finding(path, token.line)));
             }
         }
