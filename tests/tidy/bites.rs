@@ -27,6 +27,10 @@ fn forbidden_imports_are_found() {
             "chaos/src/nemesis.rs",
             "use dispatcher::worker;\nuse crate::dispatcher::Worker;\n",
         ),
+        (
+            "chaos/src/nemesis/latency.rs",
+            "recorder.record(Op::FaultStart(start));\n",
+        ),
         ("chaos/src/sim/worker.rs", "use dispatcher::worker;\n"),
         (
             "chaos/src/workload.rs",
@@ -59,6 +63,7 @@ fn forbidden_imports_are_found() {
         imports::forbidden(&tree),
         &[
             "chaos/src/nemesis.rs:1",
+            "chaos/src/nemesis/latency.rs:1",
             "chaos/src/workload.rs:1",
             "dispatcher/src/api/post_event.rs:2",
             "dispatcher/src/backoff.rs:1",

@@ -90,6 +90,17 @@ const RULES: &[Rule] = &[
         names: &["from_seed(", "seed_from_u64(", "make_rng(", "from_rng("],
         reason: "only seed.rs creates a random number generator, so one number repeats a run",
     },
+    Rule {
+        within: &["chaos/src/nemesis/"],
+        except: &[],
+        names: &[
+            "Op::FaultStart(",
+            "Op::FaultEffect(",
+            "Op::FaultEnd(",
+            "Op::FaultSkip(",
+        ],
+        reason: "only nemesis.rs records faults",
+    },
 ];
 
 /// Returns a finding for every line that breaks a rule.

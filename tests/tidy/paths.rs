@@ -73,7 +73,7 @@ pub(super) fn read(tokens: &[Token]) -> Code {
             tree.read(&[]);
             at = tree.at;
             let imports = tree.imports.into_iter().filter_map(|import| {
-                let segments = inline.from_file(import.segments)?;
+                let segments = inline.relative_to_file(import.segments)?;
                 Some(Import { segments, ..import })
             });
             code.imports.extend(imports);
@@ -124,7 +124,7 @@ impl Code {
         }
         if segments.len() > 1
             && segments[0] != "Self"
-            && let Some(segments) = inline.from_file(segments)
+            && let Some(segments) = inline.relative_to_file(segments)
         {
             let line = tokens[at].line;
             self.paths.push(Path { line, segments });
@@ -157,7 +157,7 @@ impl InlineModules {
     }
 
     /// Rewrites a path so that it starts at the file's own module. None if it stays inline.
-    fn from_file(&self, mut segments: Vec<String>) -> Option<Vec<String>> {
+    fn relative_to_file(&self, mut segments: Vec<String>) -> Option<Vec<String>> {
         let supers = segments.iter().take_while(|name| *name == "super").count();
         match (supers, self.opened.len()) {
             (_, 0) => Some(segments),
