@@ -25,7 +25,7 @@ fn seeds(c: &mut Criterion) {
         bencher.iter(|| {
             let mut soak = Soak::new(size, None);
             for index in 0..SEEDS {
-                soak.one(Seed::new(1).plus(index), false);
+                soak.run(Seed::new(1).plus(index), false);
             }
             assert_eq!(black_box(soak.failed), 0, "a seed failed");
         });

@@ -1,9 +1,9 @@
-//! The model store against Postgres: random operations of several workers, crashes and jumps of time go
-//! into both, and every answer and every row must be equal. So what the simulation proves over the
-//! model holds for the SQL that runs in production.
+//! Compares the model store with Postgres.
 //!
-//! The SQL is the production's own: a schema before `pg_catalog` in the search path brings its own
-//! `now()`, and the test moves it.
+//! The same random operations of several workers, with lost sessions and jumps of time, run on both
+//! stores. Every result and every row must be equal. So the proofs of the simulation also hold for
+//! the production SQL. A schema before `pg_catalog` in the search path defines the `now()` that the
+//! test sets. The statements are unchanged.
 
 mod both;
 mod drive;
@@ -13,16 +13,16 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
 
-use self::both::{Both, Done};
+use self::both::{Both, Coverage};
 
-/// Sequences of operations that are driven into both stores.
+/// Number of random sequences of operations.
 const SEQUENCES: u32 = 60;
-/// Operations of one sequence at most.
+/// Maximum length of one sequence.
 const OPERATIONS_MAX: usize = 60;
-/// Workers that take part.
+/// Number of workers.
 const WORKERS: u8 = 3;
 
-/// One operation, in small numbers that `drive` interprets by what there is.
+/// One operation. `drive` maps its small numbers to the existing events, claims and workers.
 #[derive(Clone, Debug)]
 enum Operation {
     Insert {
@@ -102,9 +102,10 @@ fn operation() -> impl Strategy<Value = Operation> {
     ]
 }
 
-/// What chance alone comes to too rarely: a keyed event posted again, a holder that is seen absent, an event that is
-/// abandoned until it is dead, and a claim that begins behind an event.
-fn rare_ways() -> Vec<Operation> {
+/// A sequence of the cases that random operations reach too rarely: a repeated idempotency key, an
+/// absent worker, an event that becomes dead by abandoned attempts, and a claim whose scan start is
+/// after a due event.
+fn rare_cases() -> Vec<Operation> {
     let insert = Operation::Insert {
         key: Some(0),
         payload: 0,
@@ -146,14 +147,15 @@ fn rare_ways() -> Vec<Operation> {
     .concat()
 }
 
+// A difference would make every proof of the simulation invalid for the production SQL.
 #[test]
-fn the_model_and_postgres_give_the_same_answers_and_keep_the_same_rows() {
+fn model_and_postgres_return_the_same_results_and_rows() {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .unwrap();
-    // Connections are closed inside of the runtime, also when a comparison panics.
-    let _inside = runtime.enter();
+    // The connections must be closed inside the runtime, also if a comparison panics.
+    let _guard = runtime.enter();
     let mut both = runtime.block_on(Both::open());
     let config = Config {
         cases: SEQUENCES,
@@ -161,32 +163,30 @@ fn the_model_and_postgres_give_the_same_answers_and_keep_the_same_rows() {
         ..Config::default()
     };
     let mut runner = TestRunner::new(config);
-    let done = std::cell::RefCell::new(Done::default());
+    let coverage = std::cell::RefCell::new(Coverage::default());
     let shared = std::cell::RefCell::new(&mut both);
     let drive = |operations: Vec<Operation>| {
         let mut both = shared.borrow_mut();
         runtime.block_on(async {
-            both.begin_again().await;
+            both.reset().await;
             for operation in &operations {
-                let what = both.drive(operation).await;
-                let what =
-                    what.map_err(|why| TestCaseError::fail(format!("{operation:?}: {why}")))?;
-                done.borrow_mut().note(what);
-                both.compare()
-                    .await
-                    .map_err(|why| TestCaseError::fail(format!("after {operation:?}: {why}")))?;
+                let differs =
+                    |difference| TestCaseError::fail(format!("after {operation:?}: {difference}"));
+                let effects = both.drive(operation).await.map_err(differs)?;
+                coverage.borrow_mut().add(effects);
+                both.compare().await.map_err(differs)?;
             }
             Ok(())
         })
     };
-    drive(rare_ways()).expect("both stores agree on the rare ways");
+    drive(rare_cases()).expect("both stores agree on the rare cases");
     let outcome = runner.run(&vec(operation(), 1..OPERATIONS_MAX), drive);
     if let Err(failure) = outcome {
         panic!("{failure}");
     }
     assert_eq!(
-        done.borrow().missing(),
+        coverage.borrow().missing(),
         Vec::<&str>::new(),
-        "never succeeded"
+        "effects that no operation had"
     );
 }

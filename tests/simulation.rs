@@ -1,5 +1,7 @@
-//! The simulation proves the dispatcher's own worker, and proves itself: it repeats itself to the last
-//! byte, its checkers kill every mutant, and what it once found stays fixed.
+//! Tests with the simulation: the worker keeps every invariant under faults.
+//!
+//! They also test the simulation itself: one seed gives one history, the checkers detect every
+//! mutant, and the schedules of the bug base stay fixed.
 
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::RecvTimeoutError;
@@ -10,23 +12,23 @@ use std::time::Duration;
 use chaos::seed::Seed;
 use chaos::sim::hunt::hunt;
 use chaos::sim::matrix::{self, Matrix};
-use chaos::sim::mutant::{MUTANTS, Specimen};
+use chaos::sim::mutant::table::{MUTANTS, MutantSpec};
 use chaos::sim::shrink::shrink;
 use chaos::sim::{SimSchedule, Simulator, Size};
 
-/// Seeds whose two runs must tell the same story.
+/// Number of seeds that run twice.
 const STEADY_SEEDS: u64 = 1_000;
-/// Events of those seeds: what repeats itself with few of them does so with many.
+/// Events of these seeds. Few events are enough to find a source of randomness.
 const STEADY_EVENTS: u32 = 8;
-/// Fresh seeds that every test run judges.
+/// Number of random seeds in each test run.
 const FRESH_SEEDS: u64 = 150;
-/// Threads that share the longer of these tests.
+/// Number of threads that share a long test.
 const THREADS: usize = 2;
 
-/// No schedule of the bug base takes this long; a guard, not a measurement.
-const GUARD: Duration = Duration::from_secs(120);
+/// Limit for one schedule of the bug base. A schedule takes less than a second.
+const REPLAY_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// Splits `0..THREADS` over as many threads and gathers what they come back with.
+/// Runs `work` with each number below `THREADS` on a separate thread. Returns the results in order.
 fn on_threads<T: Send>(work: impl Fn(usize) -> T + Sync) -> Vec<T> {
     thread::scope(|scope| {
         let work = &work;
@@ -40,9 +42,9 @@ fn on_threads<T: Send>(work: impl Fn(usize) -> T + Sync) -> Vec<T> {
     })
 }
 
-// A thousand seeds, each run twice: the hash of the last line names the whole history.
+// The hash of the last line covers the whole history.
 #[test]
-fn a_seed_run_twice_gives_the_same_history_to_the_last_byte() {
+fn one_seed_gives_one_history() {
     let size = Size {
         events: STEADY_EVENTS,
         workers: 2,
@@ -61,8 +63,9 @@ fn a_seed_run_twice_gives_the_same_history_to_the_last_byte() {
     assert_eq!(unsteady.concat(), Vec::<u64>::new());
 }
 
+// The seeds are random, and a failure prints its seed.
 #[test]
-fn fresh_seeds_keep_every_invariant() {
+fn random_seeds_keep_every_invariant() {
     let first = Seed::fresh();
     eprintln!("simulation: {FRESH_SEEDS} seeds from {first}");
     let broken = on_threads(|part| {
@@ -83,9 +86,9 @@ fn fresh_seeds_keep_every_invariant() {
     );
 }
 
-// The awaits are traced, not listed; the second fault strikes at each await of each recovery.
+// The awaits are traced and not listed. The second fault strikes at each await of each recovery.
 #[test]
-fn one_delivery_survives_every_crash_at_every_await_and_every_pair_of_them() {
+fn delivery_survives_every_fault_and_pair_of_faults_at_every_await() {
     let parts = on_threads(|part| matrix::run(part, THREADS));
     let count = |of: fn(&Matrix) -> usize| parts.iter().map(of).sum::<usize>();
     let (singles, pairs) = (count(|m| m.singles), count(|m| m.pairs));
@@ -99,8 +102,12 @@ fn one_delivery_survives_every_crash_at_every_await_and_every_pair_of_them() {
         .iter()
         .flat_map(|matrix| &matrix.failures)
         .map(|(schedule, finding)| {
-            let (checker, told) = (&finding.checker, finding.told());
-            format!("{checker}: {told}\n{:?}", schedule.faults)
+            format!(
+                "{}: {}\n{:?}",
+                finding.checker,
+                finding.told(),
+                schedule.faults
+            )
         })
         .collect();
     assert!(
@@ -111,33 +118,34 @@ fn one_delivery_survives_every_crash_at_every_await_and_every_pair_of_them() {
     );
     assert!(
         parts[0].awaits >= 12 && pairs > 1_000,
-        "the matrix is not whole"
+        "the matrix is not complete"
     );
 }
 
+// Each mutant proves that its checker can detect a mistake.
 #[test]
-fn every_mutant_is_killed_by_the_predicted_invariant_within_its_budget() {
+fn predicted_checker_detects_each_mutant_within_its_budget() {
     assert!(MUTANTS.len() >= 20);
     let survivors = on_threads(|part| {
         let mine = MUTANTS.iter().skip(part).step_by(THREADS);
-        let survivors = mine.filter_map(|specimen| {
-            let hunt = hunt(specimen, Seed::new(1), 0);
-            let name = specimen.name;
-            hunt.killed_at
+        let survivors = mine.filter_map(|spec| {
+            let hunt = hunt(spec, Seed::new(1), 0);
+            let name = spec.name;
+            hunt.detected_at
                 .is_none()
-                .then(|| format!("{name}: by {:?} only", hunt.others))
+                .then(|| format!("{name}: detected only by {:?}", hunt.others))
         });
         survivors.collect::<Vec<String>>()
     });
     assert_eq!(survivors.concat(), Vec::<String>::new());
 }
 
-/// One schedule of the bug base, and what is written beside it.
+/// One directory of the bug base.
 struct Bug {
     dir: PathBuf,
     schedule: SimSchedule,
     checker: String,
-    mutant: Option<&'static Specimen>,
+    mutant: Option<&'static MutantSpec>,
 }
 
 fn bugs() -> Vec<Bug> {
@@ -151,36 +159,36 @@ fn bugs() -> Vec<Bug> {
     let read = |dir: PathBuf| {
         let text = std::fs::read_to_string(dir.join("schedule.json")).unwrap();
         let about = std::fs::read_to_string(dir.join("about.txt")).unwrap();
-        let said = |name: &str| {
+        let field = |name: &str| {
             let mut lines = about.lines();
             lines.find_map(|line| line.strip_prefix(name).map(|rest| rest.trim().to_owned()))
         };
         Bug {
             schedule: SimSchedule::from_text(&text).unwrap(),
-            checker: said("checker:").unwrap(),
-            mutant: said("mutant:").map(|name| Specimen::named(&name).unwrap()),
+            checker: field("checker:").unwrap(),
+            mutant: field("mutant:").map(|name| MutantSpec::named(&name).unwrap()),
             dir,
         }
     };
     dirs.into_iter().map(read).collect()
 }
 
-// What was found once, and is fixed; and what a mutant was caught by, which must catch it still. A bug that
-// keeps virtual time from passing would never end: hence the guard.
+// Each schedule once found a bug, or detected a mutant and must still detect it. A bug that stops
+// virtual time would never end without the timeout.
 #[test]
-fn every_schedule_of_the_bug_base_passes_and_still_catches_its_mutant() {
+fn bug_base_passes_and_still_detects_its_mutants() {
     let bugs = bugs();
     assert!(!bugs.is_empty());
-    let (tell, told) = mpsc::channel();
+    let (sender, replays) = mpsc::channel();
     let replaying = thread::spawn(move || {
         for bug in bugs {
             let dir = bug.dir.display().to_string();
-            tell.send((dir, replayed(bug))).unwrap();
+            sender.send((dir, replay(bug))).unwrap();
         }
     });
     loop {
-        match told.recv_timeout(GUARD) {
-            Ok((dir, wrong)) => assert_eq!(wrong, None, "{dir}"),
+        match replays.recv_timeout(REPLAY_TIMEOUT) {
+            Ok((dir, failure)) => assert_eq!(failure, None, "{dir}"),
             Err(RecvTimeoutError::Timeout) => panic!("a schedule of the bug base does not end"),
             Err(RecvTimeoutError::Disconnected) => break,
         }
@@ -188,36 +196,37 @@ fn every_schedule_of_the_bug_base_passes_and_still_catches_its_mutant() {
     replaying.join().unwrap();
 }
 
-/// What is wrong with a bug's replay, if anything.
-fn replayed(bug: Bug) -> Option<String> {
+/// Replays a schedule without and with its mutant. Returns the failure, if there is one.
+fn replay(bug: Bug) -> Option<String> {
     let simulator = Simulator::new();
-    let plan = Arc::new(bug.schedule);
-    if let Some(finding) = simulator.run(&plan, None).broken() {
+    let schedule = Arc::new(bug.schedule);
+    if let Some(finding) = simulator.run(&schedule, None).broken() {
         return Some(format!("{}: {}", finding.checker, finding.told()));
     }
-    let specimen = bug.mutant?;
-    let findings = simulator.run(&plan, Some(specimen.mutant)).findings();
-    let caught = findings
+    let spec = bug.mutant?;
+    let findings = simulator.run(&schedule, Some(spec.mutant)).findings();
+    let is_detected = findings
         .iter()
         .any(|finding| finding.checker == bug.checker && finding.verdict.is_invalid());
-    (!caught).then(|| format!("the mutant {:?} goes free", specimen.name))
+    (!is_detected).then(|| format!("the mutant {:?} is not detected", spec.name))
 }
 
+// A shrunk schedule is useful only if it is small and has the same failure.
 #[test]
-fn a_failing_seed_shrinks_to_a_few_lines_that_fail_in_the_same_way() {
-    let specimen = Specimen::named("no fence").unwrap();
+fn failing_seed_shrinks_to_few_lines_with_the_same_failure() {
+    let spec = MutantSpec::named("no fence").unwrap();
     let simulator = Simulator::new();
     let fails = |schedule: &Arc<SimSchedule>| {
-        let findings = simulator.run(schedule, Some(specimen.mutant)).findings();
+        let findings = simulator.run(schedule, Some(spec.mutant)).findings();
         findings
             .iter()
-            .any(|finding| finding.checker == specimen.killer && finding.verdict.is_invalid())
+            .any(|finding| finding.checker == spec.detected_by && finding.verdict.is_invalid())
     };
     let failing = (1..)
         .map(|seed| Arc::new(SimSchedule::generate(Seed::new(seed), Size::default())))
         .find(fails)
         .unwrap();
-    let small = Arc::new(shrink(&failing, specimen.killer, Some(specimen.mutant)).schedule);
+    let small = Arc::new(shrink(&failing, spec.detected_by, Some(spec.mutant)).schedule);
     assert!(fails(&small));
     let size = (small.events.len(), small.faults.len());
     assert!(size <= (3, 3), "{size:?}");

@@ -1,27 +1,33 @@
-//! The simulation: the dispatcher's own worker, retry rule and signature over a model of its store
-//! and a scripted wire, in virtual time, on one thread.
+//! The simulation: the worker, retry rule and signature of the dispatcher over a model store and a
+//! scripted transport, in virtual time on one thread.
 //!
-//! What: [`schedule`] is drawn from a seed, [`run`] plays it and gives a history, the same checkers as
-//! on the real tier judge it, [`shrink`] makes a failing one small. Why: tens of thousands of
-//! interleavings a minute, each repeatable from one number. It must not touch a socket, a file or the
-//! clock of the machine, and it is the only part of the harness that links the dispatcher.
+//! A seed gives a [`schedule`], [`run`] executes it and records a history, and the checkers of the
+//! real tier judge the history. [`shrink`] reduces a failing schedule. One seed always gives the
+//! same interleaving. The simulation uses no socket, no file and no real clock. Only this module of
+//! the harness imports the dispatcher.
 
 mod client;
+mod clock;
+mod context;
+pub mod failpoint;
 pub mod fault;
 pub mod goals;
-mod host;
 pub mod hunt;
+mod inject;
 pub mod matrix;
 pub mod model;
 pub mod mutant;
 pub mod print;
+mod process;
 pub mod run;
+mod running_worker;
 pub mod schedule;
 pub mod shrink;
 pub mod soak;
+mod state;
 mod store;
+mod supervisor;
 mod wire;
-mod world;
 
-pub use run::{Ran, Simulator};
+pub use run::{SimResult, Simulator};
 pub use schedule::{SimSchedule, Size};

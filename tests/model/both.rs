@@ -1,6 +1,6 @@
-//! Both stores: how they are opened, emptied and compared, and what must have happened to them.
+//! The pair of stores: opens, resets and compares them, and lists the effects that must occur.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt::Debug;
 
 use chaos::sim::model::Model;
@@ -13,9 +13,9 @@ use super::rows;
 use crate::support::app;
 use crate::support::fixture::Bench;
 
-/// Where virtual time begins, in microseconds of Unix time.
-const BEGIN_US: i64 = 1_800_000_000_000_000;
-/// `now()` as the test sets it; the store's statements find it before the real one.
+/// Start of virtual time, in microseconds of Unix time.
+const START_US: i64 = 1_800_000_000_000_000;
+/// Defines the `now()` of the test. The search path puts it before the one of `pg_catalog`.
 const VIRTUAL_TIME: &[&str] = &[
     "create schema virtual",
     "create table virtual.time (us bigint not null)",
@@ -24,7 +24,7 @@ const VIRTUAL_TIME: &[&str] = &[
      $$ select timestamptz 'epoch' + us * interval '1 microsecond' from virtual.time $$",
 ];
 
-/// Both stores, and what the workers hold of them.
+/// Both stores, and the claims and sessions of the workers.
 pub(super) struct Both {
     pub(super) model: Model,
     pub(super) store: PgStore,
@@ -32,18 +32,18 @@ pub(super) struct Both {
     pub(super) sessions: PoolConnection<Postgres>,
     pub(super) now_us: i64,
     pub(super) events: u64,
-    /// Every claim that was ever made: stale ones are settled and released, too.
+    /// Every claim since the reset. Stale claims are settled and released too.
     pub(super) claims: Vec<Claim>,
     pub(super) settled: Vec<Settlement>,
     pub(super) joined: BTreeSet<WorkerId>,
 }
 
-/// Which kinds of operation had an effect at least once.
+/// The effects that occurred in any sequence.
 #[derive(Default)]
-pub(super) struct Done(BTreeMap<&'static str, u32>);
+pub(super) struct Coverage(BTreeSet<&'static str>);
 
-/// Every kind of effect that must have been seen.
-const KINDS: &[&str] = &[
+/// The effects that must occur.
+const EFFECTS: &[&str] = &[
     "insert",
     "insert again",
     "insert conflict",
@@ -65,22 +65,20 @@ const KINDS: &[&str] = &[
     "next due",
 ];
 
-impl Done {
-    pub(super) fn note(&mut self, kinds: Vec<&'static str>) {
-        for kind in kinds {
-            *self.0.entry(kind).or_default() += 1;
-        }
+impl Coverage {
+    pub(super) fn add(&mut self, effects: Vec<&'static str>) {
+        self.0.extend(effects);
     }
 
     pub(super) fn missing(&self) -> Vec<&'static str> {
-        let missing = KINDS.iter().filter(|kind| !self.0.contains_key(*kind));
+        let missing = EFFECTS.iter().filter(|effect| !self.0.contains(*effect));
         missing.copied().collect()
     }
 }
 
-/// The difference in words, if there is one.
+/// Returns an error that shows both values if they differ.
 pub(super) fn same<T: PartialEq + Debug>(
-    what: &str,
+    name: &str,
     model: &T,
     postgres: &T,
 ) -> Result<(), String> {
@@ -88,12 +86,12 @@ pub(super) fn same<T: PartialEq + Debug>(
         return Ok(());
     }
     Err(format!(
-        "{what}: the model says {model:?}, Postgres {postgres:?}"
+        "{name}: the model has {model:?}, Postgres has {postgres:?}"
     ))
 }
 
 impl Both {
-    /// Over a fresh database whose `now()` is ours.
+    /// Opens both stores on a new database with virtual time.
     pub(super) async fn open() -> Both {
         let bench = Bench::new().await;
         for statement in VIRTUAL_TIME {
@@ -108,7 +106,7 @@ impl Both {
             store: PgStore::open(&options),
             sessions: bench.pool.acquire().await.unwrap(),
             pool: bench.pool,
-            now_us: BEGIN_US,
+            now_us: START_US,
             events: 0,
             claims: Vec::new(),
             settled: Vec::new(),
@@ -116,10 +114,10 @@ impl Both {
         }
     }
 
-    /// Empties both.
-    pub(super) async fn begin_again(&mut self) {
-        let empty = "truncate webhook_events, delivery_attempts, workers";
-        sqlx::query(empty).execute(&self.pool).await.unwrap();
+    /// Deletes all rows, locks and claims, and sets the time to the start.
+    pub(super) async fn reset(&mut self) {
+        let truncate = "truncate webhook_events, delivery_attempts, workers";
+        sqlx::query(truncate).execute(&self.pool).await.unwrap();
         let unlock = "select pg_advisory_unlock_all()";
         sqlx::query(unlock)
             .execute(&mut *self.sessions)
@@ -129,7 +127,7 @@ impl Both {
         self.claims.clear();
         self.settled.clear();
         self.joined.clear();
-        self.set_time(BEGIN_US).await;
+        self.set_time(START_US).await;
     }
 
     pub(super) async fn set_time(&mut self, us: i64) {
@@ -138,7 +136,7 @@ impl Both {
         sqlx::query(set).bind(us).execute(&self.pool).await.unwrap();
     }
 
-    /// Every row and every view of both.
+    /// Compares every row and every view of an event.
     pub(super) async fn compare(&mut self) -> Result<(), String> {
         let postgres = rows::read(&self.pool).await;
         same("rows", &self.model.rows, &postgres)?;

@@ -1,4 +1,4 @@
-//! Drives one operation into both stores and compares their answers.
+//! Runs one operation on both stores and compares the results.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -14,16 +14,17 @@ use uuid::Uuid;
 use super::Operation;
 use super::both::{Both, same};
 
-/// The delays after abandonments in a row; at one more than there are delays an event is dead.
+/// Delays after consecutive abandoned attempts. One more abandoned attempt makes the event dead.
 const DELAYS_MS: [u64; 1] = [300];
 
-type Driven = Result<Vec<&'static str>, String>;
+/// The effects of an operation, or the difference between the stores.
+type Effects = Result<Vec<&'static str>, String>;
 
 fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
 
-fn holder(worker: u8) -> WorkerId {
+fn worker_id(worker: u8) -> WorkerId {
     WorkerId(i64::from(worker) + 1)
 }
 
@@ -39,7 +40,7 @@ fn reclaim(cause: ReclaimCause, jitters: &[u8]) -> Reclaim {
 }
 
 impl Both {
-    pub(super) async fn drive(&mut self, operation: &Operation) -> Driven {
+    pub(super) async fn drive(&mut self, operation: &Operation) -> Effects {
         match *operation {
             Operation::Insert {
                 key,
@@ -57,14 +58,14 @@ impl Both {
                     due_from: from_us.map(time),
                     ..ClaimLimit::of(limit)
                 };
-                self.claim(holder(worker), ms(lease_ms), limit).await
+                self.claim(worker_id(worker), ms(lease_ms), limit).await
             }
             Operation::Settle { first, count, end } => {
                 let picked = self.pick(first, count);
                 let batch = picked
                     .iter()
                     .zip(0_u8..)
-                    .map(|(claim, more)| self.end(claim, end.wrapping_add(more)));
+                    .map(|(claim, offset)| self.settlement(claim, end.wrapping_add(offset)));
                 self.settle(batch.collect()).await
             }
             Operation::SettleAgain { which } => {
@@ -87,12 +88,12 @@ impl Both {
                 worker,
                 ref jitters,
             } => {
-                let cause = ReclaimCause::Gone(holder(worker));
+                let cause = ReclaimCause::Gone(worker_id(worker));
                 self.reclaim(reclaim(cause, jitters), "reclaim gone").await
             }
-            Operation::Join { worker } => self.join(holder(worker)).await,
-            Operation::Vanish { worker } => self.vanish(holder(worker)).await,
-            Operation::Forget { worker } => self.forget(holder(worker)).await,
+            Operation::Join { worker } => self.join(worker_id(worker)).await,
+            Operation::Vanish { worker } => self.vanish(worker_id(worker)).await,
+            Operation::Forget { worker } => self.forget(worker_id(worker)).await,
             Operation::Absent => self.absent().await,
             Operation::NextDue { after_ms } => self.next_due(after_ms).await,
             Operation::Jump { by_ms } => {
@@ -102,21 +103,21 @@ impl Both {
         }
     }
 
-    async fn forget(&mut self, holder: WorkerId) -> Driven {
-        let forgotten = self.store.forget(holder).await;
+    async fn forget(&mut self, worker: WorkerId) -> Effects {
+        let forgotten = self.store.forget(worker).await;
         forgotten.map_err(|e| e.to_string())?;
-        self.model.forget(holder);
+        self.model.forget(worker);
         Ok(vec!["forget"])
     }
 
-    async fn absent(&mut self) -> Driven {
-        let absent = self.store.absent_workers(holder(0)).await;
+    async fn absent(&mut self) -> Effects {
+        let absent = self.store.absent_workers(worker_id(0)).await;
         let absent = absent.map_err(|e| e.to_string())?;
-        same("absent", &self.model.absent_workers(holder(0)), &absent)?;
+        same("absent", &self.model.absent_workers(worker_id(0)), &absent)?;
         Ok(vec!["absent"; absent.len().min(1)])
     }
 
-    async fn next_due(&mut self, after_ms: i64) -> Driven {
+    async fn next_due(&mut self, after_ms: i64) -> Effects {
         let after_us = self.now_us + after_ms * 1_000;
         let next = self.store.next_due(time(after_us)).await;
         let next = next.map_err(|e| e.to_string())?;
@@ -128,7 +129,7 @@ impl Both {
         Ok(vec!["next due"; usize::from(next.is_some())])
     }
 
-    async fn insert(&mut self, key: Option<u8>, payload: u8, given: bool) -> Driven {
+    async fn insert(&mut self, key: Option<u8>, payload: u8, given: bool) -> Effects {
         self.events += 1;
         let url = "http://127.0.0.1:9/".to_owned();
         let event = NewEvent {
@@ -154,13 +155,13 @@ impl Both {
         }])
     }
 
-    /// Which of equally due events a claim takes is Postgres' choice: that it was a legal one is
-    /// checked, and the model follows it.
-    async fn claim(&mut self, holder: WorkerId, lease: Duration, limit: ClaimLimit) -> Driven {
+    /// Postgres chooses among events with the same due time. The test checks that the choice is
+    /// legal, and the model claims the same events.
+    async fn claim(&mut self, worker: WorkerId, lease: Duration, limit: ClaimLimit) -> Effects {
         let from_us = limit.due_from.map(|from| from.timestamp_micros());
         let all = self.model.claimable(self.now_us, None).len();
         let due = self.model.claimable(self.now_us, from_us);
-        let claimed = self.store.claim(holder, lease, limit).await;
+        let claimed = self.store.claim(worker, lease, limit).await;
         let Claimed {
             now,
             first_due,
@@ -169,24 +170,24 @@ impl Both {
         same("count", &due.len().min(limit.events), &claims.len())?;
         let due_of = |id: &EventId| self.model.rows[id].due_us;
         let taken: BTreeSet<EventId> = claims.iter().map(|claim| claim.key.id).collect();
-        if let Some(strange) = taken.iter().find(|id| !due.contains(id)) {
-            return Err(format!("{strange} was claimed and is not claimable"));
+        if let Some(illegal) = taken.iter().find(|id| !due.contains(id)) {
+            return Err(format!("{illegal} was claimed but is not claimable"));
         }
         let latest = taken.iter().map(due_of).max();
-        let passed_over = due
+        let first_skipped = due
             .iter()
             .filter(|id| !taken.contains(id))
             .map(due_of)
             .min();
         if latest
-            .zip(passed_over)
+            .zip(first_skipped)
             .is_some_and(|(latest, first)| latest > first)
         {
-            return Err("an event was passed over for one that is due later".into());
+            return Err("an event was skipped for an event that is due later".into());
         }
         claims.sort_by_key(|claim| claim.key.id);
         let chosen = claims.iter().map(|claim| (claim.key.id, claim.key.token));
-        let model = self.model.claim(self.now_us, holder, lease, chosen);
+        let model = self.model.claim(self.now_us, worker, lease, chosen);
         same(
             "claim",
             &model,
@@ -205,7 +206,7 @@ impl Both {
         })
     }
 
-    /// Some of the claims that were ever made, the newest more often, no event twice.
+    /// Picks at most one claim per event, recent claims with higher probability.
     fn pick(&self, first: u8, count: usize) -> Vec<Claim> {
         let back = usize::from(first) * self.claims.len() / 512;
         let newest = self.claims.iter().rev().skip(back);
@@ -214,7 +215,7 @@ impl Both {
         once.take(count).cloned().collect()
     }
 
-    fn end(&self, claim: &Claim, end: u8) -> Settlement {
+    fn settlement(&self, claim: &Claim, end: u8) -> Settlement {
         let (outcome, disposition) = match end % 6 {
             0 => (Outcome::Delivered { status: 204 }, Disposition::Delivered),
             1 => {
@@ -239,7 +240,7 @@ impl Both {
             key: claim.key,
             result: AttemptResult {
                 outcome,
-                error: Some("as a test".into()),
+                error: Some("test".into()),
                 snippet: Some(vec![0, end]),
             },
             disposition,
@@ -248,24 +249,24 @@ impl Both {
         }
     }
 
-    async fn settle(&mut self, batch: Vec<Settlement>) -> Driven {
+    async fn settle(&mut self, batch: Vec<Settlement>) -> Effects {
         let settled = self
             .store
             .settle(batch.clone())
             .await
             .map_err(|e| e.to_string())?;
         same("settle", &self.model.settle(self.now_us, &batch), &settled)?;
-        let kind = |settled: &Settled| match settled {
+        let effect = |settled: &Settled| match settled {
             Settled::Now => "settle",
             Settled::Already => "settle already",
             Settled::LeaseLost => "settle lost",
         };
-        let kinds = settled.iter().map(kind).collect();
+        let effects = settled.iter().map(effect).collect();
         self.settled.extend(batch);
-        Ok(kinds)
+        Ok(effects)
     }
 
-    async fn release(&mut self, first: u8, count: usize, delay: Duration) -> Driven {
+    async fn release(&mut self, first: u8, count: usize, delay: Duration) -> Effects {
         let picked = self.pick(first, count);
         let release = |claim: &Claim| Release {
             key: claim.key,
@@ -282,12 +283,12 @@ impl Both {
             &self.model.release(self.now_us, &batch),
             &released,
         )?;
-        let mut kinds = vec!["release"; released.min(1)];
-        kinds.extend(vec!["release lost"; (batch.len() - released).min(1)]);
-        Ok(kinds)
+        let mut effects = vec!["release"; released.min(1)];
+        effects.extend(vec!["release lost"; (batch.len() - released).min(1)]);
+        Ok(effects)
     }
 
-    async fn reclaim(&mut self, reclaim: Reclaim, kind: &'static str) -> Driven {
+    async fn reclaim(&mut self, reclaim: Reclaim, effect: &'static str) -> Effects {
         let reclaimed = self.store.reclaim(reclaim.clone()).await;
         let mut reclaimed = reclaimed.map_err(|e| e.to_string())?;
         reclaimed.sort_by_key(|lease| lease.key.id);
@@ -296,43 +297,43 @@ impl Both {
             &self.model.reclaim(self.now_us, &reclaim),
             &reclaimed,
         )?;
-        let mut kinds = vec![kind; reclaimed.len().min(1)];
+        let mut effects = vec![effect; reclaimed.len().min(1)];
         let deaths = reclaimed.iter().filter(|lease| lease.is_dead).count();
-        kinds.extend(vec!["reclaim to death"; deaths.min(1)]);
-        Ok(kinds)
+        effects.extend(vec!["reclaim to death"; deaths.min(1)]);
+        Ok(effects)
     }
 
-    /// The lock first, then the row, as a process does.
-    async fn join(&mut self, holder: WorkerId) -> Driven {
-        if self.joined.insert(holder) {
+    /// Takes the lock and then inserts the row, like a worker process.
+    async fn join(&mut self, worker: WorkerId) -> Effects {
+        if self.joined.insert(worker) {
             let lock = "select pg_advisory_lock($1)";
-            let lock = sqlx::query(lock).bind(holder.0);
+            let lock = sqlx::query(lock).bind(worker.0);
             lock.execute(&mut *self.sessions)
                 .await
                 .map_err(|e| e.to_string())?;
         }
         let register = "insert into workers (holder, server_started_at, registered_at)
             values ($1, pg_postmaster_start_time(), now()) on conflict do nothing";
-        let register = sqlx::query(register).bind(holder.0);
+        let register = sqlx::query(register).bind(worker.0);
         register
             .execute(&self.pool)
             .await
             .map_err(|e| e.to_string())?;
-        self.model.register(holder);
+        self.model.register(worker);
         Ok(vec!["join"])
     }
 
-    /// Its session ends: the lock is gone, the row stays.
-    async fn vanish(&mut self, holder: WorkerId) -> Driven {
-        if !self.joined.remove(&holder) {
+    /// Ends the session. The lock is released and the row stays.
+    async fn vanish(&mut self, worker: WorkerId) -> Effects {
+        if !self.joined.remove(&worker) {
             return Ok(vec![]);
         }
-        let unlock = sqlx::query("select pg_advisory_unlock($1)").bind(holder.0);
+        let unlock = sqlx::query("select pg_advisory_unlock($1)").bind(worker.0);
         unlock
             .execute(&mut *self.sessions)
             .await
             .map_err(|e| e.to_string())?;
-        self.model.unlock(holder);
+        self.model.unlock(worker);
         Ok(vec!["vanish"])
     }
 }

@@ -1,4 +1,4 @@
-//! The rows of Postgres, as the model keeps its own.
+//! Reads the rows of Postgres as rows of the model.
 
 use std::collections::BTreeMap;
 
@@ -14,11 +14,11 @@ const ROWS: &str = "select * from webhook_events order by id";
 pub(super) async fn read(pool: &PgPool) -> BTreeMap<EventId, Row> {
     let rows = sqlx::query(ROWS).fetch_all(pool).await.unwrap();
     rows.iter()
-        .map(|row| (EventId(row.get("id")), of(row)))
+        .map(|row| (EventId(row.get("id")), to_model(row)))
         .collect()
 }
 
-fn of(row: &PgRow) -> Row {
+fn to_model(row: &PgRow) -> Row {
     let count = |name: &str| row.get::<i32, _>(name).unsigned_abs();
     let token: Option<uuid::Uuid> = row.get("lease_token");
     Row {

@@ -10,9 +10,9 @@ use serde_json::json;
 use super::args::milliseconds;
 use super::{EXIT_ENVIRONMENT, say};
 use crate::seed::Seed;
-use crate::sim::mutant::Specimen;
-use crate::sim::soak::{AGAIN_ONE_IN, Failure, Soak};
-use crate::sim::{Ran, SimSchedule, Simulator, Size, hunt, print, shrink};
+use crate::sim::mutant::table::MutantSpec;
+use crate::sim::soak::{EXIT_UNSTEADY, Failure, REPEAT_ONE_IN, Soak};
+use crate::sim::{SimResult, SimSchedule, Simulator, Size, hunt, print, shrink};
 
 /// Number of seeds if neither a number nor a duration is given.
 const SEEDS_DEFAULT: u64 = 1_000;
@@ -76,15 +76,15 @@ pub fn sim(args: &SimArgs) -> u8 {
     let began = now();
     let until = args.duration.map(|ms| began + Duration::from_millis(ms));
     let count = args.seeds.unwrap_or(SEEDS_DEFAULT);
-    let specimen = args.mutant.as_deref().and_then(Specimen::named);
-    let mut soak = Soak::new(size, specimen);
+    let spec = args.mutant.as_deref().and_then(MutantSpec::named);
+    let mut soak = Soak::new(size, spec);
     let mut printed = began;
     for index in 0.. {
         let over = until.map_or(index >= count, |until| now() >= until);
         if over || soak.failure.is_some() || soak.unsteady.is_some() {
             break;
         }
-        soak.one(first.plus(index), index % AGAIN_ONE_IN == 0);
+        soak.run(first.plus(index), index % REPEAT_ONE_IN == 0);
         if now() - printed >= PROGRESS_INTERVAL {
             printed = now();
             let per_min = per_minute(soak.seeds, printed - began);
@@ -106,7 +106,7 @@ pub fn sim(args: &SimArgs) -> u8 {
 }
 
 fn mutant(name: &str) -> Result<String, String> {
-    if Specimen::named(name).is_some() {
+    if MutantSpec::named(name).is_some() {
         return Ok(name.to_owned());
     }
     Err("there is no such mutant; `chaos sim --mutants 1` lists them".to_owned())
@@ -115,23 +115,19 @@ fn mutant(name: &str) -> Result<String, String> {
 /// Runs a schedule twice, prints schedule, history and findings, and compares the two histories.
 pub(super) fn show(schedule: &Arc<SimSchedule>) -> u8 {
     let simulator = Simulator::new();
-    let ran = simulator.run(schedule, None);
+    let result = simulator.run(schedule, None);
     let again = simulator.run(schedule, None);
-    say(print::plan(schedule).trim_end());
-    say(print::history(&ran.ops).trim_end());
-    let tail = ran.history().tail().to_owned();
+    say(print::schedule_text(schedule).trim_end());
+    say(print::history_text(&result.ops).trim_end());
+    let tail = result.history().tail().to_owned();
     let steady = tail == again.history().tail();
-    let code = verdict(ran);
+    let code = verdict(result);
     say(&format!("history={tail} steady={steady}"));
-    if steady {
-        code
-    } else {
-        crate::sim::soak::EXIT_UNSTEADY
-    }
+    if steady { code } else { EXIT_UNSTEADY }
 }
 
-fn verdict(ran: Ran) -> u8 {
-    let findings = ran.findings();
+fn verdict(result: SimResult) -> u8 {
+    let findings = result.findings();
     for finding in &findings {
         say(&format!(
             "{:>7} {}: {}",
@@ -154,8 +150,8 @@ fn store(args: &SimArgs, failure: &Failure) -> std::io::Result<PathBuf> {
     let dir = args.out.join(name);
     std::fs::create_dir_all(&dir)?;
     std::fs::write(dir.join("original.json"), failure.schedule.to_text())?;
-    let specimen = args.mutant.as_deref().and_then(Specimen::named);
-    let mutant = specimen.map(|specimen| specimen.mutant);
+    let spec = args.mutant.as_deref().and_then(MutantSpec::named);
+    let mutant = spec.map(|spec| spec.mutant);
     let shrunk = shrink::shrink(&failure.schedule, &failure.finding.checker, mutant);
     let (small, path) = (&shrunk.schedule, dir.join("schedule.json"));
     std::fs::write(&path, small.to_text())?;
@@ -169,17 +165,17 @@ fn store(args: &SimArgs, failure: &Failure) -> std::io::Result<PathBuf> {
 
 fn print_result(args: &SimArgs, first: Seed, soak: &Soak, took: Duration) {
     for (goal, runs) in soak.goals.counts() {
-        eprintln!("{runs:>9} sometimes {goal}");
+        eprintln!("{runs:>9} runs: {goal}");
     }
     for (fault, times) in soak.goals.faults() {
-        eprintln!("{times:>9} faults {fault}");
+        eprintln!("{times:>9} times: {fault}");
     }
     if let Some(failure) = &soak.failure {
         eprintln!("{}: {}", failure.finding.checker, failure.finding.told());
         let (events, workers) = (args.events, args.workers);
         let seed = failure.seed;
         eprintln!(
-            "repeat: cargo run --release -p chaos -- sim --seed {seed} --events {events} --workers {workers}"
+            "reproduce: cargo run --release -p chaos -- sim --seed {seed} --events {events} --workers {workers}"
         );
     }
     let per_min = per_minute(soak.seeds, took);
@@ -190,7 +186,7 @@ fn print_result(args: &SimArgs, first: Seed, soak: &Soak, took: Duration) {
             "first_seed": first,
             "seeds_per_min": per_min,
             "seconds": took.as_secs_f64(),
-            "run_twice": soak.again,
+            "run_twice": soak.repeated,
             "steady": soak.unsteady.is_none(),
             "failed_seed": failed.map(|failure| failure.seed),
             "failed_checker": failed.map(|failure| &failure.finding.checker),
@@ -201,12 +197,12 @@ fn print_result(args: &SimArgs, first: Seed, soak: &Soak, took: Duration) {
     }
     let verdict = match soak.exit_code() {
         0 => "pass",
-        crate::sim::soak::EXIT_UNSTEADY => "unsteady",
+        EXIT_UNSTEADY => "unsteady",
         _ => "fail",
     };
     say(&format!(
         "verdict={verdict} seeds={} first_seed={first} seeds_per_min={per_min} run_twice={}",
-        soak.seeds, soak.again
+        soak.seeds, soak.repeated
     ));
 }
 

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::{SABOTEURS, Saboteur};
 use crate::checker::{AUDIT_CHECKERS, CHECKERS, Checker, PLANNED_CHECKERS};
-use crate::sim::mutant::MUTANTS;
+use crate::sim::mutant::table::MUTANTS;
 
 /// Every checker with what it catches at work.
 #[must_use]
@@ -21,7 +21,7 @@ pub fn checkers() -> String {
         let kind = format!("{:?}", checker.kind).to_lowercase();
         let saboteurs = SABOTEURS.iter().filter(|s| s.caught_by == *name);
         let saboteurs = listed(saboteurs.map(|s| format!("`{}`", s.name)));
-        let mutants = MUTANTS.iter().filter(|m| m.killer == *name);
+        let mutants = MUTANTS.iter().filter(|m| m.detected_by == *name);
         let mutants = listed(mutants.map(|m| format!("`{}`", m.name)));
         row(
             &mut text,

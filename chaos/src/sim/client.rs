@@ -1,30 +1,30 @@
-//! Clients of the API: they post the planned events through some worker's process, and try again.
+//! Clients of the API: they post the planned events to a process and repeat failed posts.
 //!
-//! The definite/indefinite rule of the real tier's workload: a process that is down refused the
-//! connection, so nothing was stored; a conflict is a 4xx; every other end without a 202 is `info`.
+//! The result of a post follows the rule of the real tier. A refused connection and a 4xx are
+//! definite failures. Every other end without a 202 is `info`: the event may be stored.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use dispatcher::event::{EventId, NewEvent, Target};
-use dispatcher::store::{Inserted, Store};
+use dispatcher::store::{Inserted, Store, StoreError};
 use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
+use super::context::SimContext;
 use super::store::SimStore;
-use super::world::World;
 use crate::history::op::{Acknowledged, Invoke, NotAcknowledged, Op};
 use crate::history::sha256_hex;
 use crate::schedule::PlannedEvent;
 
-/// A client waits this long for an answer.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// Maximum wait of a client for a response.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(3);
 /// Wait between two posts of one event.
-const POST_AGAIN: Duration = Duration::from_millis(200);
-/// Posts of one event at most.
+const POST_INTERVAL: Duration = Duration::from_millis(200);
+/// Maximum number of posts of one event.
 const POSTS_MAX: u32 = 8;
 
-/// The target of an event.
+/// Returns the target URL of an event. Its last segment is the ordinal.
 pub(super) fn target(event: &PlannedEvent) -> String {
     format!(
         "http://r{}.sim:80/webhook/{}",
@@ -32,23 +32,24 @@ pub(super) fn target(event: &PlannedEvent) -> String {
     )
 }
 
-/// Posts one planned event at its time, again where that is safe, and once more where it is planned.
-pub(super) async fn post(world: Arc<World>, index: usize) {
-    let plan = Arc::clone(&world.plan);
-    let event = &plan.events[index];
+/// Posts one planned event at its time. Repeats the post if that is safe or planned.
+pub(super) async fn post(context: Arc<SimContext>, index: usize) {
+    let schedule = Arc::clone(&context.schedule);
+    let event = &schedule.events[index];
     sleep(Duration::from_millis(event.at_ms)).await;
-    let mut through = index;
+    let workers = schedule.workers as usize;
+    let mut process = index;
     for number in 1..=POSTS_MAX {
-        through += 1;
-        match post_once(&world, event, number, through % world.plan.workers as usize).await {
+        process += 1;
+        match post_once(&context, event, number, process % workers).await {
             Posted::Accepted if event.repeated && number == 1 => continue,
             Posted::Accepted | Posted::Refused => return,
             Posted::Unreachable => {}
-            // Only a key makes it safe to post again what may have been stored.
+            // The event may be stored. Without a key, another post would store it again.
             Posted::Unknown if event.key.is_none() => return,
             Posted::Unknown => {}
         }
-        sleep(POST_AGAIN).await;
+        sleep(POST_INTERVAL).await;
     }
 }
 
@@ -59,12 +60,17 @@ enum Posted {
     Unknown,
 }
 
-async fn post_once(world: &Arc<World>, event: &PlannedEvent, number: u32, host: usize) -> Posted {
-    let t = world.now_us();
+async fn post_once(
+    context: &Arc<SimContext>,
+    event: &PlannedEvent,
+    number: u32,
+    process: usize,
+) -> Posted {
+    let t = context.now_us();
     let (op, store) = {
-        let mut core = world.core();
-        let op = core.post();
-        let via = core.hosts[host].name.clone();
+        let mut state = context.state();
+        let op = state.next_post();
+        let via = state.processes[process].name.clone();
         let invoke = Invoke {
             op,
             ordinal: event.ordinal,
@@ -76,16 +82,15 @@ async fn post_once(world: &Arc<World>, event: &PlannedEvent, number: u32, host: 
             via,
             cut_at: None,
         };
-        core.push(t, Op::IngestInvoke(invoke));
-        let host_now = &core.hosts[host];
-        let life = host_now.life;
-        let up = host_now.up && !host_now.killed;
+        state.push(t, Op::IngestInvoke(invoke));
+        let now = &state.processes[process];
         let store = SimStore {
-            world: Arc::clone(world),
-            host,
-            life,
+            context: Arc::clone(context),
+            process,
+            life: now.life,
         };
-        (op, up.then_some(store))
+        let is_listening = now.is_up && !now.is_killed;
+        (op, is_listening.then_some(store))
     };
     let ordinal = event.ordinal;
     let ended = |status: Option<u16>, why: &str| NotAcknowledged {
@@ -95,61 +100,58 @@ async fn post_once(world: &Arc<World>, event: &PlannedEvent, number: u32, host: 
         why: why.to_owned(),
     };
     let Some(store) = store else {
-        world.record(Op::IngestFail(ended(None, "connection refused")));
+        context.record(Op::IngestFail(ended(None, "connection refused")));
         return Posted::Unreachable;
     };
-    // The handler is the process's own: it goes on when the client has given up.
+    // The handler runs in the process. It continues if the client stops waiting.
     let handler = tokio::spawn(handle(store, new_event(event, number)));
-    match timeout(PATIENCE, handler).await {
+    match timeout(RESPONSE_TIMEOUT, handler).await {
         Ok(Ok(Some(Ok(Inserted::Accepted(id))))) => {
             let id = id.to_string();
-            world.record(Op::IngestOk(Acknowledged { op, ordinal, id }));
+            context.record(Op::IngestOk(Acknowledged { op, ordinal, id }));
             Posted::Accepted
         }
         Ok(Ok(Some(Ok(Inserted::Conflict(_))))) => {
-            world.record(Op::IngestFail(ended(
+            context.record(Op::IngestFail(ended(
                 Some(409),
                 "another event has this key",
             )));
             Posted::Refused
         }
-        _ if world
+        _ if context
             .mutant
-            .is_some_and(|mutant| mutant.calls_unknown_refused()) =>
+            .is_some_and(|mutant| mutant.refuses_unknown()) =>
         {
-            world.record(Op::IngestFail(ended(Some(422), "refused")));
+            context.record(Op::IngestFail(ended(Some(422), "refused")));
             Posted::Refused
         }
         Ok(_) => {
-            world.record(Op::IngestInfo(ended(None, "503, or the connection ended")));
+            context.record(Op::IngestInfo(ended(None, "503, or the connection ended")));
             Posted::Unknown
         }
         Err(_) => {
-            world.record(Op::IngestInfo(ended(None, "no answer in time")));
+            context.record(Op::IngestInfo(ended(None, "no answer in time")));
             Posted::Unknown
         }
     }
 }
 
-/// What the process does with a post; none when it died in between.
-async fn handle(
-    store: SimStore,
-    event: NewEvent,
-) -> Option<Result<Inserted, dispatcher::store::StoreError>> {
+/// Handles a post in the process. Returns none if the process was killed meanwhile.
+async fn handle(store: SimStore, event: NewEvent) -> Option<Result<Inserted, StoreError>> {
     let inserted = store.insert(event).await;
-    let core = store.world.core();
-    let host = &core.hosts[store.host];
-    if host.life != store.life || host.killed {
+    let state = store.context.state();
+    let process = &state.processes[store.process];
+    if process.life != store.life || process.is_killed {
         return None;
     }
     if inserted.is_ok() {
-        host.accepted.notify_one();
+        process.event_stored.notify_one();
     }
     Some(inserted)
 }
 
 fn new_event(event: &PlannedEvent, number: u32) -> NewEvent {
-    // A process draws a fresh id for each post, in the order of time.
+    // Like a real process, each post uses a new id, in the order of time.
     let id = u128::from(event.at_ms) << 80 | u128::from(event.ordinal) << 8 | u128::from(number);
     NewEvent {
         id: EventId(Uuid::from_u128(id)),

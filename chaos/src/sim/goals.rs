@@ -1,7 +1,7 @@
-//! What the simulation must sometimes reach: a pass of a million seeds that never saw a stale settle
-//! proves nothing about fencing.
+//! Goals: situations that must occur in some of many seeds.
 //!
-//! Each goal is read off a history; over many seeds each must have been reached at least once.
+//! A pass over a million seeds without one stale settle would prove nothing about fencing. The
+//! goals of a run are computed from its history.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,26 +12,26 @@ use crate::history::transition::{Step, Transition};
 /// Every goal, in the order of the report.
 pub const GOALS: &[&str] = &[
     "an event was delivered",
-    "an event died exhausted",
-    "an event died gone",
-    "an event died abandoned",
-    "a lease ended because its holder was gone",
-    "a lease ended because it ran out",
-    "a claim went back unsent",
+    "an event became dead: exhausted",
+    "an event became dead: gone",
+    "an event became dead: abandoned",
+    "a lease was reclaimed because its worker had exited",
+    "a lease was reclaimed because it had expired",
+    "a claim was released",
     "a stale settle was refused",
-    "a settle was sent again after it had been written",
-    "a request came after a later attempt's",
-    "an event was taken twice",
-    "an answer was lost on its way",
-    "a post of unknown end was delivered",
-    "a post was repeated under its key",
-    "a worker was killed with a request open",
-    "a worker was killed between a claim and its requests",
+    "a settle was repeated after its commit",
+    "a request arrived after the request of a later attempt",
+    "an event was delivered twice",
+    "a response was lost",
+    "the event of a post with unknown outcome was delivered",
+    "a post was repeated with its idempotency key",
+    "a worker was killed with an open request",
+    "a worker was killed between a claim and its request",
     "an event was claimed again within a second of a kill",
-    "a run had no fault at all",
+    "a run had no fault",
 ];
 
-/// How often each goal was reached.
+/// Number of runs that reached each goal, and number of faults that struck.
 #[derive(Clone, Debug, Default)]
 pub struct Goals {
     reached: BTreeMap<&'static str, u64>,
@@ -39,39 +39,39 @@ pub struct Goals {
 }
 
 impl Goals {
-    /// Reads a history.
-    pub fn take(&mut self, ops: &[(u64, Op)]) {
-        let mut reading = Reading::default();
+    /// Adds the goals and faults of one run.
+    pub fn add(&mut self, ops: &[(u64, Op)]) {
+        let mut reader = Reader::default();
         for (t, op) in ops {
-            reading.take(*t, op);
+            reader.read(*t, op);
         }
-        if reading.faults.is_empty() {
-            reading.reached.insert("a run had no fault at all");
+        if reader.faults.is_empty() {
+            reader.reached.insert("a run had no fault");
         }
-        for goal in reading.reached {
+        for goal in reader.reached {
             *self.reached.entry(goal).or_default() += 1;
         }
-        for fault in reading.faults {
+        for fault in reader.faults {
             *self.faults.entry(fault).or_default() += 1;
         }
     }
 
-    /// Each goal with the number of runs that reached it.
+    /// Returns each goal with the number of runs that reached it.
     pub fn counts(&self) -> impl Iterator<Item = (&'static str, u64)> {
         GOALS
             .iter()
             .map(|goal| (*goal, self.reached.get(goal).copied().unwrap_or(0)))
     }
 
-    /// Each kind of fault with the number of times it struck.
-    #[must_use]
+    /// Returns each fault name with the number of times that it struck.
     pub const fn faults(&self) -> &BTreeMap<String, u64> {
         &self.faults
     }
 }
 
+/// Reads one history and collects its goals.
 #[derive(Default)]
-struct Reading<'h> {
+struct Reader<'h> {
     reached: BTreeSet<&'static str>,
     faults: Vec<String>,
     newest: BTreeMap<&'h str, u32>,
@@ -84,8 +84,8 @@ struct Reading<'h> {
     reclaimed: BTreeSet<&'h str>,
 }
 
-impl<'h> Reading<'h> {
-    fn take(&mut self, t: u64, op: &'h Op) {
+impl<'h> Reader<'h> {
+    fn read(&mut self, t: u64, op: &'h Op) {
         match op {
             Op::FaultStart(start) => {
                 self.faults.push(start.f.clone());
@@ -100,7 +100,7 @@ impl<'h> Reading<'h> {
                     *posts += 1;
                     *posts
                 });
-                self.reach("a post was repeated under its key", posts > 1);
+                self.reach("a post was repeated with its idempotency key", posts > 1);
             }
             Op::IngestOk(ok) => {
                 self.acknowledged.insert(ok.ordinal);
@@ -112,28 +112,28 @@ impl<'h> Reading<'h> {
                 let newest = self.newest.entry(id).or_default();
                 let late = number < *newest;
                 *newest = number.max(*newest);
-                self.reach("a request came after a later attempt's", late);
+                self.reach(
+                    "a request arrived after the request of a later attempt",
+                    late,
+                );
                 if let Some(ordinal) = begin.ordinal {
                     self.requests.insert(&begin.req, ordinal);
                 }
             }
             Op::RecvEnd(end) => {
-                self.reach(
-                    "an answer was lost on its way",
-                    end.how == ANSWERED_THEN_RESET,
-                );
+                self.reach("a response was lost", end.how == ANSWERED_THEN_RESET);
                 if end.is_success()
                     && let Some(ordinal) = end.ordinal
                 {
                     let taken = self.taken.entry(ordinal).or_default();
                     *taken += 1;
                     let twice = *taken > 1;
-                    self.reach("an event was taken twice", twice);
+                    self.reach("an event was delivered twice", twice);
                 }
             }
             Op::Fenced(fenced) => {
                 let goal = if fenced.already {
-                    "a settle was sent again after it had been written"
+                    "a settle was repeated after its commit"
                 } else {
                     "a stale settle was refused"
                 };
@@ -141,7 +141,10 @@ impl<'h> Reading<'h> {
             }
             Op::Phase(phase) if phase.phase == crate::history::op::Phase::End => {
                 let unknown = self.taken.keys().any(|o| !self.acknowledged.contains(o));
-                self.reach("a post of unknown end was delivered", unknown);
+                self.reach(
+                    "the event of a post with unknown outcome was delivered",
+                    unknown,
+                );
             }
             op => {
                 if let Some((step, transition)) = Step::of(op) {
@@ -163,20 +166,23 @@ impl<'h> Reading<'h> {
                     again,
                 );
             }
-            Step::Release => self.reach("a claim went back unsent", true),
+            Step::Release => self.reach("a claim was released", true),
             Step::Reclaim => {
                 self.reclaimed.insert(&op.id);
                 let ran_out = op.lease_until_us.is_some_and(|until| until <= op.now_us);
-                self.reach("a lease ended because it ran out", ran_out);
-                self.reach("a lease ended because its holder was gone", !ran_out);
+                self.reach("a lease was reclaimed because it had expired", ran_out);
+                self.reach(
+                    "a lease was reclaimed because its worker had exited",
+                    !ran_out,
+                );
             }
             _ => {}
         }
         let goal = match (op.after.status.as_str(), op.after.reason.as_deref()) {
             ("delivered", _) => "an event was delivered",
-            (_, Some("exhausted")) => "an event died exhausted",
-            (_, Some("gone")) => "an event died gone",
-            (_, Some("abandoned")) => "an event died abandoned",
+            (_, Some("exhausted")) => "an event became dead: exhausted",
+            (_, Some("gone")) => "an event became dead: gone",
+            (_, Some("abandoned")) => "an event became dead: abandoned",
             _ => return,
         };
         self.reached.insert(goal);
@@ -184,9 +190,9 @@ impl<'h> Reading<'h> {
 
     fn killed(&mut self, t: u64, target: &Target, open: bool) {
         self.killed_at = Some(t);
-        self.reach("a worker was killed with a request open", open);
+        self.reach("a worker was killed with an open request", open);
         let unsent = self.claimed_only.values().any(|of| target.may_be(of));
-        let goal = "a worker was killed between a claim and its requests";
+        let goal = "a worker was killed between a claim and its request";
         self.reach(goal, unsent);
     }
 

@@ -1,44 +1,44 @@
-//! Hunting mutants: how many seeds until the predicted invariant kills one, and how often it does.
+//! Measures the number of seeds until the predicted checker detects a mutant.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::mutant::{MUTANTS, Specimen};
+use super::mutant::table::{MUTANTS, MutantSpec};
 use super::run::Simulator;
 use super::schedule::{SimSchedule, Size};
 use crate::seed::Seed;
 
-/// What became of a mutant.
+/// The detections of one mutant.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Hunt {
-    /// Seeds that were run.
+    /// Number of executed seeds.
     pub seeds: u64,
-    /// The first of them, from 1, that the predicted checker called invalid.
-    pub killed_at: Option<u64>,
-    /// How many of them it called invalid.
-    pub kills: u64,
-    /// What else called any of them invalid.
+    /// Number of the first seed, from 1, in which the predicted checker detected the mutant.
+    pub detected_at: Option<u64>,
+    /// Number of seeds in which the predicted checker detected the mutant.
+    pub detections: u64,
+    /// Other checkers that called a run invalid.
     pub others: BTreeSet<String>,
 }
 
-/// Runs seeds from `first` until the predicted checker has killed the mutant, or `least` of them when
-/// that are more; never more than its budget or `least`.
+/// Runs seeds from `first` until the predicted checker has detected the mutant. Runs at least
+/// `least` seeds, and at most the larger one of `least` and the budget.
 #[must_use]
-pub fn hunt(specimen: &Specimen, first: Seed, least: u64) -> Hunt {
+pub fn hunt(spec: &MutantSpec, first: Seed, least: u64) -> Hunt {
     let simulator = Simulator::new();
     let mut hunt = Hunt::default();
-    let most = specimen.budget.max(least);
-    while hunt.seeds < most && (hunt.killed_at.is_none() || hunt.seeds < least) {
+    let most = spec.budget.max(least);
+    while hunt.seeds < most && (hunt.detected_at.is_none() || hunt.seeds < least) {
         let seed = first.plus(hunt.seeds);
         let schedule = Arc::new(SimSchedule::generate(seed, Size::default()));
         hunt.seeds += 1;
-        for finding in simulator.run(&schedule, Some(specimen.mutant)).findings() {
+        for finding in simulator.run(&schedule, Some(spec.mutant)).findings() {
             if !finding.verdict.is_invalid() {
                 continue;
             }
-            if finding.checker == specimen.killer {
-                hunt.kills += 1;
-                hunt.killed_at.get_or_insert(hunt.seeds);
+            if finding.checker == spec.detected_by {
+                hunt.detections += 1;
+                hunt.detected_at.get_or_insert(hunt.seeds);
             } else {
                 hunt.others.insert(finding.checker);
             }
@@ -47,23 +47,23 @@ pub fn hunt(specimen: &Specimen, first: Seed, least: u64) -> Hunt {
     hunt
 }
 
-/// The table of all mutants, in Markdown: each over `seeds` seeds from `first`.
+/// Runs every mutant with `seeds` seeds from `first`. Returns a table in Markdown.
 #[must_use]
 pub fn table(first: Seed, seeds: u64) -> String {
     let mut text = format!(
-        "| mutant | killed by | first at seed | of {seeds} seeds | also by |\n|---|---|---|---|---|\n"
+        "| mutant | detected by | first at seed | of {seeds} seeds | also by |\n|---|---|---|---|---|\n"
     );
-    for specimen in MUTANTS {
-        let hunt = hunt(specimen, first, seeds);
+    for spec in MUTANTS {
+        let hunt = hunt(spec, first, seeds);
         let at = hunt
-            .killed_at
+            .detected_at
             .map_or("never".to_owned(), |seed| seed.to_string());
-        let share = hunt.kills * 100 / hunt.seeds.max(1);
+        let share = hunt.detections * 100 / hunt.seeds.max(1);
         let others: Vec<String> = hunt.others.into_iter().collect();
         text += &format!(
             "| {} | `{}` | {at} | {share} % | {} |\n",
-            specimen.name,
-            specimen.killer,
+            spec.name,
+            spec.detected_by,
             others.join(", ")
         );
     }

@@ -1,16 +1,17 @@
-//! The crash matrix: every await of one delivery, with every way to fail there, then every pair.
+//! The crash matrix: every fault at every await of one delivery, and then every pair of faults.
 //!
-//! One event, two workers. The awaits are not a list that somebody keeps: a run without faults is
-//! traced, and each pass of a point between the post and the end of the event is one. For the pairs,
-//! each run with one fault is traced in turn, and the second fault strikes at each pass that came after
-//! the first: so the awaits of every recovery are in it, too.
+//! The run has one event and two workers. The awaits are traced and not listed: a run without
+//! faults hits a failpoint at each await. For the pairs, each run with one fault is traced too. The
+//! second fault strikes at each hit after the first fault, so the awaits of every recovery are
+//! included.
 
 use std::sync::Arc;
 
 use mock_receiver::Behavior;
 
+use super::failpoint::FailpointHit;
 use super::fault::{Call, Fault, PlannedFault, Stage, When};
-use super::run::{Passed, Simulator};
+use super::run::Simulator;
 use super::schedule::{SimSchedule, TIER};
 use crate::checker::Finding;
 use crate::history::op::Section;
@@ -18,120 +19,115 @@ use crate::profile::Settings;
 use crate::schedule::PlannedEvent;
 use crate::seed::Seed;
 
-/// How long the database is cut off, in milliseconds: longer than a lease.
+/// Duration of a cut of the database connections, in milliseconds. It is longer than a lease.
 const CUT_MS: u64 = 1_500;
-/// How long a killed worker is down, in milliseconds.
+/// Time until a killed worker starts again, in milliseconds.
 const DOWN_MS: u64 = 700;
-/// How long a paused worker stands still beyond its lease, in milliseconds.
-const PAST_MS: u64 = 1_000;
+/// Duration of a pause beyond the lease, in milliseconds.
+const PAUSE_BEYOND_LEASE_MS: u64 = 1_000;
 
-/// What the matrix came to.
+/// The result of the crash matrix.
 #[derive(Debug, Default)]
 pub struct Matrix {
-    /// Awaits of the one delivery.
+    /// Number of awaits of the delivery.
     pub awaits: usize,
-    /// Runs with one cell.
+    /// Number of runs with one cell.
     pub singles: usize,
-    /// Runs with two.
+    /// Number of runs with two cells.
     pub pairs: usize,
-    /// Cells of singles whose fault never struck.
+    /// Runs with one cell whose fault never struck.
     pub unreached: Vec<SimSchedule>,
     /// Runs that broke an invariant.
     pub failures: Vec<(SimSchedule, Finding)>,
 }
 
-/// Runs the matrix; of the pairs, every `stride`-th single with all of its second faults, from `part`.
+/// Runs a part of the matrix: every `stride`-th cell from `part` on, alone and with every second
+/// fault.
 #[must_use]
 pub fn run(part: usize, stride: usize) -> Matrix {
     let simulator = Simulator::new();
     let mut matrix = Matrix::default();
-    let calm = base(Vec::new());
-    let (_, passes) = simulator.trace(&Arc::new(calm));
-    let passes = of_the_delivery(&passes);
-    matrix.awaits = passes.len();
-    let cells: Vec<Vec<PlannedFault>> = passes.iter().flat_map(cells).collect();
-    for cell in cells.into_iter().skip(part).step_by(stride) {
-        let schedule = base(cell);
-        let later = matrix.single(&simulator, &schedule);
-        for second in later
-            .iter()
-            .filter(|passed| is_hot(passed))
-            .flat_map(cells_of)
-        {
-            let mut faults = schedule.faults.clone();
+    let without_faults = schedule(Vec::new());
+    let (_, hits) = simulator.trace(&Arc::new(without_faults));
+    let hits = delivery_hits(&hits);
+    matrix.awaits = hits.len();
+    let singles = hits.iter().flat_map(cells);
+    for cell in singles.skip(part).step_by(stride) {
+        let single = schedule(cell);
+        let later = matrix.run_single(&simulator, &single);
+        let moves_event = |hit: &&FailpointHit| moves_event(hit.failpoint.call);
+        for second in later.iter().filter(moves_event).flat_map(cells) {
+            let mut faults = single.faults.clone();
             faults.extend(second);
             matrix.pairs += 1;
-            matrix.judge(&simulator, base(faults));
+            matrix.run_pair(&simulator, schedule(faults));
         }
     }
     matrix
 }
 
 impl Matrix {
-    /// Runs one cell, and gives the passes after its fault struck.
-    fn single(&mut self, simulator: &Simulator, schedule: &SimSchedule) -> Vec<Passed> {
+    /// Runs one cell. Returns the failpoint hits after its fault struck, up to the last settle.
+    fn run_single(&mut self, simulator: &Simulator, schedule: &SimSchedule) -> Vec<FailpointHit> {
         self.singles += 1;
-        let (ran, passes) = simulator.trace(&Arc::new(schedule.clone()));
-        let struck = passes.iter().position(|passed| passed.struck);
+        let (result, hits) = simulator.trace(&Arc::new(schedule.clone()));
+        let struck = hits.iter().position(|hit| hit.struck);
         if struck.is_none() {
             self.unreached.push(schedule.clone());
         }
-        if let Some(finding) = ran.broken() {
+        if let Some(finding) = result.broken() {
             self.failures.push((schedule.clone(), finding));
         }
-        // When the event has ended, there is nothing left to lose.
-        let end = passes
-            .iter()
-            .rposition(|passed| passed.point.call == Call::Settle)
-            .map_or(passes.len(), |at| at + 1);
+        // After the last settle the event is final, and a fault cannot lose it.
+        let end = hits.iter().rposition(is_settle);
+        let end = end.map_or(hits.len(), |at| at + 1);
         let begin = struck.map_or(end, |at| at + 1).min(end);
-        passes[begin..end].to_vec()
+        hits[begin..end].to_vec()
     }
 
-    fn judge(&mut self, simulator: &Simulator, schedule: SimSchedule) {
-        let plan = Arc::new(schedule);
-        if let Some(finding) = simulator.run(&plan, None).broken() {
-            self.failures.push((Arc::unwrap_or_clone(plan), finding));
+    fn run_pair(&mut self, simulator: &Simulator, schedule: SimSchedule) {
+        let schedule = Arc::new(schedule);
+        if let Some(finding) = simulator.run(&schedule, None).broken() {
+            self.failures
+                .push((Arc::unwrap_or_clone(schedule), finding));
         }
     }
 }
 
-/// From the first pass of the post on, until the event has ended.
-fn of_the_delivery(passes: &[Passed]) -> Vec<Passed> {
-    let begin = passes
-        .iter()
-        .position(|passed| passed.point.call == Call::Insert);
-    let end = passes
-        .iter()
-        .rposition(|passed| passed.point.call == Call::Settle);
+/// Returns the hits from the first one of the insert to the last one of a settle.
+fn delivery_hits(hits: &[FailpointHit]) -> Vec<FailpointHit> {
+    let is_insert = |hit: &FailpointHit| hit.failpoint.call == Call::Insert;
+    let begin = hits.iter().position(is_insert);
+    let end = hits.iter().rposition(is_settle);
     let range = begin.unwrap_or(0)..end.map_or(0, |end| end + 1);
-    passes[range].to_vec()
+    hits[range].to_vec()
 }
 
-/// The calls that move an event; the looks beside them are in the singles.
-fn is_hot(passed: &Passed) -> bool {
+fn is_settle(hit: &FailpointHit) -> bool {
+    hit.failpoint.call == Call::Settle
+}
+
+/// Returns true if the call changes an event. The second fault of a pair strikes only at these
+/// calls.
+const fn moves_event(call: Call) -> bool {
     !matches!(
-        passed.point.call,
+        call,
         Call::Absent | Call::NextDue | Call::Forget | Call::Present
     )
 }
 
-fn cells_of(passed: &Passed) -> Vec<Vec<PlannedFault>> {
-    cells(passed)
-}
-
-/// {kill, error, pause past the lease} x {database fine, cut} at one pass.
-fn cells(passed: &Passed) -> Vec<Vec<PlannedFault>> {
+/// Returns {kill, error, pause past the lease} x {database available, cut} at one hit.
+fn cells(hit: &FailpointHit) -> Vec<Vec<PlannedFault>> {
     let on = When::Pass {
-        point: passed.point,
-        nth: passed.nth,
+        point: hit.failpoint,
+        nth: hit.nth,
     };
-    let error = match (passed.point.call, passed.point.stage) {
+    let error = match (hit.failpoint.call, hit.failpoint.stage) {
         (Call::Attempt, Stage::Sent) => Fault::Panic,
         (Call::Attempt, _) => Fault::ResponseLost,
         _ => Fault::StoreError,
     };
-    let for_ms = settings().lease_ms + PAST_MS;
+    let for_ms = settings().lease_ms + PAUSE_BEYOND_LEASE_MS;
     let faults = [
         Fault::Kill { down_ms: DOWN_MS },
         error,
@@ -157,7 +153,7 @@ fn settings() -> Settings {
     }
 }
 
-fn base(faults: Vec<PlannedFault>) -> SimSchedule {
+fn schedule(faults: Vec<PlannedFault>) -> SimSchedule {
     let event = PlannedEvent {
         dies: None,
         ordinal: 0,

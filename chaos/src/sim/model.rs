@@ -1,8 +1,8 @@
-//! The model store: what Postgres does for the dispatcher, as pure operations on ordered maps.
+//! A model of the dispatcher's Postgres store: pure operations on ordered maps.
 //!
-//! Written from the accounting table, not from the SQL, and held against the real store operation by
-//! operation in `tests/model.rs`. Time and choice are inputs. It must not know faults, workers or
-//! virtual time: those belong to the server around it.
+//! It is written from the accounting table and not from the SQL, so a mistake in the SQL is not
+//! copied. `tests/model.rs` compares it with the real store after every operation. The current time
+//! and the events of a claim are inputs. Faults and virtual time belong to `sim/store.rs`.
 
 mod attempts;
 mod lease;
@@ -18,73 +18,76 @@ use dispatcher::store::{AttemptView, Inserted};
 use crate::history::op::Op;
 use crate::history::transition::{Census, Counts, Fenced, Step, Transition};
 
-/// The rows of the store, and the transitions that nobody has taken yet.
+/// The rows of the store, and the transitions since the last [`Model::take_transitions`].
 #[derive(Clone, Debug, Default)]
 pub struct Model {
-    /// Every event, as its table keeps it.
+    /// The table `webhook_events`.
     pub rows: BTreeMap<EventId, Row>,
-    /// Ended attempts by event and number.
+    /// The table `delivery_attempts`: ended attempts by event and number.
     pub attempts: BTreeMap<(EventId, u32), Attempt>,
     keys: BTreeMap<String, EventId>,
     registered: BTreeSet<WorkerId>,
     locks: BTreeSet<WorkerId>,
-    journal: Vec<Touch>,
+    journal: Vec<JournalEntry>,
 }
 
-/// One event, as its table keeps it; times are microseconds of Unix time.
+/// One row of `webhook_events`. Times are microseconds of Unix time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row {
-    /// Where it goes.
+    /// The URL to which the event is sent.
     pub target_url: String,
-    /// Whether the client named the target.
+    /// True if the client named the target, false if it is the default target.
     pub target_given: bool,
-    /// The exact bytes.
+    /// The bytes of the request body, unchanged.
     pub payload: Vec<u8>,
     /// The client's idempotency key.
     pub idempotency_key: Option<String>,
-    /// What the accounting table counts.
+    /// State and counters of the accounting table.
     pub counts: Counts,
-    /// When it is due, while it is pending.
+    /// Due time; none if the event is final.
     pub due_us: Option<i64>,
-    /// Its lease.
+    /// The lease of the current claim, if the event is claimed.
     pub lease: Option<Lease>,
-    /// When it was accepted.
+    /// Time of acceptance.
     pub created_us: i64,
-    /// When it ended.
+    /// Time at which the event became final.
     pub finished_us: Option<i64>,
 }
 
-/// A lease, as the row keeps it.
+/// The lease columns of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lease {
-    /// The fence.
+    /// Fences the settle: a settle with another token changes nothing.
     pub token: LeaseToken,
-    /// Until when, in microseconds of Unix time.
+    /// End of the lease, in microseconds of Unix time.
     pub until_us: i64,
-    /// Since when, in microseconds of Unix time.
+    /// Time of the claim, in microseconds of Unix time.
     pub claimed_us: i64,
-    /// Whose.
+    /// The worker that holds the lease.
     pub holder: WorkerId,
 }
 
-/// An ended attempt, with the token of its claim.
+/// One row of `delivery_attempts`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attempt {
-    /// The token of its claim.
+    /// Lease token of the attempt's claim.
     pub token: LeaseToken,
-    /// What the view shows.
+    /// The columns that the API shows.
     pub view: AttemptView,
 }
 
-/// A transition that was made and not yet written down: the row is read when it is.
+/// A transition that [`Model::take_transitions`] has not returned yet. The state after the
+/// transition is read from the row at that time.
 #[derive(Clone, Debug)]
-enum Touch {
-    Row {
+enum JournalEntry {
+    Committed {
         step: Step,
         id: EventId,
         attempt: u32,
-        shown: Option<LeaseToken>,
-        held: Option<Lease>,
+        /// Token that the statement sent; none if the statement sends no token.
+        sent_token: Option<LeaseToken>,
+        /// Lease that the transition ended.
+        ended_lease: Option<Lease>,
         outcome: Option<String>,
     },
     Fenced {
@@ -95,10 +98,11 @@ enum Touch {
 }
 
 impl Model {
-    /// accept, by the rule of idempotency keys.
+    /// Accepts an event. A known idempotency key returns the first event of this key, or a conflict
+    /// if payload or target differ.
     pub fn insert(&mut self, now_us: i64, event: &NewEvent) -> Inserted {
-        let first = event.idempotency_key.as_ref();
-        if let Some(id) = first.and_then(|key| self.keys.get(key)).copied() {
+        let key = event.idempotency_key.as_ref();
+        if let Some(id) = key.and_then(|key| self.keys.get(key)).copied() {
             let same = self.rows.get(&id).is_some_and(|row| {
                 row.payload == event.payload
                     && row.target_given == event.target.is_given()
@@ -110,7 +114,7 @@ impl Model {
                 Inserted::Conflict(id)
             };
         }
-        if let Some(key) = first {
+        if let Some(key) = key {
             self.keys.insert(key.clone(), event.id);
         }
         let row = Row {
@@ -128,17 +132,16 @@ impl Model {
             finished_us: None,
         };
         self.rows.insert(event.id, row);
-        self.touch(Step::Accept, event.id, 0, None);
+        self.log(Step::Accept, event.id, 0);
         Inserted::Accepted(event.id)
     }
 
-    /// Takes a key out of memory, as a store without the unique index would.
+    /// Removes an idempotency key. Only a mutant calls this: it stands for a missing unique index.
     pub fn forget_key(&mut self, key: &str) {
         self.keys.remove(key);
     }
 
-    /// The rows counted by state.
-    #[must_use]
+    /// Counts the rows by state.
     pub fn census(&self) -> Census {
         let mut census = Census::default();
         for row in self.rows.values() {
@@ -153,53 +156,52 @@ impl Model {
         census
     }
 
-    /// True when every row has ended.
-    #[must_use]
+    /// Returns true if every event is final.
     pub fn is_settled(&self) -> bool {
         self.rows.values().all(|row| row.counts.is_final())
     }
 
-    /// The transitions made since the last call, each with its row as it is now.
+    /// Returns the transitions since the last call, each with the current state of its row.
     pub fn take_transitions(&mut self, now_us: i64) -> Vec<Op> {
         let journal = std::mem::take(&mut self.journal);
         journal
             .into_iter()
-            .map(|touch| self.told(now_us, touch))
+            .map(|entry| self.transition(now_us, entry))
             .collect()
     }
 
-    fn told(&self, now_us: i64, touch: Touch) -> Op {
-        match touch {
-            Touch::Fenced { id, token, already } => Op::Fenced(Fenced {
+    fn transition(&self, now_us: i64, entry: JournalEntry) -> Op {
+        match entry {
+            JournalEntry::Fenced { id, token, already } => Op::Fenced(Fenced {
                 id: id.to_string(),
                 token: token.0.simple().to_string(),
                 already,
             }),
-            Touch::Row {
+            JournalEntry::Committed {
                 step,
                 id,
                 attempt,
-                shown,
-                held,
+                sent_token,
+                ended_lease,
                 outcome,
             } => {
                 let row = self.rows.get(&id);
                 let lease = row.and_then(|row| row.lease);
-                let told = lease.or(held);
+                let last_lease = lease.or(ended_lease);
                 step.op(Transition {
                     id: id.to_string(),
                     target: row
                         .filter(|_| step == Step::Accept)
                         .map(|row| row.target_url.clone()),
                     attempt,
-                    token: shown
+                    token: sent_token
                         .or(lease.map(|lease| lease.token))
                         .map(|token| token.0.simple().to_string()),
-                    held: held.map(|lease| lease.token.0.simple().to_string()),
-                    holder: told.map(|lease| lease.holder.to_string()),
+                    held: ended_lease.map(|lease| lease.token.0.simple().to_string()),
+                    holder: last_lease.map(|lease| lease.holder.to_string()),
                     outcome,
                     now_us,
-                    lease_until_us: told.map(|lease| lease.until_us),
+                    lease_until_us: last_lease.map(|lease| lease.until_us),
                     due_us: row.and_then(|row| row.due_us),
                     after: row.map(|row| row.counts.clone()).unwrap_or_default(),
                 })
@@ -207,31 +209,29 @@ impl Model {
         }
     }
 
-    fn touch(&mut self, step: Step, id: EventId, attempt: u32, held: Option<Lease>) {
-        self.journal.push(Touch::Row {
+    fn log(&mut self, step: Step, id: EventId, attempt: u32) {
+        self.journal.push(JournalEntry::Committed {
             step,
             id,
             attempt,
-            shown: None,
-            held,
+            sent_token: None,
+            ended_lease: None,
             outcome: None,
         });
     }
 }
 
 impl Row {
-    /// True when a claim may take it.
-    #[must_use]
+    /// Returns true if a claim may take the event: it is due and not leased.
     pub fn is_claimable(&self, now_us: i64) -> bool {
         self.lease.is_none() && self.due_us.is_some_and(|due| due <= now_us)
     }
 }
 
-/// The state of an event that has not ended.
+/// State of an event that is not final.
 const PENDING: &str = "pending";
 
-/// Microseconds of Unix time as the dispatcher's type.
-#[must_use]
+/// Converts microseconds of Unix time.
 pub fn time(us: i64) -> DateTime<Utc> {
-    DateTime::from_timestamp_micros(us).expect("a time of this millennium")
+    DateTime::from_timestamp_micros(us).expect("simulated times are in the range of chrono")
 }

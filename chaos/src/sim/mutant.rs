@@ -1,7 +1,7 @@
-//! Mutants: wrappers round the store, the wire or the settings that make one mistake each.
+//! Mutants: changes of the store, the transport or the settings that make one mistake each.
 //!
-//! They show that the checkers bite. None is a switch inside the dispatcher: the worker is the real
-//! one, and what lies to it, or in its name, is here. Every hook does nothing unless a mutant says so.
+//! They prove that the checkers detect mistakes. The worker is the unchanged dispatcher: a mutant
+//! only changes the calls of the worker and their results. Every hook does nothing by default.
 
 use dispatcher::config::WorkerConfig;
 use dispatcher::event::{AttemptResult, EventId, NewEvent, Release, Settlement, WorkerId};
@@ -12,85 +12,84 @@ use super::model::Model;
 
 mod claiming;
 mod ingest;
-mod register;
+mod reclaiming;
 mod settling;
-mod sweeping;
+pub mod table;
 mod wire;
 
-pub use register::{MUTANTS, Specimen};
-
-/// One mistake.
-#[expect(unused_variables, reason = "a hook that does nothing uses nothing")]
+/// The hooks of one mistake.
+#[expect(unused_variables, reason = "the default hooks do nothing")]
 pub trait Mutant: Sync {
-    /// Changes the worker's settings.
+    /// Changes the settings of the worker.
     fn config(&self, config: &mut WorkerConfig) {}
 
-    /// Answers a post instead of storing it.
+    /// Replaces the insert of an event.
     fn insert(&self, model: &mut Model, event: &NewEvent) -> Option<Inserted> {
         None
     }
 
-    /// After an event was stored, in the same transaction.
+    /// Runs after an insert, in its transaction.
     fn inserted(&self, model: &mut Model, event: &NewEvent) {}
 
-    /// What a post is answered whose outcome is not known.
+    /// Changes the result of a failed insert.
     ///
     /// # Errors
-    /// As told, unless it lies.
+    /// Returns the error of the store, unless the mutant hides it.
     fn insert_failed(&self, id: EventId, error: StoreError) -> Result<Inserted, StoreError> {
         Err(error)
     }
 
-    /// Answers a 4xx where nobody knows.
-    fn calls_unknown_refused(&self) -> bool {
+    /// Returns true if an insert with unknown outcome gets a 4xx.
+    fn refuses_unknown(&self) -> bool {
         false
     }
 
-    /// Before a claim, in its transaction.
+    /// Runs before a claim, in its transaction.
     fn before_claim(&self, model: &mut Model, now_us: i64) {}
 
-    /// After a claim; `worker_us` is the worker's own clock.
+    /// Runs after a claim, in its transaction. `worker_us` is the clock of the worker.
     fn claimed(&self, model: &mut Model, worker_us: i64, claimed: &mut Claimed) {}
 
-    /// Before a settle; what it takes out of the batch is answered as if it were written.
+    /// Runs before a settle, in its transaction. Settlements that the hook removes from the batch
+    /// are reported as written.
     fn before_settle(&self, model: &mut Model, now_us: i64, batch: &mut Vec<Settlement>) {}
 
-    /// After a settle of the whole batch.
+    /// Runs after a settle, with the batch that the worker sent.
     fn settled(&self, model: &mut Model, now_us: i64, batch: &[Settlement]) {}
 
-    /// After a release.
+    /// Runs after a release, in its transaction.
     fn released(&self, model: &mut Model, releases: &[Release]) {}
 
-    /// Which holders are said to be absent.
+    /// Replaces the list of absent workers.
     fn absent(&self, model: &Model, own: WorkerId) -> Vec<WorkerId> {
         model.absent_workers(own)
     }
 
-    /// Before a reclaim, with the time that it goes by; false when none is made.
+    /// Runs before a reclaim and may change its time. If it returns false, no lease is reclaimed.
     fn before_reclaim(&self, model: &mut Model, now_us: &mut i64, reclaim: &Reclaim) -> bool {
         true
     }
 
-    /// After a reclaim.
+    /// Runs after a reclaim, in its transaction.
     fn reclaimed(&self, model: &mut Model, reclaim: &Reclaim, reclaimed: &[Reclaimed]) {}
 
-    /// Answers an attempt without sending it.
+    /// Replaces an attempt. Nothing is sent.
     fn instead_of_sending(&self, request: &Request) -> Option<AttemptResult> {
         None
     }
 
-    /// What becomes of an attempt that could not leave its machine.
+    /// Changes the result of an attempt that local exhaustion prevented.
     ///
     /// # Errors
-    /// As told, unless it lies.
-    fn not_sent(&self, why: NotSent) -> Result<AttemptResult, NotSent> {
-        Err(why)
+    /// Returns the local exhaustion, unless the mutant hides it.
+    fn not_sent(&self, not_sent: NotSent) -> Result<AttemptResult, NotSent> {
+        Err(not_sent)
     }
 
     /// Changes a request before it is sent.
     fn request(&self, request: &mut Request) {}
 
-    /// Changes what the wire said.
+    /// Changes the result of an attempt.
     fn answer(&self, request: &Request, answer: AttemptResult) -> AttemptResult {
         answer
     }

@@ -1,6 +1,7 @@
-//! A simulated run in lines that a person can read: time, who, what.
+//! Prints a simulated run as text: one line per op with its time.
 //!
-//! Ids are long and all alike, so events are called by their ordinal and tokens by their last digits.
+//! Event ids and lease tokens are long and similar. The text names events by their ordinals and
+//! tokens by their last digits.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -10,17 +11,17 @@ use super::schedule::SimSchedule;
 use crate::history::op::Op;
 use crate::history::transition::{Step, Transition};
 
-/// Characters of a token that tell it from the others of its run.
+/// Number of last characters that distinguish the tokens of a run.
 const TOKEN_TAIL: usize = 4;
 
-/// What was planned, in a few lines.
+/// Returns the settings and faults of a schedule as text.
 #[must_use]
-pub fn plan(schedule: &SimSchedule) -> String {
+pub fn schedule_text(schedule: &SimSchedule) -> String {
     let s = &schedule.settings;
     let mut text = format!(
         "seed {}: {} events, {} workers, {} receivers, storm {} ms\n\
          timeout {} ms, lease {} ms, poll {} ms, backoff {}..{} ms, {} attempts, {} abandoned, \
-         {} in flight, {} a host\n",
+         {} in flight, {} per host\n",
         schedule.seed,
         schedule.events.len(),
         schedule.workers,
@@ -37,22 +38,22 @@ pub fn plan(schedule: &SimSchedule) -> String {
         schedule.per_host,
     );
     for fault in &schedule.faults {
-        let _ = writeln!(text, "fault {}", planned(fault));
+        let _ = writeln!(text, "fault {}", planned_fault(fault));
     }
     text
 }
 
-fn planned(fault: &PlannedFault) -> String {
+fn planned_fault(fault: &PlannedFault) -> String {
     let when = match fault.on {
         When::At { ms, worker } => format!("at {ms} ms, w{worker}"),
-        When::Pass { point, nth } => format!("at pass {nth} of {point}"),
+        When::Pass { point, nth } => format!("at hit {nth} of {point}"),
     };
     format!("{when}: {:?}", fault.fault)
 }
 
-/// The history, a line an op; without the counts of rows, which say nothing by themselves.
+/// Returns the history as text, one line per op. Counts of rows are omitted.
 #[must_use]
-pub fn history(ops: &[(u64, Op)]) -> String {
+pub fn history_text(ops: &[(u64, Op)]) -> String {
     let mut names: BTreeMap<String, String> = BTreeMap::new();
     let mut text = String::new();
     for ((t, op), seq) in ops.iter().zip(1_u64..) {
@@ -70,24 +71,25 @@ pub fn history(ops: &[(u64, Op)]) -> String {
             "{seq:>5} {:>9}.{:03} ms  {}",
             t / 1_000,
             t % 1_000,
-            said(op, name)
+            summary(op, name)
         );
     }
     text
 }
 
-fn said(op: &Op, name: impl Fn(&str) -> String) -> String {
+fn summary(op: &Op, name: impl Fn(&str) -> String) -> String {
     match op {
-        Op::RunStart(_) => "run".into(),
+        Op::RunStart(_) => "run begins".into(),
         Op::Phase(begin) => format!("phase {:?}", begin.phase).to_lowercase(),
         Op::Worker(seen) => format!("worker {} begins", seen.worker),
-        Op::IngestInvoke(post) => format!(
-            "post #{} of e{} through {}",
-            post.op, post.ordinal, post.via
-        ),
+        Op::IngestInvoke(post) => format!("post #{} of e{} to {}", post.op, post.ordinal, post.via),
         Op::IngestOk(ok) => format!("post #{} of e{}: 202 {}", ok.op, ok.ordinal, name(&ok.id)),
-        Op::IngestFail(no) => format!("post #{} of e{}: fail, {}", no.op, no.ordinal, no.why),
-        Op::IngestInfo(no) => format!("post #{} of e{}: info, {}", no.op, no.ordinal, no.why),
+        Op::IngestFail(end) => {
+            format!("post #{} of e{}: fail, {}", end.op, end.ordinal, end.why)
+        }
+        Op::IngestInfo(end) => {
+            format!("post #{} of e{}: info, {}", end.op, end.ordinal, end.why)
+        }
         Op::RecvBegin(begin) => format!(
             "request {} of {} attempt {}: {}, {}",
             begin.req,
@@ -104,7 +106,7 @@ fn said(op: &Op, name: impl Fn(&str) -> String) -> String {
                 .map_or(String::new(), |status| format!(" {status}")),
         ),
         Op::WorkerLog(log) => format!("log of {}: {} lines", log.worker, log.lines),
-        Op::WorkerExit(exit) => format!("worker {} has ended", exit.worker),
+        Op::WorkerExit(exit) => format!("worker {} has exited", exit.worker),
         Op::FaultStart(start) => format!(
             "FAULT {} {} at {} ({}), open {:?}",
             start.fault, start.f, start.target, start.why, start.open
@@ -125,20 +127,20 @@ fn said(op: &Op, name: impl Fn(&str) -> String) -> String {
             name(&fenced.id),
             tail(&fenced.token),
             if fenced.already {
-                ", settled before"
+                ", already settled"
             } else {
                 ""
             }
         ),
         Op::Census(census) => format!("{census:?}"),
         other => match Step::of(other) {
-            Some((step, transition)) => committed(step, transition, name),
+            Some((step, transition)) => transition_summary(step, transition, name),
             None => String::new(),
         },
     }
 }
 
-fn committed(step: Step, op: &Transition, name: impl Fn(&str) -> String) -> String {
+fn transition_summary(step: Step, op: &Transition, name: impl Fn(&str) -> String) -> String {
     let mut line = format!("{step:?} {} attempt {}", name(&op.id), op.attempt).to_lowercase();
     if let Some(token) = &op.token {
         let _ = write!(line, " token {}", tail(token));

@@ -1,156 +1,156 @@
-//! One simulated run: storm, heal, drain, final reads; and the history that comes of it.
+//! One simulated run: storm, heal, drain and final reads, recorded as a history.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use dispatcher::event::EventId;
 use dispatcher::metrics::Metrics;
 use dispatcher::store::EventView;
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
+use uuid::Uuid;
 
-use super::fault::{Point, When};
+use super::client;
+use super::context::SimContext;
+use super::failpoint::FailpointHit;
+use super::fault::When;
 use super::mutant::Mutant;
 use super::schedule::SimSchedule;
-use super::world::World;
-use super::{client, host};
+use super::state::AcknowledgedEvent;
+use super::supervisor;
 use crate::checker::{Finding, check_simulation};
 use crate::history::op::{AttemptSeen, Op, Phase, PhaseBegin, RunStart, Section, State};
 use crate::history::{History, sha256_hex};
 
-/// Wait between two looks for the end of the drain.
-const LOOK: Duration = Duration::from_millis(50);
-/// The rows are counted this often, in virtual time.
-const CENSUS: Duration = Duration::from_millis(1_000);
+/// Interval of the checks whether the drain is complete.
+const DRAIN_CHECK_INTERVAL: Duration = Duration::from_millis(50);
+/// Interval of the counts of rows.
+const CENSUS_INTERVAL: Duration = Duration::from_millis(1_000);
 
-/// One pass of a point by a worker.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Passed {
-    /// The point.
-    pub point: Point,
-    /// Which pass of it, from 1, over all workers.
-    pub nth: u32,
-    /// True when a fault struck then.
-    pub struck: bool,
-}
-
-/// What makes runs: keeps what is worth keeping from one to the next.
+/// Executes schedules. All runs of a simulator share one metrics registry.
 pub struct Simulator {
     metrics: Arc<Metrics>,
 }
 
-/// What a run left behind.
+/// The result of a run.
 #[derive(Clone, Debug)]
-pub struct Ran {
-    /// Everything that was observed, in order; times are microseconds of virtual time.
+pub struct SimResult {
+    /// All observations in order, each with its microseconds of virtual time.
     pub ops: Vec<(u64, Op)>,
 }
 
 impl Default for Simulator {
-    fn default() -> Simulator {
-        Simulator::new()
+    fn default() -> Self {
+        Self::new()
     }
 }
 
 impl Simulator {
-    /// A simulator with nothing under way.
+    /// Creates a simulator. One simulator can execute many schedules.
     #[must_use]
-    pub fn new() -> Simulator {
-        Simulator {
+    pub fn new() -> Self {
+        Self {
             metrics: Arc::default(),
         }
     }
 
-    /// Runs the schedule to its end. Must not be called inside of another runtime.
-    pub fn run(&self, plan: &Arc<SimSchedule>, mutant: Option<&'static dyn Mutant>) -> Ran {
+    /// Executes the schedule to its end. Must not be called inside another runtime.
+    pub fn run(
+        &self,
+        schedule: &Arc<SimSchedule>,
+        mutant: Option<&'static dyn Mutant>,
+    ) -> SimResult {
         paused_runtime().block_on(async {
-            let world = World::new(plan, mutant, &self.metrics);
-            flow(&world).await;
-            let ops = world.take_ops();
-            Ran { ops }
+            let context = SimContext::new(schedule, mutant, &self.metrics);
+            execute(&context).await;
+            let ops = context.state().take_ops();
+            SimResult { ops }
         })
     }
 
-    /// The same, with every pass of a point in the storm. Must not be called inside of another runtime.
-    pub fn trace(&self, plan: &Arc<SimSchedule>) -> (Ran, Vec<Passed>) {
+    /// Executes the schedule and returns every failpoint hit of the storm. Must not be called
+    /// inside another runtime.
+    pub fn trace(&self, schedule: &Arc<SimSchedule>) -> (SimResult, Vec<FailpointHit>) {
         paused_runtime().block_on(async {
-            let world = World::new(plan, None, &self.metrics);
-            world.core().trace = Some(Vec::new());
-            flow(&world).await;
-            let ops = world.take_ops();
-            let trace = world.core().trace.take();
-            (Ran { ops }, trace.unwrap_or_default())
+            let context = SimContext::new(schedule, None, &self.metrics);
+            context.state().trace = Some(Vec::new());
+            execute(&context).await;
+            let ops = context.state().take_ops();
+            let trace = context.state().trace.take();
+            (SimResult { ops }, trace.unwrap_or_default())
         })
     }
 }
 
-/// One thread whose time stands still until everybody waits.
+/// Builds a runtime with one thread. Its time advances only when every task waits.
 fn paused_runtime() -> Runtime {
     Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
         .build()
-        .expect("a runtime without IO needs nothing of the machine")
+        .expect("a runtime without IO uses no resource of the machine")
 }
 
-async fn flow(world: &Arc<World>) {
-    let plan = Arc::clone(&world.plan);
-    world.record(start(&plan));
-    world.record(phase(Phase::Storm, None));
-    for index in 0..plan.workers as usize {
-        tokio::spawn(host::live(Arc::clone(world), index));
+async fn execute(context: &Arc<SimContext>) {
+    let schedule = Arc::clone(&context.schedule);
+    context.record(start(&schedule));
+    context.record(phase(Phase::Storm, None));
+    for index in 0..schedule.workers as usize {
+        tokio::spawn(supervisor::supervise(Arc::clone(context), index));
     }
     let mut clients = JoinSet::new();
-    for index in 0..plan.events.len() {
-        clients.spawn(client::post(Arc::clone(world), index));
+    for index in 0..schedule.events.len() {
+        clients.spawn(client::post(Arc::clone(context), index));
     }
-    for (index, planned) in plan.faults.iter().enumerate() {
+    for (index, planned) in schedule.faults.iter().enumerate() {
         if let When::At { ms, worker } = planned.on {
-            let worker = (worker % plan.workers) as usize;
-            tokio::spawn(Arc::clone(world).strike_at(index, ms, worker));
+            let worker = (worker % schedule.workers) as usize;
+            tokio::spawn(Arc::clone(context).strike_at(index, ms, worker));
         }
     }
-    tokio::spawn(count(Arc::clone(world)));
-    sleep(Duration::from_millis(plan.storm_ms)).await;
-    world.record(phase(Phase::Heal, None));
-    world.tell_skipped();
-    world.heal.cancel();
-    drain(world, &plan, clients).await;
-    world.record(phase(Phase::FinalReads, None));
-    final_reads(world);
-    world.record(phase(Phase::End, None));
+    tokio::spawn(record_census(Arc::clone(context)));
+    sleep(Duration::from_millis(schedule.storm_ms)).await;
+    context.record(phase(Phase::Heal, None));
+    let t = context.now_us();
+    context.state().push_skipped_faults(t);
+    context.heal.cancel();
+    drain(context, &schedule, clients).await;
+    context.record(phase(Phase::FinalReads, None));
+    final_reads(context);
+    context.record(phase(Phase::End, None));
 }
 
-async fn drain(world: &Arc<World>, plan: &SimSchedule, clients: JoinSet<()>) {
-    let bound = Duration::from_millis(plan.drain_ms());
+async fn drain(context: &Arc<SimContext>, schedule: &SimSchedule, clients: JoinSet<()>) {
+    let bound = Duration::from_millis(schedule.drain_ms());
     let bound_us = u64::try_from(bound.as_micros()).unwrap_or(u64::MAX);
-    world.record(phase(Phase::Drain, Some(bound_us)));
+    context.record(phase(Phase::Drain, Some(bound_us)));
     let settled = async {
-        // A post that is under way may still become an event.
+        // An open post may still store an event.
         clients.join_all().await;
-        while !world.core().model.is_settled() {
-            sleep(LOOK).await;
+        while !context.state().model.is_settled() {
+            sleep(DRAIN_CHECK_INTERVAL).await;
         }
     };
-    // What is left then is the liveness checker's to judge.
+    // The liveness checker judges the events that are not final at the bound.
     let _ = timeout(bound, settled).await;
 }
 
-async fn count(world: Arc<World>) {
+async fn record_census(context: Arc<SimContext>) {
     loop {
-        sleep(CENSUS).await;
-        let census = world.core().model.census();
-        world.record(Op::Census(census));
+        sleep(CENSUS_INTERVAL).await;
+        let census = context.state().model.census();
+        context.record(Op::Census(census));
     }
 }
 
-fn start(plan: &SimSchedule) -> Op {
+fn start(schedule: &SimSchedule) -> Op {
     Op::RunStart(RunStart {
-        seed: plan.seed,
+        seed: schedule.seed,
         profile: "sim".into(),
-        schedule_sha256: sha256_hex(plan.to_text().as_bytes()),
-        sections: BTreeMap::from([(Section::Main, plan.settings.clone())]),
+        schedule_sha256: sha256_hex(schedule.to_text().as_bytes()),
+        sections: BTreeMap::from([(Section::Main, schedule.settings.clone())]),
         kills_required: 0,
         faults_planned: BTreeMap::new(),
         deaths: BTreeMap::new(),
@@ -163,22 +163,21 @@ fn phase(phase: Phase, bound_us: Option<u64>) -> Op {
     Op::Phase(PhaseBegin { phase, bound_us })
 }
 
-/// What the API would say of every acknowledged event.
-fn final_reads(world: &World) {
-    let t = world.now_us();
-    let mut core = world.core();
-    let census = core.model.census();
-    core.push(t, Op::Census(census));
-    for (ordinal, id) in core.acknowledged() {
-        let found = uuid::Uuid::parse_str(&id)
-            .ok()
-            .and_then(|id| core.model.find(dispatcher::event::EventId(id)));
-        core.push(t, Op::State(seen(ordinal, id, found)));
+/// Records the state of every acknowledged event, as the API would return it.
+fn final_reads(context: &SimContext) {
+    let t = context.now_us();
+    let mut state = context.state();
+    let census = state.model.census();
+    state.push(t, Op::Census(census));
+    for AcknowledgedEvent { ordinal, id } in state.acknowledged() {
+        let event = Uuid::parse_str(&id).ok();
+        let view = event.and_then(|id| state.model.find(EventId(id)));
+        state.push(t, Op::State(state_op(ordinal, id, view)));
     }
 }
 
-fn seen(ordinal: u64, id: String, found: Option<EventView>) -> State {
-    let Some(view) = found else {
+fn state_op(ordinal: u64, id: String, view: Option<EventView>) -> State {
+    let Some(view) = view else {
         return State {
             http: 404,
             ..State::unread(ordinal, &id)
@@ -200,21 +199,18 @@ fn seen(ordinal: u64, id: String, found: Option<EventView>) -> State {
     }
 }
 
-impl Ran {
-    /// The history with its chain of hashes.
-    #[must_use]
+impl SimResult {
+    /// Returns the history with its chain of hashes.
     pub fn history(&self) -> History {
         History::of_simulation(self.ops.iter().cloned())
     }
 
-    /// What every checker of the simulation says, in the order of the report.
-    #[must_use]
+    /// Runs every checker of the simulation. Returns the findings in the order of the report.
     pub fn findings(self) -> Vec<Finding> {
         check_simulation(&History::unchained(self.ops))
     }
 
-    /// The first invariant that is broken.
-    #[must_use]
+    /// Returns the first finding with the verdict *invalid*.
     pub fn broken(self) -> Option<Finding> {
         self.findings()
             .into_iter()

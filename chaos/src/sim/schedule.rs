@@ -1,7 +1,8 @@
 //! The plan of one simulated run: drawn from the seed, plain data, equal to its own text.
 //!
-//! Events and their scripts are those of the real tier's schedules; faults are the simulation's own.
-//! Every kind of fault is drawn from a stream of its own, so that leaving one out moves no other.
+//! Events and their scripts are those of the real tier's schedules; faults are the simulation's
+//! own. Every kind of fault is drawn from a stream of its own, so that leaving one out moves no
+//! other.
 
 mod draw;
 
@@ -99,8 +100,8 @@ impl SimSchedule {
         Ok(schedule)
     }
 
-    /// How long the drain may take, in milliseconds: every attempt at its longest, every delay at its
-    /// longest, and every lease that may have to run out in between.
+    /// How long the drain may take, in milliseconds: every attempt at its longest, every delay at
+    /// its longest, and every lease that may have to run out in between.
     #[must_use]
     pub fn drain_ms(&self) -> u64 {
         let s = &self.settings;

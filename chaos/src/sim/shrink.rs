@@ -1,8 +1,8 @@
-//! Shrinking: from a failing schedule to one of a few lines that fails in the same way.
+//! Shrinking: reduces a failing schedule to a few lines that break the same invariant.
 //!
-//! Faults go first, then events, then everything that is a number. A step is kept only if the same
-//! invariant is still broken; it is tried again until nothing more can be left out. All of it is a
-//! function of the schedule: the same failure shrinks to the same few lines.
+//! The shrinker removes faults, then events, and then simplifies numbers. It keeps a step only if
+//! the same invariant is still broken, and repeats all steps until none is kept. The result depends
+//! only on the schedule, so the same failure always shrinks to the same lines.
 
 use std::sync::Arc;
 
@@ -16,19 +16,19 @@ use crate::fault::Target;
 use crate::history::op::Op;
 use crate::schedule::PlannedEvent;
 
-/// Runs that one shrinking takes at most.
+/// Maximum number of runs of one shrinking.
 pub const PROBES_MAX: u32 = 2_000;
 
-/// A schedule made small, and what that took.
+/// The result of shrinking.
 #[derive(Clone, Debug)]
 pub struct Shrunk {
-    /// The small one.
+    /// The reduced schedule.
     pub schedule: SimSchedule,
-    /// Runs that were made.
+    /// Number of executed runs.
     pub probes: u32,
 }
 
-/// Makes a schedule small that breaks the invariant of `checker`.
+/// Shrinks a schedule that breaks the invariant of `checker`.
 #[must_use]
 pub fn shrink(
     schedule: &SimSchedule,
@@ -42,26 +42,26 @@ pub fn shrink(
         best: schedule.clone(),
         probes: 0,
     };
-    shrinker.by_time();
+    shrinker.strike_at_times();
     loop {
         let before = shrinker.best.clone();
-        shrinker.fewer(
+        shrinker.remove_parts(
             |s| s.faults.len(),
             |s, from, to| drop(s.faults.drain(from..to)),
         );
-        // With fewer events, a point is passed less often.
+        // With fewer events, a failpoint has fewer hits.
         for quarters in [4, 3, 2, 1] {
-            shrinker.fewer(
+            shrinker.remove_parts(
                 |s| s.events.len(),
                 |s, from, to| {
                     s.events.drain(from..to);
-                    sooner(s, quarters);
+                    scale_hits(s, quarters);
                 },
             );
         }
-        shrinker.plainer_settings();
-        shrinker.plainer_events();
-        shrinker.plainer_faults();
+        shrinker.simplify_settings();
+        shrinker.simplify_events();
+        shrinker.simplify_faults();
         if shrinker.best == before || shrinker.probes >= PROBES_MAX {
             break;
         }
@@ -81,28 +81,28 @@ struct Shrinker<'a> {
 }
 
 impl Shrinker<'_> {
-    /// Takes a change if the same invariant is still broken.
-    fn attempt(&mut self, change: impl FnOnce(&mut SimSchedule)) -> bool {
+    /// Keeps a change if the same invariant is still broken. Returns true if the change is kept.
+    fn keep_if_broken(&mut self, change: impl FnOnce(&mut SimSchedule)) -> bool {
         let mut candidate = self.best.clone();
         change(&mut candidate);
         if candidate == self.best || self.probes >= PROBES_MAX {
             return false;
         }
         self.probes += 1;
-        let plan = Arc::new(candidate);
-        let ran = self.simulator.run(&plan, self.mutant);
-        let broken = ran
+        let schedule = Arc::new(candidate);
+        let result = self.simulator.run(&schedule, self.mutant);
+        let is_broken = result
             .findings()
             .into_iter()
             .any(|finding| finding.checker == self.checker && finding.verdict.is_invalid());
-        if broken {
-            self.best = Arc::unwrap_or_clone(plan);
+        if is_broken {
+            self.best = Arc::unwrap_or_clone(schedule);
         }
-        broken
+        is_broken
     }
 
-    /// Leaves out as many as possible of a list: big parts first, then one by one.
-    fn fewer(
+    /// Removes parts of a list: first all of it, then halves, down to single items.
+    fn remove_parts(
         &mut self,
         len: impl Fn(&SimSchedule) -> usize,
         drain: impl Fn(&mut SimSchedule, usize, usize),
@@ -112,7 +112,7 @@ impl Shrinker<'_> {
             let mut from = 0;
             while from < len(&self.best) {
                 let to = (from + part).min(len(&self.best));
-                if !self.attempt(|schedule| drain(schedule, from, to)) {
+                if !self.keep_if_broken(|schedule| drain(schedule, from, to)) {
                     from = to;
                 }
             }
@@ -120,13 +120,13 @@ impl Shrinker<'_> {
         }
     }
 
-    /// Faults that strike at a pass strike at that time instead, where that fails in the same way: a time
-    /// does not move when events are left out.
-    fn by_time(&mut self) {
-        let ran = self
+    /// Lets the faults strike at the time of their failpoint hit, if the failure stays. A time does
+    /// not change if events are removed.
+    fn strike_at_times(&mut self) {
+        let result = self
             .simulator
             .run(&Arc::new(self.best.clone()), self.mutant);
-        for (t, op) in ran.ops {
+        for (t, op) in result.ops {
             let Op::FaultStart(start) = op else { continue };
             let worker = match start.target {
                 Target::Process { worker, .. } => worker,
@@ -137,44 +137,44 @@ impl Shrinker<'_> {
                 worker,
             };
             let index = usize::try_from(start.fault).unwrap_or(1) - 1;
-            self.attempt(|s| s.faults[index].on = at);
+            self.keep_if_broken(|s| s.faults[index].on = at);
         }
     }
 
-    fn plainer_settings(&mut self) {
-        self.attempt(|s| s.partial_claims_percent = 0);
-        self.attempt(|s| s.store_ms_max = 0);
-        self.attempt(|s| s.wire_ms_max = 0);
-        self.attempt(|s| s.workers = 1);
-        self.attempt(|s| {
+    fn simplify_settings(&mut self) {
+        self.keep_if_broken(|s| s.partial_claims_percent = 0);
+        self.keep_if_broken(|s| s.store_ms_max = 0);
+        self.keep_if_broken(|s| s.wire_ms_max = 0);
+        self.keep_if_broken(|s| s.workers = 1);
+        self.keep_if_broken(|s| {
             s.receivers = 1;
             for event in &mut s.events {
                 event.receiver = 0;
             }
         });
-        self.attempt(|s| s.per_host = 64);
-        self.attempt(|s| s.settings.max_in_flight = 64);
+        self.keep_if_broken(|s| s.per_host = 64);
+        self.keep_if_broken(|s| s.settings.max_in_flight = 64);
         let storm_ms = self.best.storm_ms / 2;
-        self.attempt(|s| s.storm_ms = storm_ms.max(1));
+        self.keep_if_broken(|s| s.storm_ms = storm_ms.max(1));
     }
 
-    fn plainer_events(&mut self) {
+    fn simplify_events(&mut self) {
         for index in 0..self.best.events.len() {
-            let mut on = |change: fn(&mut PlannedEvent)| {
-                self.attempt(|schedule| change(&mut schedule.events[index]))
+            let mut change_event = |change: fn(&mut PlannedEvent)| {
+                self.keep_if_broken(|schedule| change(&mut schedule.events[index]))
             };
-            on(|event| event.repeated = false);
-            // Without its key, it would be a second event.
-            on(|event| {
+            change_event(|event| event.repeated = false);
+            // Without the key, the repeated post would store a second event.
+            change_event(|event| {
                 if !event.repeated {
                     event.key = None;
                 }
             });
-            on(|event| event.payload = "0".into());
-            on(|event| event.at_ms /= 2);
-            while on(|event| drop(event.script.pop())) {}
-            on(|event| event.script = vec![Behavior::answer(200)]);
-            on(|event| {
+            change_event(|event| event.payload = "0".into());
+            change_event(|event| event.at_ms /= 2);
+            while change_event(|event| drop(event.script.pop())) {}
+            change_event(|event| event.script = vec![Behavior::answer(200)]);
+            change_event(|event| {
                 for behavior in &mut event.script {
                     if let Behavior::Answer { after_ms, .. } = behavior {
                         *after_ms = 0;
@@ -184,29 +184,29 @@ impl Shrinker<'_> {
         }
     }
 
-    /// The first pass of its point at which a fault does it, too.
-    fn first_pass(&mut self, index: usize) {
+    /// Moves a fault to the first hit of its failpoint that gives the same failure.
+    fn strike_at_first_hit(&mut self, index: usize) {
         let When::Pass { point, nth } = self.best.faults[index].on else {
             return;
         };
         for nth in 1..nth {
-            if self.attempt(|s| s.faults[index].on = When::Pass { point, nth }) {
+            if self.keep_if_broken(|s| s.faults[index].on = When::Pass { point, nth }) {
                 return;
             }
         }
     }
 
-    fn plainer_faults(&mut self) {
+    fn simplify_faults(&mut self) {
         for index in 0..self.best.faults.len() {
-            while self.attempt(|s| earlier(&mut s.faults[index].on)) {}
-            self.first_pass(index);
-            while self.attempt(|s| shorter(&mut s.faults[index].fault)) {}
+            while self.keep_if_broken(|s| halve_trigger(&mut s.faults[index].on)) {}
+            self.strike_at_first_hit(index);
+            while self.keep_if_broken(|s| halve_duration(&mut s.faults[index].fault)) {}
         }
     }
 }
 
-/// Counts of passes, down to so many quarters.
-fn sooner(schedule: &mut SimSchedule, quarters: u32) {
+/// Reduces the hit numbers of all triggers to the given number of quarters.
+fn scale_hits(schedule: &mut SimSchedule, quarters: u32) {
     for fault in &mut schedule.faults {
         if let When::Pass { nth, .. } = &mut fault.on {
             *nth = (*nth * quarters / 4).max(1);
@@ -214,14 +214,14 @@ fn sooner(schedule: &mut SimSchedule, quarters: u32) {
     }
 }
 
-fn earlier(on: &mut When) {
+fn halve_trigger(on: &mut When) {
     match on {
         When::At { ms, .. } => *ms /= 2,
         When::Pass { nth, .. } => *nth = (*nth / 2).max(1),
     }
 }
 
-fn shorter(fault: &mut Fault) {
+fn halve_duration(fault: &mut Fault) {
     match fault {
         Fault::Kill { down_ms } | Fault::Stop { down_ms } => *down_ms /= 2,
         Fault::StoreSlow { by_ms } => *by_ms /= 2,

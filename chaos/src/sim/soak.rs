@@ -1,60 +1,60 @@
-//! Many seeds in a row: how many, how fast, what they reached, and the first that failed.
+//! Runs many seeds: counts seeds and goals, and keeps the first failure.
 //!
-//! A part of the seeds is run twice, and both runs must give the same history to the last byte: the
-//! number of a failing seed is worth something only as long as that holds.
+//! Some seeds run twice. If the two histories differ in one byte, the number of a failing seed
+//! would not reproduce its failure, so this is an error of its own kind.
 
 use std::sync::Arc;
 
 use super::goals::Goals;
-use super::mutant::Specimen;
+use super::mutant::table::MutantSpec;
 use super::run::Simulator;
 use super::schedule::{SimSchedule, Size};
 use crate::checker::Finding;
 use crate::seed::Seed;
 
-/// One seed of so many is run twice in a long run.
-pub const AGAIN_ONE_IN: u64 = 20;
+/// One of this number of seeds runs twice in a long run.
+pub const REPEAT_ONE_IN: u64 = 20;
 
 /// A seed whose history breaks an invariant.
 #[derive(Clone, Debug)]
 pub struct Failure {
-    /// The seed.
+    /// The seed from which the schedule was drawn.
     pub seed: Seed,
-    /// Its schedule.
+    /// The schedule of the seed.
     pub schedule: Arc<SimSchedule>,
-    /// The first invariant that is broken.
+    /// The first broken invariant.
     pub finding: Finding,
 }
 
-/// A soak under way.
+/// The totals of a running soak.
 pub struct Soak {
     simulator: Simulator,
     size: Size,
-    specimen: Option<&'static Specimen>,
-    /// Seeds that were run.
+    spec: Option<&'static MutantSpec>,
+    /// Number of executed seeds.
     pub seeds: u64,
-    /// Seeds of them that were run twice.
-    pub again: u64,
-    /// Seeds that failed.
+    /// Number of seeds that ran twice.
+    pub repeated: u64,
+    /// Number of seeds that failed.
     pub failed: u64,
-    /// The first of them.
+    /// The first failure.
     pub failure: Option<Failure>,
-    /// The first seed whose second run told another story.
+    /// The first seed whose second run gave another history.
     pub unsteady: Option<Seed>,
-    /// What was reached.
+    /// The goals that the seeds reached.
     pub goals: Goals,
 }
 
 impl Soak {
-    /// A soak that has run nothing; of a mutant, only its predicted killer counts.
+    /// Creates a soak. With a mutant, only a detection by its predicted checker is a failure.
     #[must_use]
-    pub fn new(size: Size, specimen: Option<&'static Specimen>) -> Soak {
-        Soak {
+    pub fn new(size: Size, spec: Option<&'static MutantSpec>) -> Self {
+        Self {
             simulator: Simulator::new(),
             size,
-            specimen,
+            spec,
             seeds: 0,
-            again: 0,
+            repeated: 0,
             failed: 0,
             failure: None,
             unsteady: None,
@@ -62,25 +62,25 @@ impl Soak {
         }
     }
 
-    /// Runs one seed; true when its history keeps every invariant.
-    pub fn one(&mut self, seed: Seed, again: bool) -> bool {
+    /// Runs one seed, twice if `repeat` is set. Returns true if every invariant holds.
+    pub fn run(&mut self, seed: Seed, repeat: bool) -> bool {
         let schedule = Arc::new(SimSchedule::generate(seed, self.size));
-        let mutant = self.specimen.map(|specimen| specimen.mutant);
-        let ran = self.simulator.run(&schedule, mutant);
+        let mutant = self.spec.map(|spec| spec.mutant);
+        let result = self.simulator.run(&schedule, mutant);
         self.seeds += 1;
-        self.goals.take(&ran.ops);
-        if again {
-            self.again += 1;
+        self.goals.add(&result.ops);
+        if repeat {
+            self.repeated += 1;
             let second = self.simulator.run(&schedule, mutant);
-            if ran.history().tail() != second.history().tail() {
+            if result.history().tail() != second.history().tail() {
                 self.unsteady.get_or_insert(seed);
             }
         }
-        let counts = |finding: &Finding| {
-            let killer = self.specimen.map(|specimen| specimen.killer);
-            finding.verdict.is_invalid() && killer.is_none_or(|killer| finding.checker == killer)
+        let is_failure = |finding: &Finding| {
+            let predicted = self.spec.map(|spec| spec.detected_by);
+            finding.verdict.is_invalid() && predicted.is_none_or(|name| finding.checker == name)
         };
-        let Some(finding) = ran.findings().into_iter().find(counts) else {
+        let Some(finding) = result.findings().into_iter().find(is_failure) else {
             return true;
         };
         self.failed += 1;
@@ -92,8 +92,8 @@ impl Soak {
         false
     }
 
-    /// The exit code: nondeterminism before a broken invariant, and nothing run is unknown.
-    #[must_use]
+    /// Returns the exit code. A history that differs has priority over a broken invariant. No seed
+    /// at all is the verdict *unknown*.
     pub fn exit_code(&self) -> u8 {
         use crate::checker::{Kind, Overall};
         match (&self.unsteady, &self.failure) {
@@ -108,5 +108,5 @@ impl Soak {
     }
 }
 
-/// Exit code of a run that did not repeat itself.
+/// Exit code if two runs of one seed gave different histories.
 pub const EXIT_UNSTEADY: u8 = 5;

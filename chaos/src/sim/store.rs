@@ -1,67 +1,74 @@
-//! The store as workers of the simulation see it: calls that travel, commit, and may go wrong.
+//! The store of the simulated workers: calls with latency and faults over the model store.
 //!
-//! The server side of a call is a task of its own, as in the real world: a client that dies does not
-//! take back what it has sent, and a client that gives up may be obeyed later.
+//! The server side of a call is a separate task, like a Postgres backend. A statement that was sent
+//! is applied even if its client is killed or times out first.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use dispatcher::event::{EventId, NewEvent, Release, Settled, Settlement, WorkerId};
+use dispatcher::event::{EventId, LeaseToken, NewEvent, Release, Settled, Settlement, WorkerId};
 use dispatcher::store::{
     ClaimLimit, Claimed, Inserted, Presence, Reclaim, Reclaimed, Store, StoreError,
 };
 use rand::RngExt;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use tokio::time::sleep;
 
+use super::clock::unix_us;
+use super::context::SimContext;
 use super::fault::{Call, Stage};
+use super::inject::CallEffect;
 use super::mutant::Mutant;
-use super::world::{Core, Effect, World};
+use super::state::SimState;
 
-/// A request to the API waits this long for the store at most.
+/// Maximum wait of an API request for the store.
 const ACCEPT_TIMEOUT: Duration = Duration::from_millis(1_500);
-/// A worker waits this long for one statement.
+/// Maximum wait of a worker for one statement.
 const WORK_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The store, seen from one life of one process.
+/// The store client of one life of one process.
 #[derive(Clone)]
 pub(super) struct SimStore {
-    pub(super) world: Arc<World>,
-    pub(super) host: usize,
+    pub(super) context: Arc<SimContext>,
+    pub(super) process: usize,
     pub(super) life: u32,
 }
 
-/// What one call did, once it was committed; none when it was never applied.
-type Reply<T> = oneshot::Sender<T>;
+/// Latencies of one call, and the signal that its connection was cut.
+struct Route {
+    request: Duration,
+    reply: Duration,
+    connections_cut: Arc<Notify>,
+}
 
 impl SimStore {
     fn mutant(&self) -> Option<&'static dyn Mutant> {
-        self.world.mutant
+        self.context.mutant
     }
 
-    /// One call: it leaves, it is applied in one transaction, its reply comes back, or not.
+    /// Sends one call, which the server applies in one transaction, and waits for the reply.
     async fn call<T: Send + 'static>(
         &self,
         call: Call,
-        transaction: impl FnOnce(&mut Core, i64) -> T + Send + 'static,
+        transaction: impl FnOnce(&mut SimState, i64) -> T + Send + 'static,
     ) -> Result<T, StoreError> {
-        let effect = self.pass(call, Stage::Sent).await;
+        let effect = self.hit(call, Stage::Sent).await;
         if effect.fails {
             return Err(not_applied(call));
         }
-        let Some((there, back, cut)) = self.way() else {
+        let Some(route) = self.route() else {
             return Err(unavailable(call));
         };
-        let (reply, answer) = oneshot::channel();
+        let connections_cut = Arc::clone(&route.connections_cut);
+        let (sender, reply) = oneshot::channel();
         let server = Server {
             client: self.clone(),
             call,
-            there,
-            late: effect.late,
-            back,
+            route,
+            delay: effect.delay,
         };
-        tokio::spawn(server.serve(transaction, reply));
+        tokio::spawn(server.serve(transaction, sender));
         let deadline = if call == Call::Insert {
             ACCEPT_TIMEOUT
         } else {
@@ -69,109 +76,116 @@ impl SimStore {
         };
         let result = tokio::select! {
             biased;
-            answer = answer => answer.map_err(|_| unknown(call, "the connection was lost")),
-            () = cut.notified() => Err(unknown(call, "the connection was cut")),
+            reply = reply => reply.map_err(|_| unknown(call, "the connection was lost")),
+            () = connections_cut.notified() => Err(unknown(call, "the connection was cut")),
             () = sleep(deadline) => Err(unknown(call, "no answer in time")),
         };
-        let effect = self.pass(call, Stage::Replied).await;
+        let effect = self.hit(call, Stage::Replied).await;
         if effect.fails {
             return Err(unknown(call, "the reply was lost"));
         }
         result
     }
 
-    /// Passes a point as the client: it may die here, or stand still here.
-    async fn pass(&self, call: Call, stage: Stage) -> Effect {
-        let effect = self.world.pass(self.host, self.life, call.at(stage));
+    /// Hits a failpoint as the client. Never returns if the process is killed; waits if it is
+    /// paused.
+    async fn hit(&self, call: Call, stage: Stage) -> CallEffect {
+        let effect = self.context.hit(self.process, self.life, call.at(stage));
         if effect.dies {
             std::future::pending::<()>().await;
         }
         if effect.pauses {
-            stand_still(&self.world, self.host).await;
+            wait_while_paused(&self.context, self.process).await;
         }
         effect
     }
 
-    /// How long the way there and back takes, if there is a way.
-    fn way(&self) -> Option<(Duration, Duration, Arc<tokio::sync::Notify>)> {
-        let most = self.world.plan.store_ms_max;
-        let mut core = self.world.core();
-        let down = core.database_down > 0;
-        let host = &mut core.hosts[self.host];
-        if down || host.store_cut > 0 {
+    /// Draws the latencies of a call. Returns none if the database is unreachable.
+    fn route(&self) -> Option<Route> {
+        let most_ms = self.context.schedule.store_ms_max;
+        let mut state = self.context.state();
+        let is_down = state.database_outages > 0;
+        let process = &mut state.processes[self.process];
+        if is_down || process.store_cuts > 0 {
             return None;
         }
-        let mut draw = || Duration::from_millis(host.latencies.random_range(0..=most));
-        let (there, back) = (draw(), draw());
-        Some((there, back, Arc::clone(&host.cut)))
+        let mut draw = || Duration::from_millis(process.latencies.random_range(0..=most_ms));
+        Some(Route {
+            request: draw(),
+            reply: draw(),
+            connections_cut: Arc::clone(&process.connections_cut),
+        })
     }
 }
 
-/// The server's side of one call.
+/// The server side of one call.
 struct Server {
     client: SimStore,
     call: Call,
-    there: Duration,
-    /// How much later a fault makes it: until then, or until everything heals.
-    late: Duration,
-    back: Duration,
+    route: Route,
+    /// Additional delay before the call is applied, from a fault.
+    delay: Duration,
 }
 
 impl Server {
-    async fn serve<T>(self, transaction: impl FnOnce(&mut Core, i64) -> T, reply: Reply<T>) {
-        let world = &self.client.world;
-        let database_life = world.core().database_life;
-        rest(self.there).await;
-        lag(world, self.late).await;
-        // A crash takes with it what was not committed.
-        if world.core().database_life != database_life {
+    async fn serve<T>(
+        self,
+        transaction: impl FnOnce(&mut SimState, i64) -> T,
+        reply: oneshot::Sender<T>,
+    ) {
+        let context = &self.client.context;
+        let database_life = context.state().database_life;
+        wait(self.route.request).await;
+        wait_until_healed(context, self.delay).await;
+        // A crash of the database aborts the uncommitted transaction.
+        if context.state().database_life != database_life {
             return;
         }
-        let done = world.commit(transaction);
-        let point = self.call.at(Stage::Applied);
-        let effect = world.pass(self.client.host, self.client.life, point);
+        let result = context.commit(transaction);
+        let failpoint = self.call.at(Stage::Applied);
+        let effect = context.hit(self.client.process, self.client.life, failpoint);
         if effect.fails {
             return;
         }
-        rest(self.back).await;
-        lag(world, effect.late).await;
-        if world.core().database_life == database_life {
-            // The client may have given up or died; what is done is done.
-            let _ = reply.send(done);
+        wait(self.route.reply).await;
+        wait_until_healed(context, effect.delay).await;
+        if context.state().database_life == database_life {
+            // The client may have timed out or been killed. The commit stays.
+            let _ = reply.send(result);
         }
     }
 }
 
-async fn rest(time: Duration) {
-    if !time.is_zero() {
-        sleep(time).await;
+async fn wait(latency: Duration) {
+    if !latency.is_zero() {
+        sleep(latency).await;
     }
 }
 
-/// As late as a fault makes it, but no longer than the faults last.
-async fn lag(world: &World, late: Duration) {
-    if late.is_zero() {
+/// Waits for the delay of a fault, at most until all faults heal.
+async fn wait_until_healed(context: &SimContext, delay: Duration) {
+    if delay.is_zero() {
         return;
     }
     tokio::select! {
         biased;
-        () = world.heal.cancelled() => {}
-        () = sleep(late) => {}
+        () = context.heal.cancelled() => {}
+        () = sleep(delay) => {}
     }
 }
 
-/// Gives way until the process goes on.
-pub(super) async fn stand_still(world: &Arc<World>, host: usize) {
-    // Inside the worker one turn is enough: the process is not polled while it stands still. A
-    // request to the API is a task of its own and must wait.
+/// Waits until the process is not paused.
+///
+/// A request to the API is a separate task, so a pause of its process does not stop its polling.
+pub(super) async fn wait_while_paused(context: &Arc<SimContext>, process: usize) {
     loop {
         let resumed = {
-            let core = world.core();
-            let host = &core.hosts[host];
-            if host.paused == 0 {
+            let state = context.state();
+            let process = &state.processes[process];
+            if process.pauses == 0 {
                 return;
             }
-            Arc::clone(&host.resumed)
+            Arc::clone(&process.resumed)
         };
         resumed.notified().await;
     }
@@ -204,13 +218,13 @@ impl Store for SimStore {
         let mutant = self.mutant();
         let accepted = event.id;
         let inserted = self
-            .call(Call::Insert, move |core, now_us| {
-                if let Some(lie) = mutant.and_then(|m| m.insert(&mut core.model, &event)) {
-                    return lie;
+            .call(Call::Insert, move |state, now_us| {
+                if let Some(forged) = mutant.and_then(|m| m.insert(&mut state.model, &event)) {
+                    return forged;
                 }
-                let inserted = core.model.insert(now_us, &event);
+                let inserted = state.model.insert(now_us, &event);
                 if let Some(mutant) = mutant {
-                    mutant.inserted(&mut core.model, &event);
+                    mutant.inserted(&mut state.model, &event);
                 }
                 inserted
             })
@@ -228,16 +242,16 @@ impl Store for SimStore {
         limit: ClaimLimit,
     ) -> Result<Claimed, StoreError> {
         let mutant = self.mutant();
-        let percent = self.world.plan.partial_claims_percent;
-        let worker_us = super::world::unix_us(self.world.now_us());
-        self.call(Call::Claim, move |core, now_us| {
+        let percent = self.context.schedule.partial_claims_percent;
+        let worker_us = unix_us(self.context.now_us());
+        self.call(Call::Claim, move |state, now_us| {
             if let Some(mutant) = mutant {
-                mutant.before_claim(&mut core.model, now_us);
+                mutant.before_claim(&mut state.model, now_us);
             }
-            let chosen = choose(core, now_us, limit, percent);
-            let mut claimed = core.model.claim(now_us, holder, lease, chosen);
+            let chosen = choose(state, now_us, limit, percent);
+            let mut claimed = state.model.claim(now_us, holder, lease, chosen);
             if let Some(mutant) = mutant {
-                mutant.claimed(&mut core.model, worker_us, &mut claimed);
+                mutant.claimed(&mut state.model, worker_us, &mut claimed);
             }
             claimed
         })
@@ -246,35 +260,35 @@ impl Store for SimStore {
 
     async fn next_due(&self, after: DateTime<Utc>) -> Result<Option<Duration>, StoreError> {
         let after_us = after.timestamp_micros();
-        self.call(Call::NextDue, move |core, now_us| {
-            core.model.next_due(now_us, after_us)
+        self.call(Call::NextDue, move |state, now_us| {
+            state.model.next_due(now_us, after_us)
         })
         .await
     }
 
     async fn settle(&self, settlements: Vec<Settlement>) -> Result<Vec<Settled>, StoreError> {
         let mutant = self.mutant();
-        self.call(Call::Settle, move |core, now_us| {
+        self.call(Call::Settle, move |state, now_us| {
             let Some(mutant) = mutant else {
-                return core.model.settle(now_us, &settlements);
+                return state.model.settle(now_us, &settlements);
             };
             let mut batch = settlements.clone();
-            mutant.before_settle(&mut core.model, now_us, &mut batch);
-            let mut answers = core.model.settle(now_us, &batch);
-            mutant.settled(&mut core.model, now_us, &settlements);
-            // What a mutant held back is answered as if it had been written.
-            answers.resize(settlements.len(), Settled::Now);
-            answers
+            mutant.before_settle(&mut state.model, now_us, &mut batch);
+            let mut results = state.model.settle(now_us, &batch);
+            mutant.settled(&mut state.model, now_us, &settlements);
+            // Settlements that the mutant dropped are reported as written.
+            results.resize(settlements.len(), Settled::Now);
+            results
         })
         .await
     }
 
     async fn release(&self, releases: Vec<Release>) -> Result<usize, StoreError> {
         let mutant = self.mutant();
-        self.call(Call::Release, move |core, now_us| {
-            let released = core.model.release(now_us, &releases);
+        self.call(Call::Release, move |state, now_us| {
+            let released = state.model.release(now_us, &releases);
             if let Some(mutant) = mutant {
-                mutant.released(&mut core.model, &releases);
+                mutant.released(&mut state.model, &releases);
             }
             released
         })
@@ -283,81 +297,81 @@ impl Store for SimStore {
 
     async fn absent_workers(&self, own: WorkerId) -> Result<Vec<WorkerId>, StoreError> {
         let mutant = self.mutant();
-        self.call(Call::Absent, move |core, _| match mutant {
-            Some(mutant) => mutant.absent(&core.model, own),
-            None => core.model.absent_workers(own),
+        self.call(Call::Absent, move |state, _| match mutant {
+            Some(mutant) => mutant.absent(&state.model, own),
+            None => state.model.absent_workers(own),
         })
         .await
     }
 
     async fn reclaim(&self, reclaim: Reclaim) -> Result<Vec<Reclaimed>, StoreError> {
         let mutant = self.mutant();
-        self.call(Call::Reclaim, move |core, now_us| {
+        self.call(Call::Reclaim, move |state, now_us| {
             let Some(mutant) = mutant else {
-                return core.model.reclaim(now_us, &reclaim);
+                return state.model.reclaim(now_us, &reclaim);
             };
             let mut now_us = now_us;
-            if !mutant.before_reclaim(&mut core.model, &mut now_us, &reclaim) {
+            if !mutant.before_reclaim(&mut state.model, &mut now_us, &reclaim) {
                 return Vec::new();
             }
-            let reclaimed = core.model.reclaim(now_us, &reclaim);
-            mutant.reclaimed(&mut core.model, &reclaim, &reclaimed);
+            let reclaimed = state.model.reclaim(now_us, &reclaim);
+            mutant.reclaimed(&mut state.model, &reclaim, &reclaimed);
             reclaimed
         })
         .await
     }
 
     async fn forget(&self, holder: WorkerId) -> Result<(), StoreError> {
-        self.call(Call::Forget, move |core, _| core.model.forget(holder))
+        self.call(Call::Forget, move |state, _| state.model.forget(holder))
             .await
     }
 }
 
 impl Presence for SimStore {
     async fn held(&self) {
-        self.pass(Call::Present, Stage::Sent).await;
+        self.hit(Call::Present, Stage::Sent).await;
         loop {
-            let presence = {
-                let core = self.world.core();
-                let host = &core.hosts[self.host];
-                if host.present {
+            let presence_held = {
+                let state = self.context.state();
+                let process = &state.processes[self.process];
+                if process.is_present {
                     break;
                 }
-                Arc::clone(&host.presence)
+                Arc::clone(&process.presence_held)
             };
-            presence.notified().await;
+            presence_held.notified().await;
         }
     }
 
     fn renew(&self) {
-        let mut core = self.world.core();
-        let host = &core.hosts[self.host];
-        if host.life == self.life && host.present {
-            core.lose_presence(self.host);
-            core.take_presence(self.host);
+        let mut state = self.context.state();
+        let process = &state.processes[self.process];
+        if process.life == self.life && process.is_present {
+            state.lose_presence(self.process);
+            state.take_presence(self.process);
         }
     }
 }
 
-/// What a claim takes: the earliest due, or any part of them, as rows that others have locked are
-/// passed over.
+/// Chooses the events of a claim: the earliest due ones. In `percent` of the claims, about half of
+/// the due events are skipped, like rows that another transaction has locked.
 fn choose(
-    core: &mut Core,
+    state: &mut SimState,
     now_us: i64,
     limit: ClaimLimit,
     percent: u32,
-) -> Vec<(EventId, dispatcher::event::LeaseToken)> {
+) -> Vec<(EventId, LeaseToken)> {
     let from_us = limit.due_from.map(|from| from.timestamp_micros());
-    let mut due = core.model.claimable(now_us, from_us);
-    if percent > 0 && core.draws.random_range(0..100) < percent {
-        due.retain(|_| core.draws.random_range(0..2) == 0);
+    let mut due = state.model.claimable(now_us, from_us);
+    if percent > 0 && state.draws.random_range(0..100) < percent {
+        due.retain(|_| state.draws.random_range(0..2) == 0);
     }
     due.truncate(limit.events);
     let mut bytes = 0;
     due.retain(|id| {
         let fits = bytes < limit.bytes;
-        bytes += core.model.rows[id].payload.len();
+        bytes += state.model.rows[id].payload.len();
         fits
     });
-    due.into_iter().map(|id| (id, core.token())).collect()
+    due.into_iter().map(|id| (id, state.next_token())).collect()
 }

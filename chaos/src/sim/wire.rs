@@ -1,8 +1,7 @@
-//! The wire: attempts travel to scripted receivers and back, in virtual time.
+//! The transport of the simulation: sends attempts to scripted receivers in virtual time.
 //!
-//! A receiver here does what the mock receiver does on a real socket, as far as a worker and a
-//! history can tell: it verifies the signature by the receiver's own code, plays the script by ordinal
-//! and attempt, and writes down the begin and the end of each request.
+//! A simulated receiver verifies the signature with the code of the mock receiver, follows the
+//! script of the event's ordinal and attempt, and records the begin and the end of each request.
 
 mod receiver;
 
@@ -14,50 +13,50 @@ use dispatcher::transport::{NotSent, Request, Transport};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
+use super::context::SimContext;
 use super::fault::{Call, Stage};
-use super::store::stand_still;
-use super::world::World;
+use super::store::wait_while_paused;
 use receiver::Exchange;
 
-/// The transport, seen from one life of one process.
+/// The transport of one life of one process.
 #[derive(Clone)]
 pub(super) struct SimTransport {
-    pub(super) world: Arc<World>,
-    pub(super) host: usize,
+    pub(super) context: Arc<SimContext>,
+    pub(super) process: usize,
     pub(super) life: u32,
 }
 
 impl Transport for SimTransport {
     async fn attempt(&self, mut request: Request) -> Result<AttemptResult, NotSent> {
         let sent = Call::Attempt.at(Stage::Sent);
-        let effect = self.world.pass(self.host, self.life, sent);
+        let effect = self.context.hit(self.process, self.life, sent);
         if effect.dies {
             std::future::pending::<()>().await;
         }
         if effect.pauses {
-            stand_still(&self.world, self.host).await;
+            wait_while_paused(&self.context, self.process).await;
         }
         if effect.panics {
-            // Past the panic hook: this one is meant, and nobody needs to read of it.
+            // `resume_unwind` skips the panic hook, so the planned panic prints nothing.
             std::panic::resume_unwind(Box::new("a panic inside an attempt"));
         }
-        let mutant = self.world.mutant;
+        let mutant = self.context.mutant;
         if let Some(mutant) = mutant {
-            if let Some(lie) = mutant.instead_of_sending(&request) {
-                return Ok(lie);
+            if let Some(forged) = mutant.instead_of_sending(&request) {
+                return Ok(forged);
             }
             mutant.request(&mut request);
         }
-        if let Some(why) = self.shortage(&request) {
+        if let Some(not_sent) = self.local_exhaustion(&request) {
             return match mutant {
-                Some(mutant) => mutant.not_sent(why),
-                None => Err(why),
+                Some(mutant) => mutant.not_sent(not_sent),
+                None => Err(not_sent),
             };
         }
-        let deadline = Duration::from_millis(self.world.plan.settings.http_timeout_ms);
-        let (tell, answer) = oneshot::channel();
-        let exchange = Exchange::new(self, request.clone());
-        tokio::spawn(exchange.run(tell));
+        let deadline = Duration::from_millis(self.context.schedule.settings.http_timeout_ms);
+        let (reply, answer) = oneshot::channel();
+        let exchange = Exchange::new(&self.context, self.process, self.life, request.clone());
+        tokio::spawn(exchange.run(reply));
         let answer = match timeout(deadline, answer).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) => AttemptResult::failed(Outcome::Reset, "the connection ended"),
@@ -71,16 +70,17 @@ impl Transport for SimTransport {
 }
 
 impl SimTransport {
-    /// Why nothing can leave this worker's machine just now, for this target or at all.
-    fn shortage(&self, request: &Request) -> Option<NotSent> {
+    /// Returns the local exhaustion that keeps this request from being sent, if there is one.
+    fn local_exhaustion(&self, request: &Request) -> Option<NotSent> {
         let receiver = request.target_url.strip_prefix("http://r");
         let receiver = receiver.and_then(|rest| rest.split('.').next()?.parse().ok());
-        let core = self.world.core();
-        let host = &core.hosts[self.host];
-        if host.short > 0 {
+        let state = self.context.state();
+        let process = &state.processes[self.process];
+        if process.socket_exhaustions > 0 {
             return Some(NotSent::Machine("too many open files".into()));
         }
-        let spent = receiver.is_some_and(|receiver: u32| host.ports_spent.contains(&receiver));
-        spent.then(|| NotSent::Target("no local port is free".into()))
+        let exhausted = &process.exhausted_receivers;
+        let is_exhausted = receiver.is_some_and(|receiver: u32| exhausted.contains(&receiver));
+        is_exhausted.then(|| NotSent::Target("no local port is free".into()))
     }
 }

@@ -1,4 +1,4 @@
-//! How attempts end: settle, fenced by the lease token.
+//! The transition settle, fenced by the lease token.
 
 use std::collections::BTreeMap;
 
@@ -6,35 +6,37 @@ use dispatcher::event::{Disposition, EventId, Settled, Settlement};
 use dispatcher::store::AttemptView;
 
 use super::lease::micros;
-use super::{Attempt, Lease, Model, Touch, time};
+use super::{Attempt, JournalEntry, Lease, Model, time};
 use crate::history::transition::Step;
 
 impl Model {
-    /// settle: each whose token still holds is written; one answer each, in order.
+    /// Writes each settlement whose lease token is still current. Returns one result per
+    /// settlement, in the order of the input.
     pub fn settle(&mut self, now_us: i64, settlements: &[Settlement]) -> Vec<Settled> {
-        // Of two for one event in a batch, the last counts; locks are taken in the order of ids.
+        // Postgres locks the rows in id order. If a batch has two settlements of one event, the
+        // last one counts.
         let batch: BTreeMap<EventId, &Settlement> =
             settlements.iter().map(|s| (s.key.id, s)).collect();
-        let answers: BTreeMap<EventId, Settled> = batch
+        let results: BTreeMap<EventId, Settled> = batch
             .into_iter()
             .map(|(id, settlement)| (id, self.settle_one(now_us, settlement)))
             .collect();
-        settlements.iter().map(|s| answers[&s.key.id]).collect()
+        settlements.iter().map(|s| results[&s.key.id]).collect()
     }
 
-    /// A settle that looks at no token: what a store without fencing would do.
+    /// Settles without a check of the lease token. Only a mutant calls this.
     pub fn settle_unfenced(&mut self, now_us: i64, settlement: &Settlement) {
-        let held = self.rows.get(&settlement.key.id).map(|row| row.lease);
-        if let Some(held) = held {
-            self.write(now_us, settlement, held);
+        let row = self.rows.get(&settlement.key.id);
+        if let Some(lease) = row.map(|row| row.lease) {
+            self.write(now_us, settlement, lease);
         }
     }
 
     fn settle_one(&mut self, now_us: i64, settlement: &Settlement) -> Settled {
         let key = settlement.key;
-        let Some(held) = self.held(key.id, key.token) else {
+        let Some(lease) = self.current_lease(key.id, key.token) else {
             let already = self.is_settled_by(settlement);
-            self.journal.push(Touch::Fenced {
+            self.journal.push(JournalEntry::Fenced {
                 id: key.id,
                 token: key.token,
                 already,
@@ -45,7 +47,7 @@ impl Model {
                 Settled::LeaseLost
             };
         };
-        self.write(now_us, settlement, Some(held));
+        self.write(now_us, settlement, Some(lease));
         Settled::Now
     }
 
@@ -57,9 +59,12 @@ impl Model {
             .any(|(_, attempt)| attempt.token == key.token && attempt.view.outcome != "abandoned")
     }
 
-    fn write(&mut self, now_us: i64, settlement: &Settlement, held: Option<Lease>) {
+    fn write(&mut self, now_us: i64, settlement: &Settlement, ended_lease: Option<Lease>) {
         let key = settlement.key;
-        let row = self.rows.get_mut(&key.id).expect("a row that is settled");
+        let row = self
+            .rows
+            .get_mut(&key.id)
+            .expect("the caller found the row");
         let (status, reason, due) = match settlement.disposition {
             Disposition::Delivered => ("delivered", None, None),
             Disposition::RetryAfter(delay) => ("pending", None, Some(now_us + micros(delay))),
@@ -87,12 +92,12 @@ impl Model {
         let token = key.token;
         self.attempts
             .insert((key.id, key.number), Attempt { token, view });
-        self.journal.push(Touch::Row {
+        self.journal.push(JournalEntry::Committed {
             step: Step::Settle,
             id: key.id,
             attempt: key.number,
-            shown: Some(token),
-            held,
+            sent_token: Some(token),
+            ended_lease,
             outcome: Some(outcome.into()),
         });
     }

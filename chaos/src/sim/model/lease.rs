@@ -1,4 +1,4 @@
-//! How leases begin and end: claim, release, reclaim.
+//! The transitions that begin and end a lease without a settle: claim, release, reclaim.
 
 use std::time::Duration;
 
@@ -6,21 +6,21 @@ use chrono::DateTime;
 use dispatcher::event::{Claim, ClaimKey, EventId, LeaseToken, Release, WorkerId};
 use dispatcher::store::{AttemptView, Claimed, Reclaim, ReclaimCause, Reclaimed};
 
-use super::{Attempt, Lease, Model, Touch, time};
+use super::{Attempt, JournalEntry, Lease, Model, time};
 use crate::history::transition::Step;
 
 impl Model {
-    /// Events that a claim may take now, the earliest due first; none that was due before `from_us`.
-    #[must_use]
+    /// Returns the events that a claim may take now, in the order of their due times. `from_us` is
+    /// the lower bound of the due time.
     pub fn claimable(&self, now_us: i64, from_us: Option<i64>) -> Vec<EventId> {
-        let due = self.rows.iter().filter(|(_, row)| row.is_claimable(now_us));
-        let due = due.filter(|(_, row)| from_us.is_none() || row.due_us >= from_us);
-        let mut due: Vec<(Option<i64>, EventId)> = due.map(|(id, row)| (row.due_us, *id)).collect();
+        let claimable = self.rows.iter().filter(|(_, row)| row.is_claimable(now_us));
+        let scanned = claimable.filter(|(_, row)| from_us.is_none() || row.due_us >= from_us);
+        let mut due: Vec<_> = scanned.map(|(id, row)| (row.due_us, *id)).collect();
         due.sort_unstable();
         due.into_iter().map(|(_, id)| id).collect()
     }
 
-    /// claim: the chosen events get a lease each, under the tokens given with them.
+    /// Gives each chosen event a lease with the given token and begins an attempt.
     pub fn claim(
         &mut self,
         now_us: i64,
@@ -34,7 +34,7 @@ impl Model {
             let Some(row) = self.rows.get_mut(&id) else {
                 continue;
             };
-            assert!(row.is_claimable(now_us), "a claim of what is not claimable");
+            assert!(row.is_claimable(now_us), "only claimable events are chosen");
             first_due = first_due.into_iter().chain(row.due_us).min();
             row.lease = Some(Lease {
                 token,
@@ -50,7 +50,7 @@ impl Model {
                 target_url: row.target_url.clone(),
                 payload: row.payload.clone(),
             });
-            self.touch(Step::Claim, id, number, None);
+            self.log(Step::Claim, id, number);
         }
         Claimed {
             now: time(now_us),
@@ -59,37 +59,43 @@ impl Model {
         }
     }
 
-    /// release: each whose token still holds goes back unsent.
+    /// Returns each claim whose lease token is still current, without an attempt. Returns the
+    /// number of released claims.
     pub fn release(&mut self, now_us: i64, releases: &[Release]) -> usize {
         let mut released = 0;
         for release in releases {
             let ClaimKey { id, token, .. } = release.key;
-            let Some(held) = self.held(id, token) else {
+            let Some(lease) = self.current_lease(id, token) else {
                 let already = false;
-                self.journal.push(Touch::Fenced { id, token, already });
+                self.journal
+                    .push(JournalEntry::Fenced { id, token, already });
                 continue;
             };
-            let row = self.rows.get_mut(&id).expect("a row that holds a lease");
+            let row = self
+                .rows
+                .get_mut(&id)
+                .expect("an event with a lease has a row");
             let number = row.counts.attempt_count;
             row.counts.attempt_count -= 1;
             row.due_us = Some(now_us + micros(release.delay));
             row.lease = None;
             released += 1;
-            self.journal.push(Touch::Row {
+            self.journal.push(JournalEntry::Committed {
                 step: Step::Release,
                 id,
                 attempt: number,
-                shown: Some(token),
-                held: Some(held),
+                sent_token: Some(token),
+                ended_lease: Some(lease),
                 outcome: None,
             });
         }
         released
     }
 
-    /// reclaim: leases whose holder is gone or late end, in the order of ids.
+    /// Ends leases that have expired or whose worker has exited, in id order. The number of jitter
+    /// factors limits the number of leases.
     pub fn reclaim(&mut self, now_us: i64, reclaim: &Reclaim) -> Vec<Reclaimed> {
-        let gone = |lease: &Lease| match reclaim.cause {
+        let is_lapsed = |lease: &Lease| match reclaim.cause {
             ReclaimCause::Expired => lease.until_us <= now_us,
             ReclaimCause::Gone(holder) => lease.holder == holder && !self.locks.contains(&holder),
         };
@@ -97,15 +103,16 @@ impl Model {
             .rows
             .iter()
             .filter(|(_, row)| row.due_us.is_some_and(|due| due <= now_us))
-            .filter_map(|(id, row)| Some((*id, row.lease.filter(gone)?)))
+            .filter_map(|(id, row)| Some((*id, row.lease.filter(is_lapsed)?)))
             .take(reclaim.factors.len())
             .collect();
-        let ends = lapsed.into_iter().zip(&reclaim.factors);
-        ends.map(|((id, lease), factor)| self.end(now_us, id, lease, reclaim, *factor))
+        let ended = lapsed.into_iter().zip(&reclaim.factors);
+        ended
+            .map(|((id, lease), factor)| self.abandon(now_us, id, lease, reclaim, *factor))
             .collect()
     }
 
-    fn end(
+    fn abandon(
         &mut self,
         now_us: i64,
         id: EventId,
@@ -113,7 +120,10 @@ impl Model {
         reclaim: &Reclaim,
         factor: f64,
     ) -> Reclaimed {
-        let row = self.rows.get_mut(&id).expect("a row that holds a lease");
+        let row = self
+            .rows
+            .get_mut(&id)
+            .expect("an event with a lease has a row");
         let number = row.counts.attempt_count;
         row.counts.abandon_count += 1;
         row.lease = None;
@@ -146,19 +156,19 @@ impl Model {
         };
         let token = lease.token;
         self.attempts.insert((id, number), Attempt { token, view });
-        self.journal.push(Touch::Row {
+        self.journal.push(JournalEntry::Committed {
             step: Step::Reclaim,
             id,
             attempt: number,
-            shown: Some(token),
-            held: Some(lease),
+            sent_token: Some(token),
+            ended_lease: Some(lease),
             outcome: Some("abandoned".into()),
         });
         reclaimed
     }
 
-    /// The lease of an event, if this is its token.
-    pub(super) fn held(&self, id: EventId, token: LeaseToken) -> Option<Lease> {
+    /// Returns the lease of an event if `token` is its token.
+    pub(super) fn current_lease(&self, id: EventId, token: LeaseToken) -> Option<Lease> {
         let lease = self.rows.get(&id)?.lease;
         lease.filter(|lease| lease.token == token)
     }
@@ -171,7 +181,7 @@ const fn why(cause: ReclaimCause) -> &'static str {
     }
 }
 
-/// A length of time as Postgres counts it.
+/// A duration in microseconds, the resolution of Postgres.
 pub(super) fn micros(duration: Duration) -> i64 {
     i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
 }

@@ -1,4 +1,4 @@
-//! Who is there: locks that live as long as a session, and rows that outlive it.
+//! Presence: session locks, which end with the session, and rows of `workers`, which remain.
 
 use std::collections::BTreeSet;
 
@@ -7,19 +7,19 @@ use dispatcher::event::WorkerId;
 use super::Model;
 
 impl Model {
-    /// A holder takes its lock, and then registers.
+    /// Takes the session lock of a worker and adds its row to `workers`.
     pub fn register(&mut self, holder: WorkerId) {
         self.locks.insert(holder);
         self.registered.insert(holder);
     }
 
-    /// A holder's session ends, and with it its lock.
+    /// Ends the session of a worker. This releases its lock.
     pub fn unlock(&mut self, holder: WorkerId) {
         self.locks.remove(&holder);
     }
 
-    /// Holders that registered and whose lock is absent, and `own` also when it is not registered, in order.
-    #[must_use]
+    /// Returns the registered workers without a lock, in order. The caller `own` is included if it
+    /// has no row.
     pub fn absent_workers(&self, own: WorkerId) -> Vec<WorkerId> {
         let mut absent: BTreeSet<WorkerId> =
             self.registered.difference(&self.locks).copied().collect();
@@ -29,18 +29,18 @@ impl Model {
         absent.into_iter().collect()
     }
 
-    /// Every holder that registered and was not forgotten.
-    #[must_use]
+    /// Returns the workers that have a row in `workers`.
     pub fn registered(&self) -> Vec<WorkerId> {
         self.registered.iter().copied().collect()
     }
 
-    /// Forgets a holder.
+    /// Deletes the row of a worker.
     pub fn forget(&mut self, holder: WorkerId) {
         self.registered.remove(&holder);
     }
 
-    /// The server crashes: what is committed stays, all locks and the unlogged rows are gone.
+    /// Crashes the server. All locks and the rows of the unlogged table `workers` are lost;
+    /// committed events stay.
     pub fn crash(&mut self) {
         self.locks.clear();
         self.registered.clear();

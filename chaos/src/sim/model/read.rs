@@ -1,4 +1,4 @@
-//! What is read without changing anything: an event's view, and the next due time.
+//! Reads: the API's view of an event, and the next due time.
 
 use std::time::Duration;
 
@@ -9,8 +9,7 @@ use dispatcher::store::EventView;
 use super::{Model, time};
 
 impl Model {
-    /// An event with its attempts, by number.
-    #[must_use]
+    /// Returns an event with its attempts in the order of their numbers.
     pub fn find(&self, id: EventId) -> Option<EventView> {
         let row = self.rows.get(&id)?;
         let attempts = self.attempts.range((id, 0)..=(id, u32::MAX));
@@ -30,8 +29,7 @@ impl Model {
         })
     }
 
-    /// How long until the first event is due that was not yet due at `after_us`.
-    #[must_use]
+    /// Returns the time until the first unleased event is due whose due time is after `after_us`.
     pub fn next_due(&self, now_us: i64, after_us: i64) -> Option<Duration> {
         let free = self.rows.values().filter(|row| row.lease.is_none());
         let due = free.filter_map(|row| row.due_us);

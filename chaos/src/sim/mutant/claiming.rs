@@ -1,12 +1,12 @@
-//! Mistakes in claims and releases.
+//! Mutants of claim and release.
 
 use dispatcher::event::Release;
 use dispatcher::store::Claimed;
 
 use super::Mutant;
-use crate::sim::model::Model;
+use crate::sim::model::{Model, Row};
 
-/// Claims what is not yet due.
+/// Claims events before they are due.
 pub(super) struct ClaimsEarly;
 
 impl Mutant for ClaimsEarly {
@@ -17,10 +17,10 @@ impl Mutant for ClaimsEarly {
     }
 }
 
-/// Claims what another holds: no row lock, no look at the token.
-pub(super) struct ClaimsWhatIsHeld;
+/// Claims leased events: ignores row locks and lease tokens.
+pub(super) struct ClaimsLeased;
 
-impl Mutant for ClaimsWhatIsHeld {
+impl Mutant for ClaimsLeased {
     fn before_claim(&self, model: &mut Model, _: i64) {
         for row in model.rows.values_mut() {
             row.lease = None;
@@ -28,16 +28,14 @@ impl Mutant for ClaimsWhatIsHeld {
     }
 }
 
-/// Claims what was delivered before.
-pub(super) struct ReopensTheDelivered;
+/// Claims final events again.
+pub(super) struct ClaimsFinal;
 
-impl Mutant for ReopensTheDelivered {
+impl Mutant for ClaimsFinal {
     fn before_claim(&self, model: &mut Model, now_us: i64) {
-        let mut ended = model
-            .rows
-            .values_mut()
-            .filter(|row| row.finished_us.is_some());
-        if let Some(row) = ended.next() {
+        let rows = &mut model.rows;
+        let is_final = |row: &&mut Row| row.finished_us.is_some();
+        if let Some(row) = rows.values_mut().find(is_final) {
             row.counts.status = "pending".into();
             row.counts.reason = None;
             (row.due_us, row.finished_us) = (Some(now_us), None);
@@ -45,10 +43,10 @@ impl Mutant for ReopensTheDelivered {
     }
 }
 
-/// Measures the lease by the worker's own clock.
-pub(super) struct LeasesByTheWorkersClock;
+/// Computes the end of the lease with the clock of the worker.
+pub(super) struct LeasesByWorkerClock;
 
-impl Mutant for LeasesByTheWorkersClock {
+impl Mutant for LeasesByWorkerClock {
     fn claimed(&self, model: &mut Model, worker_us: i64, claimed: &mut Claimed) {
         for claim in &claimed.claims {
             let row = model.rows.get_mut(&claim.key.id);
@@ -59,10 +57,10 @@ impl Mutant for LeasesByTheWorkersClock {
     }
 }
 
-/// Begins an attempt without counting it.
-pub(super) struct CountsNoAttempt;
+/// Begins attempts without counting them.
+pub(super) struct ClaimsUncounted;
 
-impl Mutant for CountsNoAttempt {
+impl Mutant for ClaimsUncounted {
     fn claimed(&self, model: &mut Model, _: i64, claimed: &mut Claimed) {
         for claim in &claimed.claims {
             if let Some(row) = model.rows.get_mut(&claim.key.id) {
@@ -72,10 +70,10 @@ impl Mutant for CountsNoAttempt {
     }
 }
 
-/// Burns an attempt that was never sent.
-pub(super) struct ReleaseBurns;
+/// Counts a released claim as an attempt.
+pub(super) struct ReleaseCounts;
 
-impl Mutant for ReleaseBurns {
+impl Mutant for ReleaseCounts {
     fn released(&self, model: &mut Model, releases: &[Release]) {
         for release in releases {
             if let Some(row) = model.rows.get_mut(&release.key.id) {

@@ -1,4 +1,4 @@
-//! Mistakes between a post and its row.
+//! Mutants of the insert.
 
 use dispatcher::event::{EventId, NewEvent};
 use dispatcher::store::{Inserted, StoreError};
@@ -6,34 +6,34 @@ use dispatcher::store::{Inserted, StoreError};
 use super::Mutant;
 use crate::sim::model::Model;
 
-/// Answers 202 and stores nothing.
-pub(super) struct ForgetsAfter202;
+/// Acknowledges an event and does not store it.
+pub(super) struct AcknowledgesUnstored;
 
-impl Mutant for ForgetsAfter202 {
+impl Mutant for AcknowledgesUnstored {
     fn insert(&self, _: &mut Model, event: &NewEvent) -> Option<Inserted> {
         Some(Inserted::Accepted(event.id))
     }
 }
 
-/// Answers 202 where nobody knows whether the commit came through.
-pub(super) struct UnknownIs202;
+/// Responds 202 if the outcome of the commit is unknown.
+pub(super) struct AcknowledgesUnknown;
 
-impl Mutant for UnknownIs202 {
+impl Mutant for AcknowledgesUnknown {
     fn insert_failed(&self, id: EventId, _: StoreError) -> Result<Inserted, StoreError> {
         Ok(Inserted::Accepted(id))
     }
 }
 
-/// Answers 422 where nobody knows whether the commit came through.
-pub(super) struct UnknownIs422;
+/// Responds 422 if the outcome of the commit is unknown.
+pub(super) struct RefusesUnknown;
 
-impl Mutant for UnknownIs422 {
-    fn calls_unknown_refused(&self) -> bool {
+impl Mutant for RefusesUnknown {
+    fn refuses_unknown(&self) -> bool {
         true
     }
 }
 
-/// Stores a second event under a key that was used before.
+/// Stores a second event with the same idempotency key.
 pub(super) struct ForgetsKeys;
 
 impl Mutant for ForgetsKeys {
@@ -44,7 +44,7 @@ impl Mutant for ForgetsKeys {
     }
 }
 
-/// Keeps the JSON value instead of its bytes.
+/// Stores the JSON value and not its bytes.
 pub(super) struct Reserialises;
 
 impl Mutant for Reserialises {
@@ -55,12 +55,12 @@ impl Mutant for Reserialises {
     }
 }
 
-/// Loses an event in about one run of a hundred: a harness that does not notice this is asleep.
+/// Loses an event in about 1 % of the runs. A long run must detect such a rare loss.
 pub(super) struct Canary;
 
 impl Mutant for Canary {
     fn inserted(&self, model: &mut Model, event: &NewEvent) {
-        // The id begins with the time of the post.
+        // The upper bits of the id are the time of the post.
         let at_ms = event.id.0.as_u128() >> 80;
         if at_ms % 3_000 == 7 {
             model.rows.remove(&event.id);

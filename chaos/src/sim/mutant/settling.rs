@@ -1,4 +1,4 @@
-//! Mistakes in settles and in the retry rule.
+//! Mutants of the settle and of the retry rule.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use dispatcher::event::{Disposition, Settlement};
 use super::Mutant;
 use crate::sim::model::Model;
 
-/// Settles under any token.
+/// Settles with any lease token.
 pub(super) struct NoFence;
 
 impl Mutant for NoFence {
@@ -16,16 +16,16 @@ impl Mutant for NoFence {
         batch.retain(|settlement| {
             let row = model.rows.get(&settlement.key.id);
             let lease = row.and_then(|row| row.lease);
-            let fits = lease.is_some_and(|lease| lease.token == settlement.key.token);
-            if !fits {
+            let is_current = lease.is_some_and(|lease| lease.token == settlement.key.token);
+            if !is_current {
                 model.settle_unfenced(now_us, settlement);
             }
-            fits
+            is_current
         });
     }
 }
 
-/// Says that successes are written, and does not write them.
+/// Reports successes as written and does not write them.
 pub(super) struct DropsSuccesses;
 
 impl Mutant for DropsSuccesses {
@@ -34,7 +34,7 @@ impl Mutant for DropsSuccesses {
     }
 }
 
-/// Tries again what was delivered.
+/// Retries delivered events.
 pub(super) struct RetriesSuccesses;
 
 impl Mutant for RetriesSuccesses {
@@ -47,7 +47,7 @@ impl Mutant for RetriesSuccesses {
     }
 }
 
-/// Each retry begins the count of failures again.
+/// Resets the number of failures with each retry.
 pub(super) struct RetryResetsFailures;
 
 impl Mutant for RetryResetsFailures {
@@ -60,16 +60,16 @@ impl Mutant for RetryResetsFailures {
     }
 }
 
-/// Deletes what has become dead.
-pub(super) struct DeletesTheDead;
+/// Deletes dead events.
+pub(super) struct DeletesDead;
 
-impl Mutant for DeletesTheDead {
+impl Mutant for DeletesDead {
     fn before_claim(&self, model: &mut Model, _: i64) {
         model.rows.retain(|_, row| row.counts.status != "dead");
     }
 }
 
-/// The delay overflows to nothing from the third failure on.
+/// The delay overflows to zero from the third failure on.
 pub(super) struct DelayOverflows;
 
 impl Mutant for DelayOverflows {
@@ -83,11 +83,41 @@ impl Mutant for DelayOverflows {
     }
 }
 
-/// Changes the settings that the worker goes by.
+/// Changes the settings of the worker.
 pub(super) struct Configured(pub(super) fn(&mut WorkerConfig));
 
 impl Mutant for Configured {
     fn config(&self, config: &mut WorkerConfig) {
         (self.0)(config);
     }
+}
+
+/// Sets every delay to zero.
+pub(super) fn no_delay(config: &mut WorkerConfig) {
+    config.policy.base = Duration::ZERO;
+}
+
+/// Raises the upper limit of the delay.
+pub(super) fn no_delay_cap(config: &mut WorkerConfig) {
+    config.policy.cap *= 8;
+}
+
+/// Ignores the requested delay of a receiver.
+pub(super) fn ignores_retry_after(config: &mut WorkerConfig) {
+    config.policy.retry_after_cap = Duration::ZERO;
+}
+
+/// Makes one attempt more than the limit.
+pub(super) fn one_attempt_more(config: &mut WorkerConfig) {
+    config.policy.max_attempts += 1;
+}
+
+/// Makes one attempt less than the limit.
+pub(super) fn one_attempt_less(config: &mut WorkerConfig) {
+    config.policy.max_attempts -= 1;
+}
+
+/// Lets an event die after its first abandoned attempt.
+pub(super) fn one_abandonment(config: &mut WorkerConfig) {
+    config.policy.max_abandoned = 1;
 }

@@ -1,4 +1,4 @@
-//! Mistakes between the worker and the receiver.
+//! Mutants of the transport.
 
 use bytes::Bytes;
 use dispatcher::event::{AttemptResult, Outcome};
@@ -6,7 +6,7 @@ use dispatcher::transport::{NotSent, Request};
 
 use super::Mutant;
 
-const fn taken(status: u16) -> AttemptResult {
+const fn delivered(status: u16) -> AttemptResult {
     AttemptResult {
         outcome: Outcome::Delivered { status },
         error: None,
@@ -14,31 +14,44 @@ const fn taken(status: u16) -> AttemptResult {
     }
 }
 
-/// Says that it was delivered and sends nothing.
-pub(super) struct SaysDeliveredUnsent;
+/// Reports a delivery and sends nothing.
+pub(super) struct ReportsUnsentDelivered;
 
-impl Mutant for SaysDeliveredUnsent {
+impl Mutant for ReportsUnsentDelivered {
     fn instead_of_sending(&self, _: &Request) -> Option<AttemptResult> {
-        Some(taken(200))
+        Some(delivered(200))
     }
 }
 
-/// Takes some outcomes for a success.
-pub(super) struct TakesForSuccess(pub(super) fn(&Outcome) -> bool);
+/// Counts some failed outcomes as success.
+pub(super) struct CountsAsSuccess(pub(super) fn(&Outcome) -> bool);
 
-impl Mutant for TakesForSuccess {
+impl Mutant for CountsAsSuccess {
     fn answer(&self, _: &Request, answer: AttemptResult) -> AttemptResult {
         if (self.0)(&answer.outcome) {
-            return taken(answer.outcome.status().unwrap_or(200));
+            return delivered(answer.outcome.status().unwrap_or(200));
         }
         answer
     }
 }
 
-/// Takes a success for a failure.
-pub(super) struct TakesSuccessForFailure;
+pub(super) const fn is_500(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Rejected { status: 500, .. })
+}
 
-impl Mutant for TakesSuccessForFailure {
+pub(super) const fn is_timeout(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Timeout)
+}
+
+/// Returns true if the receiver sent a status and an incomplete or too large body.
+pub(super) const fn is_incomplete(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Body | Outcome::ResponseTooLarge { .. })
+}
+
+/// Counts the status 204 as a failure.
+pub(super) struct Counts204AsFailure;
+
+impl Mutant for Counts204AsFailure {
     fn answer(&self, _: &Request, answer: AttemptResult) -> AttemptResult {
         if answer.outcome == (Outcome::Delivered { status: 204 }) {
             return AttemptResult::failed(Outcome::Body, "no body");
@@ -47,16 +60,19 @@ impl Mutant for TakesSuccessForFailure {
     }
 }
 
-/// Blames the receiver for what its own machine is short of.
-pub(super) struct BlamesTheReceiver;
+/// Counts a failed attempt if local exhaustion prevented the attempt.
+pub(super) struct CountsLocalExhaustion;
 
-impl Mutant for BlamesTheReceiver {
-    fn not_sent(&self, why: NotSent) -> Result<AttemptResult, NotSent> {
-        Ok(AttemptResult::failed(Outcome::Connect, why.to_string()))
+impl Mutant for CountsLocalExhaustion {
+    fn not_sent(&self, not_sent: NotSent) -> Result<AttemptResult, NotSent> {
+        Ok(AttemptResult::failed(
+            Outcome::Connect,
+            not_sent.to_string(),
+        ))
     }
 }
 
-/// Changes the request on its way out.
+/// Changes the request before it is sent.
 pub(super) struct Sends(pub(super) fn(&mut Request));
 
 impl Mutant for Sends {
@@ -65,22 +81,22 @@ impl Mutant for Sends {
     }
 }
 
-/// Signs with something else.
-pub(super) fn signed_wrongly(request: &mut Request) {
+/// Replaces the signature.
+pub(super) fn wrong_signature(request: &mut Request) {
     request.signature = "v1,bm90IHRoZSByaWdodCBzaWduYXR1cmUgYXQgYWxsISE=".into();
 }
 
-/// Says another time than was signed.
-pub(super) fn at_another_time(request: &mut Request) {
+/// Sends another timestamp than the signed one.
+pub(super) fn wrong_timestamp(request: &mut Request) {
     request.started_at -= chrono::TimeDelta::hours(1);
 }
 
-/// Sends to another receiver.
-pub(super) fn to_another(request: &mut Request) {
+/// Replaces the receiver.
+pub(super) fn wrong_target(request: &mut Request) {
     request.target_url = request.target_url.replacen("//r", "//x", 1);
 }
 
-/// Sends other bytes.
-pub(super) fn other_bytes(request: &mut Request) {
+/// Replaces the payload.
+pub(super) fn wrong_bytes(request: &mut Request) {
     request.payload = Bytes::from_static(b"{}");
 }

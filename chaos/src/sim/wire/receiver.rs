@@ -1,4 +1,4 @@
-//! A request at its receiver, from arrival to end.
+//! One request at its simulated receiver, from arrival to end.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,27 +11,32 @@ use rand::RngExt;
 use tokio::sync::oneshot;
 use tokio::time::sleep;
 
-use super::SimTransport;
 use crate::history::op::{
     ANSWERED, ANSWERED_THEN_RESET, Op, PEER_CLOSED, RecvBegin, RecvEnd, SIG_UNCHECKED, SIG_VALID,
 };
 use crate::history::sha256_hex;
+use crate::schedule::PlannedEvent;
+use crate::sim::clock::unix_us;
+use crate::sim::context::SimContext;
 use crate::sim::fault::{Call, Stage};
-use crate::sim::world::{World, unix_us};
+use crate::sim::inject::CallEffect;
+use crate::sim::state::OpenRequest;
 
-/// The `how` of a request that hung until its sender went away.
+/// The `how` of a request that hung until the sender closed the connection.
 const HUNG: &str = "hung_until_peer_closed";
 
+/// A request of one attempt and the life of the process that sent it.
 pub(super) struct Exchange {
-    world: Arc<World>,
-    host: usize,
+    context: Arc<SimContext>,
+    process: usize,
     life: u32,
     request: Request,
     ordinal: Option<u64>,
 }
 
-/// How a receiver leaves a request, and what the worker gets of it.
-struct Played {
+/// The end of a request at the receiver, and the result for the worker.
+struct Ending {
+    /// Time until the end; none if the receiver hangs.
     after: Option<Duration>,
     status: Option<u16>,
     how: &'static str,
@@ -39,26 +44,32 @@ struct Played {
 }
 
 impl Exchange {
-    pub(super) fn new(from: &SimTransport, request: Request) -> Exchange {
+    pub(super) fn new(
+        context: &Arc<SimContext>,
+        process: usize,
+        life: u32,
+        request: Request,
+    ) -> Self {
         let ordinal = request.target_url.rsplit('/').next();
-        Exchange {
-            world: Arc::clone(&from.world),
-            host: from.host,
-            life: from.life,
+        Self {
+            context: Arc::clone(context),
+            process,
+            life,
             ordinal: ordinal.and_then(|ordinal| ordinal.parse().ok()),
             request,
         }
     }
 
-    pub(super) async fn run(self, mut tell: oneshot::Sender<AttemptResult>) {
-        let most = self.world.plan.wire_ms_max;
+    /// Runs the request and sends the result to the worker, unless the response is lost.
+    pub(super) async fn run(self, mut reply: oneshot::Sender<AttemptResult>) {
+        let most_ms = self.context.schedule.wire_ms_max;
         let (there, back) = {
-            let mut core = self.world.core();
-            (core.within_ms(most), core.within_ms(most))
+            let mut state = self.context.state();
+            (state.draw_delay(most_ms), state.draw_delay(most_ms))
         };
         sleep(there).await;
         if self.is_refused() {
-            let _ = tell.send(AttemptResult::failed(
+            let _ = reply.send(AttemptResult::failed(
                 Outcome::Connect,
                 "connection refused",
             ));
@@ -66,57 +77,53 @@ impl Exchange {
         }
         let behavior = self.scripted();
         let req = self.begin(&behavior);
-        self.pass(Stage::Applied);
-        let played = self.play(&behavior);
-        let in_time = match played.after {
+        self.hit(Stage::Applied);
+        let ending = self.ending(&behavior);
+        let in_time = match ending.after {
             Some(Duration::ZERO) => true,
             Some(after) => tokio::select! {
                 biased;
-                () = tell.closed() => false,
+                () = reply.closed() => false,
                 () = sleep(after) => true,
             },
             None => {
-                tell.closed().await;
+                reply.closed().await;
                 false
             }
         };
         if !in_time {
-            let how = if played.after.is_none() {
+            let how = if ending.after.is_none() {
                 HUNG
             } else {
                 PEER_CLOSED
             };
             return self.end(req, None, how);
         }
-        let lost = self.is_lost();
-        if lost && played.status.is_some() {
-            self.end(req, played.status, ANSWERED_THEN_RESET);
+        let is_lost = self.hit(Stage::Replied).loses_response;
+        if is_lost && ending.status.is_some() {
+            self.end(req, ending.status, ANSWERED_THEN_RESET);
         } else {
-            self.end(req, played.status, played.how);
+            self.end(req, ending.status, ending.how);
         }
         sleep(back).await;
-        if !lost {
-            let _ = tell.send(played.answer);
+        if !is_lost {
+            let _ = reply.send(ending.answer);
         }
     }
 
-    fn pass(&self, stage: Stage) -> crate::sim::world::Effect {
-        self.world
-            .pass(self.host, self.life, Call::Attempt.at(stage))
-    }
-
-    fn is_lost(&self) -> bool {
-        self.pass(Stage::Replied).is_lost
+    fn hit(&self, stage: Stage) -> CallEffect {
+        self.context
+            .hit(self.process, self.life, Call::Attempt.at(stage))
     }
 
     fn is_refused(&self) -> bool {
         let receiver = self.planned().map(|event| event.receiver as usize);
-        let core = self.world.core();
-        receiver.is_some_and(|receiver| core.refusing[receiver] > 0)
+        let state = self.context.state();
+        receiver.is_some_and(|receiver| state.refusals[receiver] > 0)
     }
 
-    fn planned(&self) -> Option<&crate::schedule::PlannedEvent> {
-        let events = &self.world.plan.events;
+    fn planned(&self) -> Option<&PlannedEvent> {
+        let events = &self.context.schedule.events;
         let ordinal = self.ordinal?;
         let index = events.binary_search_by_key(&ordinal, |event| event.ordinal);
         index.ok().map(|index| &events[index])
@@ -130,10 +137,14 @@ impl Exchange {
     }
 
     fn begin(&self, behavior: &Behavior) -> String {
-        let t = self.world.now_us();
-        let mut core = self.world.core();
-        let req = format!("q{}", core.request());
-        core.open.push((req.clone(), self.host, self.life));
+        let t = self.context.now_us();
+        let mut state = self.context.state();
+        let req = format!("q{}", state.next_request());
+        state.open_requests.push(OpenRequest {
+            name: req.clone(),
+            process: self.process,
+            life: self.life,
+        });
         let begin = RecvBegin {
             req: req.clone(),
             ordinal: self.ordinal,
@@ -144,7 +155,7 @@ impl Exchange {
             sig: self.verified(t),
             scripted: Some(behavior.into()),
         };
-        core.push(t, Op::RecvBegin(begin));
+        state.push(t, Op::RecvBegin(begin));
         req
     }
 
@@ -157,7 +168,7 @@ impl Exchange {
             signature: Some(self.request.signature.as_bytes()),
             body: &self.request.payload,
         };
-        match self.world.secrets.check(signed, unix_us(t) / 1_000_000) {
+        match self.context.secrets.check(signed, unix_us(t) / 1_000_000) {
             SignatureCheck::Valid => SIG_VALID.to_owned(),
             SignatureCheck::Invalid { reason } => format!("invalid: {reason}"),
             SignatureCheck::Unchecked { reason } => format!("{SIG_UNCHECKED}: {reason}"),
@@ -165,20 +176,20 @@ impl Exchange {
     }
 
     fn end(&self, req: String, status: Option<u16>, how: &str) {
-        let t = self.world.now_us();
-        let mut core = self.world.core();
-        core.open.retain(|(open, _, _)| *open != req);
+        let t = self.context.now_us();
+        let mut state = self.context.state();
+        state.open_requests.retain(|request| request.name != req);
         let end = RecvEnd {
             req,
             ordinal: self.ordinal,
             status,
             how: how.to_owned(),
         };
-        core.push(t, Op::RecvEnd(end));
+        state.push(t, Op::RecvEnd(end));
     }
 
-    fn play(&self, behavior: &Behavior) -> Played {
-        let failed = |after_ms, how, outcome| Played {
+    fn ending(&self, behavior: &Behavior) -> Ending {
+        let failed = |after_ms, how, outcome| Ending {
             after: Some(Duration::from_millis(after_ms)),
             status: None,
             how,
@@ -191,14 +202,14 @@ impl Exchange {
                 after_ms,
             } => answered(*status, retry_after.as_ref(), *after_ms),
             Behavior::ResetAfterAnswer { status, .. } => {
-                let mut played = answered(*status, None, 0);
-                played.how = ANSWERED_THEN_RESET;
-                if self.world.core().draws.random_range(0..2) == 0 {
-                    played.answer = AttemptResult::failed(Outcome::Body, "reset");
+                let mut ending = answered(*status, None, 0);
+                ending.how = ANSWERED_THEN_RESET;
+                if self.context.state().draws.random_range(0..2) == 0 {
+                    ending.answer = AttemptResult::failed(Outcome::Body, "reset");
                 }
-                played
+                ending
             }
-            Behavior::Hang { .. } | Behavior::HangAfterHead { .. } => Played {
+            Behavior::Hang { .. } | Behavior::HangAfterHead { .. } => Ending {
                 after: None,
                 ..failed(0, HUNG, Outcome::Timeout)
             },
@@ -214,7 +225,7 @@ impl Exchange {
     }
 }
 
-fn answered(status: u16, retry_after: Option<&RetryAfter>, after_ms: u64) -> Played {
+fn answered(status: u16, retry_after: Option<&RetryAfter>, after_ms: u64) -> Ending {
     let outcome = if (200..300).contains(&status) {
         Outcome::Delivered { status }
     } else {
@@ -227,7 +238,7 @@ fn answered(status: u16, retry_after: Option<&RetryAfter>, after_ms: u64) -> Pla
             retry_after,
         }
     };
-    Played {
+    Ending {
         after: Some(Duration::from_millis(after_ms)),
         status: Some(status),
         how: ANSWERED,

@@ -1,4 +1,4 @@
-//! Mistakes in ending the leases of others.
+//! Mutants of the reclaim.
 
 use dispatcher::event::WorkerId;
 use dispatcher::store::{Reclaim, ReclaimCause, Reclaimed};
@@ -6,7 +6,7 @@ use dispatcher::store::{Reclaim, ReclaimCause, Reclaimed};
 use super::Mutant;
 use crate::sim::model::Model;
 
-/// Ends no lease but its own.
+/// Never ends the lease of another worker.
 pub(super) struct NeverReclaims;
 
 impl Mutant for NeverReclaims {
@@ -15,7 +15,7 @@ impl Mutant for NeverReclaims {
     }
 }
 
-/// Ends leases that have some time to go.
+/// Ends leases 5 s before they expire.
 pub(super) struct ReclaimsEarly;
 
 impl Mutant for ReclaimsEarly {
@@ -25,10 +25,10 @@ impl Mutant for ReclaimsEarly {
     }
 }
 
-/// Takes every other worker for gone.
-pub(super) struct TakesTheLivingForGone;
+/// Treats every registered worker as exited.
+pub(super) struct ReclaimsFromLive;
 
-impl Mutant for TakesTheLivingForGone {
+impl Mutant for ReclaimsFromLive {
     fn absent(&self, model: &Model, _: WorkerId) -> Vec<WorkerId> {
         model.registered()
     }
@@ -47,10 +47,10 @@ impl Mutant for TakesTheLivingForGone {
     }
 }
 
-/// Does not count an attempt whose worker vanished: one that kills its worker would go on for ever.
-pub(super) struct CountsNoAbandonment;
+/// Does not count abandoned attempts. An event that kills its worker would be retried forever.
+pub(super) struct AbandonsUncounted;
 
-impl Mutant for CountsNoAbandonment {
+impl Mutant for AbandonsUncounted {
     fn reclaimed(&self, model: &mut Model, _: &Reclaim, reclaimed: &[Reclaimed]) {
         for lease in reclaimed {
             if let Some(row) = model.rows.get_mut(&lease.key.id) {
@@ -60,10 +60,10 @@ impl Mutant for CountsNoAbandonment {
     }
 }
 
-/// Forgets a lease together with its event.
-pub(super) struct DropsTheAbandoned;
+/// Deletes an event with its abandoned lease.
+pub(super) struct DeletesAbandoned;
 
-impl Mutant for DropsTheAbandoned {
+impl Mutant for DeletesAbandoned {
     fn reclaimed(&self, model: &mut Model, _: &Reclaim, reclaimed: &[Reclaimed]) {
         for lease in reclaimed {
             model.rows.remove(&lease.key.id);

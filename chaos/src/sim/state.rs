@@ -1,0 +1,185 @@
+//! The mutable state of one simulated run: model store, processes, clock, faults and history.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use dispatcher::event::LeaseToken;
+use rand::RngExt;
+use uuid::Uuid;
+
+use super::clock::Clock;
+use super::failpoint::FailpointHit;
+use super::fault::{Fault, PlannedFault};
+use super::model::Model;
+use super::process::SimProcess;
+use super::schedule::SimSchedule;
+use crate::history::op::{FaultSkip, Op};
+use crate::seed::Stream;
+
+/// The state that the tasks of a run change.
+pub(super) struct SimState {
+    pub(super) model: Model,
+    pub(super) processes: Vec<SimProcess>,
+    pub(super) clock: Clock,
+    pub(super) faults: Vec<PendingFault>,
+    /// Active outages of the database.
+    pub(super) database_outages: u32,
+    /// Number of crashes of the database. A reply of an earlier life is lost.
+    pub(super) database_life: u64,
+    /// Active refusals, by receiver.
+    pub(super) refusals: Vec<u32>,
+    pub(super) open_requests: Vec<OpenRequest>,
+    pub(super) draws: Stream,
+    /// Every failpoint hit, if the caller requested a trace.
+    pub(super) trace: Option<Vec<FailpointHit>>,
+    ops: Vec<(u64, Op)>,
+    acknowledged: BTreeMap<u64, String>,
+    requests: u64,
+    posts: u64,
+    tokens: u128,
+}
+
+/// A fault of the schedule and the progress of its trigger.
+pub(super) struct PendingFault {
+    pub(super) planned: PlannedFault,
+    pub(super) has_struck: bool,
+    /// Hits of its failpoint so far.
+    pub(super) hits: u32,
+}
+
+/// A request that a receiver has begun and not ended.
+pub(super) struct OpenRequest {
+    /// Its name in the history.
+    pub(super) name: String,
+    pub(super) process: usize,
+    pub(super) life: u32,
+}
+
+/// An acknowledged event with the id of its first 202.
+pub(super) struct AcknowledgedEvent {
+    pub(super) ordinal: u64,
+    pub(super) id: String,
+}
+
+impl SimState {
+    pub(super) fn new(schedule: &SimSchedule) -> Self {
+        let processes = (0..schedule.workers).map(|number| SimProcess::new(schedule.seed, number));
+        Self {
+            model: Model::default(),
+            processes: processes.collect(),
+            clock: Clock::default(),
+            faults: schedule.faults.iter().map(PendingFault::new).collect(),
+            database_outages: 0,
+            database_life: 0,
+            refusals: vec![0; schedule.receivers as usize],
+            open_requests: Vec::new(),
+            draws: schedule.seed.stream("sim/world"),
+            trace: None,
+            ops: Vec::with_capacity(1_024),
+            acknowledged: BTreeMap::new(),
+            requests: 0,
+            posts: 0,
+            tokens: 0,
+        }
+    }
+
+    /// Appends an observation to the history.
+    pub(super) fn push(&mut self, t: u64, op: Op) {
+        if let Op::IngestOk(ok) = &op {
+            self.acknowledged
+                .entry(ok.ordinal)
+                .or_insert_with(|| ok.id.clone());
+        }
+        self.ops.push((t, op));
+    }
+
+    /// Takes the history out of the state.
+    pub(super) fn take_ops(&mut self) -> Vec<(u64, Op)> {
+        std::mem::take(&mut self.ops)
+    }
+
+    /// Records which faults of the schedule never struck.
+    pub(super) fn push_skipped_faults(&mut self, t: u64) {
+        let pending = self.faults.iter().filter(|fault| !fault.has_struck);
+        let skipped: Vec<Op> = pending
+            .map(|pending| skip(&pending.planned.fault, "its moment never came"))
+            .collect();
+        for op in skipped {
+            self.push(t, op);
+        }
+    }
+
+    /// Returns the acknowledged events in the order of their ordinals.
+    pub(super) fn acknowledged(&self) -> Vec<AcknowledgedEvent> {
+        let acknowledged = self.acknowledged.iter();
+        acknowledged
+            .map(|(ordinal, id)| AcknowledgedEvent {
+                ordinal: *ordinal,
+                id: id.clone(),
+            })
+            .collect()
+    }
+
+    /// Returns a new number for a request to a receiver.
+    pub(super) fn next_request(&mut self) -> u64 {
+        self.requests += 1;
+        self.requests
+    }
+
+    /// Returns a new number for a client op.
+    pub(super) fn next_post(&mut self) -> u64 {
+        self.posts += 1;
+        self.posts
+    }
+
+    /// Returns a new lease token.
+    pub(super) fn next_token(&mut self) -> LeaseToken {
+        self.tokens += 1;
+        LeaseToken(Uuid::from_u128(self.tokens))
+    }
+
+    /// Draws a delay of at most `most_ms` milliseconds.
+    pub(super) fn draw_delay(&mut self, most_ms: u64) -> Duration {
+        Duration::from_millis(if most_ms == 0 {
+            0
+        } else {
+            self.draws.random_range(0..=most_ms)
+        })
+    }
+
+    /// Takes the presence lock of a process, unless the process holds it or a fault prevents it.
+    pub(super) fn take_presence(&mut self, process: usize) {
+        let process = &mut self.processes[process];
+        if self.database_outages > 0 || process.is_present || !process.may_be_present() {
+            return;
+        }
+        self.model.register(process.worker_id);
+        process.is_present = true;
+        process.presence_held.notify_waiters();
+    }
+
+    /// Ends the session of the presence lock of a process.
+    pub(super) fn lose_presence(&mut self, process: usize) {
+        let process = &mut self.processes[process];
+        process.is_present = false;
+        self.model.unlock(process.worker_id);
+    }
+}
+
+impl PendingFault {
+    fn new(planned: &PlannedFault) -> Self {
+        Self {
+            planned: planned.clone(),
+            has_struck: false,
+            hits: 0,
+        }
+    }
+}
+
+/// The op of a fault that is not injected.
+pub(super) fn skip(fault: &Fault, reason: &str) -> Op {
+    Op::FaultSkip(FaultSkip {
+        f: fault.kind().name.into(),
+        why: reason.into(),
+    })
+}
