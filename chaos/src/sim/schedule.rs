@@ -1,8 +1,7 @@
-//! The plan of one simulated run: drawn from the seed, plain data, equal to its own text.
+//! The schedule of one simulated run: plain data that is drawn from the seed.
 //!
-//! Events and their scripts are those of the real tier's schedules; faults are the simulation's
-//! own. Every kind of fault is drawn from a stream of its own, so that leaving one out moves no
-//! other.
+//! Events and scripts have the form of the real tier. Faults have a separate form. Each family of
+//! faults has a separate random stream, so that removing one family does not change the others.
 
 mod draw;
 
@@ -13,44 +12,44 @@ use crate::profile::Settings;
 use crate::schedule::PlannedEvent;
 use crate::seed::Seed;
 
-/// What a file of such a schedule says first.
+/// Value of `tier` in the file of such a schedule.
 pub const TIER: &str = "sim";
 
-/// Everything that a simulated run follows from.
+/// All input of a simulated run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SimSchedule {
     /// Always [`TIER`].
     pub tier: String,
-    /// What it was drawn from, and what latencies and jitter are drawn from.
+    /// Seed of this schedule, and of the latencies and the jitter of the run.
     pub seed: Seed,
-    /// Worker processes that share the store.
+    /// Number of worker processes.
     pub workers: u32,
-    /// Receivers, each a host of its own.
+    /// Number of receivers. Each receiver has a separate host.
     pub receivers: u32,
-    /// Attempts at one host at once (`MAX_IN_FLIGHT_PER_HOST`).
+    /// Maximum number of concurrent attempts per host (`MAX_IN_FLIGHT_PER_HOST`).
     pub per_host: u32,
-    /// What the workers run with.
+    /// Settings of the workers.
     pub settings: Settings,
-    /// The longest way of a store call or its reply, in milliseconds.
+    /// Maximum latency of a store call, and of its reply, in milliseconds.
     pub store_ms_max: u64,
-    /// The longest way of a request or its answer, in milliseconds.
+    /// Maximum latency of a request, and of its response, in milliseconds.
     pub wire_ms_max: u64,
-    /// Chance that a claim takes only a part of what it could, in percent.
+    /// Percentage of claims that skip some of the due events.
     pub partial_claims_percent: u32,
-    /// Until when faults may strike, in milliseconds.
+    /// Duration of the storm, in milliseconds. No fault strikes later.
     pub storm_ms: u64,
-    /// What is posted, in order of time.
+    /// Posted events in the order of their times.
     pub events: Vec<PlannedEvent>,
-    /// What goes wrong.
+    /// Planned faults.
     pub faults: Vec<PlannedFault>,
 }
 
-/// How big a drawn run is.
+/// Size of a drawn schedule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Size {
-    /// Events posted.
+    /// Number of posted events.
     pub events: u32,
-    /// Worker processes.
+    /// Number of worker processes.
     pub workers: u32,
 }
 
@@ -63,35 +62,35 @@ impl Default for Size {
     }
 }
 
-/// Why a text is no schedule of the simulation.
+/// A text that is not a schedule of the simulation.
 #[derive(Debug, thiserror::Error)]
 pub enum SimScheduleError {
-    /// It cannot be read.
+    /// The text is not JSON of this form.
     #[error("this is no schedule of the simulation")]
     Unreadable(#[from] serde_json::Error),
-    /// It is for something else.
+    /// The schedule belongs to another tier.
     #[error("this schedule is for the tier {0:?}, not for {TIER:?}")]
     OtherTier(String),
 }
 
 impl SimSchedule {
-    /// Draws the plan of `seed`.
+    /// Draws the schedule of `seed`.
     #[must_use]
     pub fn generate(seed: Seed, size: Size) -> SimSchedule {
         draw::schedule(seed, size)
     }
 
-    /// The text form.
+    /// Returns the schedule as JSON.
     #[must_use]
     pub fn to_text(&self) -> String {
         serde_json::to_string_pretty(self).expect("a schedule holds nothing that JSON cannot")
             + "\n"
     }
 
-    /// Reads the text form.
+    /// Parses a schedule from JSON.
     ///
     /// # Errors
-    /// When the text is no schedule of the simulation.
+    /// Returns an error if the text is not a schedule of the simulation.
     pub fn from_text(text: &str) -> Result<SimSchedule, SimScheduleError> {
         let schedule: SimSchedule = serde_json::from_str(text)?;
         if schedule.tier != TIER {
@@ -100,8 +99,8 @@ impl SimSchedule {
         Ok(schedule)
     }
 
-    /// How long the drain may take, in milliseconds: every attempt at its longest, every delay at
-    /// its longest, and every lease that may have to run out in between.
+    /// Returns the maximum duration of the drain in milliseconds: the sum of the longest attempts, the
+    /// longest delays and the leases that may have to expire.
     #[must_use]
     pub fn drain_ms(&self) -> u64 {
         let s = &self.settings;
@@ -115,10 +114,10 @@ impl SimSchedule {
     }
 }
 
-/// A lease that ran out is found out within this, in milliseconds: five seconds of trust after an
-/// outage, and five between two looks.
+/// Maximum time from the expiry of a lease to its reclaim, in milliseconds: 5 s of grace after an
+/// outage, and 5 s between two reclaims.
 pub const RECLAIM_MS: u64 = 11_000;
-/// The longest time that an event stays away because of its host, in milliseconds.
+/// Maximum delay of an event whose host is at its limit, in milliseconds.
 pub const DEFERRAL_MS: u64 = 65_000;
 
 #[cfg(test)]
@@ -130,7 +129,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn one_seed_gives_one_schedule_and_its_text_gives_it_back(number: u64) {
+        fn seed_gives_one_schedule_that_reads_back_from_its_text(number: u64) {
             let draw = || SimSchedule::generate(Seed::new(number), Size::default());
             let schedule = draw();
             prop_assert_eq!(&draw(), &schedule);
@@ -139,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn a_schedule_of_the_real_tier_is_told_apart() {
+    fn schedule_of_another_tier_is_refused() {
         let text = SimSchedule::generate(Seed::new(1), Size::default()).to_text();
         let other = text.replace(r#""tier": "sim""#, r#""tier": "real""#);
         assert!(matches!(

@@ -1,4 +1,4 @@
-//! What a seed draws: settings, events with their scripts, faults by family.
+//! Draws a schedule from a seed: settings, events with their scripts, and faults by family.
 
 use rand::RngExt;
 use rand::seq::IndexedRandom;
@@ -12,15 +12,15 @@ use crate::schedule::PlannedEvent;
 use crate::seed::{Seed, Stream};
 use crate::sim::fault::{Call, Fault, PlannedFault, Stage, When};
 
-/// One seed of so many has no fault at all.
+/// One of this number of seeds has no fault.
 const CALM_ONE_IN: u32 = 4;
-/// A family of faults is in a run with this chance, in percent.
+/// Probability that a run has faults of a family, in percent.
 const FAMILY_PERCENT: u32 = 40;
-/// Faults of one family in a run, at most.
+/// Maximum number of faults of one family per run.
 const FAMILY_FAULTS_MAX: u32 = 3;
-/// How many passes of a point are waited for, at most.
+/// Maximum number of the failpoint hit at which a fault strikes.
 const PASSES_MAX: u32 = 40;
-/// How long a hang is held, in milliseconds: longer than any deadline of an attempt.
+/// Duration of a hang, in milliseconds. It is longer than every attempt timeout.
 const HANG_MS: u64 = 60_000;
 
 pub(super) fn schedule(seed: Seed, size: Size) -> SimSchedule {
@@ -93,7 +93,7 @@ fn events(
     at_ms.into_iter().zip(0..).map(plan).collect()
 }
 
-/// Usually a few failures and then a success; now and then an event that ends dead.
+/// Usually draws some failures and then a success. Some events become dead.
 fn script(draws: &mut Stream, settings: &Settings) -> Vec<Behavior> {
     let failures = match draws.random_range(0..20) {
         0..=8 => 0,
@@ -128,7 +128,7 @@ fn failure(draws: &mut Stream, settings: &Settings) -> Behavior {
             status: 200,
             framing: mock_receiver::Framing::default(),
         },
-        // A whole success that comes after the deadline: the receiver took it, we cannot know.
+        // A complete success after the timeout: delivered at the receiver, a timeout at the worker.
         8 => Behavior::Answer {
             status: 200,
             retry_after: None,
@@ -164,7 +164,7 @@ fn delay(draws: &mut Stream, settings: &Settings) -> u64 {
     }
 }
 
-/// How one fault of a family is drawn.
+/// The stream label of a family and the function that draws one fault.
 type Family = (&'static str, fn(&mut Stream, &SimSchedule) -> PlannedFault);
 
 const FAMILIES: &[Family] = &[
@@ -206,7 +206,7 @@ const FAMILIES: &[Family] = &[
     }),
 ];
 
-/// Calls that are about events in hand; the others are reached by time.
+/// Calls at which an error or a delay strikes.
 const STORE: &[Call] = &[
     Call::Insert,
     Call::Claim,
@@ -219,7 +219,7 @@ const STORE: &[Call] = &[
     Call::Forget,
 ];
 
-/// Where a kill, a pause or a cut is worth most.
+/// Calls at which a kill, a pause or a cut strikes.
 const HOT: &[Call] = &[
     Call::Insert,
     Call::Claim,
@@ -248,7 +248,7 @@ fn faults(seed: Seed, plan: &SimSchedule) -> Vec<PlannedFault> {
     faults
 }
 
-/// Half of the time at a time, half of the time at a point.
+/// Draws a time or a failpoint as trigger, with equal probability.
 fn strike(
     draws: &mut Stream,
     plan: &SimSchedule,
@@ -277,7 +277,7 @@ fn timed(
 fn pass(draws: &mut Stream, calls: &[Call], stages: &[Stage], fault: Fault) -> PlannedFault {
     let call = *calls.choose(draws).expect("there are some");
     let stage = *stages.choose(draws).expect("there are some");
-    // Rare calls pass rarely.
+    // A run makes few of these calls.
     let most = match call {
         Call::Reclaim | Call::Release | Call::Forget => 4,
         _ => PASSES_MAX,
