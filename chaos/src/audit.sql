@@ -35,8 +35,8 @@ create function chaos_audit.us(at timestamptz) returns bigint
     language sql immutable strict
     return (extract(epoch from at) * 1000000)::bigint;
 
--- The row before, the row after and the new attempt row determine the transition. A change that fits
--- no row of the accounting table, and a deletion, is recorded as a settle. A checker then reports it.
+-- The row before, the row after and the new attempt row determine the transition. A deletion, or a
+-- change that is not in the accounting table, is recorded as a settle. A checker then reports it.
 create function chaos_audit.record() returns trigger language plpgsql security definer as $$
 declare
     step    text;
@@ -69,7 +69,8 @@ begin
         until := old.lease_until;
         -- An AFTER trigger sees the attempt row that the same statement inserted.
         select a.number, a.token, a.outcome into written from public.delivery_attempts a
-        where a.event_id = new.id and a.xmin = pg_current_xact_id()::xid order by a.number desc limit 1;
+        where a.event_id = new.id and a.xmin = pg_current_xact_id()::xid
+        order by a.number desc limit 1;
         attempt := coalesce(written.number, old.attempt_count);
         token := written.token;
         outcome := written.outcome;
@@ -89,7 +90,8 @@ begin
         (pg_current_xact_id(), step, new.id, case when step = 'accept' then new.target_url end,
          attempt, token, held, holder, outcome,
          chaos_audit.us(now()), chaos_audit.us(until), chaos_audit.us(new.next_retry_at),
-         new.status, new.reason, new.attempt_count, new.failure_count, new.abandon_count, new.round);
+         new.status, new.reason,
+         new.attempt_count, new.failure_count, new.abandon_count, new.round);
     return null;
 end $$;
 
