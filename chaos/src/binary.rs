@@ -26,8 +26,8 @@ const CARGO_PREFIXES: [&str; 5] = [
 
 /// The toolchain that built the harness. rustup sets this variable for each cargo that it starts.
 ///
-/// Without it, a rustup proxy of `rustc` obeys the `rust-toolchain` file of each dependency, and the
-/// build fails because that old toolchain is not installed.
+/// Without it, a rustup proxy of `rustc` obeys the `rust-toolchain` file of each dependency, and
+/// the build fails because that old toolchain is not installed.
 const BUILT_WITH: Option<&str> = option_env!("RUSTUP_TOOLCHAIN");
 const RUSTUP_TOOLCHAIN: &str = "RUSTUP_TOOLCHAIN";
 
@@ -111,8 +111,8 @@ struct Toolchain {
 }
 
 impl Toolchain {
-    /// Returns the toolchain of the surrounding `cargo run` or `cargo test`, else the toolchain that
-    /// built the harness, if it is still installed.
+    /// Returns the toolchain of the surrounding `cargo run` or `cargo test`, else the toolchain
+    /// that built the harness, if it is still installed.
     fn find() -> Option<Self> {
         let surrounding = std::env::var_os("CARGO").map(PathBuf::from);
         if let Some(cargo) = surrounding.filter(|path| path.is_file()) {

@@ -20,7 +20,8 @@ fn main() -> ExitCode {
             return ExitCode::from(command::EXIT_USAGE);
         }
     };
-    // Each simulated run starts a runtime with virtual time, so the main runtime must not exist yet.
+    // Each simulated run starts a runtime with virtual time, so the main runtime must not exist
+    // yet.
     match &cli.command {
         Some(Command::Sim(args)) => return ExitCode::from(command::sim(args)),
         Some(Command::Replay(args)) => {

@@ -1,7 +1,8 @@
 //! The runner: the only control flow of a run.
 //!
-//! It orders the phases: start, baseline, storm, heal, drain, final reads. A driver runs the workers
-//! (`system`), and the checkers judge the history. Each phase has a limit, so that each run ends.
+//! It orders the phases: start, baseline, storm, heal, drain, final reads. A driver runs the
+//! workers (`system`), and the checkers judge the history. Each phase has a limit, so that each run
+//! ends.
 
 mod bound;
 mod drain;
@@ -283,7 +284,8 @@ mod tests {
         }
     }
 
-    /// Runs a short schedule and returns the number of accepted events, the verdict and the findings.
+    /// Runs a short schedule and returns the number of accepted events, the verdict and the
+    /// findings.
     async fn run_against(api: Api) -> (usize, Overall, Vec<Finding>) {
         let profile = Profile {
             events: 6,

@@ -51,7 +51,7 @@ pub struct UpArgs {
 /// Runs the system until Ctrl-C or SIGTERM.
 ///
 /// # Errors
-/// Returns an error if a port is in use, no Postgres is found, or a process exits or does not start.
+/// Returns an error if a port is in use, if no Postgres is available, or if a process exits.
 pub async fn up(args: UpArgs) -> anyhow::Result<()> {
     // Listen before anything starts: Ctrl-C during the start must end the started processes.
     let mut signals = Signals::new()?;
@@ -187,7 +187,8 @@ fn check_port(port: u16, option: &str) -> anyhow::Result<()> {
         Ok(_) => Ok(()),
         Err(error) => {
             bail!(
-                "port {port} is not available ({error}): stop the process that uses it, or set {option}"
+                "port {port} is not available ({error}): stop the process that uses it, or set \
+                 {option}"
             )
         }
     }

@@ -1,67 +1,16 @@
-//! The command line: subcommands, flags and their limits.
+//! The flags of `chaos run` and the parsers of values that several subcommands share.
 
 use std::path::PathBuf;
 use std::str::FromStr as _;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, ValueEnum};
 
 use crate::postgres::Wanted;
 use crate::profile::{EVENTS_MAX, PROFILES, Profile, STORM_MS_MAX, STORM_MS_MIN};
 use crate::seed::Seed;
-use crate::up::UpArgs;
 
 /// Minimum duration of the storm per event, in milliseconds, if no duration is given.
 const STORM_MS_PER_EVENT: u64 = 10;
-
-/// The exit codes of all subcommands.
-const EXIT_CODES: &str = "\
-Exit codes:
-  0   pass: each checker says valid
-  1   a safety invariant is violated
-  2   unknown: the run did not test enough, or the history does not decide
-  3   a liveness invariant is violated
-  4   the harness or its environment failed; there is no verdict
-  5   a repetition differs: another schedule, verdict or simulated history
-  64  the command line is not valid, or --out is not empty";
-
-/// Runs a webhook dispatcher under seeded faults and proves that no accepted event is lost.
-///
-/// Without a subcommand, the flags of `run` apply.
-#[derive(Debug, Parser)]
-#[command(
-    name = "chaos",
-    version,
-    args_conflicts_with_subcommands = true,
-    after_help = EXIT_CODES
-)]
-pub struct Cli {
-    /// The subcommand [default: run].
-    #[command(subcommand)]
-    pub command: Option<Command>,
-    /// The flags of `run`.
-    #[command(flatten)]
-    pub run: RunArgs,
-}
-
-/// The subcommands.
-#[derive(Debug, Subcommand)]
-pub enum Command {
-    /// Run one seed: storm, heal, drain, checks, report.
-    #[command(after_help = EXIT_CODES)]
-    Run(RunArgs),
-    /// Start dispatcher, mock receiver and Postgres to try them by hand, without Docker.
-    Up(UpArgs),
-    /// Simulate many seeds: the real worker on a model of the store, in virtual time.
-    Sim(super::SimArgs),
-    /// Run a stored schedule again: one of a run, or one of the simulation.
-    Replay(super::ReplayArgs),
-    /// Judge a stored run again from its files and compare with the stored verdict.
-    Verify(super::VerifyArgs),
-    /// Run successive seeds until the time has passed or a run fails.
-    Soak(super::SoakArgs),
-    /// List profiles, faults, checkers, saboteurs, drivers, and their availability here.
-    List,
-}
 
 /// How to run a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -89,7 +38,11 @@ pub struct RunArgs {
     #[arg(long, value_name = "SEED")]
     pub seed: Option<Seed>,
     /// Number of events to post [default: 300, or as the profile sets].
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(EVENTS_MAX)))]
+    #[arg(
+        long,
+        value_name = "N",
+        value_parser = clap::value_parser!(u32).range(1..=i64::from(EVENTS_MAX))
+    )]
     pub events: Option<u32>,
     /// Duration of the storm, such as 30s, 2m or 1500ms [default: 25s, or as the profile sets].
     #[arg(long, value_name = "TIME", value_parser = milliseconds)]
@@ -180,16 +133,6 @@ pub(super) fn milliseconds(text: &str) -> Result<u64, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory as _;
-
-    #[test]
-    fn flags_without_a_subcommand_mean_run() {
-        Cli::command().debug_assert();
-        let cli = Cli::try_parse_from(["chaos", "--seed", "0x5eed", "--events", "500"]);
-        let cli = cli.expect("these are flags of run");
-        assert_eq!(cli.run.seed, Some(Seed::new(0x5eed)));
-        assert!(cli.command.is_none());
-    }
 
     #[test]
     fn durations_have_units_and_limits() {
@@ -199,18 +142,5 @@ mod tests {
         for text in ["", "s", "1h", "0s", "2000m", "99999999999999999999s", "é"] {
             assert!(milliseconds(text).is_err(), "{text:?}");
         }
-    }
-
-    #[test]
-    fn shorter_storm_has_and_requires_fewer_kills() {
-        let cli = Cli::try_parse_from(["chaos", "--duration", "5s"]).expect("flags of run");
-        let profile = cli.run.resolved_profile();
-        assert_eq!((profile.kills, profile.kills_required), (2, 2));
-        let cli = Cli::try_parse_from(["chaos", "--events", "500"]).expect("flags of run");
-        let profile = cli.run.resolved_profile();
-        assert_eq!(
-            (profile.events, profile.kills, profile.kills_required),
-            (500, 10, 5)
-        );
     }
 }

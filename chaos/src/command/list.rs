@@ -2,7 +2,7 @@
 //!
 //! Nothing is started: a way to a Postgres or a driver is only asked whether it could be taken.
 
-use super::say;
+use super::output::say;
 use super::unavailable::unavailable;
 use crate::checker::{AUDIT_CHECKERS, CHECKERS, Checker, PLANNED_CHECKERS};
 use crate::nemesis::KINDS;

@@ -10,7 +10,8 @@ use anyhow::Context as _;
 use clap::Args;
 
 use super::args::{Driver, RunArgs, way};
-use super::{EXIT_OTHER, EXIT_USAGE, run, say, sim};
+use super::output::{EXIT_OTHER, EXIT_USAGE, say};
+use super::{run, sim};
 use crate::report::first_line;
 use crate::schedule::Schedule;
 use crate::sim::SimSchedule;
@@ -83,7 +84,7 @@ pub async fn replay(args: ReplayArgs) -> u8 {
         postgres: args.postgres,
     };
     let code = run::of_schedule(&run_args, &schedule, &repeat).await;
-    if code == super::EXIT_ENVIRONMENT || code == EXIT_USAGE || !differs(&schedule) {
+    if code == super::output::EXIT_ENVIRONMENT || code == EXIT_USAGE || !differs(&schedule) {
         return code;
     }
     eprintln!(

@@ -5,9 +5,10 @@ use std::path::Path;
 use anyhow::Context as _;
 
 use super::args::{Driver, RunArgs};
+use super::output::{EXIT_ENVIRONMENT, EXIT_USAGE, say};
 use super::stores::Stores;
 use super::unavailable::unavailable;
-use super::{EXIT_ENVIRONMENT, EXIT_USAGE, context, directory, say};
+use super::{context, directory};
 use crate::environment::RunEnvironment;
 use crate::history::op::Section;
 use crate::report::{Context, Judged, first_line};

@@ -8,7 +8,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::args::milliseconds;
-use super::{EXIT_ENVIRONMENT, say};
+use super::output::{EXIT_ENVIRONMENT, say};
 use crate::seed::Seed;
 use crate::sim::mutant::table::MutantSpec;
 use crate::sim::soak::{EXIT_UNSTEADY, Failure, REPEAT_ONE_IN, Soak};
@@ -27,7 +27,12 @@ const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
 #[derive(Clone, Debug, Args)]
 pub struct SimArgs {
     /// Number of seeds [default: 1000].
-    #[arg(long, value_name = "N", conflicts_with = "duration", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(
+        long,
+        value_name = "N",
+        conflicts_with = "duration",
+        value_parser = clap::value_parser!(u64).range(1..)
+    )]
     pub seeds: Option<u64>,
     /// Time during which seeds may start, such as 60s or 10m.
     #[arg(long, value_name = "TIME", value_parser = milliseconds)]
@@ -39,16 +44,31 @@ pub struct SimArgs {
     #[arg(long, value_name = "SEED")]
     pub from: Option<Seed>,
     /// Number of events per seed.
-    #[arg(long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=EVENTS_MAX))]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 30,
+        value_parser = clap::value_parser!(u32).range(1..=EVENTS_MAX)
+    )]
     pub events: u32,
     /// Number of workers per seed.
-    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=WORKERS_MAX))]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 2,
+        value_parser = clap::value_parser!(u32).range(1..=WORKERS_MAX)
+    )]
     pub workers: u32,
     /// Simulate this mutant until the predicted checker detects it.
     #[arg(long, value_name = "NAME", value_parser = mutant)]
     pub mutant: Option<String>,
     /// Print a Markdown table of all mutants, with N seeds per mutant.
-    #[arg(long, value_name = "N", conflicts_with_all = ["seeds", "duration", "seed"], value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(
+        long,
+        value_name = "N",
+        conflicts_with_all = ["seeds", "duration", "seed"],
+        value_parser = clap::value_parser!(u64).range(1..)
+    )]
     pub mutants: Option<u64>,
     /// Print the result as one line of JSON on stdout.
     #[arg(long)]
@@ -175,7 +195,8 @@ fn print_result(args: &SimArgs, first: Seed, soak: &Soak, took: Duration) {
         let (events, workers) = (args.events, args.workers);
         let seed = failure.seed;
         eprintln!(
-            "reproduce: cargo run --release -p chaos -- sim --seed {seed} --events {events} --workers {workers}"
+            "reproduce: cargo run --release -p chaos -- sim --seed {seed} --events {events} \
+             --workers {workers}"
         );
     }
     let per_min = per_minute(soak.seeds, took);

@@ -9,8 +9,9 @@ use clap::Args;
 use tokio::time::Instant;
 
 use super::args::{Driver, RunArgs, milliseconds, profile, way};
+use super::directory;
+use super::output::{EXIT_ENVIRONMENT, say};
 use super::run::run;
-use super::{EXIT_ENVIRONMENT, directory, say};
 use crate::checker::Overall;
 use crate::profile::EVENTS_MAX;
 use crate::seed::Seed;
@@ -25,7 +26,11 @@ pub struct SoakArgs {
     #[arg(long, value_name = "SEED")]
     pub from: Option<Seed>,
     /// Number of events per run [default: as the profile sets].
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(EVENTS_MAX)))]
+    #[arg(
+        long,
+        value_name = "N",
+        value_parser = clap::value_parser!(u32).range(1..=i64::from(EVENTS_MAX))
+    )]
     pub events: Option<u32>,
     /// Profile: the kinds and numbers of failures and faults; see `chaos list`.
     #[arg(long, value_name = "NAME", default_value = "chaotic", value_parser = profile)]
@@ -48,7 +53,7 @@ pub async fn soak(args: SoakArgs) -> u8 {
         Ok(root) => root,
         Err(error) => {
             eprintln!("error: --out: {error}");
-            return super::EXIT_USAGE;
+            return super::output::EXIT_USAGE;
         }
     };
     let until = Instant::now() + Duration::from_millis(args.duration);

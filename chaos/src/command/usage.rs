@@ -2,7 +2,7 @@
 
 use clap::{CommandFactory as _, Error};
 
-use super::Cli;
+use super::cli::Cli;
 
 /// Returns one line for an error of the parser. `first_argument` may name a subcommand.
 pub fn usage(error: &Error, first_argument: Option<&str>) -> String {

@@ -10,7 +10,7 @@ use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 use serde::Deserialize;
 
-use super::{EXIT_ENVIRONMENT, EXIT_OTHER, say};
+use super::output::{EXIT_ENVIRONMENT, EXIT_OTHER, say};
 use crate::checker::{Finding, Overall};
 use crate::history::{History, Op, sha256_hex};
 use crate::report::Judged;

@@ -1,7 +1,7 @@
 //! `delivery-proof.log`: the proof of a run for a person.
 //!
-//! It opens with the verdict, the totals and everything that the run does not prove. The checks, the
-//! faults and one line per event follow.
+//! It opens with the verdict, the totals and everything that the run does not prove. The checks,
+//! the faults and one line per event follow.
 
 mod events;
 mod faults;

@@ -7,8 +7,8 @@ use crate::checker::no_loss::{Fate, fate};
 use crate::history::History;
 use crate::history::facts::Facts;
 
-/// The figures of a run. An event counts as lost by the observations of clients and receivers, unless
-/// the dispatcher reports that it is dead or still pending.
+/// The figures of a run. An event counts as lost by the observations of clients and receivers,
+/// unless the dispatcher reports that it is dead or still pending.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Totals {
     /// Posted events.

@@ -1,8 +1,9 @@
 //! Upper limits for posting, faults and final reads, so that each run ends.
 //!
-//! A dispatcher that accepts nothing, or whose API hangs, otherwise keeps the clients and the faults
-//! waiting for hours. The limits exceed the duration of these parts on a loaded machine, so a healthy
-//! run does not reach them. The limit of the drain is in `bound.rs`, because a checker judges it.
+//! A dispatcher that accepts nothing, or whose API hangs, otherwise keeps the clients and the
+//! faults waiting for hours. The limits exceed the duration of these parts on a loaded machine, so
+//! a healthy run does not reach them. The limit of the drain is in `bound.rs`, because a checker
+//! judges it.
 
 use std::time::Duration;
 

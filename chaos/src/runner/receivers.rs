@@ -176,7 +176,8 @@ fn is_endless(receipt: &Receipt) -> bool {
 mod tests {
     use super::*;
 
-    // A kill counts if it ends an open request. A sender that stops reading must not count as killed.
+    // A kill counts if it ends an open request. A sender that stops reading must not count as
+    // killed.
     #[test]
     fn sender_that_stops_reading_an_endless_body_is_not_killed() {
         let ended = |kind: &str| {

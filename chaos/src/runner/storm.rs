@@ -1,7 +1,7 @@
 //! Limits posting and faults during the storm, so that each run ends.
 //!
-//! Clients of a dispatcher that accepts nothing would otherwise repeat their posts for hours. A part
-//! that is cut off is recorded, and the verdict of the run is then unknown.
+//! Clients of a dispatcher that accepts nothing would otherwise repeat their posts for hours. A
+//! part that is cut off is recorded, and the verdict of the run is then unknown.
 
 use std::pin::pin;
 use std::time::Duration;

@@ -24,7 +24,8 @@ pub(super) async fn postgres(fresh: bool) -> anyhow::Result<(Postgres, String)> 
     let postgres = match given {
         Some(_) if fresh => {
             bail!(
-                "--fresh deletes no data of the server in {DATABASE_URL_VARIABLE}: unset the variable, or omit --fresh"
+                "--fresh deletes no data of the server in {DATABASE_URL_VARIABLE}: unset the \
+                 variable, or omit --fresh"
             )
         }
         Some(url) => Postgres::obtain(Wanted::Url(url)).await?,
