@@ -12,7 +12,7 @@ use crate::up::UpArgs;
 /// The exit codes of all subcommands.
 const EXIT_CODES: &str = "\
 Exit codes:
-  0   pass: each checker says valid
+  0   pass: each checker returned valid
   1   a safety invariant is violated
   2   unknown: the run did not test enough, or the history does not decide
   3   a liveness invariant is violated
