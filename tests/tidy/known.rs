@@ -24,7 +24,6 @@ pub(super) const VAGUE_WORDS: &[&str] = &[
     "docs/CHANGELOG.md",
     "docs/checkers.md",
     "docs/faults.md",
-    "docs/simulation.md",
 ];
 
 pub(super) const WIDE_LINES: &[&str] = &[
@@ -47,7 +46,6 @@ pub(super) const WIDE_LINES: &[&str] = &[
     "chaos/src/saboteur.rs",
     "chaos/src/saboteur/",
     "chaos/src/schedule/",
-    "chaos/src/sim.rs",
     "chaos/src/sim/",
     "chaos/src/up.rs",
     "chaos/src/workload.rs",
@@ -58,10 +56,8 @@ pub(super) const WIDE_LINES: &[&str] = &[
     "docs/faults.md",
     "docs/performance.md",
     "docs/simulation.md",
-    "tests/model.rs",
     "tests/sabotage.rs",
     "tests/sabotage/durability.rs",
-    "tests/simulation.rs",
 ];
 
 pub(super) const LONG_TEST_NAMES: &[&str] = &[
@@ -76,7 +72,6 @@ pub(super) const LONG_TEST_NAMES: &[&str] = &[
     "chaos/src/schedule.rs",
     "chaos/src/workload/",
     "tests/sabotage/durability.rs",
-    "tests/simulation.rs",
 ];
 
 pub(super) const EMPTY_DOCS: &[&str] = &[
