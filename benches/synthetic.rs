@@ -308,7 +308,7 @@ impl<'a> Builder<'a> {
             due_us: due_us.map(us),
             after: row.counts.clone(),
         };
-        self.ops.push((t, step.op(transition)));
+        self.ops.push((t, Op::of_transition(step, transition)));
     }
 
     fn claimed_us(&self, step: Step, t: u64) -> u64 {

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use chaos::audit::{Audit, Installation};
-use chaos::checker::{AUDIT_CHECKERS, Verdict};
+use chaos::checker::{CHECKERS, Verdict};
 use chaos::history::History;
 use chaos::history::facts::Facts;
 use chaos::history::op::Op;
@@ -29,7 +29,7 @@ async fn audited() -> (Bench, Audit) {
 async fn read(audit: &mut Audit) -> Vec<(Step, Transition)> {
     let ops = audit.read().await.unwrap();
     let step = |op: &Op| {
-        let (step, transition) = Step::of(op).unwrap();
+        let (step, transition) = op.transition().unwrap();
         (step, transition.clone())
     };
     ops.iter().map(step).collect()
@@ -55,7 +55,7 @@ async fn claimed(bench: &Bench, audit: &mut Audit) -> (Claim, Transition) {
 
 fn verdict(checker: &str, ops: Vec<Op>) -> Verdict {
     let history = History::from_ops(ops.into_iter().map(|op| (1, op)));
-    let mut checkers = AUDIT_CHECKERS.iter();
+    let mut checkers = CHECKERS.iter();
     let checker = checkers.find(|found| found.name == checker).unwrap();
     (checker.check)(&Facts::of(&history))
 }

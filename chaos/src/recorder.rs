@@ -1,7 +1,7 @@
-//! The recorder: the one writer of the history, and what can be asked while it grows.
+//! The recorder: the only writer of the history, and queries over the history so far.
 //!
-//! Every observation gets its place and its time under one lock, so that the order of the lines is the
-//! order of time. Each line is flushed when it is written: a harness that dies leaves what it saw.
+//! Every observation gets its line number and its time under one lock, so the order of lines is the
+//! order of time. Each line is flushed when it is written, so a harness that dies leaves its history.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
 use crate::history::op::{Op, Section};
-use crate::history::{Chain, Entry, History};
+use crate::history::{Entry, History};
 
 /// A shared recorder; clones write to the same history.
 #[derive(Clone, Debug)]
@@ -30,31 +30,29 @@ struct Inner {
 
 #[derive(Debug)]
 struct State {
-    chain: Chain,
     file: BufWriter<File>,
     entries: Vec<Entry>,
-    failed: Option<io::Error>,
+    write_error: Option<io::Error>,
     sections: BTreeMap<u64, Section>,
     accepted: BTreeMap<u64, String>,
-    taken: BTreeSet<u64>,
+    received: BTreeSet<u64>,
     open: BTreeMap<String, u64>,
 }
 
 impl Recorder {
-    /// Begins a history in a new file; its time begins now.
+    /// Creates the file of a history, whose time begins now.
     ///
     /// # Errors
-    /// When the file exists or cannot be made.
+    /// The file exists or cannot be created.
     pub fn create(path: &Path) -> io::Result<Recorder> {
         let file = File::options().write(true).create_new(true).open(path)?;
         let state = State {
-            chain: Chain::default(),
             file: BufWriter::new(file),
             entries: Vec::new(),
-            failed: None,
+            write_error: None,
             sections: BTreeMap::new(),
             accepted: BTreeMap::new(),
-            taken: BTreeSet::new(),
+            received: BTreeSet::new(),
             open: BTreeMap::new(),
         };
         let inner = Inner {
@@ -67,45 +65,40 @@ impl Recorder {
         })
     }
 
-    /// When the history's time began.
-    #[must_use]
+    /// The instant at which the history's time is 0.
     pub fn zero(&self) -> Instant {
         self.inner.zero
     }
 
     /// Microseconds since the history began.
-    #[must_use]
     pub fn now_us(&self) -> u64 {
         u64::try_from(self.inner.zero.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
 
-    /// Writes one observation and gives its time, in microseconds.
+    /// Writes one observation and returns its time in microseconds.
     pub fn record(&self, op: Op) -> u64 {
         let mut state = self.state();
         let t = self.now_us();
-        state.keep_track(&op, t);
-        let entry = state.chain.entry(t, op);
-        state.write_line();
+        state.track(&op, t);
+        let entry = Entry::new(state.entries.len() as u64 + 1, t, op);
+        state.write(&entry);
         state.entries.push(entry);
         drop(state);
         self.inner.changed.send_modify(|count| *count += 1);
         t
     }
 
-    /// Grows with every observation: wait on it instead of polling.
-    #[must_use]
+    /// Returns a counter that changes with every observation, to wait on.
     pub fn changed(&self) -> watch::Receiver<u64> {
         self.inner.changed.subscribe()
     }
 
-    /// The requests of the main section that have begun and not ended, with their begin.
-    #[must_use]
+    /// Returns the open requests of the main section with the time of their begin.
     pub fn open_requests(&self) -> BTreeMap<String, u64> {
         self.state().open.clone()
     }
 
-    /// The requests of one attempt number that have begun and not ended.
-    #[must_use]
+    /// Returns the open requests with an attempt number.
     pub fn open_of_attempt(&self, attempt: u32) -> BTreeSet<String> {
         let state = self.state();
         let of_attempt = |op: &Op| match op {
@@ -117,12 +110,12 @@ impl Recorder {
         begun.filter(|req| state.open.contains_key(req)).collect()
     }
 
-    /// Waits until something is recorded from now on that `wanted` says yes to; false at `until`.
+    /// Waits for a new observation for which `wanted` returns true. Returns false at `until`.
     pub async fn sees(&self, until: Instant, mut wanted: impl FnMut(&Op) -> bool) -> bool {
         let mut changed = self.changed();
         let mut next = self.state().entries.len();
         while timeout_at(until, changed.changed()).await.is_ok() {
-            // Out of the lock: what is wanted may look at the recorder itself.
+            // Copied, because `wanted` may call the recorder, which locks again.
             let new: Vec<Op> = self.state().entries[next..]
                 .iter()
                 .map(|entry| entry.op.clone())
@@ -135,8 +128,7 @@ impl Recorder {
         false
     }
 
-    /// The acknowledged events of a section, by ordinal, with their ids.
-    #[must_use]
+    /// Returns the ids of the acknowledged events of a section, by ordinal.
     pub fn accepted(&self, section: Section) -> BTreeMap<u64, String> {
         let state = self.state();
         let of_section = |ordinal: &u64| state.sections.get(ordinal) == Some(&section);
@@ -149,21 +141,18 @@ impl Recorder {
             .collect()
     }
 
-    /// True when a receiver has answered a request of this event with a whole 2xx.
-    #[must_use]
+    /// Returns true if a receiver has sent a complete 2xx for this event.
     pub fn is_taken(&self, ordinal: u64) -> bool {
-        self.state().taken.contains(&ordinal)
+        self.state().received.contains(&ordinal)
     }
 
-    /// How many events were acknowledged, and how many of all were taken.
-    #[must_use]
+    /// Returns the numbers of acknowledged events and of received events.
     pub fn progress(&self) -> (usize, usize) {
         let state = self.state();
-        (state.accepted.len(), state.taken.len())
+        (state.accepted.len(), state.received.len())
     }
 
-    /// How and when the named requests ended, of those that have ended at or after `since_us`.
-    #[must_use]
+    /// Returns name, ending and time of those of the requests that ended at or after `since_us`.
     pub fn endings(
         &self,
         requests: &BTreeMap<String, u64>,
@@ -181,16 +170,16 @@ impl Recorder {
         ended.collect()
     }
 
-    /// The history as far as it was written.
+    /// Returns the history so far.
     ///
     /// # Errors
-    /// When a line could not be written: then the file is not what was seen.
+    /// A line could not be written, so the file is incomplete.
     pub fn history(&self) -> io::Result<History> {
         let mut state = self.state();
-        if let Some(error) = state.failed.take() {
+        if let Some(error) = state.write_error.take() {
             return Err(error);
         }
-        Ok(state.chain.history(state.entries.clone()))
+        Ok(History::from_entries(state.entries.clone()))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -202,7 +191,7 @@ impl Recorder {
 }
 
 impl State {
-    fn keep_track(&mut self, op: &Op, t: u64) {
+    fn track(&mut self, op: &Op, t: u64) {
         match op {
             Op::IngestInvoke(invoke) => {
                 self.sections.insert(invoke.ordinal, invoke.section);
@@ -223,18 +212,18 @@ impl State {
             Op::RecvEnd(end) => {
                 self.open.remove(&end.req);
                 if let Some(ordinal) = end.ordinal.filter(|_| end.is_success()) {
-                    self.taken.insert(ordinal);
+                    self.received.insert(ordinal);
                 }
             }
             _ => {}
         }
     }
 
-    fn write_line(&mut self) {
-        let line = self.chain.line();
+    fn write(&mut self, entry: &Entry) {
+        let line = entry.line();
         let written = writeln!(self.file, "{line}").and_then(|()| self.file.flush());
         if let Err(error) = written {
-            self.failed.get_or_insert(error);
+            self.write_error.get_or_insert(error);
         }
     }
 }
@@ -245,9 +234,10 @@ mod tests {
 
     use super::*;
     use crate::history::op::{Phase, PhaseBegin};
+    use crate::history::sha256_hex;
 
     #[test]
-    fn what_is_recorded_is_what_the_file_says_and_no_file_is_overwritten() {
+    fn file_equals_the_recorded_history_and_is_never_overwritten() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("history.jsonl");
         let recorder = Recorder::create(&path).unwrap();
@@ -260,6 +250,7 @@ mod tests {
         let text = std::fs::read_to_string(&path).unwrap();
         let history = History::from_jsonl(&text).unwrap();
         assert_eq!(history, recorder.history().unwrap());
+        assert_eq!(history.sha256(), sha256_hex(text.as_bytes()));
         assert_eq!(
             Recorder::create(&path).unwrap_err().kind(),
             io::ErrorKind::AlreadyExists

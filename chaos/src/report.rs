@@ -14,7 +14,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::history::op::PG_AUDIT;
+use crate::history::sha256_hex;
 
 pub use context::{Context, TIER};
 pub use judged::Judged;
@@ -47,17 +47,15 @@ impl Judged {
             "profile": self.schedule.profile,
             "verdict": self.overall,
             "totals": self.totals,
-            "history": { "lines": self.history.entries().len(), "tail": self.history.tail() },
-            "audit": self.has_audit(),
+            "history": {
+                "sha256": self.history.sha256(),
+                "lines": self.history.entries().len(),
+                "schedule_sha256": sha256_hex(self.schedule.to_text().as_bytes()),
+            },
+            "audit": self.history.has_audit(),
             "harness": env!("CARGO_PKG_VERSION"),
             "run": context,
         })
-    }
-
-    /// Returns true if the history contains the transitions that Postgres committed.
-    fn has_audit(&self) -> bool {
-        let mut entries = self.history.entries().iter();
-        entries.any(|entry| entry.op.source() == PG_AUDIT)
     }
 }
 

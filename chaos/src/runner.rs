@@ -262,31 +262,14 @@ mod tests {
     #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
     use super::*;
-    use crate::checker::{Finding, Overall, check_all};
+    use crate::checker::{Finding, Overall, Tier, judge};
     use crate::profile::Profile;
-    use crate::saboteur::{Budget, Lie, Replies, StandIn};
+    use crate::saboteur::{Budget, FakeDispatcher, Misbehavior};
     use crate::seed::Seed;
-
-    /// An honest fake dispatcher whose API does not follow the contract.
-    #[derive(Debug)]
-    struct Api {
-        posts: Replies,
-        reads: Replies,
-    }
-
-    impl Lie for Api {
-        fn posts(&self) -> Replies {
-            self.posts
-        }
-
-        fn reads(&self) -> Replies {
-            self.reads
-        }
-    }
 
     /// Runs a short schedule and returns the number of accepted events, the verdict and the
     /// findings.
-    async fn run_against(api: Api) -> (usize, Overall, Vec<Finding>) {
+    async fn run_against(misbehavior: Misbehavior) -> (usize, Overall, Vec<Finding>) {
         let profile = Profile {
             events: 6,
             storm_ms: 100,
@@ -309,12 +292,12 @@ mod tests {
                 reason: "this system has no database".to_owned(),
             },
         };
-        let mut system = StandIn::new(Arc::new(api));
+        let mut system = FakeDispatcher::new(misbehavior);
         let result = run(&mut system, &schedule, &mut environment).await.unwrap();
         assert!(result.audit_missing.is_some());
         let accepted = |entry: &&crate::history::Entry| matches!(entry.op, Op::IngestOk(_));
         let accepted = result.history.entries().iter().filter(accepted).count();
-        let findings = check_all(&result.history);
+        let findings = judge(&result.history, Tier::Real);
         (accepted, Overall::merge(&findings), findings)
     }
 
@@ -326,9 +309,8 @@ mod tests {
     // Each client once repeated each post a hundred times, for up to ten seconds each.
     #[tokio::test(flavor = "multi_thread")]
     async fn run_ends_as_unknown_if_no_post_is_accepted() {
-        for posts in [Replies::Unavailable, Replies::Never] {
-            let reads = Replies::Contract;
-            let (accepted, overall, findings) = run_against(Api { posts, reads }).await;
+        for posts in [Misbehavior::RefusesPosts, Misbehavior::IgnoresPosts] {
+            let (accepted, overall, findings) = run_against(posts).await;
             assert_eq!((accepted, overall), (0, Overall::Unknown), "{posts:?}");
             let coverage = coverage(&findings);
             let sentence = "posting did not end within 800.0ms after the last fault: 0 of 6 events";
@@ -339,11 +321,7 @@ mod tests {
     // An event whose state cannot be read after the drain breaks the liveness bound.
     #[tokio::test(flavor = "multi_thread")]
     async fn run_ends_if_no_read_is_answered() {
-        let api = Api {
-            posts: Replies::Contract,
-            reads: Replies::Never,
-        };
-        let (accepted, overall, _) = run_against(api).await;
+        let (accepted, overall, _) = run_against(Misbehavior::IgnoresReads).await;
         assert_eq!((accepted, overall), (6, Overall::Stuck));
     }
 }

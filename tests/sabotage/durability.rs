@@ -1,15 +1,15 @@
-//! The control of the durability claim: the real dispatcher over a database that lies about commits.
+//! The control of the durability claim: the real dispatcher over a database that replies before its
+//! commit is on disk.
 //!
-//! A trigger turns `synchronous_commit` off for every insert, behind the dispatcher's back, and the
-//! server is stopped at once: events that were acknowledged are gone, and `no_loss` must say so. Without
-//! the trigger the same run loses nothing. Nobody works meanwhile, since any other commit would write
-//! the log.
+//! A trigger turns `synchronous_commit` off for each insert, and the server is stopped immediately.
+//! Acknowledged events are lost, and `no_loss` must be invalid. Without the trigger the same run loses
+//! no event. No worker runs meanwhile, because any other commit would write the log.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use chaos::checker::{Verdict, check_all};
+use chaos::checker::{Tier, Verdict, judge};
 use chaos::history::op::{ANSWERED, Op, RecvBegin, RecvEnd, SIG_VALID, Section};
 use chaos::profile::Profile;
 use chaos::recorder::Recorder;
@@ -27,8 +27,8 @@ use crate::support::fixture::Endpoint;
 /// Maximum time of the final reads.
 const READS_MAX: Duration = Duration::from_secs(60);
 
-/// The lie: each insert's commit is answered before it is on disk.
-const LIE: &str = "
+/// Replies to the commit of each insert before it is on disk.
+const EARLY_REPLIES: &str = "
     create function answer_early() returns trigger language plpgsql as $$
     begin
         perform set_config('synchronous_commit', 'off', true);
@@ -67,8 +67,9 @@ fn record_receipts(endpoint: &Endpoint, recorder: &Recorder) {
         }));
 }
 
-/// What `no_loss` says when the server is stopped at once after the last 202; nothing without a server.
-async fn judged(lie: Option<&'static str>) -> Option<Verdict> {
+/// Returns the verdict of `no_loss` if the server is stopped immediately after the last 202. Returns
+/// `None` if this machine has no server.
+async fn judged(trigger: Option<&'static str>) -> Option<Verdict> {
     let mut own = dedicated_server().await?;
     let database = own.create_database("durability").await.unwrap();
     let endpoint = Endpoint::responding_with(200).await;
@@ -94,11 +95,11 @@ async fn judged(lie: Option<&'static str>) -> Option<Verdict> {
     };
 
     let api = App::over(&database, Role::Api, &[]).await;
-    // The log's own writer would make the loss a matter of chance.
+    // Otherwise the writer of the log decides by chance whether an event is lost.
     for setting in [
         "alter system set wal_writer_delay = '10s'",
         "select pg_reload_conf()",
-        lie.unwrap_or("select 1"),
+        trigger.unwrap_or("select 1"),
     ] {
         sqlx::raw_sql(setting).execute(&api.pool).await.unwrap();
     }
@@ -118,21 +119,21 @@ async fn judged(lie: Option<&'static str>) -> Option<Verdict> {
     let until = Instant::now() + READS_MAX;
     workload(&app).read_all(Section::Main, until).await;
     app.stop().await;
-    let findings = check_all(&recorder.history().unwrap());
+    let findings = judge(&recorder.history().unwrap(), Tier::Real);
     let finding = findings.into_iter().find(|f| f.checker == "no_loss");
     Some(finding.unwrap().verdict)
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_database_that_answers_before_its_commit_is_on_disk_is_caught_by_no_loss() {
-    let Some(verdict) = judged(Some(LIE)).await else {
+async fn no_loss_detects_a_reply_before_the_commit_is_on_disk() {
+    let Some(verdict) = judged(Some(EARLY_REPLIES)).await else {
         return;
     };
     assert!(verdict.is_invalid(), "{verdict:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_the_lie_an_immediate_stop_of_the_server_loses_nothing() {
+async fn immediate_stop_of_the_server_loses_no_event() {
     let Some(verdict) = judged(None).await else {
         return;
     };

@@ -201,7 +201,7 @@ fn transition_op(row: &PgRow) -> Result<Op, sqlx::Error> {
             round: count("round")?,
         },
     };
-    Ok(step_of(&step).op(transition))
+    Ok(Op::of_transition(step_of(&step), transition))
 }
 
 fn step_of(name: &str) -> Step {

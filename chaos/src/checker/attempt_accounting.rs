@@ -1,16 +1,19 @@
-//! Every transition counts what the accounting table says, and every attempt ends in one way.
+//! Each transition changes the counters as the accounting table in `docs/state-machine.md` states.
 //!
-//! The rows are replayed step by step from the table alone.
+//! The checker replays each row from its transitions and compares every counter.
 
-use super::{Checker, Examination, Kind, Verdict};
+use super::declaration::{Checker, Need, Property, When};
+use super::verdict::{Examination, Verdict};
 use crate::history::facts::{Facts, RowFacts, StepAt};
 use crate::history::transition::{Counts, Step, Transition};
 
-/// The register's entry.
+/// The declaration of this checker.
 pub const CHECKER: Checker = Checker {
     name: "attempt_accounting",
     invariant: "attempts, failures and abandonments are counted as the accounting table says",
-    kind: Kind::Safety,
+    property: Property::Safety,
+    when: When::ALWAYS,
+    needs: &[Need::Audit],
     check,
 };
 
@@ -26,11 +29,11 @@ fn check(facts: &Facts<'_>) -> Verdict {
             }
             before.clone_from(&at.op.after);
         }
-        if let Some((what, seqs)) = total(facts, row) {
+        if let Some((what, seqs)) = wrong_total(facts, row) {
             examination.broken(format!("event {id}: {what}"), seqs);
         }
     }
-    examination.verdict("the store told no transition", "every row adds up".into())
+    examination.verdict("no transition was recorded", "every row adds up".into())
 }
 
 fn miscounted(before: &Counts, step: Step, op: &Transition) -> Option<String> {
@@ -59,18 +62,21 @@ fn miscounted(before: &Counts, step: Step, op: &Transition) -> Option<String> {
             number = op.attempt;
         }
     }
-    if !may_lead_to(step).contains(&&*op.after.status) {
-        return Some(format!("leaves the event {}", op.after.status));
+    if !next_states(step).contains(&&*op.after.status) {
+        return Some(format!("the event must not become {}", op.after.status));
     }
     if op.after != expected {
-        return Some(format!("counts are {:?}, not {expected:?}", op.after));
+        return Some(format!(
+            "the counters are {:?}, expected {expected:?}",
+            op.after
+        ));
     }
-    (op.attempt != number).then(|| format!("attempt {}, not {number}", op.attempt))
+    (op.attempt != number).then(|| format!("the attempt is {}, expected {number}", op.attempt))
 }
 
-/// The states in which a transition may leave its event. Whether it has earned to be dead is
-/// `dead_when_earned`'s to judge, and whether it was delivered `settles_agree`'s.
-const fn may_lead_to(step: Step) -> &'static [&'static str] {
+/// Returns the states that may follow a transition. `dead_when_earned` judges whether the event may
+/// be dead, and `settles_agree` whether it was delivered.
+const fn next_states(step: Step) -> &'static [&'static str] {
     match step {
         Step::Accept | Step::Claim | Step::Release | Step::Replay => &["pending"],
         Step::Settle => &["pending", "delivered", "dead"],
@@ -79,9 +85,9 @@ const fn may_lead_to(step: Step) -> &'static [&'static str] {
     }
 }
 
-/// `attempt_count` of the final read is claims less releases; a row that is still pending may have
-/// gone on since it was read.
-fn total(facts: &Facts<'_>, row: &RowFacts<'_>) -> Option<(String, [u64; 2])> {
+/// Compares `attempt_count` of the final read with claims minus releases. A pending row is skipped,
+/// because it may have changed after the read.
+fn wrong_total(facts: &Facts<'_>, row: &RowFacts<'_>) -> Option<(String, [u64; 2])> {
     let state = facts.events.get(&row.ordinal?)?.state?;
     let state = Some(state).filter(|at| at.op.is_final())?;
     let (count, (_, last)) = (state.op.attempt_count?, row.last()?);
@@ -92,10 +98,10 @@ fn total(facts: &Facts<'_>, row: &RowFacts<'_>) -> Option<(String, [u64; 2])> {
             .count()
     };
     let claims = of(Step::Claim).saturating_sub(of(Step::Release));
-    // Two events of one ordinal have two rows; the read is of one of them.
+    // Two events of one ordinal have two rows, and the read shows one of them.
     let same = state.op.id == last.op.id;
     (same && count as usize != claims).then(|| {
-        let what = format!("{count} attempts are counted, there were {claims}");
+        let what = format!("attempt_count is {count}, and {claims} claims were not released");
         (what, [state.seq, last.seq])
     })
 }
@@ -114,22 +120,22 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_that_is_not_counted_is_a_violation() {
+    fn uncounted_failure_is_a_violation() {
         assert!(with(Step::Settle, |op| op.after.failure_count = 0).is_invalid());
     }
 
     #[test]
-    fn a_settle_that_counts_as_an_abandonment_is_a_violation() {
+    fn settle_counted_as_abandonment_is_a_violation() {
         assert!(with(Step::Settle, |op| op.after.abandon_count = 1).is_invalid());
     }
 
     #[test]
-    fn a_reclaim_that_is_not_counted_is_a_violation() {
+    fn uncounted_reclaim_is_a_violation() {
         assert!(with(Step::Reclaim, |op| op.after.abandon_count = 0).is_invalid());
     }
 
     #[test]
-    fn an_attempt_number_that_is_not_the_count_is_a_violation() {
+    fn attempt_number_other_than_the_count_is_a_violation() {
         assert!(with(Step::Claim, |op| op.attempt += 1).is_invalid());
     }
 
@@ -138,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn a_final_read_that_counts_otherwise_is_a_violation_if_it_is_of_this_row() {
+    fn final_read_of_the_row_must_agree_with_its_claims() {
         let read = |id: &'static str| {
             Story::default().edit(move |_, op| {
                 if let Op::State(state) = op {
@@ -148,12 +154,12 @@ mod tests {
         };
         assert_eq!(
             said(&CHECKER, &read("e").history()),
-            "INVALID: 1 of 7 broken; event e: 2 attempts are counted, there were 3 (lines [21, 18])"
+            "INVALID: 1 of 7 broken; event e: attempt_count is 2, and 3 claims were not released (lines [21, 18])"
         );
         assert!(is_valid(read("of-the-same-ordinal")));
     }
 
-    /// Claimed, handed back, claimed again and read.
+    /// An event that is claimed, released, claimed again and read.
     fn released(edit: impl Fn(&mut Transition)) -> Story {
         let state = |count| {
             let status = Some("dead".into());
@@ -172,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn an_attempt_that_went_back_unsent_is_not_counted() {
+    fn released_claim_is_not_counted() {
         assert!(is_valid(released(|_| {})));
         assert!(!is_valid(released(|op| op.after.attempt_count = 1)));
         assert!(!is_valid(released(|op| op.after.failure_count = 1)));
@@ -180,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cancel_counts_nothing_and_a_replay_begins_a_round_in_which_nothing_has_failed() {
+    fn cancel_counts_nothing_and_replay_resets_the_failures() {
         let failed = || {
             let claimed = Story::accepted().then(20, Step::Claim, |_| {});
             let failed = claimed.then(30, Step::Settle, |op| op.after.failure_count = 1);
@@ -189,7 +195,7 @@ mod tests {
         };
         let cancelled = |edit: fn(&mut Transition)| {
             failed().then(60, Step::Cancel, move |op| {
-                // It ends no attempt.
+                // A cancel ends no attempt here.
                 op.attempt = 0;
                 op.after.status = "dead".into();
                 edit(op);
@@ -217,8 +223,8 @@ mod tests {
     }
 
     #[test]
-    fn each_transition_leaves_its_event_in_a_state_that_it_can_lead_to() {
-        let led_to = |step, status: &str| {
+    fn each_transition_leads_only_to_its_next_states() {
+        let is_next = |step, status: &str| {
             let story = Story::accepted()
                 .then(20, Step::Claim, |_| {})
                 .then(30, step, |op| {
@@ -229,7 +235,7 @@ mod tests {
                         u32::from(step == Step::Settle && status != "delivered");
                     op.after.round = u32::from(step == Step::Replay);
                 });
-            // A claim comes after a claim here, which is another's to judge.
+            // A claim may follow a claim here: `lease_exclusion` judges that.
             is_valid(story)
         };
         let all = ["pending", "delivered", "dead", "deleted"];
@@ -242,7 +248,7 @@ mod tests {
             (Step::Cancel, [false, false, true, false]),
             (Step::Replay, [true, false, false, false]),
         ] {
-            assert_eq!(all.map(|status| led_to(step, status)), may, "{step:?}");
+            assert_eq!(all.map(|status| is_next(step, status)), may, "{step:?}");
         }
     }
 }

@@ -1,21 +1,23 @@
-//! Attempt numbers are exact: each request is an attempt of its own, none is counted twice or not.
+//! Attempt numbers are exact: each request has its own number, and each number is counted once.
 //!
-//! The header at the receiver and the rows of the view are held against each other. An abandoned row
-//! needs a killed worker, or another fault that may cost a lease: one of them abandons one event at most
-//! once, a clock twice (it jumps, and jumps back), a crash loop as often as it kills. Only a living
-//! worker whose lease was ended may send an attempt after a later one was received, or the network
-//! between workers and receivers may keep it for that long; nobody may send it twice.
+//! The header of the requests is compared with the attempts in the final read. An abandoned attempt
+//! needs a fault that ends leases, and each fault declares how many attempts of one event it may leave
+//! abandoned. An attempt may arrive after a later one only if its worker lost the lease and still ran,
+//! or if its link was late. No attempt is sent twice.
 
 use std::collections::BTreeSet;
 
-use super::{Checker, Examination, Kind, Verdict};
+use super::declaration::{Checker, Need, Property, When};
+use super::verdict::{Examination, Verdict};
 use crate::history::facts::{EventFacts, Facts, FaultFacts};
 
-/// The register's entry.
+/// The declaration of this checker.
 pub const CHECKER: Checker = Checker {
     name: "attempts",
     invariant: "attempts are numbered 1, 2, … without gap, and no number is sent twice",
-    kind: Kind::Safety,
+    property: Property::Safety,
+    when: When::ALWAYS,
+    needs: &[Need::State, Need::Attempts],
     check,
 };
 
@@ -26,7 +28,7 @@ fn check(facts: &Facts<'_>) -> Verdict {
     for (ordinal, event) in facts.accepted() {
         examination.saw_one();
         attempts += event.receipts.len();
-        for (what, seqs) in sent_twice(event, &facts.faults)
+        for (what, seqs) in out_of_order(event, &facts.faults)
             .into_iter()
             .chain(miscounted(event, excuses))
         {
@@ -39,7 +41,7 @@ fn check(facts: &Facts<'_>) -> Verdict {
 
 type Found = Vec<(String, Vec<u64>)>;
 
-fn sent_twice(event: &EventFacts<'_>, faults: &[FaultFacts<'_>]) -> Found {
+fn out_of_order(event: &EventFacts<'_>, faults: &[FaultFacts<'_>]) -> Found {
     let mut found = Found::new();
     let mut newest = (0, 0);
     let mut seen = BTreeSet::new();
@@ -49,7 +51,7 @@ fn sent_twice(event: &EventFacts<'_>, faults: &[FaultFacts<'_>]) -> Found {
         };
         let (t, seq) = (receipt.begin.t, receipt.begin.seq);
         let is_new = seen.insert(number);
-        // What a living worker had in hand when its lease was ended may leave it late, but not twice.
+        // A worker that lost its lease and still ran may send the attempt late, but not twice.
         let lost_its_lease = event.is_called_abandoned(receipt)
             && faults
                 .iter()
@@ -83,14 +85,14 @@ fn miscounted(event: &EventFacts<'_>, excuses: usize) -> Found {
         .unwrap_or(0);
     if count < highest {
         found.push((
-            format!("attempt {highest} was received, {count} are counted"),
+            format!("attempt {highest} was received, and attempt_count is {count}"),
             vec![state.seq],
         ));
     }
     let numbers: Vec<u32> = state.op.attempts.iter().map(|row| row.number).collect();
     let ended = state.op.status.as_deref() != Some("pending");
     if ended && !numbers.iter().copied().eq(1..=count) {
-        let what = format!("{count} attempts are counted, the view lists {numbers:?}");
+        let what = format!("attempt_count is {count}, and the final read lists {numbers:?}");
         found.push((what, vec![state.seq]));
     }
     let abandoned = state
@@ -101,7 +103,7 @@ fn miscounted(event: &EventFacts<'_>, excuses: usize) -> Found {
         .count();
     if abandoned > excuses {
         let what =
-            format!("{abandoned} attempts were abandoned, {excuses} faults explain one each");
+            format!("{abandoned} attempts are abandoned, and the faults explain at most {excuses}");
         found.push((what, vec![state.seq]));
     }
     found
@@ -116,7 +118,7 @@ mod tests {
     use crate::nemesis::{HangReceiver, Latency, PauseWorker};
 
     #[test]
-    fn one_number_for_two_requests_is_a_violation() {
+    fn number_of_two_requests_is_a_violation() {
         let history = Sample::default().with_receipt(4 * SECOND, 0, 2).history();
         assert!(check(&Facts::of(&history)).is_invalid());
     }
@@ -125,7 +127,7 @@ mod tests {
         check(&Facts::of(&sample.history())).is_valid()
     }
 
-    /// Attempt 1 of event 1, which the view calls so, comes a second after attempt 2.
+    /// Attempt 1 of event 1 has this outcome and arrives one second after attempt 2.
     fn late(outcome: &'static str) -> Sample {
         let sample = Sample::default().at(1, 1, LATE);
         sample.edit(move |_, op| match op {
@@ -134,11 +136,11 @@ mod tests {
         })
     }
 
-    /// When that is.
+    /// The arrival of that attempt.
     const LATE: u64 = KILL + 3 * SECOND;
 
     #[test]
-    fn a_late_attempt_is_excused_by_what_ended_the_lease_of_a_living_worker_and_by_nothing_else() {
+    fn late_attempt_is_excused_only_by_a_lost_lease_of_a_running_worker() {
         let after = |f, from| late("abandoned").with_fault(f, w0(), (from, LATE + SECOND));
         assert!(
             !is_valid(late("abandoned")),
@@ -152,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_late_attempt_is_excused_by_its_own_link() {
+    fn late_attempt_is_excused_by_its_own_link() {
         let kept = |link, from| {
             late("rejected").with_fault(Latency::KIND, links(link), (from, LATE + SECOND))
         };
@@ -162,12 +164,12 @@ mod tests {
     }
 
     #[test]
-    fn nothing_excuses_that_an_attempt_is_sent_twice() {
+    fn no_fault_excuses_an_attempt_that_is_sent_twice() {
         let paused = |sample: Sample| sample.with_fault(PauseWorker::KIND, w0(), (KILL, LATE));
         let kept =
             |sample: Sample| sample.with_fault(Latency::KIND, links("workers->r1"), (KILL, LATE));
         for excused in [paused, kept] {
-            // Under the newest number, and under one that a later attempt has overtaken.
+            // With the newest number, and with one before it.
             let again = |attempt| excused(Sample::default().with_receipt(LATE, 1, attempt));
             assert!(!is_valid(again(2)));
             assert!(!is_valid(again(1)));
@@ -175,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_examined_and_what_is_wrong_with_it_is_told() {
+    fn verdict_counts_requests_and_names_both_attempts() {
         let told = |sample: Sample| said(&CHECKER, &sample.history());
         assert_eq!(
             told(Sample::default()),
@@ -188,13 +190,13 @@ mod tests {
     }
 
     #[test]
-    fn an_attempt_that_was_received_and_not_counted_is_a_violation() {
+    fn uncounted_request_is_a_violation() {
         let history = Sample::default().with_receipt(4 * SECOND, 0, 3).history();
         assert!(check(&Facts::of(&history)).is_invalid());
     }
 
     #[test]
-    fn an_attempt_that_was_counted_and_not_listed_is_a_violation() {
+    fn unlisted_attempt_is_a_violation() {
         let history = Sample::default().edit(|_, op| {
             if let Op::State(state) = op {
                 state.attempts.remove(0);
@@ -204,14 +206,14 @@ mod tests {
     }
 
     #[test]
-    fn an_abandoned_attempt_without_a_kill_is_a_violation() {
+    fn abandoned_attempt_without_a_fault_is_a_violation() {
         assert!(!is_valid(
             Sample::default().without(|op| matches!(op, Op::FaultStart(_)))
         ));
     }
 
     #[test]
-    fn the_rows_of_an_event_that_is_under_way_need_not_be_there_yet() {
+    fn pending_event_may_lack_attempts_in_its_read() {
         let status = |status: &'static str| {
             Sample::default().edit(move |_, op| {
                 if let Op::State(state) = op {

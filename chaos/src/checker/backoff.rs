@@ -1,36 +1,40 @@
-//! The gap before each attempt, as seen from the receivers, lies within the bounds of the retry rule.
+//! The gap between two requests of an event is within the bounds of the retry rule.
 //!
-//! Lower bound: always, except where a fault may have kept the failure from being settled and the view
-//! does not list it as settled; then the next attempt is due at once. A clock that a fault moves excuses
-//! it, too, since the gap is one of the database's clock, and so does one that may keep a request on its way. Upper bound: only outside fault windows and where
-//! the event was not handed back because of its host, with a slack for the queue. A request that comes after one of a later attempt is a paused worker's; it ends
-//! no gap (`attempts` judges it).
-//! A gap is measured from begin to begin, because the receiver's stamp of an end may be late.
+//! The lower bound does not apply if a fault may have prevented the settle of the failure and the final
+//! read does not list it as settled, because the next attempt is then due immediately. It does not
+//! apply either if a fault moves the database clock or may delay the request. The upper bound applies
+//! only outside of faults and if the event was not released because of its host.
+//!
+//! A request that comes after one of a later attempt ends no gap, because `attempts` judges it. A gap
+//! is measured from begin to begin, because a receiver may record an end late.
 
-use super::{Checker, Examination, Kind, Verdict};
+use super::declaration::{Checker, Need, Property, When};
+use super::verdict::{Examination, Verdict};
 use crate::history::facts::{EventFacts, Facts, FaultFacts, ReceiptFacts};
 use crate::history::op::ANSWERED;
 use crate::history::transition::Step;
 use crate::profile::Settings;
 
-/// The register's entry.
+/// The declaration of this checker.
 pub const CHECKER: Checker = Checker {
     name: "backoff",
-    invariant: "the gap after the n-th failure is at least d(n) and, outside faults, not much more",
-    kind: Kind::Safety,
+    invariant: "the gap after the n-th failure is at least d(n) and, outside of faults, not much more",
+    property: Property::Safety,
+    when: When::ALWAYS,
+    needs: &[Need::RetryRule],
     check,
 };
 
-/// What clocks may differ by over one gap, in microseconds.
+/// Difference of clocks over one gap, in microseconds.
 pub const CLOCK_SLACK_US: u64 = 5_000;
-/// What a due event may wait for its turn on a loaded machine, in microseconds.
+/// Time that a due event may wait in the queue on a loaded machine, in microseconds.
 pub const QUEUE_SLACK_US: u64 = 5_000_000;
-/// How long after an answer its settle may still be lost by a kill, in microseconds.
+/// Time after a response in which a kill may lose its settle, in microseconds.
 pub const SETTLE_SLACK_US: u64 = 2_000_000;
-/// What a killed worker had sent arrives within this, in microseconds: a receiver on a loaded machine may
-/// be late to see what is there.
+/// Time within which the last requests of a killed worker arrive, in microseconds. A receiver on a
+/// loaded machine may record them late.
 pub const WIRE_SLACK_US: u64 = 500_000;
-/// How long after a heal the system may still be catching up, in microseconds.
+/// Time after a heal in which the dispatcher may still work off its backlog, in microseconds.
 pub const RECOVERY_SLACK_US: u64 = 5_000_000;
 
 fn check(facts: &Facts<'_>) -> Verdict {
@@ -48,23 +52,22 @@ fn check(facts: &Facts<'_>) -> Verdict {
             examination.saw_one();
             if let Some(bound) = gap.broken() {
                 let what = format!(
-                    "event {ordinal}: {} ms after attempt {} comes the next; {bound}",
-                    gap.gap_us / 1_000,
-                    gap.after
+                    "event {ordinal}: the attempt after attempt {} came after {} ms, and {bound}",
+                    gap.after,
+                    gap.gap_us / 1_000
                 );
                 examination.broken(what, gap.seqs);
             }
         }
     }
-    let note = format!("{excused} gaps excused by a fault that may have kept a failure unsettled");
+    let note = format!("{excused} gaps excused by a fault that may have prevented a settle");
     examination.verdict("no event was attempted twice", note)
 }
 
-/// True when the store tells that the event went back unsent in between: its host was at its cap, and
-/// it was kept away from it on purpose.
+/// Returns true if the event was released between the two attempts, because its host was at its limit.
 fn was_released(facts: &Facts<'_>, event: &EventFacts<'_>, gap: &Gap) -> bool {
     let row = event.id().and_then(|id| facts.rows.get(id));
-    // By the attempts' numbers: a line of the store's may be late.
+    // Compared by attempt numbers, because a line of the audit may be late.
     row.is_some_and(|row| {
         let mut steps = row.steps.iter();
         let between = gap.after + 1..=gap.next;
@@ -72,7 +75,7 @@ fn was_released(facts: &Facts<'_>, event: &EventFacts<'_>, gap: &Gap) -> bool {
     })
 }
 
-/// The time between two requests of one event, and what bounds it.
+/// The time between two requests of one event, and its bounds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Gap {
     /// The number of the attempt before the gap.
@@ -83,9 +86,9 @@ pub struct Gap {
     pub gap_us: u64,
     /// From the end of one to the begin of the next, in microseconds.
     pub rest_us: u64,
-    /// The least gap, in microseconds; none where a kill excuses it.
+    /// The shortest gap in microseconds, or `None` if a fault excuses it.
     pub lower_us: Option<u64>,
-    /// The greatest gap, in microseconds; none inside a fault window.
+    /// The longest gap in microseconds, or `None` during a fault.
     pub upper_us: Option<u64>,
     /// The lines of both begins.
     pub seqs: [u64; 2],
@@ -99,17 +102,16 @@ impl Gap {
         {
             return self
                 .lower_us
-                .map(|lower| format!("the least gap is {} ms", lower / 1_000));
+                .map(|lower| format!("the shortest gap is {} ms", lower / 1_000));
         }
         let upper = self.upper_us.filter(|upper| self.gap_us > *upper);
-        upper.map(|upper| format!("the greatest gap is {} ms", upper / 1_000))
+        upper.map(|upper| format!("the longest gap is {} ms", upper / 1_000))
     }
 }
 
-/// Every gap of one event with its bounds.
-#[must_use]
+/// Returns every gap of one event with its bounds.
 pub fn gaps(event: &EventFacts<'_>, settings: &Settings, faults: &[FaultFacts<'_>]) -> Vec<Gap> {
-    // Attempts that never arrived may have failed, too.
+    // Attempts without a request may have failed too.
     let failed_at_most = |before: &ReceiptFacts<'_>, received: u32| {
         before.begin.op.attempt.unwrap_or(0).max(received)
     };
@@ -141,7 +143,7 @@ pub fn gaps(event: &EventFacts<'_>, settings: &Settings, faults: &[FaultFacts<'_
                     .filter(move |fault| fault.overlaps(from, to, RECOVERY_SLACK_US))
             };
             let calm = overlapping().next().is_none();
-            let kept = || faults.iter().any(|fault| may_have_kept(fault, before));
+            let kept = || faults.iter().any(|fault| may_have_delayed(fault, before));
             let excused = unsettled || overlapping().any(FaultFacts::moves_a_clock) || kept();
             Gap {
                 after: before.begin.op.attempt.unwrap_or(received),
@@ -176,7 +178,7 @@ fn upper_us(before: &ReceiptFacts<'_>, settings: &Settings, failures: u32) -> u6
 }
 
 fn retry_after_ms(before: &ReceiptFacts<'_>) -> u64 {
-    // Only an answer that came through whole tells its Retry-After.
+    // The worker reads Retry-After only from a complete response.
     let answered = before.end.is_some_and(|end| end.op.how == ANSWERED);
     let scripted = before.begin.op.scripted.as_ref().filter(|_| answered);
     scripted
@@ -184,16 +186,15 @@ fn retry_after_ms(before: &ReceiptFacts<'_>) -> u64 {
         .map_or(0, |seconds| seconds * 1_000)
 }
 
-/// True when a link may have kept an attempt, or its answer with the Retry-After in it, on its way. What
-/// keeps the next attempt makes the gap longer, and excuses nothing.
-fn may_have_kept(fault: &FaultFacts<'_>, attempt: &ReceiptFacts<'_>) -> bool {
+/// Returns true if the link may have delayed an attempt, or its response with the Retry-After. A delay of
+/// the next attempt makes the gap longer and excuses nothing.
+fn may_have_delayed(fault: &FaultFacts<'_>, attempt: &ReceiptFacts<'_>) -> bool {
     let until_us = attempt.end_us().saturating_add(SETTLE_SLACK_US);
     fault.may_keep(attempt) && fault.overlaps(attempt.begin.t, until_us, WIRE_SLACK_US)
 }
 
-/// True when a kill came while an attempt was open, or so soon after it that its settle may be lost; or
-/// when another fault that may cost a lease lasted then.
-#[must_use]
+/// Returns true if a kill came while an attempt was open or before its settle, or if another fault that
+/// may end leases was active then.
 pub fn may_have_kept_unsettled(fault: &FaultFacts<'_>, attempt: &ReceiptFacts<'_>) -> bool {
     let until_us = attempt.end_us().saturating_add(SETTLE_SLACK_US);
     if fault.is_kill() {
@@ -219,7 +220,7 @@ mod tests {
     use crate::nemesis::{HangReceiver, KillWorker, Latency, PauseWorker, StopPostgres};
     use crate::sim::fault::CLOCK_STEP;
 
-    /// When attempt 3 of event 3 (default settings, no fault) begins; its answer ends it.
+    /// Begin and end of attempt 3 of event 3, which has default settings and no fault.
     const THIRD: u64 = 6_501_000;
     const THIRD_END: u64 = THIRD + 1_000;
 
@@ -227,7 +228,7 @@ mod tests {
         said(&CHECKER, &sample.history())
     }
 
-    /// Attempt 4 of event 3 comes so long after attempt 3.
+    /// Attempt 4 of event 3 comes this time after attempt 3.
     fn fourth_after(us: u64) -> Sample {
         Sample::default().at(3, 4, THIRD + us)
     }
@@ -236,7 +237,7 @@ mod tests {
         check(&Facts::of(&sample.history())).is_valid()
     }
 
-    /// True when event 3 may rest so long after its third attempt and no shorter, and so long and no longer.
+    /// Returns true if these are the exact bounds of the gap after attempt 3 of event 3.
     fn is_bound(edit: impl Fn(&mut u64, &mut Op) + Copy, lower_us: u64, upper_us: u64) -> bool {
         let lower_us = lower_us - CLOCK_SLACK_US;
         let valid = |us| is_valid(fourth_after(us).edit(edit));
@@ -245,8 +246,8 @@ mod tests {
     }
 
     #[test]
-    fn a_gap_is_as_long_as_the_retry_rule_says_to_the_microsecond() {
-        // The third failure waits 8 to 10 s; it lasted 1 ms, and the poll is 1.5 s.
+    fn gap_has_the_bounds_of_the_rule_to_the_microsecond() {
+        // The delay of the third failure is 8 to 10 s, it lasted 1 ms, and the poll is 1.5 s.
         assert!(is_bound(
             |_, _| {},
             8_000_000,
@@ -255,25 +256,25 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_bound_is_told_in_milliseconds_with_both_lines() {
+    fn violation_states_milliseconds_and_both_lines() {
         assert_eq!(
             judged(fourth_after(7_000_000)),
-            "INVALID: 1 of 6 broken; event 3: 7000 ms after attempt 3 comes the next; the least gap is \
-             8000 ms (lines [30, 34])"
+            "INVALID: 1 of 6 broken; event 3: the attempt after attempt 3 came after 7000 ms, and \
+             the shortest gap is 8000 ms (lines [30, 34])"
         );
         assert_eq!(
             judged(fourth_after(17_000_000)),
-            "INVALID: 1 of 6 broken; event 3: 17000 ms after attempt 3 comes the next; the greatest gap \
-             is 16501 ms (lines [30, 41])"
+            "INVALID: 1 of 6 broken; event 3: the attempt after attempt 3 came after 17000 ms, and \
+             the longest gap is 16501 ms (lines [30, 41])"
         );
         assert_eq!(
             judged(Sample::default()),
-            "valid: 6 examined, 1 gaps excused by a fault that may have kept a failure unsettled"
+            "valid: 6 examined, 1 gaps excused by a fault that may have prevented a settle"
         );
     }
 
     #[test]
-    fn an_answer_that_was_told_to_wait_and_its_retry_after_move_the_bounds() {
+    fn response_delay_and_retry_after_move_the_bounds() {
         let waits = |_: &mut u64, op: &mut Op| {
             if let Op::RecvBegin(begin) = op
                 && (begin.ordinal, begin.attempt) == (Some(3), Some(3))
@@ -284,7 +285,7 @@ mod tests {
         };
         let upper_us = 1_000 + 21_500_000 + QUEUE_SLACK_US;
         assert!(is_bound(waits, 22_000_000, upper_us));
-        // An answer that did not come through whole asks for nothing.
+        // An incomplete response requests no delay.
         let broken_off = |t: &mut u64, op: &mut Op| {
             waits(t, op);
             if let Op::RecvEnd(end) = op {
@@ -296,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_whose_end_nobody_saw_lasted_to_the_deadline_at_most() {
+    fn request_without_an_end_lasted_at_most_until_the_deadline() {
         let unseen = |_: &mut u64, op: &mut Op| {
             if let Op::RecvEnd(end) = op
                 && end.req.starts_with("r3-3-")
@@ -309,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn only_an_attempt_that_went_back_unsent_excuses_a_long_gap() {
+    fn only_a_release_excuses_a_long_gap() {
         let late = || fourth_after(30 * SECOND);
         let told = |step: Step, attempt| {
             let id = "e3".into();
@@ -318,14 +319,14 @@ mod tests {
                 attempt,
                 ..Transition::default()
             };
-            late().with(THIRD + SECOND, step.op(back))
+            late().with(THIRD + SECOND, Op::of_transition(step, back))
         };
         assert!(!is_valid(late()));
         assert!(is_valid(told(Step::Release, 4)));
         assert!(!is_valid(told(Step::Release, 3)));
         assert!(!is_valid(told(Step::Release, 5)));
         assert!(!is_valid(told(Step::Claim, 4)));
-        // Requests without a number are counted.
+        // Requests without a number count in their order.
         let unnumbered = |_: &mut u64, op: &mut Op| {
             if let Op::RecvBegin(begin) = op {
                 begin.attempt = None;
@@ -336,14 +337,14 @@ mod tests {
     }
 
     #[test]
-    fn a_late_request_ends_no_gap_and_a_number_that_comes_again_does() {
+    fn late_request_ends_no_gap_and_repeated_number_does() {
         let at_once = |attempt| Sample::default().with_receipt(201_001, 0, attempt);
         assert!(is_valid(at_once(1)));
         assert!(!is_valid(at_once(2)));
     }
 
     #[test]
-    fn what_a_kill_left_unsettled_is_no_failure_and_what_is_called_settled_is_one() {
+    fn unsettled_attempt_is_no_failure_and_settled_one_is() {
         let third = |outcome: &'static str| {
             let sample = Sample::default().with_receipt(KILL + 2 * SECOND + 100_000, 1, 3);
             sample.edit(move |_, op| match op {
@@ -355,14 +356,14 @@ mod tests {
         };
         assert!(is_valid(third("abandoned")));
         assert!(!is_valid(third("reset")));
-        // And then the gap after it is not excused either.
+        // The gap after a settled attempt is not excused either.
         let at_once = |sample: Sample| sample.at(1, 2, KILL + 40).at(1, 3, KILL + SECOND);
         assert!(is_valid(at_once(third("abandoned"))));
         assert!(!is_valid(at_once(third("reset"))));
     }
 
     #[test]
-    fn a_clock_that_a_fault_moves_excuses_a_short_gap() {
+    fn clock_fault_excuses_a_short_gap() {
         let early = |f| {
             let sample = Sample::default().at(0, 2, 50_000);
             is_valid(sample.with_fault(f, Target::Postgres, (20_000, 30_000)))
@@ -372,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_gap_is_excused_while_something_is_wrong_and_for_a_while_after_it() {
+    fn fault_and_its_aftermath_excuse_a_long_gap() {
         let late = |heal| {
             let kill = |op: &Op| op.source() == "fault";
             let sample =
@@ -386,7 +387,7 @@ mod tests {
         assert!(!late(10 * SECOND - RECOVERY_SLACK_US - 1));
     }
 
-    /// True when a fault under way from one time to the other may concern attempt 3 of event 3.
+    /// Returns true if a fault in this interval may concern attempt 3 of event 3.
     fn concerns(
         may: fn(&FaultFacts<'_>, &ReceiptFacts<'_>) -> bool,
         (f, target): (Kind, Target),
@@ -399,7 +400,7 @@ mod tests {
     }
 
     #[test]
-    fn a_kill_may_cost_a_settle_from_the_wires_slack_before_to_the_settles_after() {
+    fn kill_may_lose_a_settle_within_its_slack() {
         let kill = |from| {
             concerns(
                 may_have_kept_unsettled,
@@ -416,7 +417,7 @@ mod tests {
     }
 
     #[test]
-    fn another_fault_may_cost_a_settle_for_as_long_as_its_aftermath() {
+    fn other_fault_may_lose_a_settle_within_its_aftermath() {
         let costs = |f| move |under_way| concerns(may_have_kept_unsettled, (f, w0()), under_way);
         let last = THIRD_END + SETTLE_SLACK_US;
         for (f, after_us) in [
@@ -441,9 +442,9 @@ mod tests {
     }
 
     #[test]
-    fn a_link_may_keep_an_attempt_from_the_wires_slack_before_to_the_settles_after() {
+    fn link_may_delay_an_attempt_within_its_slack() {
         let keeps =
-            |f| move |under_way| concerns(may_have_kept, (f, links("workers->r3")), under_way);
+            |f| move |under_way| concerns(may_have_delayed, (f, links("workers->r3")), under_way);
         let (healed, last) = (THIRD - WIRE_SLACK_US, THIRD_END + SETTLE_SLACK_US);
         let late = keeps(Latency::KIND);
         assert_eq!([(0, healed - 1), (0, healed)].map(late), [false, true]);
@@ -455,7 +456,7 @@ mod tests {
     }
 
     #[test]
-    fn an_attempt_at_once_is_excused_only_by_a_kill() {
+    fn immediate_attempt_is_excused_only_by_a_kill() {
         let early = |killed: bool| {
             let sample = Sample::default().edit(|t, op| match op {
                 Op::RecvBegin(begin) if begin.ordinal == Some(1) && begin.attempt == Some(2) => {
@@ -475,8 +476,8 @@ mod tests {
     }
 
     #[test]
-    fn an_attempt_that_its_link_may_have_kept_excuses_the_gap_after_it_and_no_other() {
-        // Event 0 is answered at once and comes again after 100 ms at the earliest.
+    fn link_excuses_only_the_gap_after_its_attempt() {
+        // Event 0 gets its response immediately, and its next attempt is due after 100 ms.
         let early = |link: &'static str, healed: u64| {
             let sample = Sample::default().edit(move |t, op| match op {
                 Op::RecvBegin(begin) if begin.ordinal == Some(0) && begin.attempt == Some(2) => {
@@ -514,7 +515,7 @@ mod tests {
     }
 
     #[test]
-    fn a_retry_after_that_is_not_waited_for_is_a_violation() {
+    fn attempt_before_its_retry_after_is_a_violation() {
         let history = Sample::default().edit(|_, op| {
             if let Op::RecvBegin(begin) = op
                 && begin.ordinal == Some(0)
@@ -527,7 +528,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_without_second_attempts_is_unknown() {
+    fn run_without_second_attempts_is_unknown() {
         let history = Sample::default().without(|op| op.source() == "recv");
         assert_eq!(check(&Facts::of(&history.history())).word(), "unknown");
     }

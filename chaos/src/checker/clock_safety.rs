@@ -1,17 +1,20 @@
-//! Leases are measured by one clock: the database's, however far the workers' clocks are off.
+//! Leases are measured on the database clock, whatever the clocks of the workers show.
 //!
-//! A lease lasts, from the transaction that made it, for the setting's length to the microsecond. The
-//! other invariants of leases and due times hold under skew by their own checkers.
+//! A lease ends exactly `LEASE_SECONDS` after the transaction of its claim. Other checkers judge leases
+//! and due times under clock faults.
 
-use super::{Checker, Examination, Kind, Verdict};
+use super::declaration::{Checker, Need, Property, When};
+use super::verdict::{Examination, Verdict};
 use crate::history::facts::Facts;
 use crate::history::transition::Step;
 
-/// The register's entry.
+/// The declaration of this checker.
 pub const CHECKER: Checker = Checker {
     name: "clock_safety",
-    invariant: "every lease is as long as the setting says, on the database's clock",
-    kind: Kind::Safety,
+    invariant: "every lease lasts LEASE_SECONDS on the database clock",
+    property: Property::Safety,
+    when: When::ALWAYS,
+    needs: &[Need::Audit],
     check,
 };
 
@@ -29,14 +32,14 @@ fn check(facts: &Facts<'_>) -> Verdict {
             examination.saw_one();
             let lasts = at.op.lease_until_us.map(|until| until - at.op.now_us);
             if lasts != Some(lease_us) {
-                let what = format!("event {id}: a lease of {lasts:?} us, not {lease_us}");
+                let what = format!("event {id}: a lease of {lasts:?} us, expected {lease_us} us");
                 examination.broken(what, [at.seq]);
             }
         }
     }
     let moved = facts.faults.iter().filter(|fault| fault.moves_a_clock());
-    let note = format!("{} faults moved the database's clock", moved.count());
-    examination.verdict("the store told no claim", note)
+    let note = format!("{} faults moved the database clock", moved.count());
+    examination.verdict("no claim was recorded", note)
 }
 
 #[cfg(test)]
@@ -45,7 +48,7 @@ mod tests {
     use crate::checker::story::Story;
 
     #[test]
-    fn a_lease_by_another_clock_is_a_violation() {
+    fn lease_of_another_length_is_a_violation() {
         for off_us in [-1, 1] {
             let story = Story::default().edit_steps(Step::Claim, |op| {
                 op.lease_until_us = op.lease_until_us.map(|until| until + off_us);

@@ -1,13 +1,16 @@
-//! Nothing disappears: whenever the rows are counted, there are as many as were accepted.
+//! No row disappears: each count of the rows equals the number of accepted events so far.
 
-use super::{Checker, Examination, Kind, Verdict};
+use super::declaration::{Checker, Need, Property, When};
+use super::verdict::{Examination, Verdict};
 use crate::history::facts::Facts;
 
-/// The register's entry.
+/// The declaration of this checker.
 pub const CHECKER: Checker = Checker {
     name: "conservation",
     invariant: "the rows of all states together are the events that were accepted",
-    kind: Kind::Safety,
+    property: Property::Safety,
+    when: When::ALWAYS,
+    needs: &[Need::Audit],
     check,
 };
 
@@ -18,11 +21,14 @@ fn check(facts: &Facts<'_>) -> Verdict {
         let op = census.op;
         let sum = op.pending + op.leased + op.delivered + op.dead;
         if op.rows != *accepted || sum != *accepted {
-            let what = format!("{accepted} were accepted, {} are there: {op:?}", op.rows);
+            let what = format!(
+                "{accepted} events were accepted, and there are {} rows: {op:?}",
+                op.rows
+            );
             examination.broken(what, [census.seq]);
         }
     }
-    examination.verdict("the rows were never counted", "none is missing".into())
+    examination.verdict("the rows were never counted", "no row is missing".into())
 }
 
 #[cfg(test)]
@@ -32,7 +38,7 @@ mod tests {
     use crate::history::op::Op;
     use crate::history::transition::Census;
 
-    /// What is said when there are so many rows, and so many of them in each state.
+    /// The verdict on a count of this many rows, of which this many are in each state.
     fn counted(rows: u64, [pending, leased, delivered, dead]: [u64; 4]) -> &'static str {
         let counted = Census {
             rows,
@@ -50,7 +56,7 @@ mod tests {
     }
 
     #[test]
-    fn one_row_in_any_state_is_what_was_accepted() {
+    fn one_row_in_any_state_equals_one_accepted_event() {
         for state in 0..4 {
             let mut states = [0; 4];
             states[state] = 1;
@@ -59,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_too_few_or_too_many_or_in_no_state_is_a_violation() {
+    fn missing_row_and_extra_row_are_violations() {
         let nowhere = [0; 4];
         let delivered = [0, 0, 1, 0];
         assert_eq!(counted(0, nowhere), "INVALID");
@@ -71,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn a_story_in_which_nobody_counted_is_unknown() {
+    fn history_without_a_count_is_unknown() {
         let story = Story::default().without(|op| matches!(op, Op::Census(_)));
         assert_eq!(check(&Facts::of(&story.history())).word(), "unknown");
     }

@@ -1,22 +1,24 @@
-//! The run tested what it set out to test: kills that hit open requests, failures, hangs, the gaps of
-//! the default settings.
+//! The run tested its plan: kills that hit open requests, failures, hangs, gaps at default settings.
 //!
-//! It never says that something is broken, only that a pass would mean too little.
+//! The verdict is never invalid. It is unknown if a pass would prove too little.
 
-use super::{Checker, Examination, Kind, Verdict};
+use super::declaration::{Checker, Property, When};
+use super::verdict::{Examination, Verdict};
 use crate::fault::Kills;
 use crate::history::facts::Facts;
 use crate::history::op::Section;
 
-/// The register's entry.
+/// The declaration of this checker.
 pub const CHECKER: Checker = Checker {
     name: "coverage",
-    invariant: "the faults of the plan were seen to take effect",
-    kind: Kind::Coverage,
+    invariant: "every planned kind of fault took an observed effect",
+    property: Property::Coverage,
+    when: When::REAL,
+    needs: &[],
     check,
 };
 
-/// Gaps that an event of the default section has to show.
+/// Number of gaps that an event of the default section must show.
 const DEFAULT_GAPS: usize = 3;
 
 fn check(facts: &Facts<'_>) -> Verdict {
@@ -53,32 +55,32 @@ fn check(facts: &Facts<'_>) -> Verdict {
             "{kills} kills hit an open request, {required} are required"
         ));
     }
-    // Of kills so many must have hit as the profile requires.
+    // The profile states the number of kills that must hit.
     let others = start.faults_planned.iter();
     for (kind, planned) in others.filter(|(_, planned)| planned.harm.kills != Kills::WorkerOnce) {
         if is_uncovered(facts, kind, planned.count) {
             examination.doubt(format!(
-                "{kind} is planned and none was seen to take effect"
+                "{kind} is planned, and none took an observed effect"
             ));
         }
     }
     if start.failures_planned && failures == 0 {
-        examination.doubt("failures are planned and none was seen".into());
+        examination.doubt("failures are planned, and none was observed".into());
     }
     if start.hangs_planned && hangs == 0 {
-        examination.doubt("hangs are planned and none was seen".into());
+        examination.doubt("hangs are planned, and none was observed".into());
     }
     let shows = facts.accepted().any(|(_, event)| {
         event.section() == Section::Defaults && event.receipts.len() > DEFAULT_GAPS
     });
     if start.sections.contains_key(&Section::Defaults) && !shows {
-        examination.doubt("no event at default settings shows its gaps".into());
+        examination.doubt("no event at default settings shows three gaps".into());
     }
     let note = format!("{kills} kills in flight, {failures} failures, {hangs} of them hangs");
     examination.verdict("no request was received", note)
 }
 
-/// True when no fault of a kind was effective, unless all of them were skipped, which the proof lists.
+/// Returns true if no fault of a kind was effective, unless all were skipped, which the proof lists.
 fn is_uncovered(facts: &Facts<'_>, kind: &str, planned: u32) -> bool {
     let of_kind = |name: &str| name == kind;
     let skipped = facts.skipped.iter().filter(|(name, _)| of_kind(name));
@@ -157,7 +159,7 @@ mod tests {
                 end.status = Some(200);
             }
         });
-        assert!(told(answered).ends_with("failures are planned and none was seen"));
+        assert!(told(answered).ends_with("failures are planned, and none was observed"));
     }
 
     #[test]

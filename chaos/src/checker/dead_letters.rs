@@ -1,16 +1,19 @@
-//! Exactly those events are dead that the plan lets die, and of the planned reason.
+//! The dead events are those that the plan lets die, each for its planned reason.
 //!
-//! Every other script succeeds before the budget of attempts ends, and the budget of abandonments is
-//! above the faults drawn: an event that is dead for no planned reason was given up too early.
+//! Every other script succeeds before MAX_ATTEMPTS, and MAX_ABANDONED is above the planned faults. An
+//! event that is dead for another reason was given up too early.
 
-use super::{Checker, Examination, Kind, Verdict};
+use super::declaration::{Checker, Need, Property, When};
+use super::verdict::{Examination, Verdict};
 use crate::history::facts::Facts;
 
-/// The register's entry.
+/// The declaration of this checker.
 pub const CHECKER: Checker = Checker {
     name: "dead_letters",
     invariant: "an event is dead if, and only if, its script says so, and for that reason",
-    kind: Kind::Safety,
+    property: Property::Safety,
+    when: When::REAL,
+    needs: &[Need::State],
     check,
 };
 
@@ -27,18 +30,20 @@ fn check(facts: &Facts<'_>) -> Verdict {
         dead += u64::from(is_dead);
         let reason = is_dead.then(|| state.op.reason.as_deref().unwrap_or("no reason"));
         let planned = facts.start.and_then(|start| start.deaths.get(&ordinal));
-        // One that is pending still is the liveness checker's to judge.
+        // `liveness` judges events that are still pending.
         if reason == planned.map(String::as_str) || status == "pending" {
             continue;
         }
-        let told = reason.map_or(status.clone(), |reason| format!("dead ({reason})"));
+        let found = reason.map_or(status.clone(), |reason| format!("dead ({reason})"));
         let wanted = planned.map_or("delivered", String::as_str);
         let count = event.receipts.len();
-        let what = format!("event {ordinal} is {told} after {count} requests, not {wanted}");
+        let what = format!(
+            "event {ordinal} is {found} after {count} requests, and the plan expects {wanted}"
+        );
         examination.broken(what, [state.seq]);
     }
     let note = match dead {
-        0 => "none is dead".into(),
+        0 => "no event is dead".into(),
         dead => format!("{dead} are dead, each as planned"),
     };
     examination.verdict("no final state was read", note)
@@ -52,7 +57,7 @@ mod tests {
     use crate::history::op::Op;
 
     #[test]
-    fn an_event_that_is_dead_is_a_violation() {
+    fn unplanned_death_is_a_violation() {
         let history = Sample::default().edit(|_, op| {
             if let Op::State(state) = op
                 && state.ordinal == 2
@@ -64,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_that_does_not_die_of_the_planned_reason_is_a_violation() {
+    fn death_for_another_reason_is_a_violation() {
         let died = |reason: Option<&str>| {
             let history = Sample::default().edit(|_, op| match op {
                 Op::RunStart(start) => {
@@ -87,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_dead_is_counted_and_what_is_told_names_the_plan() {
+    fn dead_events_are_counted_and_violations_name_the_plan() {
         let told = |status: &'static str, planned: bool| {
             let history = Sample::default().edit(move |_, op| match op {
                 Op::RunStart(start) if planned => {
@@ -100,25 +105,28 @@ mod tests {
             });
             said(&CHECKER, &history.history())
         };
-        assert_eq!(told("delivered", false), "valid: 4 examined, none is dead");
+        assert_eq!(
+            told("delivered", false),
+            "valid: 4 examined, no event is dead"
+        );
         assert_eq!(
             told("dead", true),
             "valid: 4 examined, 1 are dead, each as planned"
         );
-        // Still under way: that is another's to judge.
-        assert_eq!(told("pending", true), "valid: 4 examined, none is dead");
+        // Still pending: `liveness` judges that.
+        assert_eq!(told("pending", true), "valid: 4 examined, no event is dead");
         assert_eq!(
             told("delivered", true),
-            "INVALID: 1 of 4 broken; event 2 is delivered after 2 requests, not gone (lines [40])"
+            "INVALID: 1 of 4 broken; event 2 is delivered after 2 requests, and the plan expects gone (lines [40])"
         );
         assert_eq!(
             told("dead", false),
-            "INVALID: 1 of 4 broken; event 2 is dead (gone) after 2 requests, not delivered (lines [40])"
+            "INVALID: 1 of 4 broken; event 2 is dead (gone) after 2 requests, and the plan expects delivered (lines [40])"
         );
     }
 
     #[test]
-    fn a_run_whose_states_were_not_read_is_unknown() {
+    fn run_without_final_reads_is_unknown() {
         let history = Sample::default().without(|op| matches!(op, Op::State(_)));
         assert_eq!(check(&Facts::of(&history.history())).word(), "unknown");
     }

@@ -1,22 +1,25 @@
-//! An event is dead only when it has earned it, and then it is dead.
+//! An event is dead if and only if a rule of the contract ends it.
 //!
-//! `exhausted`: the budget of settled failures of this round; `gone`: a settled 410; `abandoned`: the
-//! budget of abandonments in a row; `cancelled`: an operator.
+//! `exhausted`: MAX_ATTEMPTS settled failures in the round. `gone`: a settled 410. `abandoned`:
+//! MAX_ABANDONED consecutive reclaims. `cancelled`: an operator.
 
-use super::{Checker, Examination, Kind, Verdict};
+use super::declaration::{Checker, Need, Property, When};
+use super::verdict::{Examination, Verdict};
 use crate::history::facts::{Facts, RowFacts, StepAt};
 use crate::history::transition::Step;
 use crate::profile::Settings;
 
-/// The register's entry.
+/// The declaration of this checker.
 pub const CHECKER: Checker = Checker {
     name: "dead_when_earned",
-    invariant: "an event is dead if, and only if, its budget is spent, its target is gone or it was cancelled",
-    kind: Kind::Safety,
+    invariant: "an event is dead if and only if its attempts are used up, its target is gone or it was cancelled",
+    property: Property::Safety,
+    when: When::ALWAYS,
+    needs: &[Need::Audit],
     check,
 };
 
-/// The status by which a target ends an event.
+/// The status with which a target ends an event.
 const GONE: u16 = 410;
 
 fn check(facts: &Facts<'_>) -> Verdict {
@@ -31,26 +34,29 @@ fn check(facts: &Facts<'_>) -> Verdict {
             let is_dead = step.1.op.after.status == "dead";
             dead += u64::from(is_dead);
             let what = if is_dead {
-                unearned(facts, row, step, settings)
+                wrongly_dead(facts, row, step, settings)
             } else {
-                overdrawn(step, settings)
+                wrongly_pending(step, settings)
             };
             if let Some(what) = what {
                 examination.broken(format!("event {id} {what}"), [step.1.seq]);
             }
         }
     }
-    examination.verdict("the store told no transition", format!("{dead} are dead"))
+    examination.verdict(
+        "no transition was recorded",
+        format!("{dead} events are dead"),
+    )
 }
 
-fn unearned(
+fn wrongly_dead(
     facts: &Facts<'_>,
     row: &RowFacts<'_>,
     (step, at): &StepAt<'_>,
     settings: &Settings,
 ) -> Option<String> {
     let after = &at.op.after;
-    // A 410 whose body is too long is gone, too; then no whole answer was written. But one was asked.
+    // A 410 counts even if its body was cut off, but a request must have been received.
     let may_be_gone = facts.receipt(row, at.op.attempt).is_some_and(|receipt| {
         let status = receipt.end.and_then(|end| end.op.status);
         status.is_none_or(|status| status == GONE)
@@ -64,7 +70,7 @@ fn unearned(
     };
     (!earned || *step != step_is_right).then(|| {
         format!(
-            "is dead ({}) by a {step:?} after {} failures and {} abandonments in a row",
+            "is dead ({}) by a {step:?} after {} failures and {} consecutive reclaims",
             after.reason.as_deref().unwrap_or("no reason"),
             after.failure_count,
             after.abandon_count,
@@ -72,7 +78,7 @@ fn unearned(
     })
 }
 
-fn overdrawn((_, at): &StepAt<'_>, settings: &Settings) -> Option<String> {
+fn wrongly_pending((_, at): &StepAt<'_>, settings: &Settings) -> Option<String> {
     let after = &at.op.after;
     if after.status != "pending" {
         return None;
@@ -81,7 +87,7 @@ fn overdrawn((_, at): &StepAt<'_>, settings: &Settings) -> Option<String> {
         || after.abandon_count >= settings.max_abandoned;
     spent.then(|| {
         format!(
-            "lives on after {} failures and {} abandonments in a row",
+            "is still pending after {} failures and {} consecutive reclaims",
             after.failure_count, after.abandon_count
         )
     })
@@ -107,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn exhausted_before_the_budget_is_a_violation_and_with_it_is_none() {
+    fn exhausted_needs_all_attempts() {
         let exhausted = |failures| {
             with(Step::Settle, move |op| {
                 die(op, "exhausted");
@@ -120,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn abandoned_before_the_budget_is_a_violation_and_with_it_is_none() {
+    fn abandoned_needs_all_reclaims() {
         let abandoned = |times| {
             with(Step::Reclaim, move |op| {
                 die(op, "abandoned");
@@ -131,7 +137,7 @@ mod tests {
         assert!(abandoned(20).is_valid());
     }
 
-    /// The first attempt is answered so, and settled as gone.
+    /// The verdict if the first attempt gets this status and is settled as gone.
     fn gone_by(status: Option<u16>) -> Verdict {
         let story = Story::default().edit_steps(Step::Settle, |op| die(op, "gone"));
         let answered = story.edit(|_, op| {
@@ -145,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn gone_needs_a_410_or_an_answer_that_was_not_written_whole() {
+    fn gone_needs_a_410_or_an_incomplete_response() {
         assert!(gone_by(Some(500)).is_invalid());
         assert!(gone_by(Some(GONE)).is_valid());
         assert!(gone_by(None).is_valid());
@@ -156,34 +162,37 @@ mod tests {
     }
 
     #[test]
-    fn cancelled_is_what_an_operator_did_and_nobody_else() {
+    fn cancelled_needs_an_operator() {
         let cancelled = |step| {
             let story = Story::accepted().then(20, step, |op| die(op, "cancelled"));
             said(&CHECKER, &story.history())
         };
-        assert_eq!(cancelled(Step::Cancel), "valid: 2 examined, 1 are dead");
+        assert_eq!(
+            cancelled(Step::Cancel),
+            "valid: 2 examined, 1 events are dead"
+        );
         assert_eq!(
             cancelled(Step::Settle),
             "INVALID: 1 of 2 broken; event e is dead (cancelled) by a Settle after 0 failures and 0 \
-             abandonments in a row (lines [5])"
+             consecutive reclaims (lines [5])"
         );
     }
 
     #[test]
-    fn dead_without_a_reason_is_a_violation() {
+    fn death_without_a_reason_is_a_violation() {
         assert!(with(Step::Settle, |op| op.after.status = "dead".into()).is_invalid());
     }
 
     #[test]
-    fn living_on_with_a_budget_spent_is_a_violation_and_being_delivered_is_none() {
-        let lives = |failures, abandons| {
+    fn pending_event_without_attempts_left_is_a_violation() {
+        let pending = |failures, abandons| {
             with(Step::Reclaim, move |op| {
                 (op.after.failure_count, op.after.abandon_count) = (failures, abandons);
             })
         };
-        assert!(lives(19, 19).is_valid());
-        assert!(lives(20, 0).is_invalid());
-        assert!(lives(0, 20).is_invalid());
+        assert!(pending(19, 19).is_valid());
+        assert!(pending(20, 0).is_invalid());
+        assert!(pending(0, 20).is_invalid());
         let delivered = Story::accepted().then(20, Step::Settle, |op| {
             op.after.status = "delivered".into();
             op.after.failure_count = 20;

@@ -1,25 +1,28 @@
-//! Each due time lies within the bounds of the retry rule, and no claim comes before it.
+//! Each due time is within the bounds of the retry rule, and no claim comes before it.
 //!
-//! All on the database's clock, so exact under any fault: where `backoff` sees the gaps from outside,
-//! this sees what was promised.
+//! All times are on the database clock, so the bounds are exact under any fault. `backoff` judges the
+//! gaps that receivers see.
 
-use super::{Checker, Examination, Kind, Verdict};
+use super::declaration::{Checker, Need, Property, When};
+use super::verdict::{Examination, Verdict};
 use crate::history::facts::{Facts, RowFacts, StepAt};
 use crate::history::transition::{Step, Transition};
 use crate::profile::Settings;
 
-/// The register's entry.
+/// The declaration of this checker.
 pub const CHECKER: Checker = Checker {
     name: "due_times",
     invariant: "an event is due within the bounds of the retry rule and is never claimed before",
-    kind: Kind::Safety,
+    property: Property::Safety,
+    when: When::ALWAYS,
+    needs: &[Need::Audit],
     check,
 };
 
 /// Rounding of a delay, in microseconds.
 const ROUNDING_US: u64 = 1_000;
-/// The longest time that an event stays away because of its host, in microseconds.
-const DEFERRAL_US: u64 = 60_000_000;
+/// The longest delay of an event that was released because of its host, in microseconds.
+const HOST_DELAY_US: u64 = 60_000_000;
 
 fn check(facts: &Facts<'_>) -> Verdict {
     let mut examination = Examination::default();
@@ -39,7 +42,7 @@ fn check(facts: &Facts<'_>) -> Verdict {
                 .is_some_and(|delay| (least..=most).contains(&delay));
             if !within {
                 let what = format!(
-                    "event {id}: due {delay:?} us after the {kind:?} of attempt {}, not {least} to {most}",
+                    "event {id}: due {delay:?} us after the {kind:?} of attempt {}, expected {least} to {most} us",
                     at.op.attempt
                 );
                 examination.broken(what, [at.seq]);
@@ -53,10 +56,10 @@ fn check(facts: &Facts<'_>) -> Verdict {
             }
         }
     }
-    examination.verdict("the store told no due time", "all within bounds".into())
+    examination.verdict("no due time was recorded", "all within bounds".into())
 }
 
-/// The least and the greatest delay after a transition, in microseconds, where it sets one.
+/// Returns the least and the greatest delay after a transition, in microseconds, if it sets one.
 fn bounds(
     facts: &Facts<'_>,
     row: &RowFacts<'_>,
@@ -74,11 +77,11 @@ fn bounds(
     };
     Some(match step {
         Step::Accept | Step::Replay => (0, 0),
-        Step::Release => (0, DEFERRAL_US),
+        Step::Release => (0, HOST_DELAY_US),
         Step::Settle => {
             let (least, most) = delays(at.op.after.failure_count);
-            let wish = wished_us(facts, row, at.op);
-            (least.max(wish), most.max(wish))
+            let requested = requested_us(facts, row, at.op);
+            (least.max(requested), most.max(requested))
         }
         Step::Reclaim if at.op.after.abandon_count <= 1 => (0, ROUNDING_US),
         Step::Reclaim => delays(at.op.after.abandon_count - 1),
@@ -86,10 +89,10 @@ fn bounds(
     })
 }
 
-/// What a whole 429 or 503 asked for, in microseconds.
-fn wished_us(facts: &Facts<'_>, row: &RowFacts<'_>, settle: &Transition) -> u64 {
+/// Returns the delay that a complete 429 or 503 requested, in microseconds.
+fn requested_us(facts: &Facts<'_>, row: &RowFacts<'_>, settle: &Transition) -> u64 {
     let receipt = facts.receipt(row, settle.attempt);
-    // What came through whole is rejected; with any other outcome, no header was read.
+    // A complete response is recorded as rejected. With another outcome, no header was read.
     let outcome = settle.outcome.as_deref();
     let whole = receipt.filter(|_| outcome.is_none_or(|outcome| outcome == "rejected"));
     let asks = whole.filter(|receipt| {
@@ -113,25 +116,25 @@ mod tests {
         check(&Facts::of(&story.history())).is_valid()
     }
 
-    /// The story with every claim a minute later, so that none is early whatever is due when.
-    fn unhurried() -> Story {
+    /// The story with every claim one minute later, so that no claim is early.
+    fn with_late_claims() -> Story {
         Story::default().edit_steps(Step::Claim, |op| op.now_us += 60_000_000)
     }
 
     fn due_after(kind: Step, us: i64) -> bool {
-        is_valid(unhurried().edit_steps(kind, |op| op.due_us = Some(op.now_us + us)))
+        is_valid(with_late_claims().edit_steps(kind, |op| op.due_us = Some(op.now_us + us)))
     }
 
     #[test]
-    fn a_retry_that_is_due_too_early_or_too_late_is_a_violation() {
-        // The first failure waits 100 to 125 ms, and what rounding adds.
+    fn retry_is_due_within_the_rule_to_the_microsecond() {
+        // The delay of the first failure is 100 to 125 ms plus rounding.
         let due = |us| due_after(Step::Settle, us);
         assert_eq!([99_999, 100_000].map(due), [false, true]);
         assert_eq!([126_000, 126_001].map(due), [true, false]);
     }
 
     #[test]
-    fn what_is_due_and_was_to_be_due_is_told() {
+    fn violation_states_delay_and_bounds() {
         let told = |story: Story| said(&CHECKER, &story.history());
         assert_eq!(
             told(Story::default()),
@@ -140,8 +143,8 @@ mod tests {
         let early = |op: &mut Transition| op.due_us = Some(op.now_us + 5);
         assert_eq!(
             told(Story::default().edit_steps(Step::Settle, early)),
-            "INVALID: 1 of 3 broken; event e: due Some(5) us after the Settle of attempt 1, not 100000 to \
-             126000 (lines [8])"
+            "INVALID: 1 of 3 broken; event e: due Some(5) us after the Settle of attempt 1, expected \
+             100000 to 126000 us (lines [8])"
         );
         assert!(!is_valid(
             Story::default().edit_steps(Step::Settle, |op| op.due_us = None)
@@ -149,16 +152,16 @@ mod tests {
     }
 
     #[test]
-    fn the_first_abandonment_is_due_at_once() {
+    fn first_reclaim_is_due_immediately() {
         let due = |us| due_after(Step::Reclaim, us);
         assert_eq!([-1, 0].map(due), [false, true]);
         assert_eq!([1_000, 1_001].map(due), [true, false]);
     }
 
     #[test]
-    fn each_further_abandonment_is_due_by_the_retry_rule() {
+    fn each_further_reclaim_is_due_by_the_retry_rule() {
         let due = |times, us| {
-            is_valid(unhurried().edit_steps(Step::Reclaim, |op| {
+            is_valid(with_late_claims().edit_steps(Step::Reclaim, |op| {
                 op.after.abandon_count = times;
                 op.due_us = Some(op.now_us + us);
             }))
@@ -170,8 +173,8 @@ mod tests {
     }
 
     #[test]
-    fn an_event_that_went_back_unsent_is_due_within_the_deferral_of_a_host() {
-        let longest = i64::try_from(DEFERRAL_US).expect("a minute");
+    fn released_event_is_due_within_the_host_delay() {
+        let longest = i64::try_from(HOST_DELAY_US).expect("a minute");
         let due = |us| {
             let claimed = Story::accepted().then(20, Step::Claim, |_| {});
             is_valid(claimed.then(30, Step::Release, |op| op.due_us = Some(op.now_us + us)))
@@ -181,10 +184,10 @@ mod tests {
     }
 
     #[test]
-    fn a_claim_before_the_due_time_is_a_violation() {
+    fn claim_before_the_due_time_is_a_violation() {
         let claimed = |before_us: i64| {
             is_valid(Story::default().edit_steps(Step::Claim, |op| {
-                // Due 140 ms after the begin, claimed after 150.
+                // Due at 140 ms, claimed at 150 ms.
                 if op.attempt == 2 {
                     op.now_us -= 10_000 + before_us;
                 }
@@ -193,10 +196,10 @@ mod tests {
         assert_eq!([1, 0].map(claimed), [false, true]);
     }
 
-    /// The first attempt is answered by this status and a Retry-After of a second, which the settle
-    /// calls so, and is due so much later.
-    fn asked(status: u16, outcome: Option<&str>, due_us: i64) -> bool {
-        let story = unhurried().edit(|_, op| {
+    /// Returns true if the checker accepts this delay after a first attempt that got this status and a
+    /// Retry-After of one second, and was settled with this outcome.
+    fn is_due_after(status: u16, outcome: Option<&str>, due_us: i64) -> bool {
+        let story = with_late_claims().edit(|_, op| {
             if let Op::RecvEnd(end) = op
                 && end.status == Some(500)
             {
@@ -216,10 +219,10 @@ mod tests {
     }
 
     #[test]
-    fn a_retry_after_that_is_longer_than_the_delay_is_followed_to_the_microsecond() {
+    fn longer_retry_after_sets_the_due_time() {
         for status in [429, 503] {
             for outcome in [Some("rejected"), None] {
-                let due = |us| asked(status, outcome, us);
+                let due = |us| is_due_after(status, outcome, us);
                 assert_eq!([999_999, 1_000_000].map(due), [false, true]);
                 assert!(!due(1_000_001));
             }
@@ -227,9 +230,9 @@ mod tests {
     }
 
     #[test]
-    fn a_retry_after_of_another_status_or_of_no_whole_answer_is_not_followed() {
+    fn retry_after_of_other_responses_is_ignored() {
         for (status, outcome) in [(500, "rejected"), (503, "body")] {
-            let due = |us| asked(status, Some(outcome), us);
+            let due = |us| is_due_after(status, Some(outcome), us);
             assert_eq!([100_000, 1_000_000].map(due), [true, false]);
         }
     }

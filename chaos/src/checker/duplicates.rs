@@ -1,66 +1,68 @@
-//! Every event that was received more than once has a cause for it, and there are not too many.
+//! Every duplicate has one cause, and kills bound the number of those that they cause.
 //!
-//! At least once means that a kill may cost a second request. It does not mean that requests may be
-//! repeated for no reason: a run without faults shows none.
+//! Delivery is at least once, so a kill may cost a second request. A run without faults has no
+//! duplicate.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use super::backoff::{SETTLE_SLACK_US, WIRE_SLACK_US, may_have_kept_unsettled};
-use super::{Checker, Examination, Kind, Verdict};
-use crate::history::facts::{EventFacts, Facts, FaultFacts, ReceiptFacts};
+use super::declaration::{Checker, Property, When};
+use super::verdict::{Examination, Verdict};
+use crate::history::facts::{EventFacts, Facts, FaultFacts, ReceiptFacts, RowFacts};
 use crate::history::op::ANSWERED_THEN_RESET;
 use crate::profile::Settings;
 
-/// The register's entry.
+/// The declaration of this checker.
 pub const CHECKER: Checker = Checker {
     name: "duplicates",
-    invariant: "every further 2xx of an event has exactly one cause, and kills bound their number",
-    kind: Kind::Safety,
+    invariant: "every further 2xx of an event has one cause, and kills cause no more than requests were open",
+    property: Property::Safety,
+    when: When::ALWAYS,
+    needs: &[],
     check,
 };
 
-/// Why an event was received again although a receiver had taken it.
+/// The cause of a further 2xx of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Cause {
-    /// The answer was reset on its way, or the network kept it.
+pub enum DuplicateCause {
+    /// The response was reset, lost or late on its link.
     ResponseLost,
-    /// The worker was killed before it had settled the answer.
+    /// The worker was killed before it settled the response.
     WorkerKilled,
-    /// The answer came after the deadline of the attempt.
+    /// The response came after the deadline of the attempt.
     DispatcherTimeout,
-    /// The database could not be told in time, or nobody knows whether it was.
+    /// The settle failed, or its outcome is unknown.
     SettleUnknown,
-    /// The lease ran out while the worker stood still, or by a step of the clock.
+    /// The lease expired while the worker was paused, or by a step of the database clock.
     LeaseExpired,
-    /// The worker lived and was taken for gone.
+    /// The worker ran and lost its presence.
     HolderPresumedGone,
-    /// None of the list.
+    /// No fault explains it.
     Unexplained,
 }
 
-impl fmt::Display for Cause {
+impl fmt::Display for DuplicateCause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Cause::ResponseLost => "response lost",
-            Cause::WorkerKilled => "worker killed in flight",
-            Cause::DispatcherTimeout => "dispatcher timeout",
-            Cause::SettleUnknown => "settle outcome unknown",
-            Cause::LeaseExpired => "lease expired while paused",
-            Cause::HolderPresumedGone => "holder presumed gone",
-            Cause::Unexplained => "unexplained",
+            DuplicateCause::ResponseLost => "response lost",
+            DuplicateCause::WorkerKilled => "worker killed in flight",
+            DuplicateCause::DispatcherTimeout => "dispatcher timeout",
+            DuplicateCause::SettleUnknown => "settle outcome unknown",
+            DuplicateCause::LeaseExpired => "lease expired while paused",
+            DuplicateCause::HolderPresumedGone => "holder presumed gone",
+            DuplicateCause::Unexplained => "unexplained",
         })
     }
 }
 
-/// The cause of each further 2xx of an event: what kept it from being the one that counts.
-#[must_use]
-pub fn causes(facts: &Facts<'_>, event: &EventFacts<'_>) -> Vec<Cause> {
+/// Returns the cause of each 2xx of an event beyond the one that counts.
+pub fn causes(facts: &Facts<'_>, event: &EventFacts<'_>) -> Vec<DuplicateCause> {
     let Some(settings) = facts.settings(event) else {
         return Vec::new();
     };
     let successes: Vec<&ReceiptFacts<'_>> = event.successes().collect();
-    // The one that the view calls delivered counts; without its word, the last.
+    // The 2xx of the attempt that is recorded as delivered counts, or else the last one.
     let counted = successes
         .iter()
         .position(|receipt| event.is_called_delivered(receipt))
@@ -69,65 +71,102 @@ pub fn causes(facts: &Facts<'_>, event: &EventFacts<'_>) -> Vec<Cause> {
         .iter()
         .enumerate()
         .filter(|(at, _)| *at != counted);
-    let row = event.id().and_then(|id| facts.rows.get(id));
-    let taken_early = |receipt: &ReceiptFacts<'_>| {
-        row.is_some_and(|row| row.was_taken_early(receipt.begin.op.attempt))
+    let causes = Causes {
+        event,
+        settings,
+        faults: facts.faults_of(event),
+        row: event.id().and_then(|id| facts.rows.get(id)),
     };
-    others
-        .map(|(_, receipt)| {
-            let faults = facts.faults_of(event);
-            cause(receipt, settings, faults, taken_early(receipt))
-        })
-        .collect()
+    others.map(|(_, receipt)| causes.of(receipt)).collect()
 }
 
-fn cause<'f>(
-    receipt: &ReceiptFacts<'_>,
-    settings: &Settings,
-    faults: &[FaultFacts<'f>],
-    taken_early: bool,
-) -> Cause {
-    let how = receipt.end.map_or("", |end| end.op.how.as_str());
-    let lasted_us = receipt.end_us().saturating_sub(receipt.begin.t);
-    // Nine tenths: the deadline began before the request arrived.
-    let deadline_us = settings.http_timeout_ms * 900;
-    let by = |may: fn(&FaultFacts<'f>) -> bool| {
-        let mut faults = faults.iter().filter(|fault| may(fault));
+/// The facts of an event that decide the causes of its duplicates.
+struct Causes<'f, 'h> {
+    event: &'f EventFacts<'h>,
+    settings: &'f Settings,
+    faults: &'f [FaultFacts<'h>],
+    row: Option<&'f RowFacts<'h>>,
+}
+
+impl<'h> Causes<'_, 'h> {
+    fn of(&self, receipt: &ReceiptFacts<'_>) -> DuplicateCause {
+        let how = receipt.end.map_or("", |end| end.op.how.as_str());
+        let duration_us = receipt.end_us().saturating_sub(receipt.begin.t);
+        // Nine tenths, because the deadline begins before the request arrives.
+        let deadline_us = self.settings.http_timeout_ms * 900;
+        if how == ANSWERED_THEN_RESET {
+            DuplicateCause::ResponseLost
+        } else if is_unsettled_at_a_kill(self.event, receipt, self.faults) {
+            DuplicateCause::WorkerKilled
+        } else if duration_us >= deadline_us {
+            DuplicateCause::DispatcherTimeout
+        } else if self.is_late_on_its_link(receipt) {
+            DuplicateCause::ResponseLost
+        } else if self.is_unsettled_by(FaultFacts::may_lose_settles, receipt) {
+            // A worker that keeps its lease repeats the settle until it is committed.
+            let attempt = receipt.begin.op.attempt;
+            if self.row.is_some_and(|row| row.was_taken_early(attempt)) {
+                DuplicateCause::HolderPresumedGone
+            } else {
+                DuplicateCause::SettleUnknown
+            }
+        } else if self.is_unsettled_by(FaultFacts::may_expire_leases, receipt) {
+            DuplicateCause::LeaseExpired
+        } else if self.is_unsettled_by(FaultFacts::may_lose_presence, receipt) {
+            DuplicateCause::HolderPresumedGone
+        } else {
+            DuplicateCause::Unexplained
+        }
+    }
+
+    fn is_unsettled_by(
+        &self,
+        may: fn(&FaultFacts<'h>) -> bool,
+        receipt: &ReceiptFacts<'_>,
+    ) -> bool {
+        let mut faults = self.faults.iter().filter(|fault| may(fault));
         faults.any(|fault| may_have_kept_unsettled(fault, receipt))
-    };
-    let on_its_way = || {
-        let mut faults = faults.iter().filter(|fault| fault.may_keep(receipt));
-        // The answer is on its way for a while after the receiver has written it.
+    }
+
+    fn is_late_on_its_link(&self, receipt: &ReceiptFacts<'_>) -> bool {
+        let mut faults = self.faults.iter().filter(|fault| fault.may_keep(receipt));
+        // The response is on its link for a while after the receiver has written it.
         let until_us = receipt.end_us().saturating_add(SETTLE_SLACK_US);
         faults.any(|fault| fault.overlaps(receipt.begin.t, until_us, WIRE_SLACK_US))
-    };
-    if how == ANSWERED_THEN_RESET {
-        Cause::ResponseLost
-    } else if by(FaultFacts::may_kill) {
-        Cause::WorkerKilled
-    } else if lasted_us >= deadline_us {
-        Cause::DispatcherTimeout
-    } else if on_its_way() {
-        Cause::ResponseLost
-    } else if by(FaultFacts::may_lose_settles) {
-        // With its lease it could have told the database a little later: a result is kept and told again.
-        if taken_early {
-            Cause::HolderPresumedGone
-        } else {
-            Cause::SettleUnknown
-        }
-    } else if by(FaultFacts::may_expire_leases) {
-        Cause::LeaseExpired
-    } else if by(FaultFacts::may_lose_presence) {
-        Cause::HolderPresumedGone
-    } else {
-        Cause::Unexplained
     }
 }
 
-/// How many further 2xx each cause explains.
-#[must_use]
-pub fn by_cause(facts: &Facts<'_>) -> BTreeMap<Cause, u64> {
+/// Returns true if a request was open at a kill, or answered and not settled.
+fn is_unsettled_at_a_kill(
+    event: &EventFacts<'_>,
+    receipt: &ReceiptFacts<'_>,
+    faults: &[FaultFacts<'_>],
+) -> bool {
+    let mut kills = faults.iter().filter(|fault| fault.may_kill());
+    !event.is_called_settled(receipt) && kills.any(|kill| may_have_kept_unsettled(kill, receipt))
+}
+
+/// Counts the attempts whose request was open at a kill, or answered and not settled. Requests of one
+/// attempt count once, because a worker sends an attempt once.
+fn open_at_kills(facts: &Facts<'_>) -> u64 {
+    let mut attempts = BTreeSet::new();
+    for (ordinal, event) in &facts.events {
+        let faults = facts.faults_of(event);
+        let receipts = event.receipts.iter();
+        for receipt in receipts.filter(|r| is_unsettled_at_a_kill(event, r, faults)) {
+            let begin = receipt.begin;
+            let name = begin.op.attempt.map_or_else(
+                || format!("request {}", begin.op.req),
+                |attempt| format!("attempt {attempt}"),
+            );
+            attempts.insert((*ordinal, name));
+        }
+    }
+    attempts.len() as u64
+}
+
+/// Counts the further 2xx of all events by cause.
+pub fn by_cause(facts: &Facts<'_>) -> BTreeMap<DuplicateCause, u64> {
     let mut counts = BTreeMap::new();
     for event in facts.events.values() {
         for cause in causes(facts, event) {
@@ -139,34 +178,33 @@ pub fn by_cause(facts: &Facts<'_>) -> BTreeMap<Cause, u64> {
 
 fn check(facts: &Facts<'_>) -> Verdict {
     let mut examination = Examination::default();
-    let mut in_flight_max = 0;
     for (ordinal, event) in &facts.events {
-        let Some(settings) = facts.settings(event) else {
+        if facts.settings(event).is_none() {
             continue;
-        };
-        in_flight_max = in_flight_max.max(u64::from(settings.max_in_flight));
+        }
         for _ in event.successes() {
             examination.saw_one();
         }
-        if causes(facts, event).contains(&Cause::Unexplained) {
+        if causes(facts, event).contains(&DuplicateCause::Unexplained) {
             let seqs = event.successes().map(|receipt| receipt.begin.seq);
             examination.broken(
-                format!("event {ordinal} was taken more than once for no cause"),
+                format!("event {ordinal} was delivered more than once and no fault explains it"),
                 seqs,
             );
         }
     }
     let counts = by_cause(facts);
-    let killed = counts.get(&Cause::WorkerKilled).copied().unwrap_or(0);
-    let kills: u64 = facts
-        .faults
-        .iter()
-        .filter(|fault| fault.may_kill())
-        .map(|fault| fault.abandons_max() as u64)
-        .sum();
-    if killed > kills * in_flight_max {
-        let what = format!("{killed} duplicates by {kills} kills with {in_flight_max} in flight");
-        examination.broken(what, []);
+    let killed = counts
+        .get(&DuplicateCause::WorkerKilled)
+        .copied()
+        .unwrap_or(0);
+    let open = open_at_kills(facts);
+    if killed > open {
+        let what = format!(
+            "{killed} duplicates are attributed to kills, and {open} requests were open or unsettled at them"
+        );
+        let kills = facts.faults.iter().filter(|fault| fault.may_kill());
+        examination.broken(what, kills.map(|kill| kill.start.seq));
     }
     let note: Vec<String> = counts
         .iter()
@@ -177,7 +215,7 @@ fn check(facts: &Facts<'_>) -> Verdict {
     } else {
         note.join(", ")
     };
-    examination.verdict("no event was taken", note)
+    examination.verdict("no event was delivered", note)
 }
 
 #[cfg(test)]
@@ -193,13 +231,13 @@ mod tests {
     use crate::sim::fault::{CLOCK_STEP, PRESENCE_CUT};
 
     #[test]
-    fn a_second_2xx_for_no_reason_is_a_violation() {
+    fn unexplained_second_2xx_is_a_violation() {
         let history = Sample::default().with_receipt(9 * SECOND, 2, 3).history();
         assert!(check(&Facts::of(&history)).is_invalid());
     }
 
     #[test]
-    fn a_second_2xx_after_a_reset_has_its_cause() {
+    fn response_that_was_reset_causes_a_duplicate() {
         let history = Sample::default()
             .with_receipt(9 * SECOND, 2, 3)
             .edit(|_, op| {
@@ -218,12 +256,15 @@ mod tests {
         let history = history.history();
         let facts = Facts::of(&history);
         assert!(check(&facts).is_valid());
-        assert_eq!(by_cause(&facts), BTreeMap::from([(Cause::ResponseLost, 1)]));
+        assert_eq!(
+            by_cause(&facts),
+            BTreeMap::from([(DuplicateCause::ResponseLost, 1)])
+        );
     }
 
     #[test]
-    fn the_2xx_that_the_view_calls_delivered_is_the_one_that_needs_no_cause() {
-        // Event 2 is called delivered by its second attempt; the answer to a third was reset.
+    fn recorded_delivery_needs_no_cause() {
+        // Event 2 is recorded as delivered by attempt 2, and the response of attempt 3 was reset.
         let history = Sample::default().with_receipt(9 * SECOND, 2, 3);
         let history = history.edit(|_, op| {
             if let Op::RecvEnd(end) = op
@@ -240,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn a_second_2xx_after_a_fault_of_a_link_has_the_cause_that_this_link_can_be() {
+    fn fault_of_a_link_causes_duplicates_of_its_end() {
         let cause = |link: &'static str| {
             let history = Sample::default().with_receipt(KILL - 9_000, 1, 1);
             let history = history.edit(move |_, op| {
@@ -251,14 +292,14 @@ mod tests {
             let history = history.history();
             by_cause(&Facts::of(&history)).into_keys().next()
         };
-        assert_eq!(cause("workers->r1"), Some(Cause::ResponseLost));
-        assert_eq!(cause("w0->pg"), Some(Cause::SettleUnknown));
-        assert_eq!(cause("workers->r2"), Some(Cause::Unexplained));
-        assert_eq!(cause("client->w0"), Some(Cause::Unexplained));
+        assert_eq!(cause("workers->r1"), Some(DuplicateCause::ResponseLost));
+        assert_eq!(cause("w0->pg"), Some(DuplicateCause::SettleUnknown));
+        assert_eq!(cause("workers->r2"), Some(DuplicateCause::Unexplained));
+        assert_eq!(cause("client->w0"), Some(DuplicateCause::Unexplained));
     }
 
     #[test]
-    fn a_second_2xx_of_a_living_worker_whose_lease_was_ended_early_is_of_a_holder_presumed_gone() {
+    fn early_reclaim_of_a_running_worker_causes_a_duplicate() {
         let cause = |lease_us: i64, link: &'static str| {
             let story = Story::default()
                 .edit_steps(Step::Reclaim, |op| {
@@ -274,24 +315,24 @@ mod tests {
                 .into_keys()
                 .collect::<Vec<_>>()
         };
-        assert_eq!(cause(1, "w0->pg"), [Cause::HolderPresumedGone]);
-        assert_eq!(cause(0, "w0->pg"), [Cause::SettleUnknown]);
-        assert_eq!(cause(1, "client->w0"), [Cause::Unexplained]);
+        assert_eq!(cause(1, "w0->pg"), [DuplicateCause::HolderPresumedGone]);
+        assert_eq!(cause(0, "w0->pg"), [DuplicateCause::SettleUnknown]);
+        assert_eq!(cause(1, "client->w0"), [DuplicateCause::Unexplained]);
     }
 
     #[test]
-    fn a_second_2xx_after_a_kill_has_its_cause() {
+    fn kill_causes_a_duplicate() {
         let history = Sample::default().with_receipt(KILL - 9_000, 1, 1).history();
         let counts = by_cause(&Facts::of(&history));
-        assert_eq!(counts, BTreeMap::from([(Cause::WorkerKilled, 1)]));
+        assert_eq!(counts, BTreeMap::from([(DuplicateCause::WorkerKilled, 1)]));
         assert_eq!(
             said(&CHECKER, &history),
             "valid: 5 examined, 1 worker killed in flight"
         );
     }
 
-    /// The cause of a second 2xx of event 1 that lasted so long, beside a fault of this kind or none.
-    fn cause_of(f: Option<Kind>, lasted_us: u64) -> Cause {
+    /// The cause of a second 2xx of event 1 with this duration, beside a fault or none.
+    fn cause_of(f: Option<Kind>, lasted_us: u64) -> DuplicateCause {
         let begin = KILL - 9_000;
         let sample = Sample::default().without(|op| op.source() == "fault");
         let sample = sample.with_receipt(begin, 1, 1).edit(move |t, op| {
@@ -312,58 +353,83 @@ mod tests {
     }
 
     #[test]
-    fn each_fault_is_a_cause_of_its_own() {
+    fn each_fault_has_its_cause() {
         for (f, cause) in [
-            (CrashLoop::KIND, Cause::WorkerKilled),
-            (StopPostgres::KIND, Cause::SettleUnknown),
-            (PauseWorker::KIND, Cause::LeaseExpired),
-            (CLOCK_STEP, Cause::LeaseExpired),
-            (PRESENCE_CUT, Cause::HolderPresumedGone),
-            (HangReceiver::KIND, Cause::Unexplained),
+            (CrashLoop::KIND, DuplicateCause::WorkerKilled),
+            (StopPostgres::KIND, DuplicateCause::SettleUnknown),
+            (PauseWorker::KIND, DuplicateCause::LeaseExpired),
+            (CLOCK_STEP, DuplicateCause::LeaseExpired),
+            (PRESENCE_CUT, DuplicateCause::HolderPresumedGone),
+            (HangReceiver::KIND, DuplicateCause::Unexplained),
         ] {
             assert_eq!(cause_of(Some(f), 1_000), cause, "{}", f.name);
         }
     }
 
     #[test]
-    fn an_answer_after_nine_tenths_of_the_deadline_may_be_after_it() {
-        assert_eq!(cause_of(None, 1_349_999), Cause::Unexplained);
-        assert_eq!(cause_of(None, 1_350_000), Cause::DispatcherTimeout);
+    fn response_after_nine_tenths_of_the_deadline_is_late() {
+        assert_eq!(cause_of(None, 1_349_999), DuplicateCause::Unexplained);
+        assert_eq!(cause_of(None, 1_350_000), DuplicateCause::DispatcherTimeout);
     }
 
     #[test]
-    fn what_is_taken_is_counted_and_so_is_what_nothing_explains() {
+    fn deliveries_and_unexplained_duplicates_are_counted() {
         let told = |sample: Sample| said(&CHECKER, &sample.history());
         assert_eq!(told(Sample::default()), "valid: 4 examined, none");
         let told = told(Sample::default().with_receipt(9 * SECOND, 2, 3));
-        let what = "event 2 was taken more than once for no cause";
+        let what = "event 2 was delivered more than once and no fault explains it";
         assert!(
             told.starts_with(&format!("INVALID: 1 of 5 broken; {what}")),
             "{told}"
         );
     }
 
+    // Attempt 1 of event 1 is open at the kill of the sample, and attempt 3 is not settled.
     #[test]
-    fn a_kill_explains_as_many_as_a_worker_has_in_flight_and_no_more() {
-        let taken_twice = |times: u64, permits: u32| {
-            let again = |sample: Sample, n| sample.with_receipt(KILL - 9_000 + n, 1, 1);
-            let sample = (0..times)
-                .fold(Sample::default(), again)
-                .edit(move |_, op| {
-                    if let Op::RunStart(start) = op {
-                        let settings = start.sections.values_mut();
-                        settings.for_each(|settings| settings.max_in_flight = permits);
-                    }
-                });
+    fn kills_cause_at_most_one_duplicate_per_open_request() {
+        let received_again = |attempts: &[u32]| {
+            let again = |sample: Sample, (n, attempt): (u64, &u32)| {
+                sample.with_receipt(KILL - 9_000 + n, 1, *attempt)
+            };
+            let sample = (0..).zip(attempts).fold(Sample::default(), again);
             said(&CHECKER, &sample.history())
         };
         assert_eq!(
-            taken_twice(2, 2),
-            "valid: 6 examined, 2 worker killed in flight"
+            received_again(&[1]),
+            "valid: 5 examined, 1 worker killed in flight"
         );
         assert_eq!(
-            taken_twice(3, 2),
-            "INVALID: 1 of 7 broken; 3 duplicates by 1 kills with 2 in flight (lines [])"
+            received_again(&[1, 3]),
+            "valid: 6 examined, 2 worker killed in flight"
         );
+        let too_many = "duplicates are attributed to kills";
+        assert_eq!(
+            received_again(&[1, 1]),
+            format!(
+                "INVALID: 1 of 6 broken; 2 {too_many}, and 1 requests were open or unsettled at them \
+                 (lines [30])"
+            )
+        );
+        let further = received_again(&[1, 3, 3]);
+        assert!(
+            further.contains(&format!("3 {too_many}, and 2 ")),
+            "{further}"
+        );
+    }
+
+    #[test]
+    fn kill_explains_no_duplicate_of_a_settled_attempt() {
+        let settled = |outcome: &'static str| {
+            let sample = Sample::default().with_receipt(KILL - 9_000, 1, 1);
+            let sample = sample.edit(move |_, op| match op {
+                Op::State(state) if state.ordinal == 1 => {
+                    state.attempts[0].outcome = outcome.into();
+                }
+                _ => {}
+            });
+            check(&Facts::of(&sample.history()))
+        };
+        assert!(settled("abandoned").is_valid());
+        assert!(settled("rejected").is_invalid());
     }
 }

@@ -1,15 +1,18 @@
-//! No worker panicked or wrote an error, whatever was done to it: that is a defect even where nothing was lost by it.
+//! No worker panicked or logged at level ERROR, whatever fault it met.
 //!
-//! The dispatcher keeps the level ERROR for what no fault explains; an outage is a warning.
+//! The dispatcher logs ERROR only for events that no fault explains. An outage is a warning.
 
-use super::{Checker, Examination, Kind, Verdict};
+use super::declaration::{Checker, Property, When};
+use super::verdict::{Examination, Verdict};
 use crate::history::facts::Facts;
 
-/// The register's entry.
+/// The declaration of this checker.
 pub const CHECKER: Checker = Checker {
     name: "errors_surfaced",
-    invariant: "no worker panicked, and none wrote a line of level ERROR",
-    kind: Kind::Safety,
+    invariant: "no worker panicked or logged a line at level ERROR",
+    property: Property::Safety,
+    when: When::real_if("logs were read", |facts| !facts.logs.is_empty()),
+    needs: &[],
     check,
 };
 
@@ -45,16 +48,16 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_or_an_error_is_a_violation_and_a_quiet_log_is_none() {
-        let told = |line: &str| vec![line.to_owned()];
-        assert!(judged(told("thread panicked at worker.rs:1"), vec![]).is_invalid());
-        assert!(judged(vec![], told("ERROR a result cannot be written")).is_invalid());
+    fn panic_and_error_line_are_violations() {
+        let one = |line: &str| vec![line.to_owned()];
+        assert!(judged(one("thread panicked at worker.rs:1"), vec![]).is_invalid());
+        assert!(judged(vec![], one("ERROR a result cannot be written")).is_invalid());
         let (examined, note) = (1, "9 lines of log".into());
         assert_eq!(judged(vec![], vec![]), Verdict::Valid { examined, note });
     }
 
     #[test]
-    fn a_run_whose_logs_were_not_read_is_unknown() {
+    fn run_without_logs_is_unknown() {
         assert_eq!(
             check(&Facts::of(&Sample::default().history())).word(),
             "unknown"

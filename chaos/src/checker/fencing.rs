@@ -1,21 +1,24 @@
-//! Fencing: a settle or release changes a row only under the token that the row holds, and each claim of
-//! an event has a token of its own, or a late settle could not be told from one in time.
+//! A settle or release changes a row only with the lease token of the row.
 //!
-//! The writer's token is the one that it showed (in Postgres: the one that it logged with its
-//! attempt), the other is the row's own from just before. A release logs nothing: in Postgres only a
-//! release of a row without a lease shows. A refused one changes no row; only the simulation tells it.
+//! Each claim of an event has a new token, so a late settle differs from one in time. In Postgres, the
+//! token of a settle is the one that it logged with its attempt. A release logs no token, so Postgres
+//! shows only the release of a row without a lease. A refused statement changes no row, so only the
+//! simulation records it.
 
 use std::collections::BTreeSet;
 
-use super::{Checker, Examination, Kind, Verdict};
+use super::declaration::{Checker, Need, Property, When};
+use super::verdict::{Examination, Verdict};
 use crate::history::facts::Facts;
 use crate::history::transition::{Step, Transition};
 
-/// The register's entry.
+/// The declaration of this checker.
 pub const CHECKER: Checker = Checker {
     name: "fencing",
-    invariant: "no settle and no release changes a row that holds another token, or none",
-    kind: Kind::Safety,
+    invariant: "no settle or release changes a row with another token or without a lease",
+    property: Property::Safety,
+    when: When::ALWAYS,
+    needs: &[Need::Audit],
     check,
 };
 
@@ -27,7 +30,7 @@ fn check(facts: &Facts<'_>) -> Verdict {
             let token = at.op.token.as_deref();
             if *step == Step::Claim && !token.is_some_and(|token| tokens.insert(token)) {
                 let what = format!(
-                    "event {id}: claimed under the token {token:?}, which is none or was used before"
+                    "event {id}: claimed with the token {token:?}, which is missing or was used before"
                 );
                 examination.broken(what, [at.seq]);
             }
@@ -37,15 +40,15 @@ fn check(facts: &Facts<'_>) -> Verdict {
             examination.saw_one();
             if is_stale(*step, at.op) {
                 let what = format!(
-                    "event {id}: a {step:?} under token {:?}, the row held {:?}",
+                    "event {id}: a {step:?} with token {:?} changed a row with token {:?}",
                     at.op.token, at.op.held
                 );
                 examination.broken(what, [at.seq]);
             }
         }
     }
-    let note = format!("{} stale ones were refused", facts.store.fenced.len());
-    examination.verdict("the store told no settle and no release", note)
+    let note = format!("{} stale statements were refused", facts.store.fenced.len());
+    examination.verdict("no settle or release was recorded", note)
 }
 
 fn is_stale(step: Step, op: &Transition) -> bool {
@@ -64,7 +67,7 @@ mod tests {
     use crate::history::transition::Fenced;
 
     #[test]
-    fn a_settle_under_another_token_or_none_is_a_violation() {
+    fn settle_of_a_row_with_another_token_is_a_violation() {
         for held in [Some("other".to_owned()), None] {
             let story = Story::default().edit_steps(Step::Settle, |op| op.held.clone_from(&held));
             assert!(check(&Facts::of(&story.history())).is_invalid());
@@ -72,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn a_settle_that_shows_no_token_is_a_violation() {
+    fn settle_without_a_token_is_a_violation() {
         let story = Story::default().edit_steps(Step::Settle, |op| {
             (op.token, op.held) = (None, None);
         });
@@ -80,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn a_claim_without_a_token_or_under_one_that_was_used_before_is_a_violation() {
+    fn claim_needs_a_new_token() {
         let claimed = |token: Option<&'static str>| {
             let story = Story::default().edit_steps(Step::Claim, |op| {
                 if op.attempt == 3 {
@@ -88,7 +91,7 @@ mod tests {
                 }
             });
             let settled = story.edit(|_, op| {
-                // The last settle shows what the row holds.
+                // The last settle uses the token of the row.
                 if let Op::Settle(op) = op
                     && op.attempt == 3
                 {
@@ -99,11 +102,11 @@ mod tests {
         };
         assert_eq!(
             claimed(Some("another")),
-            "valid: 2 examined, 0 stale ones were refused"
+            "valid: 2 examined, 0 stale statements were refused"
         );
         for token in [Some("t1"), None] {
             let what = format!(
-                "event e: claimed under the token {token:?}, which is none or was used before"
+                "event e: claimed with the token {token:?}, which is missing or was used before"
             );
             assert_eq!(
                 claimed(token),
@@ -113,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_refused_is_counted() {
+    fn refused_statements_are_counted() {
         let refused = Fenced {
             id: "e".into(),
             token: "t1".into(),
@@ -122,12 +125,12 @@ mod tests {
         let story = Story::default().with(Story::END, Op::Fenced(refused));
         assert_eq!(
             said(&CHECKER, &story.history()),
-            "valid: 2 examined, 1 stale ones were refused"
+            "valid: 2 examined, 1 stale statements were refused"
         );
     }
 
     #[test]
-    fn a_release_of_a_row_under_another_token_or_without_a_lease_is_a_violation() {
+    fn release_needs_the_token_of_the_row() {
         let released = |token: Option<&'static str>, held: Option<&'static str>| {
             let claimed = Story::accepted().then(20, Step::Claim, |_| {});
             let story = claimed.then(30, Step::Release, |op| {
@@ -137,7 +140,7 @@ mod tests {
         };
         assert!(released(Some("t1"), Some("t1")));
         assert!(!released(Some("t1"), Some("t2")));
-        // In Postgres, a release tells no token.
+        // In Postgres, a release logs no token.
         assert!(released(None, Some("t1")));
         assert!(!released(None, None));
     }

@@ -1,24 +1,27 @@
-//! A worker that is asked to stop ends by itself, in time, and leaves nothing behind.
+//! A worker that gets SIGTERM exits in time and leaves no attempt behind.
 //!
-//! Its exit is clean and within `SHUTDOWN_SECONDS`; what was in flight is settled, not abandoned; and
-//! while no worker runs, nothing is sent. Which of several workers sent a request, no receiver can tell.
+//! It exits with code 0 within `SHUTDOWN_SECONDS`, and its open attempts are settled or released. While
+//! no worker runs, no request is sent. Receivers cannot see which of several workers sent a request.
 
 use std::collections::BTreeSet;
 
 use super::backoff::{WIRE_SLACK_US, may_have_kept_unsettled};
-use super::{Checker, Examination, Kind, Verdict};
+use super::declaration::{Checker, Property, When};
+use super::verdict::{Examination, Verdict};
 use crate::history::facts::{At, Facts};
 use crate::history::op::{Section, WorkerExit};
 
-/// The register's entry.
+/// The declaration of this checker.
 pub const CHECKER: Checker = Checker {
     name: "graceful_stop",
-    invariant: "a worker that is asked to stop ends cleanly in time, and what it had is settled",
-    kind: Kind::Safety,
+    invariant: "a worker that gets SIGTERM exits cleanly in time and settles or releases its attempts",
+    property: Property::Safety,
+    when: When::real_if("a worker was stopped", |facts| !facts.exits.is_empty()),
+    needs: &[],
     check,
 };
 
-/// What a stop may take beyond its setting on a loaded machine, in microseconds.
+/// Time that a stop may take beyond its setting on a loaded machine, in microseconds.
 const STOP_SLACK_US: u64 = 4_000_000;
 
 fn check(facts: &Facts<'_>) -> Verdict {
@@ -58,16 +61,20 @@ fn check(facts: &Facts<'_>) -> Verdict {
             .flat_map(|(_, event)| &event.receipts)
             .map(|receipt| receipt.begin);
         if let Some(begin) = sent.find(|begin| begin.t > from + WIRE_SLACK_US && begin.t < to) {
-            examination.broken("a request came while no worker ran".into(), [begin.seq]);
+            examination.broken(
+                "a request was received while no worker ran".into(),
+                [begin.seq],
+            );
         }
     }
     examination.verdict(
-        "no worker was asked to stop",
-        "each clean and in time".into(),
+        "no worker was stopped",
+        "each exit clean and in time".into(),
     )
 }
 
-/// Attempts that were open when the worker was asked, and that no other fault explains to be abandoned.
+/// Returns the attempts that were open at the SIGTERM and are abandoned, and that no other fault
+/// explains.
 fn left_behind(facts: &Facts<'_>, exit: &At<'_, WorkerExit>) -> Vec<(String, u64)> {
     let mut found = Vec::new();
     for (ordinal, event) in facts.accepted() {
@@ -78,7 +85,8 @@ fn left_behind(facts: &Facts<'_>, exit: &At<'_, WorkerExit>) -> Vec<(String, u64
         for receipt in abandoned {
             let mut faults = facts.faults_of(event).iter();
             if !faults.any(|fault| may_have_kept_unsettled(fault, receipt)) {
-                let what = format!("event {ordinal} was in flight at a stop and is abandoned");
+                let what =
+                    format!("an attempt of event {ordinal} was open at a stop and is abandoned");
                 found.push((what, receipt.begin.seq));
             }
         }
@@ -86,8 +94,8 @@ fn left_behind(facts: &Facts<'_>, exit: &At<'_, WorkerExit>) -> Vec<(String, u64
     found
 }
 
-/// When no worker of the main section ran, as far as stops tell: a killed one is taken for running, and
-/// what is not started again stays away.
+/// Returns the intervals in which no worker of the main section ran. A killed worker counts as running,
+/// because its restart is not an exit.
 fn idle(facts: &Facts<'_>) -> Vec<(u64, u64)> {
     let starts = facts
         .workers
@@ -122,9 +130,9 @@ mod tests {
     use crate::history::op::{Op, WorkerSeen};
     use crate::nemesis::KillWorker;
 
-    /// When the worker is asked to stop.
+    /// Time of the SIGTERM.
     const ASKED: u64 = 8 * SECOND;
-    /// The deadline of 1.5 s and five seconds, and the slack.
+    /// Deadline of 1.5 s, five seconds, and the slack.
     const BOUND: u64 = 6_500_000 + STOP_SLACK_US;
 
     fn started(worker: &str, section: Section) -> Op {
@@ -153,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clean_stop_in_time_is_none_and_any_other_is_a_violation() {
+    fn stop_must_be_clean_and_in_time() {
         let judged = |took_us, code, forced| is_valid(stopped(took_us, code, forced));
         assert!(judged(SECOND, Some(0), false));
         assert!(!judged(SECOND, Some(1), false));
@@ -164,11 +172,11 @@ mod tests {
     }
 
     #[test]
-    fn how_a_worker_ended_is_told() {
+    fn violation_states_code_signal_and_duration() {
         let told = |sample: Sample| said(&CHECKER, &sample.history());
         assert_eq!(
             told(stopped(SECOND, Some(0), false)),
-            "valid: 1 examined, each clean and in time"
+            "valid: 1 examined, each exit clean and in time"
         );
         assert_eq!(
             told(stopped(11 * SECOND, Some(0), false)),
@@ -176,16 +184,16 @@ mod tests {
         );
     }
 
-    /// A stop that takes no time, and a request of event 0 at another.
+    /// A stop without duration, and a request of event 0 at this time.
     fn sent_at(t: u64) -> Sample {
         stopped(0, Some(0), false).with_receipt(t, 0, 3)
     }
 
     #[test]
-    fn a_request_while_nobody_runs_is_a_violation() {
+    fn request_while_no_worker_runs_is_a_violation() {
         let until = 12 * SECOND;
         let restarted = |t| sent_at(t).with(until, started("w0", Section::Main));
-        // What was sent before may be on its way for a while.
+        // A request that was sent before may arrive a little later.
         assert!(is_valid(restarted(ASKED + WIRE_SLACK_US)));
         assert!(!is_valid(restarted(ASKED + WIRE_SLACK_US + 1)));
         assert!(!is_valid(restarted(until - 1)));
@@ -193,16 +201,16 @@ mod tests {
     }
 
     #[test]
-    fn a_request_after_the_last_stop_is_a_violation() {
+    fn request_after_the_last_stop_is_a_violation() {
         assert!(!is_valid(sent_at(10 * SECOND)));
     }
 
     #[test]
-    fn a_request_while_another_worker_of_the_section_runs_is_none() {
+    fn request_of_another_worker_of_the_section_is_legal() {
         let beside = |section| sent_at(10 * SECOND).with(2, started("w1", section));
         assert!(is_valid(beside(Section::Main)));
         assert!(!is_valid(beside(Section::Defaults)));
-        // Nor does the end of one that never ran leave nobody.
+        // The exit of a worker that never started changes nothing.
         let unknown = sent_at(10 * SECOND).edit(|_, op| {
             if let Op::Worker(seen) = op {
                 seen.worker = "another".into();
@@ -212,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_start_in_the_section_itself_ends_the_time_in_which_nobody_runs() {
+    fn only_a_start_in_the_section_ends_its_idle_time() {
         let meanwhile = |op| {
             let sample = sent_at(10 * SECOND).with(9 * SECOND, op);
             is_valid(sample.with(12 * SECOND, started("w0", Section::Main)))
@@ -228,8 +236,8 @@ mod tests {
     }
 
     #[test]
-    fn an_attempt_is_left_behind_if_it_was_open_when_the_worker_was_asked() {
-        // The one that the sample's kill leaves abandoned, and no kill.
+    fn attempt_that_was_open_at_a_stop_must_not_be_abandoned() {
+        // The attempt that the kill of the sample leaves abandoned, without the kill.
         let open = |from, to| {
             let sample = stopped(0, Some(0), false).edit(move |t, op| match op {
                 Op::RecvBegin(begin) if begin.req == "r1-1" => *t = from,
@@ -257,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_without_stops_is_unknown() {
+    fn run_without_stops_is_unknown() {
         assert_eq!(
             check(&Facts::of(&Sample::default().history())).word(),
             "unknown"

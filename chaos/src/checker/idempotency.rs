@@ -1,23 +1,26 @@
-//! One idempotency key means one event, and two events never share an id.
+//! One idempotency key gets one event, and two events never share an id.
 //!
-//! Judged by what the clients were told and by what the receivers saw: an event whose client has no
-//! answer may still have been stored twice. Under one key, posts of other bytes are another event, and
-//! one of the two at most is accepted; a post is refused as a conflict only where there is one.
+//! The checker uses acknowledgements and requests, because an event without a response to its client
+//! may still have been stored twice. Posts of other bytes under a key are another event, and at most
+//! one of the two is accepted. A post is refused with 409 only if there is a conflict.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Checker, Examination, Kind, Verdict};
+use super::declaration::{Checker, Need, Property, When};
+use super::verdict::{Examination, Verdict};
 use crate::history::facts::{EventFacts, Facts};
 
-/// The register's entry.
+/// The declaration of this checker.
 pub const CHECKER: Checker = Checker {
     name: "idempotency",
-    invariant: "one key gets one id, for one content alone, and no id belongs to two events",
-    kind: Kind::Safety,
+    invariant: "one key gets one id for one content, and no id belongs to two events",
+    property: Property::Safety,
+    when: When::ALWAYS,
+    needs: &[Need::Keys],
     check,
 };
 
-/// The status of a refusal because another event has the key.
+/// The status of a post whose key belongs to another event.
 const CONFLICT: u16 = 409;
 
 /// An event with its ordinal.
@@ -53,8 +56,8 @@ fn check(facts: &Facts<'_>) -> Verdict {
     examination.verdict("no event was acknowledged", note)
 }
 
-/// What is told of one key. Two events that are both accepted under it have two ids, or share one, which
-/// [`check`] finds.
+/// Judges one key. Two events that are accepted under it have two ids, or share one, which [`check`]
+/// finds.
 fn judge_key(examination: &mut Examination, key: &str, events: &[Posted<'_, '_>]) {
     let ids = events.iter().flat_map(|(_, event)| ids(event));
     let ids: BTreeMap<&str, u64> = ids.collect();
@@ -65,14 +68,15 @@ fn judge_key(examination: &mut Examination, key: &str, events: &[Posted<'_, '_>]
     if let [(ordinal, event)] = events {
         let refused = event.failed.iter();
         for refused in refused.filter(|at| at.op.status == Some(CONFLICT)) {
-            let what =
-                format!("event {ordinal} was refused for a conflict that it has with nobody");
+            let what = format!(
+                "event {ordinal} was refused as a conflict, and no other event has its key"
+            );
             examination.broken(what, [refused.seq]);
         }
     }
 }
 
-/// Every id that an event was acknowledged or received under, with a line that tells so.
+/// Every id under which an event was acknowledged or received, with a line that shows it.
 fn ids<'f, 'h>(event: &'f EventFacts<'h>) -> impl Iterator<Item = (&'h str, u64)> + use<'f, 'h> {
     let acknowledged = event.acknowledged.iter();
     let acknowledged = acknowledged.map(|at| (at.op.id.as_str(), at.seq));
@@ -106,23 +110,23 @@ mod tests {
     }
 
     #[test]
-    fn a_second_id_under_one_key_is_a_violation() {
+    fn second_id_under_one_key_is_a_violation() {
         assert!(second_post_gets("e2").is_valid());
         assert!(second_post_gets("another").is_invalid());
     }
 
     #[test]
-    fn one_id_for_two_events_is_a_violation() {
-        let told = second_post_gets("e1");
-        let Verdict::Invalid { witnesses, .. } = told else {
-            panic!("{told:?}");
+    fn id_of_two_events_is_a_violation() {
+        let verdict = second_post_gets("e1");
+        let Verdict::Invalid { witnesses, .. } = verdict else {
+            panic!("{verdict:?}");
         };
         let what = "events 1 and 2 got one id, e1".into();
         assert_eq!(witnesses[0], Witness::new(what, [8, 12]));
     }
 
     #[test]
-    fn a_second_id_at_a_receiver_is_a_violation_also_where_no_client_was_told_of_it() {
+    fn second_id_at_a_receiver_is_a_violation() {
         let history = Sample::default().edit(|_, op| {
             if let Op::RecvBegin(begin) = op
                 && begin.ordinal == Some(2)
@@ -134,7 +138,7 @@ mod tests {
         assert!(check(&Facts::of(&history.history())).is_invalid());
     }
 
-    /// Event 1 posted under the key of event 2, and answered so.
+    /// The verdict if event 1 is posted under the key of event 2 and gets this response.
     fn other_bytes(answered: impl Fn(u64) -> Op) -> String {
         let history = Sample::default().edit(move |_, op| match op {
             Op::IngestInvoke(invoke) if invoke.ordinal == 1 => invoke.key = Some("key-2".into()),
@@ -163,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn other_bytes_under_a_key_are_refused_and_never_accepted() {
+    fn other_bytes_under_a_key_must_be_refused() {
         let accepted = |id: &'static str| {
             other_bytes(move |op| {
                 let (ordinal, id) = (1, id.to_owned());
@@ -181,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn a_conflict_with_nobody_is_a_violation_and_another_refusal_is_none() {
+    fn conflict_without_another_event_is_a_violation() {
         let second_post_is_refused_with = |status| {
             let history = Sample::default().edit(move |_, op| {
                 if let Op::IngestOk(ok) = op
@@ -197,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_was_posted_under_one_time_was_not_posted_again() {
+    fn key_of_one_post_is_not_posted_again() {
         let history = Sample::default().edit(|_, op| match op {
             Op::IngestInvoke(invoke) if invoke.ordinal == 1 => invoke.key = Some("key-1".into()),
             _ => {}
@@ -209,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_without_an_acknowledgement_is_unknown() {
+    fn run_without_an_acknowledgement_is_unknown() {
         let history = Sample::default().without(|op| matches!(op, Op::IngestOk(_)));
         let history = history.without(|op| op.source() == "recv");
         assert_eq!(check(&Facts::of(&history.history())).word(), "unknown");

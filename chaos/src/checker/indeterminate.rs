@@ -1,27 +1,33 @@
-//! A post without a definite answer (`info`) leaves nothing behind that the contract forbids.
+//! A post without a definite response (`info`) stored at most one event, and none of a partial body.
 //!
-//! Delivered, it is *recovered*; absent, it stays *unknown*; neither is a violation. But half a body is no
-//! event: one whose every post was broken off must not be stored at all. And a post stores one event at
-//! most: without a key, an event has no more ids than posts that may have stored it. (Two ids for one key
-//! are `idempotency`'s to judge.) What was stored is told by acknowledgements, receivers, and the store.
+//! If the event is delivered it counts as recovered, and if it is absent as unknown. Neither is a
+//! violation. An event whose posts were all interrupted must not be stored. Without a key, an event has
+//! at most as many ids as posts that may have stored it. `idempotency` judges ids under one key.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Checker, Examination, Kind, Verdict};
+use super::declaration::{Checker, Property, When};
+use super::verdict::{Examination, Verdict};
 use crate::history::facts::{EventFacts, Facts};
 use crate::history::transition::Step;
 
-/// The register's entry.
+/// The declaration of this checker.
 pub const CHECKER: Checker = Checker {
     name: "indeterminate",
-    invariant: "a post without a definite answer stored one event or none, and none of half a body",
-    kind: Kind::Safety,
+    invariant: "a post without a definite response stored at most one event, and none of a partial body",
+    property: Property::Safety,
+    when: When::only_if("a post had no definite response", is_exercised),
+    needs: &[],
     check,
 };
 
-/// True for an event with a post that had no definite answer, or ought to have had none.
-#[must_use]
-pub fn is_asked(event: &EventFacts<'_>) -> bool {
+/// Returns true if a post of the run had no definite response, or must have had none.
+fn is_exercised(facts: &Facts<'_>) -> bool {
+    facts.events.values().any(is_open)
+}
+
+/// Returns true for an event with a post that had no definite response, or must have had none.
+fn is_open(event: &EventFacts<'_>) -> bool {
     let mut invokes = event.invokes.iter();
     !event.unknown.is_empty() || invokes.any(|at| at.op.cut_at.is_some())
 }
@@ -31,7 +37,7 @@ fn check(facts: &Facts<'_>) -> Verdict {
     let rows = rows(facts);
     let (mut recovered, mut unknown, mut sure) = (0_u64, 0_u64, 0_u64);
     for (ordinal, event) in &facts.events {
-        if !is_asked(event) {
+        if !is_open(event) {
             continue;
         }
         examination.saw_one();
@@ -47,20 +53,22 @@ fn check(facts: &Facts<'_>) -> Verdict {
             posts.chain(stored.values().copied())
         };
         if posts == 0 && !stored.is_empty() {
-            let what = format!("event {ordinal} was stored; no post of it was ever sent whole");
+            let what = format!("event {ordinal} was stored, and no post of it was complete");
             examination.broken(what, lines());
         } else if event.key().is_none() && stored.len() > posts {
             let ids: Vec<&&str> = stored.keys().collect();
-            let what = format!("event {ordinal} has the ids {ids:?} of {posts} posts");
+            let what = format!(
+                "event {ordinal} has the ids {ids:?}, and {posts} posts may have stored it"
+            );
             examination.broken(what, lines());
         }
     }
     let note =
-        format!("{recovered} recovered, {unknown} unknown, {sure} made sure by another post");
-    examination.verdict("every post had a definite answer", note)
+        format!("{recovered} recovered, {unknown} unknown, {sure} acknowledged by another post");
+    examination.verdict("every post had a definite response", note)
 }
 
-/// The posts that may have stored something: sent whole, and not certainly refused.
+/// Counts the posts that may have stored an event: complete, and not refused for certain.
 fn may_have_stored(event: &EventFacts<'_>) -> usize {
     let failed: BTreeSet<u64> = event.failed.iter().map(|at| at.op.op).collect();
     let invokes = event.invokes.iter();
@@ -68,7 +76,7 @@ fn may_have_stored(event: &EventFacts<'_>) -> usize {
     may.count()
 }
 
-/// The ids under which an event was stored, each with the first line that tells so.
+/// The ids under which an event was stored, each with the first line that shows it.
 fn stored<'h>(
     event: &EventFacts<'h>,
     rows: Option<&BTreeMap<&'h str, u64>>,
@@ -86,7 +94,7 @@ fn stored<'h>(
     stored
 }
 
-/// The rows that the store accepted, by ordinal, each with the line that tells so.
+/// The rows that the store accepted, by ordinal, each with its line.
 fn rows<'h>(facts: &Facts<'h>) -> BTreeMap<u64, BTreeMap<&'h str, u64>> {
     let mut rows: BTreeMap<u64, BTreeMap<&str, u64>> = BTreeMap::new();
     for (id, row) in &facts.rows {
@@ -105,7 +113,7 @@ mod tests {
     use crate::history::op::{Acknowledged, NotAcknowledged, Op};
     use crate::history::transition::Transition;
 
-    /// The sample, in which the post of event 0 ended without a definite answer.
+    /// The sample in which the post of event 0 has no definite response.
     fn open() -> Sample {
         Sample::default().edit(|_, op| {
             if let Op::IngestOk(ok) = op
@@ -121,7 +129,7 @@ mod tests {
         })
     }
 
-    /// The same, broken off after so many bytes.
+    /// The same, but the post was interrupted.
     fn cut() -> Sample {
         open().edit(|_, op| {
             if let Op::IngestInvoke(invoke) = op
@@ -145,20 +153,20 @@ mod tests {
     }
 
     #[test]
-    fn an_open_post_may_be_delivered_and_may_be_absent() {
+    fn open_post_may_be_delivered_or_absent() {
         let note = |sample: Sample| said(&CHECKER, &sample.history());
         assert_eq!(
             note(open()),
-            "valid: 1 examined, 1 recovered, 0 unknown, 0 made sure by another post"
+            "valid: 1 examined, 1 recovered, 0 unknown, 0 acknowledged by another post"
         );
         assert_eq!(
             note(unreceived(open())),
-            "valid: 1 examined, 0 recovered, 1 unknown, 0 made sure by another post"
+            "valid: 1 examined, 0 recovered, 1 unknown, 0 acknowledged by another post"
         );
         let again = open().with(40, acknowledged("e0"));
         assert_eq!(
             note(again),
-            "valid: 1 examined, 0 recovered, 0 unknown, 1 made sure by another post"
+            "valid: 1 examined, 0 recovered, 0 unknown, 1 acknowledged by another post"
         );
     }
 
@@ -168,7 +176,7 @@ mod tests {
         Op::IngestOk(Acknowledged { op, ordinal, id })
     }
 
-    /// The store's word that a row of event 0 was accepted.
+    /// The commit of a row of event 0.
     fn row(id: &str) -> Op {
         Op::Accept(Transition {
             id: id.to_owned(),
@@ -177,7 +185,7 @@ mod tests {
         })
     }
 
-    /// Event 0 is posted two times without a key; the second post ends so.
+    /// Event 0 is posted twice without a key, and the second post ends like this.
     fn posted_again(ended: fn(NotAcknowledged) -> Op) -> Sample {
         let sample = open().edit(|_, op| match op {
             Op::IngestInvoke(invoke) if invoke.op == 902 => {
@@ -196,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_has_as_many_ids_as_posts_that_may_have_stored_it() {
+    fn event_has_at_most_one_id_per_post() {
         let rows = |sample: Sample, ids: &[&str]| {
             let told = |sample: Sample, id: &&str| sample.with(50, row(id));
             told_valid(ids.iter().fold(unreceived(sample), told))
@@ -205,7 +213,7 @@ mod tests {
         assert!(!rows(posted_again(Op::IngestInfo), &["a", "b", "c"]));
         assert!(rows(posted_again(Op::IngestFail), &["a"]));
         assert!(!rows(posted_again(Op::IngestFail), &["a", "b"]));
-        // Under a key, that is another's to judge.
+        // `idempotency` judges ids under a key.
         let keyed = open().edit(|_, op| {
             if let Op::IngestInvoke(invoke) = op {
                 invoke.key = Some("key".into());
@@ -219,16 +227,16 @@ mod tests {
     }
 
     #[test]
-    fn half_a_body_must_not_be_a_row_either() {
+    fn partial_body_must_not_become_a_row() {
         assert!(!told_valid(unreceived(cut()).with(50, row("a"))));
         let another = row("a");
-        let of_another = Step::of(&another).map(|(_, at)| at.clone());
+        let of_another = another.transition().map(|(_, at)| at.clone());
         let claim = Op::Claim(of_another.expect("a transition"));
         assert!(told_valid(unreceived(cut()).with(50, claim)));
     }
 
     #[test]
-    fn what_was_stored_is_told_with_its_ids_and_lines() {
+    fn violation_states_ids_and_lines() {
         assert_eq!(
             said(
                 &CHECKER,
@@ -237,22 +245,22 @@ mod tests {
                     .with(51, row("b"))
                     .history()
             ),
-            "INVALID: 1 of 1 broken; event 0 has the ids [\"a\", \"b\"] of 1 posts (lines [3, 13, 14])"
+            "INVALID: 1 of 1 broken; event 0 has the ids [\"a\", \"b\"], and 1 posts may have stored it (lines [3, 13, 14])"
         );
         assert_eq!(
             said(&CHECKER, &unreceived(cut()).with(50, row("a")).history()),
-            "INVALID: 1 of 1 broken; event 0 was stored; no post of it was ever sent whole (lines [3, 13])"
+            "INVALID: 1 of 1 broken; event 0 was stored, and no post of it was complete (lines [3, 13])"
         );
     }
 
     #[test]
-    fn half_a_body_must_leave_nothing_behind() {
+    fn partial_body_must_not_be_delivered() {
         assert!(told(cut()).is_invalid());
         assert!(told(unreceived(cut())).is_valid());
     }
 
     #[test]
-    fn half_a_body_must_not_be_acknowledged_either() {
+    fn partial_body_must_not_be_acknowledged() {
         let acknowledged = Sample::default().edit(|_, op| {
             if let Op::IngestInvoke(invoke) = op
                 && invoke.ordinal == 0
@@ -264,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn one_post_without_a_key_that_became_two_events_is_a_violation() {
+    fn two_events_of_one_post_are_a_violation() {
         let two = open().edit(|_, op| {
             if let Op::RecvBegin(begin) = op
                 && begin.ordinal == Some(0)
@@ -277,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_in_which_every_post_had_its_answer_is_unknown() {
+    fn run_of_definite_responses_is_unknown() {
         assert_eq!(told(Sample::default()).word(), "unknown");
     }
 }

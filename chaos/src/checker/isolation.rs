@@ -1,34 +1,36 @@
-//! Targets do not wait for one another: while one receiver hangs, the events of the others are sent
-//! about as soon as in the quiet baseline.
+//! A hanging target does not delay the others: their events are sent about as soon as in the baseline.
 //!
-//! The wait of an event is from its 202 to its first request. Only events are compared that were
-//! accepted while nothing else was done to the system, nor had just been. What a loaded machine may add
-//! is granted, and less than a hang lasts.
+//! The wait of an event is the time from its 202 to its first request. Events that another fault may
+//! have delayed are not compared. The bound includes the delay that a loaded machine may add, which is
+//! shorter than a hang.
 
 use super::backoff::RECOVERY_SLACK_US;
-use super::{Checker, Examination, Kind, Verdict};
+use super::declaration::{Checker, Property, When};
+use super::verdict::{Examination, Verdict};
 use crate::fault::{Family, Target};
 use crate::history::facts::{EventFacts, Facts, FaultFacts};
 use crate::history::op::{Phase, Section};
 
-/// The register's entry.
+/// The declaration of this checker.
 pub const CHECKER: Checker = Checker {
     name: "isolation",
-    invariant: "while one target hangs, the others' events wait about as long as in the baseline",
-    kind: Kind::Liveness,
+    invariant: "while one target hangs, the events of the others wait about as long as in the baseline",
+    property: Property::Liveness,
+    when: When::real_if("a target hung beside others", is_exercised),
+    needs: &[],
     check,
 };
 
-/// Waits on either side from which a comparison can be made, at least.
+/// Minimum number of waits on each side of the comparison.
 const WAITS_MIN: usize = 5;
-/// How many times as long as in the baseline a wait may be.
+/// Bound of a wait as a multiple of the baseline.
 const FACTOR: u64 = 2;
-/// What a loaded machine may add to a wait, in microseconds.
+/// Delay that a loaded machine may add to a wait, in microseconds.
 pub const SLACK_US: u64 = 2_000_000;
-/// Of a hundred waits, this many are within the bound.
+/// The percentile of the waits that must be within the bound.
 const PERCENTILE: usize = 99;
 
-/// How long one event waited for its first request.
+/// The wait of one event for its first request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Wait {
     us: u64,
@@ -36,9 +38,8 @@ struct Wait {
     seqs: [u64; 2],
 }
 
-/// True when enough events can be compared.
-#[must_use]
-pub fn is_exercised(facts: &Facts<'_>) -> bool {
+/// Returns true if enough events can be compared.
+fn is_exercised(facts: &Facts<'_>) -> bool {
     baseline(facts).len() >= WAITS_MIN && beside_a_hang(facts).len() >= WAITS_MIN
 }
 
@@ -54,7 +55,7 @@ fn check(facts: &Facts<'_>) -> Verdict {
         examination.saw_one();
         if beside_us > bound_us && wait.us > bound_us {
             let what = format!(
-                "event {} waited {} ms while another target hung; the bound is {} ms",
+                "event {} waited {} ms while another target hung, and the bound is {} ms",
                 wait.ordinal,
                 wait.us / 1_000,
                 bound_us / 1_000
@@ -107,7 +108,7 @@ fn waits(facts: &Facts<'_>, from: u64, to: u64, hanging: Option<u32>) -> Vec<Wai
     found
 }
 
-/// When an event was accepted and how long it waited; none where something else explains its wait.
+/// Returns the time of the 202 and the wait of an event, or `None` if another fault may have delayed it.
 fn wait(
     facts: &Facts<'_>,
     ordinal: u64,

@@ -1,17 +1,20 @@
-//! One holder at a time: the leases of an event do not overlap, and none is ended early without cause.
+//! The leases of an event do not overlap, and no lease of a running worker is ended early.
 //!
-//! Before a lease has run out on the database's clock, only its holder may end it, unless a fault had
-//! killed the holder or had cut its presence; and what has no lease cannot lose it.
+//! Before a lease expires on the database clock, only its worker may end it, unless a fault killed the
+//! worker or cut its presence. An event without a lease cannot be reclaimed.
 
-use super::{Checker, Examination, Kind, Verdict};
+use super::declaration::{Checker, Need, Property, When};
+use super::verdict::{Examination, Verdict};
 use crate::history::facts::{At, Facts};
 use crate::history::transition::{Step, Transition};
 
-/// The register's entry.
+/// The declaration of this checker.
 pub const CHECKER: Checker = Checker {
     name: "lease_exclusion",
-    invariant: "no event has two leases, and a lease ends early only by its holder, or by its holder's end",
-    kind: Kind::Safety,
+    invariant: "no event has two leases, and only its worker or the end of its worker ends a lease early",
+    property: Property::Safety,
+    when: When::ALWAYS,
+    needs: &[Need::Audit],
     check,
 };
 
@@ -25,7 +28,7 @@ fn check(facts: &Facts<'_>) -> Verdict {
                 Step::Claim => {
                     examination.saw_one();
                     if let Some(first) = open.replace(*at) {
-                        let what = format!("event {id} was claimed under another claim");
+                        let what = format!("event {id} was claimed while it had a lease");
                         examination.broken(what, [first.seq, at.seq]);
                     }
                 }
@@ -39,7 +42,7 @@ fn check(facts: &Facts<'_>) -> Verdict {
                         early += 1;
                         if !holder_was_hit(facts, *at) {
                             let what = format!(
-                                "the lease of event {id} was ended before its time, its holder unharmed"
+                                "the lease of event {id} was ended early, and no fault hit its worker"
                             );
                             examination.broken(what, [claim.seq, at.seq]);
                         }
@@ -51,8 +54,8 @@ fn check(facts: &Facts<'_>) -> Verdict {
         }
     }
     examination.verdict(
-        "the store told no claim",
-        format!("{early} leases ended with their holder"),
+        "no claim was recorded",
+        format!("{early} leases ended with their worker"),
     )
 }
 
@@ -78,7 +81,7 @@ mod tests {
         let story = Story::default().without(|op| matches!(op, Op::Reclaim(_)));
         assert_eq!(
             said(&CHECKER, &story.history()),
-            "INVALID: 1 of 3 broken; event e was claimed under another claim (lines [9, 14])"
+            "INVALID: 1 of 3 broken; event e was claimed while it had a lease (lines [9, 14])"
         );
     }
 
@@ -124,11 +127,11 @@ mod tests {
         };
         assert_eq!(
             hit(700_000),
-            "valid: 3 examined, 1 leases ended with their holder"
+            "valid: 3 examined, 1 leases ended with their worker"
         );
         assert_eq!(
             hit(700_001),
-            "INVALID: 1 of 3 broken; the lease of event e was ended before its time, its holder unharmed \
+            "INVALID: 1 of 3 broken; the lease of event e was ended early, and no fault hit its worker \
              (lines [9, 12])"
         );
     }

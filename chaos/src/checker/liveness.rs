@@ -1,14 +1,17 @@
-//! After the heal, every acknowledged event comes to an end within the bound.
+//! Every acknowledged event is delivered or dead within the drain bound.
 
-use super::{Checker, Examination, Kind, Verdict};
+use super::declaration::{Checker, Need, Property, When};
+use super::verdict::{Examination, Verdict};
 use crate::history::facts::Facts;
 use crate::history::op::Phase;
 
-/// The register's entry.
+/// The declaration of this checker.
 pub const CHECKER: Checker = Checker {
     name: "liveness",
-    invariant: "every acknowledged event ends within the drain's bound",
-    kind: Kind::Liveness,
+    invariant: "every acknowledged event ends within the drain bound",
+    property: Property::Liveness,
+    when: When::ALWAYS,
+    needs: &[Need::State, Need::RetryRule],
     check,
 };
 
@@ -19,7 +22,7 @@ fn check(facts: &Facts<'_>) -> Verdict {
     let (Some((began, Some(bound))), Some((ended, _))) = (drain, reads) else {
         return Verdict::Unknown {
             examined: 0,
-            why: "the run did not come to its drain".into(),
+            why: "the run has no drain".into(),
         };
     };
     for (ordinal, event) in facts.accepted() {
@@ -27,15 +30,15 @@ fn check(facts: &Facts<'_>) -> Verdict {
         let (http, status) = event
             .state
             .map_or((0, None), |at| (at.op.http, event.status()));
-        let told = match (http, status) {
-            // Forgotten is lost, which no_loss says.
+        let found = match (http, status) {
+            // `no_loss` judges unknown events.
             (404, _) | (_, Some("delivered" | "dead")) => continue,
             (0, _) => "could not be read".into(),
             (_, Some(status)) => format!("was still {status}"),
-            (http, None) => format!("was answered by {http}"),
+            (http, None) => format!("got status {http}"),
         };
         let what = format!(
-            "event {ordinal} {told} {} s after the heal",
+            "event {ordinal} {found} {} s after the heal",
             (ended - began) / 1_000_000
         );
         let seqs = event
@@ -61,7 +64,7 @@ mod tests {
     use crate::history::op::Op;
 
     #[test]
-    fn an_event_that_is_still_pending_at_the_end_is_a_violation() {
+    fn pending_event_at_the_end_is_a_violation() {
         let history = Sample::default().edit(|_, op| {
             if let Op::State(state) = op
                 && state.ordinal == 1
@@ -73,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_that_never_drained_is_unknown() {
+    fn run_without_a_drain_is_unknown() {
         let history = Sample::default().without(|op| matches!(op, Op::Phase(_)));
         assert_eq!(check(&Facts::of(&history.history())).word(), "unknown");
     }

@@ -1,37 +1,39 @@
 //! No acknowledged event is lost.
 //!
-//! Judged by what the clients hold (a 202) and what the receivers wrote down (a whole 2xx). The
-//! dispatcher's own word can only keep an event from counting as delivered: `dead` is judged by
-//! `dead_letters`, and `pending` when the bound has passed by `liveness`.
+//! A loss is judged by the 202 of the client and the complete 2xx of the receivers. The state that the
+//! dispatcher reports can only explain a missing delivery: `dead_letters` judges dead events, and
+//! `liveness` those that are still pending.
 
-use super::{Checker, Examination, Kind, Verdict};
+use super::declaration::{Checker, Need, Property, When};
+use super::verdict::{Examination, Verdict};
 use crate::history::facts::{EventFacts, Facts};
 
-/// The register's entry.
+/// The declaration of this checker.
 pub const CHECKER: Checker = Checker {
     name: "no_loss",
-    invariant: "every acknowledged event was received, or is dead for a reason",
-    kind: Kind::Safety,
+    invariant: "every acknowledged event was delivered, or is dead for a reason",
+    property: Property::Safety,
+    when: When::ALWAYS,
+    needs: &[Need::State],
     check,
 };
 
-/// What became of an acknowledged event.
+/// The result of an acknowledged event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Fate {
-    /// A receiver answered a request of it with a whole 2xx.
+    /// A receiver sent a complete 2xx.
     Delivered,
-    /// Not received, and said to be dead.
+    /// Not delivered, and reported as dead.
     Dead,
-    /// Not received, and still on its way when the run ended.
+    /// Not delivered, and reported as pending at the end.
     Late,
-    /// Not received, and nobody says so.
+    /// Not delivered, and reported as delivered or unknown.
     Lost,
-    /// Not received, and its state could not be read.
+    /// Not delivered, and its state could not be read.
     Unread,
 }
 
-/// What became of an event.
-#[must_use]
+/// Returns the result of an event.
 pub fn fate(event: &EventFacts<'_>) -> Fate {
     if event.successes().next().is_some() {
         return Fate::Delivered;
@@ -55,9 +57,9 @@ fn check(facts: &Facts<'_>) -> Verdict {
             Fate::Late => examination.doubt(format!("event {ordinal} was still pending")),
             Fate::Unread => examination.doubt(format!("event {ordinal} could not be read")),
             Fate::Lost => {
-                let said = event.status().unwrap_or("nothing of it");
+                let reported = event.status().unwrap_or("unknown");
                 let what = format!(
-                    "event {ordinal} was acknowledged and never received; the dispatcher says {said}"
+                    "event {ordinal} was acknowledged and not delivered, and its reported state is {reported}"
                 );
                 examination.broken(what, seqs);
             }
@@ -88,14 +90,14 @@ mod tests {
     }
 
     #[test]
-    fn an_event_that_no_receiver_saw_is_lost_whatever_the_dispatcher_says() {
+    fn event_without_a_2xx_is_lost_although_reported_delivered() {
         let history = unreceived().history();
         let verdict = check(&Facts::of(&history));
         assert!(verdict.is_invalid(), "{verdict:?}");
     }
 
     #[test]
-    fn an_acknowledged_event_that_is_unknown_afterwards_is_lost() {
+    fn acknowledged_event_that_is_unknown_later_is_lost() {
         let forgotten = unreceived().edit(|_, op| {
             if let Op::State(state) = op {
                 state.http = 404;
@@ -106,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_that_is_still_pending_is_unknown_here() {
+    fn pending_event_is_unknown() {
         let pending = unreceived().edit(|_, op| {
             if let Op::State(state) = op {
                 state.status = Some("pending".into());

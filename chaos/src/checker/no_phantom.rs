@@ -1,18 +1,21 @@
-//! Nothing is received that was not posted.
+//! No receiver gets an event that was not posted.
 //!
-//! A post that ended as `info` may be received any number of times, also none; it is counted as
-//! recovered. Only a post that certainly stored nothing must stay unreceived.
+//! The event of a post that ended as `info` may be received any number of times and counts as
+//! recovered. Only the event of a post that failed for certain must not be received.
 
 use std::collections::BTreeSet;
 
-use super::{Checker, Examination, Kind, Verdict};
+use super::declaration::{Checker, Property, When};
+use super::verdict::{Examination, Verdict};
 use crate::history::facts::{EventFacts, Facts, ReceiptFacts};
 
-/// The register's entry.
+/// The declaration of this checker.
 pub const CHECKER: Checker = Checker {
     name: "no_phantom",
-    invariant: "whatever is received was posted before, and its post did not certainly fail",
-    kind: Kind::Safety,
+    invariant: "every received event was posted before, and its post did not fail for certain",
+    property: Property::Safety,
+    when: When::ALWAYS,
+    needs: &[],
     check,
 };
 
@@ -41,7 +44,7 @@ fn check(facts: &Facts<'_>) -> Verdict {
         .collect();
     for stray in facts.strays.iter().filter(|stray| stray.is_signed()) {
         examination.saw_one();
-        // A known id at a strange place is right_target's to judge.
+        // `right_target` judges known ids at other targets.
         if stray
             .begin
             .op
@@ -50,13 +53,13 @@ fn check(facts: &Facts<'_>) -> Verdict {
             .is_none_or(|id| !known.contains(id))
         {
             let what = format!(
-                "a signed request for {:?} that nobody posted",
+                "a signed request for {:?}, which no client posted",
                 stray.begin.op.id
             );
             examination.broken(what, [stray.begin.seq]);
         }
     }
-    let note = format!("{recovered} received without ever having been acknowledged");
+    let note = format!("{recovered} received without an acknowledgement");
     examination.verdict("no signed request was received", note)
 }
 
@@ -73,11 +76,12 @@ fn phantom(
         return Some("received before it was posted".into());
     }
     if event.failed.len() == event.invokes.len() {
-        return Some("received although every post of it certainly failed".into());
+        return Some("received although every post of it failed for certain".into());
     }
     let open = event.invokes.len() > event.failed.len() + event.acknowledged.len();
     let id = receipt.begin.op.id.as_deref().unwrap_or_default();
-    (!open && !ids.contains(id)).then(|| format!("received under the id {id:?}, not its own"))
+    (!open && !ids.contains(id))
+        .then(|| format!("received under the id {id:?}, which was not acknowledged"))
 }
 
 #[cfg(test)]
@@ -96,12 +100,12 @@ mod tests {
     }
 
     #[test]
-    fn a_request_for_an_event_that_nobody_posted_is_a_phantom() {
+    fn request_for_an_unposted_event_is_a_phantom() {
         assert!(!is_valid(Sample::default().with_receipt(500, 77, 1)));
     }
 
     #[test]
-    fn a_request_before_its_post_is_a_phantom() {
+    fn request_before_its_post_is_a_phantom() {
         assert_eq!(
             told(Sample::default().at(0, 1, 5)),
             "INVALID: 1 of 10 broken; event 0: received before it was posted (lines [3])"
@@ -109,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_at_a_place_of_no_event_is_a_phantom_unless_its_id_is_known_or_nobody_signed_it() {
+    fn signed_request_without_ordinal_needs_a_known_id() {
         let stray = |id: Option<&'static str>, sig: &'static str| {
             is_valid(Sample::default().edit(move |_, op| {
                 if let Op::RecvBegin(begin) = op
@@ -134,11 +138,11 @@ mod tests {
                 begin.ordinal = None;
             }
         });
-        let note = "valid: 2 examined, 0 received without ever having been acknowledged";
+        let note = "valid: 2 examined, 0 received without an acknowledgement";
         assert_eq!(told(known.without(nothing_else)), note);
     }
 
-    /// Event 0 is posted two times and one of its requests has another id; the second post ends so.
+    /// Event 0 is posted twice, one of its requests has another id, and the second post ends like this.
     fn posted_again(ended: fn(NotAcknowledged) -> Op) -> Sample {
         let sample = Sample::default().edit(|_, op| match op {
             Op::RecvBegin(begin) if (begin.ordinal, begin.attempt) == (Some(0), Some(2)) => {
@@ -161,13 +165,13 @@ mod tests {
     }
 
     #[test]
-    fn another_id_is_a_phantom_unless_another_post_may_have_stored_it() {
+    fn other_id_is_a_phantom_unless_another_post_may_have_stored_it() {
         assert!(is_valid(posted_again(Op::IngestInfo)));
         assert!(!is_valid(posted_again(Op::IngestFail)));
     }
 
     #[test]
-    fn a_post_that_certainly_failed_must_not_be_received_but_one_with_unknown_end_may() {
+    fn failed_post_must_not_be_received_and_an_open_one_may() {
         let ended = |fail: bool| {
             let history = Sample::default().edit(|_, op| {
                 if let Op::IngestOk(ok) = op
@@ -192,12 +196,12 @@ mod tests {
         assert!(ended(true).starts_with("INVALID: 2 of 10 broken"));
         assert_eq!(
             ended(false),
-            "valid: 10 examined, 1 received without ever having been acknowledged"
+            "valid: 10 examined, 1 received without an acknowledgement"
         );
     }
 
     #[test]
-    fn an_id_that_was_not_acknowledged_for_the_event_is_a_phantom() {
+    fn unacknowledged_id_is_a_phantom() {
         let history = Sample::default().edit(|_, op| {
             if let Op::RecvBegin(begin) = op {
                 begin.id = Some("e-other".into());

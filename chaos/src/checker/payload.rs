@@ -1,13 +1,16 @@
 //! The payload arrives byte for byte as it was posted.
 
-use super::{Checker, Examination, Kind, Verdict};
+use super::declaration::{Checker, Need, Property, When};
+use super::verdict::{Examination, Verdict};
 use crate::history::facts::Facts;
 
-/// The register's entry.
+/// The declaration of this checker.
 pub const CHECKER: Checker = Checker {
     name: "payload",
-    invariant: "every whole request carries exactly the bytes that were posted",
-    kind: Kind::Safety,
+    invariant: "every complete request carries the bytes of the post",
+    property: Property::Safety,
+    when: When::ALWAYS,
+    needs: &[Need::ExactBytes],
     check,
 };
 
@@ -17,7 +20,7 @@ fn check(facts: &Facts<'_>) -> Verdict {
         let Some(invoke) = event.invokes.first() else {
             continue;
         };
-        // A request that was broken off carries a part of the bytes and says nothing.
+        // An interrupted request carries a part of the bytes and proves nothing.
         for receipt in event
             .receipts
             .iter()
@@ -25,12 +28,13 @@ fn check(facts: &Facts<'_>) -> Verdict {
         {
             examination.saw_one();
             if receipt.begin.op.sha256 != invoke.op.sha256 {
-                let what = format!("event {ordinal} was received with other bytes than posted");
+                let what =
+                    format!("event {ordinal} was received with other bytes than were posted");
                 examination.broken(what, [invoke.seq, receipt.begin.seq]);
             }
         }
     }
-    examination.verdict("no whole request was received", "SHA-256 equal".into())
+    examination.verdict("no complete request was received", "SHA-256 equal".into())
 }
 
 #[cfg(test)]
@@ -52,12 +56,12 @@ mod tests {
     }
 
     #[test]
-    fn other_bytes_are_a_violation_also_when_they_are_signed() {
+    fn other_bytes_are_a_violation_although_signed() {
         assert!(with_other_bytes("valid").is_invalid());
     }
 
     #[test]
-    fn a_request_that_was_broken_off_is_not_held_against_anybody() {
+    fn interrupted_request_is_not_judged() {
         assert!(with_other_bytes("unchecked: request broken off").is_valid());
     }
 }

@@ -1,34 +1,36 @@
-//! Progress under tolerable faults: while nothing is wrong, what is due is claimed, and a lease that
-//! ran out is ended.
+//! Without faults, due events are claimed and expired leases are ended within a bound.
 //!
-//! `liveness` looks at the end of the drain alone; this looks at every stretch of a run in which no
-//! fault was under way and the last one was over for a while.
+//! `liveness` judges only the end of the drain. This checker judges each interval of a run in which no
+//! fault was active and the last one had ended some time before.
 
 use super::backoff::{QUEUE_SLACK_US, RECOVERY_SLACK_US};
-use super::{Checker, Examination, Kind, Verdict};
+use super::declaration::{Checker, Need, Property, When};
+use super::verdict::{Examination, Verdict};
 use crate::history::facts::{Facts, RowFacts};
 use crate::history::op::Phase;
 use crate::history::transition::Step;
 use crate::profile::Settings;
 
-/// The register's entry.
+/// The declaration of this checker.
 pub const CHECKER: Checker = Checker {
     name: "progress",
-    invariant: "while nothing is wrong, a due event is claimed and an expired lease is ended, both soon",
-    kind: Kind::Liveness,
+    invariant: "without faults, due events are claimed and expired leases are ended within a bound",
+    property: Property::Liveness,
+    when: When::ALWAYS,
+    needs: &[Need::Audit],
     check,
 };
 
-/// A lease that ran out is found out within this, in microseconds: five seconds of trust after an
-/// outage, and five between two looks.
-const EXPIRED_LOOK_US: u64 = 11_000_000;
+/// Time within which a worker ends an expired lease, in microseconds: five seconds of grace after an
+/// outage, five seconds between two sweeps, and one second of slack.
+const EXPIRED_SWEEP_US: u64 = 11_000_000;
 
 fn check(facts: &Facts<'_>) -> Verdict {
     let mut examination = Examination::default();
     let Some(end) = facts.phases.get(&Phase::FinalReads).map(|(t, _)| *t) else {
         return Verdict::Unknown {
             examined: 0,
-            why: "the run did not come to its end".into(),
+            why: "the run has no final reads".into(),
         };
     };
     let storms = storms(facts);
@@ -43,18 +45,21 @@ fn check(facts: &Facts<'_>) -> Verdict {
             let calm = longest_calm(&storms, wait.from, wait.to);
             if calm > bound {
                 let what = format!(
-                    "event {id} {} for {} ms although nothing was wrong",
-                    wait.what(),
+                    "event {id} {} for {} ms without a fault",
+                    wait.description(),
                     calm / 1_000
                 );
                 examination.broken(what, [wait.seq]);
             }
         }
     }
-    examination.verdict("the store told no transition", "nothing waited long".into())
+    examination.verdict(
+        "no transition was recorded",
+        "every wait within its bound".into(),
+    )
 }
 
-/// A time in which something was to be done for an event.
+/// The time in which an event was due or its lease had expired.
 struct Wait {
     from: u64,
     to: u64,
@@ -63,9 +68,9 @@ struct Wait {
 }
 
 impl Wait {
-    const fn what(&self) -> &'static str {
+    const fn description(&self) -> &'static str {
         if self.leased {
-            "kept a lease that had run out"
+            "kept an expired lease"
         } else {
             "was due"
         }
@@ -73,9 +78,9 @@ impl Wait {
 
     fn bound_us(&self, settings: &Settings, rows: usize) -> u64 {
         if self.leased {
-            return EXPIRED_LOOK_US + QUEUE_SLACK_US;
+            return EXPIRED_SWEEP_US + QUEUE_SLACK_US;
         }
-        // Every event before it may hang to its deadline.
+        // Every event before it may use its full deadline.
         let turns = rows as u64 / u64::from(settings.max_in_flight.max(1)) + 1;
         (settings.poll_ms + settings.http_timeout_ms * turns) * 1_000 + QUEUE_SLACK_US
     }
@@ -96,7 +101,7 @@ fn waits<'a>(row: &'a RowFacts<'_>, end: u64, zero_us: i64) -> impl Iterator<Ite
                 at.op.due_us
             };
             let from = u64::try_from(begins? - zero_us).unwrap_or(0).max(at.t);
-            // What was taken up before its line was read has waited for no time at all: that is examined, too.
+            // An event that was claimed before its line was read has a wait of zero, which counts as examined.
             (!at.op.after.is_final()).then_some(Wait {
                 from,
                 to: to.max(from),
@@ -106,8 +111,8 @@ fn waits<'a>(row: &'a RowFacts<'_>, end: u64, zero_us: i64) -> impl Iterator<Ite
         })
 }
 
-/// The database's clock at the begin of the run: the earliest that any transition speaks for, so that
-/// a clock that was moved makes due times late here, never early.
+/// Returns the database clock at the begin of the run, as the earliest that any transition implies. A
+/// clock that a fault moves can then only make due times late.
 fn zero_us(facts: &Facts<'_>) -> i64 {
     let steps = facts.rows.values().flat_map(|row| &row.steps);
     steps
@@ -116,7 +121,7 @@ fn zero_us(facts: &Facts<'_>) -> i64 {
         .unwrap_or(0)
 }
 
-/// When something was wrong or just over, in order of begin; they may overlap.
+/// Returns the intervals of faults and their aftermath in order of begin. They may overlap.
 fn storms(facts: &Facts<'_>) -> Vec<(u64, u64)> {
     let after = |end: u64| end.saturating_add(RECOVERY_SLACK_US);
     let mut storms: Vec<(u64, u64)> = facts
@@ -149,7 +154,7 @@ mod tests {
     use crate::history::op::{Op, PhaseBegin};
     use crate::nemesis::PauseWorker;
 
-    /// What is said of a story that is read at that time.
+    /// The verdict on a story with its final reads at this time.
     fn read_at(end: u64, story: Story) -> String {
         let story = story.edit(|t, op| {
             if matches!(op, Op::Phase(PhaseBegin { phase, .. }) if *phase == Phase::FinalReads) {
@@ -163,7 +168,7 @@ mod tests {
         read_at(end, story).starts_with("valid")
     }
 
-    /// With so many permits.
+    /// The accepted event with this many permits.
     fn permits(max_in_flight: u32) -> Story {
         Story::accepted().edit(move |_, op| {
             if let Op::RunStart(start) = op {
@@ -174,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn a_due_event_is_claimed_within_a_poll_the_deadlines_before_it_and_the_queue() {
+    fn due_event_is_claimed_within_poll_deadlines_and_queue() {
         // Due at 10 ms; the poll is 250 ms, the deadline 1.5 s.
         let within = |permits: Story, turns: u64| {
             let bound = 10_000 + 250_000 + turns * 1_500_000 + QUEUE_SLACK_US;
@@ -191,69 +196,69 @@ mod tests {
     }
 
     #[test]
-    fn a_lease_that_ran_out_is_ended_within_the_look_for_it_and_the_queue() {
+    fn expired_lease_is_ended_within_sweep_and_queue() {
         // Claimed at 20 ms for 4 s.
         let claimed = || Story::accepted().then(20, Step::Claim, |_| {});
-        let bound = 4_020_000 + EXPIRED_LOOK_US + QUEUE_SLACK_US;
+        let bound = 4_020_000 + EXPIRED_SWEEP_US + QUEUE_SLACK_US;
         assert!(is_valid(bound, claimed()));
         assert_eq!(
             read_at(bound + 1_000, claimed()),
-            "INVALID: 1 of 2 broken; event e kept a lease that had run out for 16001 ms although nothing \
-             was wrong (lines [5])"
+            "INVALID: 1 of 2 broken; event e kept an expired lease for 16001 ms without a fault \
+             (lines [5])"
         );
     }
 
     #[test]
-    fn what_was_looked_at_is_told() {
+    fn waits_are_counted_and_violations_state_them() {
         let told = |story: Story| said(&CHECKER, &story.history());
         assert_eq!(
             told(Story::default()),
-            "valid: 6 examined, nothing waited long"
+            "valid: 6 examined, every wait within its bound"
         );
         assert_eq!(
             told(Story::accepted()),
-            "INVALID: 1 of 1 broken; event e was due for 59990 ms although nothing was wrong (lines [3])"
+            "INVALID: 1 of 1 broken; event e was due for 59990 ms without a fault (lines [3])"
         );
         let unread = Story::default().without(|op| matches!(op, Op::Phase(_)));
         assert_eq!(
             told(unread),
-            "unknown: 0 examined, the run did not come to its end"
+            "unknown: 0 examined, the run has no final reads"
         );
     }
 
     #[test]
-    fn a_fault_and_a_while_after_it_are_no_calm() {
+    fn fault_and_its_aftermath_are_excluded() {
         let second = 1_000_000;
         let story = || Story::accepted().with_fault(PauseWorker::KIND, w0(), (second, 20 * second));
         let bound = 6_750_000;
         let calm = 20 * second + RECOVERY_SLACK_US;
         assert!(is_valid(calm + bound, story()));
         assert!(!is_valid(calm + bound + 1, story()));
-        // Another that begins within the first does not end before it.
+        // A fault inside of the first one changes nothing.
         let within = || story().with_fault(PauseWorker::KIND, w0(), (2 * second, 3 * second));
         assert!(is_valid(calm + bound, within()));
     }
 
     #[test]
-    fn a_due_event_that_nobody_claims_is_a_violation() {
+    fn unclaimed_due_event_is_a_violation() {
         let story = Story::default().without(
-            |op| matches!(Step::of(op), Some((step, at)) if step != Step::Accept || at.attempt > 0),
+            |op| matches!(op.transition(), Some((step, at)) if step != Step::Accept || at.attempt > 0),
         );
         assert!(check(&Facts::of(&story.history())).is_invalid());
     }
 
     #[test]
-    fn an_expired_lease_that_nobody_ends_is_a_violation() {
+    fn expired_lease_that_stays_is_a_violation() {
         let story = Story::default()
-            .without(|op| matches!(Step::of(op), Some((_, at)) if at.attempt > 1))
+            .without(|op| matches!(op.transition(), Some((_, at)) if at.attempt > 1))
             .without(|op| matches!(op, Op::Settle(_)));
         assert!(check(&Facts::of(&story.history())).is_invalid());
     }
 
     #[test]
-    fn a_wait_while_something_is_wrong_is_none() {
+    fn wait_during_a_fault_is_excused() {
         let story = Story::default()
-            .without(|op| matches!(Step::of(op), Some((step, _)) if step != Step::Accept))
+            .without(|op| matches!(op.transition(), Some((step, _)) if step != Step::Accept))
             .without(|op| matches!(op, Op::FaultEnd(_)))
             .edit(|t, op| {
                 if op.source() == "fault" {
@@ -264,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn calm_is_measured_between_storms() {
+    fn longest_interval_without_faults_is_measured() {
         assert_eq!(longest_calm(&[(10, 60), (20, 30)], 0, 100), 40);
         let storms = [(10, 20), (50, 60)];
         assert_eq!(longest_calm(&storms, 0, 100), 40);

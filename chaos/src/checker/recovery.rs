@@ -1,59 +1,62 @@
-//! After each fault, deliveries come again, and as fast as they came in peace.
+//! After each fault, deliveries continue, and soon at the rate of the baseline.
 //!
-//! Two times are taken from the end of a fault: to the next whole 2xx of an acknowledged event (from the
-//! next accept, where nothing was left to deliver), and to the moment from which on deliveries come at nine tenths of the rate of the quiet baseline. The rate
-//! can be told only while events are posted and no further fault has begun, and only where the baseline
-//! had enough of them. Both have one generous bound: a lease, the look for expired ones, the deadline and
-//! the longest backoff; the figures are in the proof.
+//! Two times are measured from the end of a fault: to the next complete 2xx of an acknowledged event,
+//! and to the begin of deliveries at nine tenths of the baseline rate. If no event was left, the first
+//! time begins with the next accept. The rate is measured only until the last post or the next fault,
+//! and only if the baseline had enough deliveries. Both times have one bound: lease, sweep, deadline
+//! and longest backoff.
 
 use std::collections::BTreeMap;
 
 use super::backoff::{QUEUE_SLACK_US, RECOVERY_SLACK_US};
-use super::{Checker, Examination, Kind, Verdict};
+use super::declaration::{Checker, Property, When};
+use super::verdict::{Examination, Verdict};
 use crate::history::facts::{Facts, FaultFacts};
 use crate::history::op::{Phase, Section};
 use crate::profile::Settings;
 
-/// The register's entry.
+/// The declaration of this checker.
 pub const CHECKER: Checker = Checker {
     name: "recovery",
-    invariant: "after each fault, deliveries come again soon, and soon at nine tenths of the rate before",
-    kind: Kind::Liveness,
+    invariant: "after each fault, deliveries continue within a bound, and at nine tenths of the baseline rate",
+    property: Property::Liveness,
+    when: When::real_if("events were due after a fault", is_exercised),
+    needs: &[],
     check,
 };
 
-/// Deliveries of a baseline from which a rate can be told, at least.
+/// Minimum number of deliveries in a baseline for a rate.
 const BASELINE_DELIVERIES_MIN: usize = 10;
-/// For how long deliveries must come at the rate, in microseconds: single ones come by chance.
+/// Interval in which the rate is measured, in microseconds.
 const RATE_WINDOW_US: u64 = 1_000_000;
-/// What part of the baseline's rate counts as recovered, in percent.
+/// Share of the baseline rate that counts as recovered, in percent.
 const RECOVERED_PERCENT: u64 = 90;
 
-/// How deliveries came again after one fault.
+/// The recovery after one fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Recovery<'f> {
-    /// The kind of the fault.
+    /// Name of the fault's kind.
     pub kind: &'f str,
-    /// The line of its request.
+    /// Line of `fault.start`.
     pub seq: u64,
-    /// From its end, or from the next accept where nothing was left, to the next delivery, in microseconds;
-    /// none when there was none, nor had to be.
+    /// Time to the next delivery in microseconds, from the end of the fault or, if no event was left,
+    /// from the next accept. `None` if there was no delivery.
     pub next_us: Option<u64>,
-    /// What its rate of deliveries came to; none without a baseline.
+    /// The rate of deliveries afterwards, or `None` without a baseline.
     pub rate: Option<Rate>,
 }
 
-/// What the rate of deliveries came to after a fault.
+/// The rate of deliveries after a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rate {
-    /// Back after so many microseconds.
+    /// It reached the baseline rate after this time, in microseconds.
     Back(u64),
-    /// Not back for so many microseconds; then the posting was over, or the next fault began.
+    /// It stayed below the baseline rate for this time, in microseconds, until the last post or the
+    /// next fault.
     Away(u64),
 }
 
-/// The recovery from each fault that was healed, by kind.
-#[must_use]
+/// Returns the recovery from each healed fault, by kind.
 pub fn recoveries<'f>(facts: &'f Facts<'_>) -> BTreeMap<&'f str, Vec<Recovery<'f>>> {
     let delivered = deliveries(facts);
     let wanted = wanted(facts, &delivered);
@@ -74,15 +77,14 @@ pub fn recoveries<'f>(facts: &'f Facts<'_>) -> BTreeMap<&'f str, Vec<Recovery<'f
     found
 }
 
-/// True when something was left to deliver after a fault. On a slow machine a fault may outlast all that
-/// there was, and then there is nothing to recover.
-#[must_use]
-pub fn is_exercised(facts: &Facts<'_>) -> bool {
+/// Returns true if an event was left to deliver after a fault. On a slow machine, a fault may outlast
+/// all events.
+fn is_exercised(facts: &Facts<'_>) -> bool {
     let healed = facts.faults.iter().filter_map(|fault| fault.end_us).min();
     healed.is_some_and(|end_us| owed_from(&owed(facts), end_us).is_some())
 }
 
-/// When each event of the main section was accepted, and when it was taken. The dead are owed to nobody.
+/// Returns the times of accept and delivery of each event of the main section that is not dead.
 fn owed(facts: &Facts<'_>) -> Vec<(u64, u64)> {
     let of_main = facts
         .accepted()
@@ -96,8 +98,8 @@ fn owed(facts: &Facts<'_>) -> Vec<(u64, u64)> {
     owed.collect()
 }
 
-/// From when on there was something to deliver after a fault: its end, or the next accept where nothing
-/// was left.
+/// Returns the time from which an event was left to deliver after a fault: the end of the fault, or the
+/// next accept.
 fn owed_from(owed: &[(u64, u64)], end_us: u64) -> Option<u64> {
     let later = owed.iter().filter(|(_, taken)| *taken >= end_us);
     later.map(|(accepted, _)| *accepted.max(&end_us)).min()
@@ -108,7 +110,7 @@ fn next_us(after: &[u64], owed: &[(u64, u64)], end_us: u64) -> Option<u64> {
     after.first().map(|t| t.saturating_sub(from_us))
 }
 
-/// The ends of all whole 2xx of the main section, in order.
+/// Returns the ends of all complete 2xx of the main section, in order.
 fn deliveries(facts: &Facts<'_>) -> Vec<u64> {
     let of_main = facts
         .accepted()
@@ -119,7 +121,7 @@ fn deliveries(facts: &Facts<'_>) -> Vec<u64> {
     delivered
 }
 
-/// Deliveries of one window at nine tenths of the baseline's rate.
+/// Returns the number of deliveries in one window at nine tenths of the baseline rate.
 fn wanted(facts: &Facts<'_>, delivered: &[u64]) -> Option<usize> {
     let (begin_us, _) = facts.phases.get(&Phase::Baseline)?;
     let (end_us, _) = facts.phases.get(&Phase::Storm)?;
@@ -130,12 +132,12 @@ fn wanted(facts: &Facts<'_>, delivered: &[u64]) -> Option<usize> {
     enough.then(|| usize::try_from(wanted).unwrap_or(usize::MAX))
 }
 
-/// How many of the ordered times lie in `from..to`.
+/// Counts the ordered times in `from..to`.
 fn within(times: &[u64], from: u64, to: u64) -> usize {
     times.partition_point(|t| *t < to) - times.partition_point(|t| *t < from)
 }
 
-/// Until when deliveries must come after a fault: the last post, or the next fault.
+/// Returns the time until which the rate is measured: the last post or the next fault.
 fn watched_until(facts: &Facts<'_>, fault: &FaultFacts<'_>, end_us: u64) -> u64 {
     let of_main = facts
         .accepted()
@@ -150,7 +152,7 @@ fn watched_until(facts: &Facts<'_>, fault: &FaultFacts<'_>, end_us: u64) -> u64 
     last_post.min(next_fault.unwrap_or(u64::MAX))
 }
 
-/// From which delivery on there are as many as wanted in one window.
+/// Finds the first delivery from which one window has the wanted number of deliveries.
 fn rate(after: &[u64], wanted: usize, end_us: u64, until_us: u64) -> Rate {
     let watched = after.iter().take_while(|t| **t <= until_us);
     let enough = watched.enumerate().find(|(at, from)| {
@@ -172,7 +174,7 @@ fn check(facts: &Facts<'_>) -> Verdict {
     let (mut longest_us, mut rates) = (0, 0);
     for recovery in recoveries(facts).values().flatten() {
         let (kind, seq) = (recovery.kind, recovery.seq);
-        // The last delivery before the end of the run is never missing while one is due: that is liveness.
+        // `liveness` judges events that were never delivered.
         let Some(took_us) = recovery.next_us else {
             continue;
         };
@@ -189,13 +191,14 @@ fn check(facts: &Facts<'_>) -> Verdict {
         };
         if away_us > bound_us {
             let ms = away_us / 1_000;
-            let what =
-                format!("{ms} ms after a {kind}, deliveries were slower than in the baseline");
+            let what = format!(
+                "{ms} ms after a {kind}, deliveries were still slower than in the baseline"
+            );
             examination.broken(what, [seq]);
         }
     }
     let note = format!(
-        "at most {} ms to the next delivery; back at the baseline's rate after {rates}",
+        "at most {} ms to the next delivery, and at the baseline rate after {rates} faults",
         longest_us / 1_000
     );
     examination.verdict("nothing was delivered after a fault", note)
@@ -214,9 +217,9 @@ mod tests {
     use crate::history::op::{FaultEnd, FaultStart, Op, PhaseBegin};
     use crate::nemesis::{KillWorker, PauseWorker};
 
-    /// When the fault of the sample is over.
+    /// End of the fault of the sample.
     const HEALED: u64 = KILL + SECOND / 2;
-    /// The lease, the deadline, the longest backoff and the slacks at the sample's settings.
+    /// Lease, deadline, longest backoff and slack at the settings of the sample.
     const BOUND: u64 = 21_500_000;
 
     fn only(facts: &Facts<'_>) -> (Option<u64>, Option<Rate>) {
@@ -224,7 +227,7 @@ mod tests {
         (recovery.next_us, recovery.rate)
     }
 
-    /// A baseline of two seconds with so many deliveries of event 0, and a last post at that time.
+    /// A baseline of two seconds with this many deliveries of event 0, and a last post at this time.
     fn with_baseline(deliveries: u64, last_post: u64) -> Sample {
         let begins = |phase| {
             let bound_us = None;
@@ -237,7 +240,7 @@ mod tests {
             .with(2 * SECOND, begins(Phase::Storm))
             .edit(|t, op| match op {
                 Op::IngestInvoke(invoke) if invoke.op == 902 => *t = last_post,
-                // Nothing but what the tests put there is delivered.
+                // Only the receipts that a test adds are delivered.
                 Op::RecvEnd(end) => end.status = None,
                 _ => {}
             });
@@ -245,7 +248,7 @@ mod tests {
         (0..deliveries).fold(sample, quiet)
     }
 
-    /// So many deliveries, one every 200 ms, from that time on.
+    /// Adds this many deliveries from this time on, one every 200 ms.
     fn delivered_from(sample: Sample, t: u64, deliveries: u64) -> Sample {
         let one = |sample: Sample, n| sample.with_receipt(t + n * 200_000, 0, 9);
         (0..deliveries).fold(sample, one)
@@ -256,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn a_delivery_soon_after_the_fault_is_a_recovery() {
+    fn delivery_soon_after_a_fault_is_a_recovery() {
         let history = Sample::default().history();
         let facts = Facts::of(&history);
         assert!(check(&facts).is_valid());
@@ -265,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_silence_after_a_fault_is_a_violation() {
+    fn long_silence_after_a_fault_is_a_violation() {
         let silent = |gap: u64| {
             let sample = Sample::default().edit(|t, op| match op {
                 Op::RecvBegin(_) | Op::RecvEnd(_) if *t > KILL + SECOND => {
@@ -282,21 +285,21 @@ mod tests {
     }
 
     #[test]
-    fn a_delivery_at_the_very_end_of_a_fault_is_the_next_after_it() {
+    fn delivery_at_the_end_of_a_fault_is_the_next_one() {
         let sample = Sample::default().with_receipt(HEALED - 1_000, 0, 9);
         assert_eq!(only(&Facts::of(&sample.history())).0, Some(0));
     }
 
     #[test]
-    fn a_time_is_within_from_its_first_microsecond_to_the_last_before_its_end() {
+    fn interval_includes_its_begin_and_excludes_its_end() {
         assert_eq!(within(&[1, 5, 9], 5, 9), 1);
         assert_eq!(within(&[1, 5, 9], 6, 10), 1);
         assert_eq!(within(&[1, 5, 9], 2, 5), 0);
     }
 
-    // A run whose faults take longer than its posting has little to deliver between them.
+    // If faults take longer than the posts, few events are left between them.
     #[test]
-    fn where_nothing_was_left_to_deliver_the_silence_begins_with_the_next_accept() {
+    fn without_events_left_the_silence_begins_with_the_next_accept() {
         let alone = |accepted: u64| {
             let others = |op: &Op| matches!(op, Op::RecvBegin(begin) if begin.ordinal == Some(1) && begin.attempt == Some(2));
             let late = HEALED + 2 * BOUND;
@@ -316,20 +319,20 @@ mod tests {
         assert!(alone(KILL).is_invalid());
     }
 
-    // Ten deliveries in two seconds are five a second; nine tenths of that, rounded up, are five.
+    // Ten deliveries in two seconds are five per second. Nine tenths of that, rounded up, are five.
     #[test]
-    fn the_rate_is_back_at_the_delivery_from_which_on_a_second_has_enough() {
+    fn rate_is_back_at_the_first_delivery_of_a_full_window() {
         let alone = || with_baseline(10, 15 * SECOND).with_receipt(HEALED + SECOND, 0, 9);
         let sample = || delivered_from(alone(), HEALED + 3 * SECOND, 5);
         assert_eq!(rate_of(sample()), Some(Rate::Back(3 * SECOND + 1_000)));
         assert_eq!(
             said(&CHECKER, &sample().history()),
-            "valid: 1 examined, at most 1001 ms to the next delivery; back at the baseline's rate after 1"
+            "valid: 1 examined, at most 1001 ms to the next delivery, and at the baseline rate after 1 faults"
         );
     }
 
     #[test]
-    fn the_last_of_enough_deliveries_comes_before_the_second_is_over() {
+    fn last_delivery_of_a_window_comes_within_a_second() {
         let last_after = |us| {
             let four = delivered_from(with_baseline(10, 15 * SECOND), HEALED, 4);
             rate_of(four.with_receipt(HEALED + us, 0, 9))
@@ -339,27 +342,27 @@ mod tests {
     }
 
     #[test]
-    fn four_deliveries_in_a_second_are_less_than_nine_tenths_of_five() {
+    fn four_deliveries_per_second_are_below_the_rate() {
         let sample = delivered_from(with_baseline(10, 15 * SECOND), HEALED + SECOND, 4);
         let watched = 15 * SECOND - HEALED;
         assert_eq!(rate_of(sample), Some(Rate::Away(watched)));
     }
 
     #[test]
-    fn a_baseline_of_nine_deliveries_tells_no_rate() {
+    fn baseline_of_nine_deliveries_has_no_rate() {
         let sample = delivered_from(with_baseline(9, 15 * SECOND), HEALED, 5);
         assert_eq!(rate_of(sample), None);
     }
 
     #[test]
-    fn nobody_is_watched_past_the_last_post_or_into_the_next_fault() {
+    fn rate_is_measured_until_the_last_post_or_the_next_fault() {
         let late = |last_post| delivered_from(with_baseline(10, last_post), HEALED + SECOND, 5);
         let (after, before) = (HEALED + 2 * SECOND, HEALED + SECOND);
         assert_eq!(rate_of(late(before)), Some(Rate::Away(SECOND)));
         assert_eq!(rate_of(late(after)), Some(Rate::Back(SECOND + 1_000)));
         let next = late(after).with(before, Op::FaultStart(fault(2)));
         assert_eq!(rate_of(next), Some(Rate::Away(SECOND)));
-        // Nor into one that began before and went on; one that ended with it went on no longer.
+        // Also not into a fault that began before and ends later.
         let another = |healed| {
             let end = Op::FaultEnd(FaultEnd { fault: 2 });
             let sample = late(after).with(KILL, Op::FaultStart(fault(2)));
@@ -370,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fault_that_was_over_before_hides_nothing() {
+    fn fault_that_ended_before_changes_nothing() {
         let sample = delivered_from(with_baseline(10, 15 * SECOND), HEALED, 5)
             .with(SECOND, Op::FaultStart(fault(2)))
             .with(2 * SECOND, Op::FaultEnd(FaultEnd { fault: 2 }));
@@ -378,22 +381,22 @@ mod tests {
     }
 
     #[test]
-    fn a_rate_that_stays_away_for_longer_than_the_bound_is_a_violation() {
+    fn low_rate_beyond_the_bound_is_a_violation() {
         let slow = |watched| {
             let sample = with_baseline(10, HEALED + watched).with_receipt(HEALED, 0, 9);
             said(&CHECKER, &sample.history())
         };
-        let told = "valid: 1 examined, at most 1 ms to the next delivery; back at the baseline's rate after 0";
+        let told = "valid: 1 examined, at most 1 ms to the next delivery, and at the baseline rate after 0 faults";
         assert_eq!(slow(BOUND), told);
         assert_eq!(
             slow(BOUND + 1),
-            "INVALID: 1 of 1 broken; 21500 ms after a worker.kill, deliveries were slower than in the \
-             baseline (lines [46])"
+            "INVALID: 1 of 1 broken; 21500 ms after a worker.kill, deliveries were still slower than in \
+             the baseline (lines [46])"
         );
     }
 
     #[test]
-    fn a_fault_that_outlasted_every_delivery_exercises_nothing() {
+    fn fault_that_outlasts_every_delivery_exercises_nothing() {
         let exercised = |sample: Sample| is_exercised(&Facts::of(&sample.history()));
         let ends = |at: u64| {
             Sample::default().edit(move |t, op| {
@@ -402,7 +405,7 @@ mod tests {
                 }
             })
         };
-        // Event 1 is taken last of its section.
+        // Event 1 is delivered last in its section.
         let taken = KILL + 2 * SECOND + 1_000;
         assert!(exercised(ends(taken)));
         assert!(!exercised(ends(taken + 1)));
@@ -414,14 +417,14 @@ mod tests {
     }
 
     #[test]
-    fn what_happens_at_the_default_settings_is_no_delivery_of_the_storm() {
+    fn deliveries_at_default_settings_are_not_counted() {
         let sample = Sample::default()
             .without(|op| matches!(op, Op::RecvBegin(begin) if begin.ordinal != Some(3)));
         assert_eq!(check(&Facts::of(&sample.history())).word(), "unknown");
     }
 
     #[test]
-    fn a_run_without_faults_is_unknown() {
+    fn run_without_faults_is_unknown() {
         let history = Sample::default()
             .without(|op| op.source() == "fault")
             .history();

@@ -1,21 +1,24 @@
-//! Every request arrives at the target that its event was posted for.
+//! Every request arrives at the target of its event.
 
 use std::collections::BTreeMap;
 
-use super::{Checker, Examination, Kind, Verdict};
+use super::declaration::{Checker, Property, When};
+use super::verdict::{Examination, Verdict};
 use crate::history::facts::Facts;
 
-/// The register's entry.
+/// The declaration of this checker.
 pub const CHECKER: Checker = Checker {
     name: "right_target",
-    invariant: "every request arrives at the target that its event names",
-    kind: Kind::Safety,
+    invariant: "every request arrives at the target of its event",
+    property: Property::Safety,
+    when: When::ALWAYS,
+    needs: &[],
     check,
 };
 
 fn check(facts: &Facts<'_>) -> Verdict {
     let mut examination = Examination::default();
-    // By id, not by path: a wrong path is what this looks for.
+    // By id, because a wrong path is the violation.
     let wanted: BTreeMap<&str, (u64, &str, u64)> = facts
         .accepted()
         .filter_map(|(ordinal, event)| {
@@ -42,7 +45,7 @@ fn check(facts: &Facts<'_>) -> Verdict {
     }
     examination.verdict(
         "no signed request was received",
-        "every one at its own target".into(),
+        "each at its target".into(),
     )
 }
 
@@ -53,7 +56,7 @@ mod tests {
     use crate::history::op::Op;
 
     #[test]
-    fn a_request_at_another_receiver_is_a_violation() {
+    fn request_at_another_receiver_is_a_violation() {
         let history = Sample::default().edit(|_, op| {
             if let Op::RecvBegin(begin) = op
                 && begin.ordinal == Some(1)
@@ -65,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_that_lost_its_ordinal_is_found_by_its_id() {
+    fn request_without_ordinal_is_found_by_its_id() {
         let history = Sample::default().edit(|_, op| {
             if let Op::RecvBegin(begin) = op
                 && begin.ordinal == Some(1)

@@ -1,25 +1,28 @@
-//! What is settled agrees with what the wire said of that very attempt.
+//! Each settle agrees with the response of its attempt.
 //!
-//! `delivered` needs a whole 2xx that was written before the settle; and a whole 2xx that came back in
-//! time must not be settled as anything else. What never left the worker's machine is not settled at all.
+//! `delivered` needs a complete 2xx before the settle, and a complete 2xx in time must be settled as
+//! `delivered`. An attempt that fails by local exhaustion is released and not settled.
 
 use super::backoff::SETTLE_SLACK_US;
-use super::{Checker, Examination, Kind, Verdict};
+use super::declaration::{Checker, Need, Property, When};
+use super::verdict::{Examination, Verdict};
 use crate::fault::Family;
 use crate::history::facts::{At, Facts, FaultFacts, ReceiptFacts};
 use crate::history::op::ANSWERED;
 use crate::history::transition::{Step, Transition};
 use crate::profile::Settings;
 
-/// The register's entry.
+/// The declaration of this checker.
 pub const CHECKER: Checker = Checker {
     name: "settles_agree",
-    invariant: "an attempt is settled as delivered if, and only if, a receiver took it in time",
-    kind: Kind::Safety,
+    invariant: "an attempt is settled as delivered if and only if a receiver sent a complete 2xx in time",
+    property: Property::Safety,
+    when: When::ALWAYS,
+    needs: &[Need::Audit],
     check,
 };
 
-/// The outcome of an attempt for which no connection was made.
+/// The outcome of an attempt without a connection.
 const CONNECT: &str = "connect";
 
 fn check(facts: &Facts<'_>) -> Verdict {
@@ -38,16 +41,17 @@ fn check(facts: &Facts<'_>) -> Verdict {
             }
             let settle = at;
             examination.saw_one();
-            if is_our_own_shortage(facts, *settle, claimed_us) {
+            if is_local_exhaustion(facts, *settle, claimed_us) {
                 let attempt = settle.op.attempt;
-                let what =
-                    format!("event {id}, attempt {attempt} failed of its own machine's shortage");
+                let what = format!(
+                    "event {id}, attempt {attempt} is settled as a failure of local exhaustion"
+                );
                 examination.broken(what, [settle.seq]);
             }
             let receipt = facts.receipt(row, settle.op.attempt);
             if let Some(what) = disagreement(*settle, receipt, settings)
                 && (settle.op.after.status == "delivered"
-                    || !receipt.is_some_and(|receipt| may_be_unheard(facts, receipt)))
+                    || !receipt.is_some_and(|receipt| may_have_missed_the_response(facts, receipt)))
             {
                 let seqs = [settle.seq]
                     .into_iter()
@@ -57,11 +61,12 @@ fn check(facts: &Facts<'_>) -> Verdict {
             }
         }
     }
-    examination.verdict("the store told no settle", "every one agrees".into())
+    examination.verdict("no settle was recorded", "every settle agrees".into())
 }
 
-/// True when no connection was made while the worker's machine had none to give, and nothing else was in its way.
-fn is_our_own_shortage(facts: &Facts<'_>, settle: At<'_, Transition>, claimed_us: u64) -> bool {
+/// Returns true if the attempt had no connection while the worker's machine was exhausted, and no fault
+/// of the receiver or the network explains it.
+fn is_local_exhaustion(facts: &Facts<'_>, settle: At<'_, Transition>, claimed_us: u64) -> bool {
     let under_way = |wanted: fn(&FaultFacts<'_>) -> bool| {
         let mut faults = facts.faults.iter();
         faults.any(|fault| wanted(fault) && fault.overlaps(claimed_us, settle.t, 0))
@@ -71,9 +76,9 @@ fn is_our_own_shortage(facts: &Facts<'_>, settle: At<'_, Transition>, claimed_us
         && !under_way(|fault| matches!(fault.family(), Family::Receiver | Family::Network))
 }
 
-/// True when a worker may not have heard an answer that was written whole: something lay on its way,
-/// or the worker stood still until its deadline had passed.
-fn may_be_unheard(facts: &Facts<'_>, receipt: &ReceiptFacts<'_>) -> bool {
+/// Returns true if a complete response may not have reached its worker: its link was faulty, or the
+/// worker was paused until the deadline passed.
+fn may_have_missed_the_response(facts: &Facts<'_>, receipt: &ReceiptFacts<'_>) -> bool {
     let until_us = receipt.end_us().saturating_add(SETTLE_SLACK_US);
     let mut faults = facts.faults.iter();
     faults.any(|fault| {
@@ -91,15 +96,15 @@ fn disagreement(
     if settle.op.after.status == "delivered" {
         let before =
             taken.is_some_and(|receipt| receipt.end.is_some_and(|end| end.seq < settle.seq));
-        return (!before).then(|| "is settled as delivered, and no receiver had taken it".into());
+        return (!before).then(|| "is settled as delivered, and no receiver had sent a 2xx".into());
     }
     let receipt = taken?;
     let end = receipt.end?;
-    // Nine tenths: the deadline began before the request arrived, and the answer had a way to go.
+    // Nine tenths, because the deadline begins before the request arrives and the response needs time.
     let in_time = end.t - receipt.begin.t < settings.http_timeout_ms * 900;
     (end.op.how == ANSWERED && in_time).then(|| {
         let outcome = settle.op.outcome.as_deref().unwrap_or("a failure");
-        format!("was taken in time and is settled as {outcome}")
+        format!("got a 2xx in time and is settled as {outcome}")
     })
 }
 
@@ -115,7 +120,7 @@ mod tests {
     use crate::sim::fault::WORKER_SHORT;
 
     #[test]
-    fn delivered_before_any_receiver_took_it_is_a_violation() {
+    fn delivered_before_the_2xx_is_a_violation() {
         let late = Story::default().edit(|t, op| {
             if matches!(
                 op,
@@ -131,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn a_500_that_is_settled_as_delivered_is_a_violation() {
+    fn delivered_after_a_500_is_a_violation() {
         let story = Story::default().edit(|_, op| {
             if let Op::RecvEnd(end) = op {
                 end.status = Some(500);
@@ -144,7 +149,7 @@ mod tests {
         check(&Facts::of(&story.history())).is_valid()
     }
 
-    /// The first attempt, which is settled as a failure, was answered by a 200 after so long.
+    /// The first attempt is settled as a failure and got a 200 after this time.
     fn taken(how: &'static str, after_us: u64) -> Story {
         Story::default().in_peace().edit(move |t, op| {
             if let Op::RecvEnd(end) = op
@@ -156,12 +161,12 @@ mod tests {
         })
     }
 
-    /// When the first attempt is received, and when it is answered.
+    /// Times of the request and the response of the first attempt.
     const BEGIN: u64 = 22_000;
     const END: u64 = BEGIN + 1;
 
     #[test]
-    fn a_2xx_in_time_that_is_settled_as_a_failure_is_a_violation_unless_it_was_lost() {
+    fn failure_after_a_2xx_in_time_is_a_violation() {
         assert!(!is_valid(taken(ANSWERED, 1)));
         assert!(is_valid(taken(ANSWERED_THEN_RESET, 1)));
         // Nine tenths of a deadline of 1.5 s.
@@ -170,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn a_2xx_that_a_pause_or_its_link_may_have_kept_may_be_settled_as_a_failure() {
+    fn pause_and_link_excuse_a_failure_after_a_2xx() {
         let with =
             |f, target, under_way| is_valid(taken(ANSWERED, 1).with_fault(f, target, under_way));
         let last = END + SETTLE_SLACK_US;
@@ -189,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_excuses_that_an_attempt_is_settled_as_delivered_which_nobody_took() {
+    fn no_fault_excuses_delivered_without_a_2xx() {
         let refused = Story::default().edit(|_, op| {
             if let Op::RecvEnd(end) = op {
                 end.status = Some(500);
@@ -203,20 +208,20 @@ mod tests {
     }
 
     #[test]
-    fn what_disagrees_is_told_with_the_lines_of_both() {
+    fn violation_states_the_lines_of_settle_and_request() {
         let told = |story: Story| said(&CHECKER, &story.history());
         assert_eq!(
             told(Story::default()),
-            "valid: 2 examined, every one agrees"
+            "valid: 2 examined, every settle agrees"
         );
         assert_eq!(
             told(taken(ANSWERED, 1)),
-            "INVALID: 1 of 2 broken; event e, attempt 1 was taken in time and is settled as rejected \
+            "INVALID: 1 of 2 broken; event e, attempt 1 got a 2xx in time and is settled as rejected \
              (lines [8, 6])"
         );
     }
 
-    /// The first attempt has this outcome, and these faults are under way from and to these times.
+    /// Returns true if the checker accepts this outcome of the first attempt beside these faults.
     fn failed(outcome: &'static str, faults: &[(Kind, (u64, u64))]) -> bool {
         let story = Story::default()
             .in_peace()
@@ -227,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shortage_of_the_workers_own_that_is_settled_as_a_failure_is_a_violation() {
+    fn local_exhaustion_settled_as_a_failure_is_a_violation() {
         // Claimed at 20 ms, settled at 30.
         let always = (1, Story::END);
         let short = (WORKER_SHORT, always);

@@ -1,13 +1,16 @@
-//! Every whole request is signed, by the receiver's own and separate verification.
+//! Every complete request is signed. The receivers verify with their own implementation.
 
-use super::{Checker, Examination, Kind, Verdict};
+use super::declaration::{Checker, Need, Property, When};
+use super::verdict::{Examination, Verdict};
 use crate::history::facts::Facts;
 
-/// The register's entry.
+/// The declaration of this checker.
 pub const CHECKER: Checker = Checker {
     name: "signature",
-    invariant: "every whole request has a valid signature over its exact bytes and a fresh timestamp",
-    kind: Kind::Safety,
+    invariant: "every complete request has a valid signature over its exact bytes and a fresh timestamp",
+    property: Property::Safety,
+    when: When::ALWAYS,
+    needs: &[Need::Signature],
     check,
 };
 
@@ -25,7 +28,7 @@ fn check(facts: &Facts<'_>) -> Verdict {
         }
     }
     examination.verdict(
-        "no whole request was received",
+        "no complete request was received",
         "verified by the receivers".into(),
     )
 }
@@ -37,7 +40,7 @@ mod tests {
     use crate::history::op::Op;
 
     #[test]
-    fn one_wrong_signature_is_a_violation() {
+    fn wrong_signature_is_a_violation() {
         let history = Sample::default().edit(|_, op| {
             if let Op::RecvBegin(begin) = op
                 && begin.ordinal == Some(0)
@@ -49,7 +52,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_without_whole_requests_is_unknown() {
+    fn run_without_complete_requests_is_unknown() {
         let history = Sample::default().without(|op| matches!(op, Op::RecvBegin(_)));
         assert_eq!(check(&Facts::of(&history.history())).word(), "unknown");
     }

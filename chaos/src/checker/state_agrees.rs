@@ -1,28 +1,31 @@
-//! What the dispatcher says of an event agrees with what happened on the wire.
+//! The reported state of an event agrees with the requests and responses of its receivers.
 //!
-//! `delivered` needs a whole 2xx that a receiver wrote, in the very attempt that is called delivered,
-//! and a status in the view is the status that the receiver gave. An answer is called too large if it had
-//! no end, and no other is; an answer without an end was never a whole one.
+//! `delivered` needs a complete 2xx in the attempt that is recorded as delivered, and a recorded status
+//! is that of the receiver. A response is recorded as too large if and only if it was endless, and an
+//! endless response is never recorded as complete.
 
 use std::collections::BTreeMap;
 
-use super::{Checker, Examination, Kind, Verdict};
+use super::declaration::{Checker, Need, Property, When};
+use super::verdict::{Examination, Verdict};
 use crate::history::facts::{EventFacts, Facts, ReceiptFacts};
 use crate::history::op::AttemptSeen;
 
-/// The register's entry.
+/// The declaration of this checker.
 pub const CHECKER: Checker = Checker {
     name: "state_agrees",
-    invariant: "an event that is said to be delivered was answered by a whole 2xx in that attempt",
-    kind: Kind::Safety,
+    invariant: "an event that is reported as delivered got a complete 2xx in that attempt",
+    property: Property::Safety,
+    when: When::ALWAYS,
+    needs: &[Need::State, Need::Attempts],
     check,
 };
 
-/// How the view calls an answer that was larger than its bound.
+/// The outcome of a response that was larger than MAX_RESPONSE_BYTES.
 const TOO_LARGE: &str = "response_too_large";
-/// How it calls a whole answer that is no 2xx.
+/// The outcome of a complete response that is not a 2xx.
 const REJECTED: &str = "rejected";
-/// What the behavior is called that never ends its answer.
+/// The behavior of a receiver whose response never ends.
 const ENDLESS: &str = "endless_body";
 
 fn check(facts: &Facts<'_>) -> Verdict {
@@ -36,7 +39,8 @@ fn check(facts: &Facts<'_>) -> Verdict {
         };
         examination.saw_one();
         if event.status() == Some("delivered") && event.successes().next().is_none() {
-            let what = format!("event {ordinal} is said to be delivered; no receiver took it");
+            let what =
+                format!("event {ordinal} is reported as delivered, and no receiver sent a 2xx");
             examination.broken(what, [state.seq]);
         }
         for (what, seq) in disagreements(event, &state.op.attempts) {
@@ -50,21 +54,21 @@ fn check(facts: &Facts<'_>) -> Verdict {
     )
 }
 
-/// Attempts whose row in the view tells another story than their receipt.
+/// Returns the recorded attempts that disagree with their request, each with a line.
 fn disagreements(event: &EventFacts<'_>, rows: &[AttemptSeen]) -> Vec<(String, Option<u64>)> {
     let receipts: BTreeMap<u32, &ReceiptFacts<'_>> = event
         .receipts
         .iter()
         .filter_map(|receipt| Some((receipt.begin.op.attempt?, receipt)))
         .collect();
-    // Where requests carry no number, nothing is known of a single one.
+    // Requests without a number cannot be assigned to attempts.
     let is_numbered = event.receipts.iter().all(|r| r.begin.op.attempt.is_some());
     let mut found = Vec::new();
     for row in rows {
         let Some(receipt) = receipts.get(&row.number) else {
             if row.outcome == "delivered" && is_numbered {
                 let what = format!(
-                    "attempt {}: delivered in the view, never received",
+                    "attempt {}: recorded as delivered, and no receiver got it",
                     row.number
                 );
                 found.push((what, None));
@@ -74,7 +78,7 @@ fn disagreements(event: &EventFacts<'_>, rows: &[AttemptSeen]) -> Vec<(String, O
         let Some(end) = receipt.end else { continue };
         if row.outcome == "delivered" && !receipt.is_success() {
             let what = format!(
-                "attempt {}: delivered in the view, {} on the wire",
+                "attempt {}: recorded as delivered, and its request ended as {}",
                 row.number, end.op.how
             );
             found.push((what, Some(end.seq)));
@@ -82,11 +86,11 @@ fn disagreements(event: &EventFacts<'_>, rows: &[AttemptSeen]) -> Vec<(String, O
         if let Some(what) = of_endless(row, receipt) {
             found.push((what, Some(receipt.begin.seq)));
         }
-        if let (Some(said), Some(given)) = (row.status_code, end.op.status)
-            && said != given
+        if let (Some(recorded), Some(sent)) = (row.status_code, end.op.status)
+            && recorded != sent
         {
             let what = format!(
-                "attempt {}: {said} in the view, {given} on the wire",
+                "attempt {}: recorded with status {recorded}, and the receiver sent {sent}",
                 row.number
             );
             found.push((what, Some(end.seq)));
@@ -95,7 +99,7 @@ fn disagreements(event: &EventFacts<'_>, rows: &[AttemptSeen]) -> Vec<(String, O
     found
 }
 
-/// What is wrong of what is said of an answer without an end, or of another as if it were one.
+/// Returns the disagreement if an endless response is recorded as complete, or another as endless.
 fn of_endless(row: &AttemptSeen, receipt: &ReceiptFacts<'_>) -> Option<String> {
     let scripted = receipt.begin.op.scripted.as_ref();
     let what = scripted.map_or("", |scripted| scripted.what.as_str());
@@ -104,8 +108,8 @@ fn of_endless(row: &AttemptSeen, receipt: &ReceiptFacts<'_>) -> Option<String> {
         REJECTED => what.starts_with(ENDLESS),
         _ => false,
     };
-    let (number, said) = (row.number, &row.outcome);
-    wrong.then(|| format!("attempt {number}: {said} in the view, {what} on the wire"))
+    let (number, outcome) = (row.number, &row.outcome);
+    wrong.then(|| format!("attempt {number}: recorded as {outcome}, and the receiver sent {what}"))
 }
 
 #[cfg(test)]
@@ -118,7 +122,7 @@ mod tests {
     use crate::history::op::{Op, State};
 
     #[test]
-    fn delivered_without_a_receipt_is_a_violation_whatever_attempts_are_listed() {
+    fn delivered_without_a_2xx_is_a_violation() {
         let unreceived = |status: &'static str| {
             let unreceived = Sample::default().without(|op| match op {
                 Op::RecvBegin(begin) => begin.ordinal == Some(0),
@@ -137,12 +141,12 @@ mod tests {
         assert!(unreceived("pending").starts_with("valid"));
         assert_eq!(
             unreceived("delivered"),
-            "INVALID: 1 of 4 broken; event 0 is said to be delivered; no receiver took it (lines [34])"
+            "INVALID: 1 of 4 broken; event 0 is reported as delivered, and no receiver sent a 2xx (lines [34])"
         );
     }
 
     #[test]
-    fn an_attempt_called_delivered_that_was_refused_is_a_violation() {
+    fn attempt_recorded_as_delivered_after_a_500_is_a_violation() {
         let history = Sample::default().edit(|_, op| {
             if let Op::State(state) = op
                 && state.ordinal == 0
@@ -153,8 +157,8 @@ mod tests {
         assert!(check(&Facts::of(&history.history())).is_invalid());
     }
 
-    /// What is said when the view tells this of event 0.
-    fn told(edit: impl Fn(&mut State)) -> String {
+    /// The verdict if the final read of event 0 is edited.
+    fn verdict_if(edit: impl Fn(&mut State)) -> String {
         let history = Sample::default().edit(|_, op| {
             if let Op::State(state) = op
                 && state.ordinal == 0
@@ -166,20 +170,20 @@ mod tests {
     }
 
     #[test]
-    fn a_status_in_the_view_is_the_one_that_the_receiver_gave() {
+    fn recorded_status_must_be_that_of_the_receiver() {
         let status = |code| move |state: &mut State| state.attempts[0].status_code = Some(code);
         assert_eq!(
-            told(status(500)),
+            verdict_if(status(500)),
             "valid: 4 examined, final reads agree with receipts"
         );
         assert_eq!(
-            told(status(502)),
-            "INVALID: 1 of 4 broken; event 0, attempt 1: 502 in the view, 500 on the wire (lines [38, 16])"
+            verdict_if(status(502)),
+            "INVALID: 1 of 4 broken; event 0, attempt 1: recorded with status 502, and the receiver sent 500 (lines [38, 16])"
         );
     }
 
     #[test]
-    fn an_attempt_called_delivered_that_no_receiver_saw_is_a_violation_though_another_was_taken() {
+    fn unreceived_attempt_must_not_be_recorded_as_delivered() {
         let called = |state: &mut State| {
             let row = AttemptSeen {
                 number: 3,
@@ -189,8 +193,8 @@ mod tests {
             state.attempts.push(row);
         };
         assert_eq!(
-            told(called),
-            "INVALID: 1 of 4 broken; event 0, attempt 3: delivered in the view, never received (lines [38])"
+            verdict_if(called),
+            "INVALID: 1 of 4 broken; event 0, attempt 3: recorded as delivered, and no receiver got it (lines [38])"
         );
         let unnumbered = Sample::default().edit(|_, op| match op {
             Op::State(state) => called(state),
@@ -201,21 +205,21 @@ mod tests {
     }
 
     #[test]
-    fn a_state_that_was_not_read_is_a_doubt_and_one_that_is_unknown_there_is_not_judged_here() {
+    fn unread_state_is_a_doubt_and_unknown_event_is_not_judged() {
         let answered = |http| move |state: &mut State| state.http = http;
         assert_eq!(
-            told(answered(503)),
+            verdict_if(answered(503)),
             "unknown: 3 examined, the state of event 0 could not be read"
         );
         assert_eq!(
-            told(answered(404)),
+            verdict_if(answered(404)),
             "valid: 3 examined, final reads agree with receipts"
         );
     }
 
     #[test]
-    fn an_answer_without_an_end_is_too_large_or_too_slow_and_no_other_answer_is_too_large() {
-        let told = |what: &'static str, outcome: &'static str| {
+    fn only_endless_response_may_be_recorded_as_too_large() {
+        let word = |what: &'static str, outcome: &'static str| {
             let history = Sample::default().edit(move |_, op| match op {
                 Op::RecvBegin(begin) if begin.ordinal == Some(2) && begin.attempt == Some(1) => {
                     begin.scripted.as_mut().unwrap().what = what.into();
@@ -227,16 +231,16 @@ mod tests {
             });
             check(&Facts::of(&history.history())).word()
         };
-        assert_eq!(told("endless_body 200", "response_too_large"), "valid");
-        assert_eq!(told("endless_body 200", "timeout"), "valid");
-        assert_eq!(told("endless_body 200", "rejected"), "INVALID");
-        assert_eq!(told("endless_body 200", "delivered"), "INVALID");
-        assert_eq!(told("drip 200", "timeout"), "valid");
-        assert_eq!(told("drip 200", "response_too_large"), "INVALID");
+        assert_eq!(word("endless_body 200", "response_too_large"), "valid");
+        assert_eq!(word("endless_body 200", "timeout"), "valid");
+        assert_eq!(word("endless_body 200", "rejected"), "INVALID");
+        assert_eq!(word("endless_body 200", "delivered"), "INVALID");
+        assert_eq!(word("drip 200", "timeout"), "valid");
+        assert_eq!(word("drip 200", "response_too_large"), "INVALID");
     }
 
     #[test]
-    fn a_run_whose_states_were_not_read_is_unknown() {
+    fn run_without_final_reads_is_unknown() {
         let history = Sample::default().without(|op| matches!(op, Op::State(_)));
         assert_eq!(check(&Facts::of(&history.history())).word(), "unknown");
     }

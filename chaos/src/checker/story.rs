@@ -115,7 +115,7 @@ impl Story {
     /// Edits every transition of a kind; of settles, the failed one alone.
     pub(crate) fn edit_steps(self, kind: Step, edit: impl Fn(&mut Transition)) -> Story {
         self.edit(|_, op| {
-            let of_kind = Step::of(op).is_some_and(|(step, at)| {
+            let of_kind = op.transition().is_some_and(|(step, at)| {
                 step == kind && (step != Step::Settle || at.after.status == "pending")
             });
             if let Some(at) = transition(op).filter(|_| of_kind) {
@@ -179,6 +179,14 @@ impl Story {
             http: 200,
             status: Some("delivered".into()),
             attempt_count: Some(3),
+            attempts: (1..)
+                .zip(["rejected", "abandoned", "delivered"])
+                .map(|(number, outcome)| AttemptSeen {
+                    number,
+                    outcome: outcome.into(),
+                    status_code: None,
+                })
+                .collect(),
             ..State::unread(0, "e")
         };
         self.ops.push((Story::END, Op::State(state)));
@@ -209,7 +217,7 @@ impl Story {
             due_us: due_in.map(|due_in| us(t + due_in)),
             after: self.counts.clone(),
         };
-        self.ops.push((t, step.op(transition)));
+        self.ops.push((t, Op::of_transition(step, transition)));
     }
 
     fn request(&mut self, t: u64, attempt: u32, status: u16) {

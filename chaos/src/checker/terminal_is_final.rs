@@ -1,18 +1,21 @@
-//! What has ended stays ended: no transition after the end until a replay, no request after a settle.
+//! A final event stays final: no transition follows until a replay, and no request follows its settle.
 //!
-//! A request after the end of its event is legal where its claim lost its lease in between: a worker
-//! that stood still, or was taken for gone, may send late what it held. A link that is late may keep a
-//! request until its sender has given it up and settled that.
+//! A request after the end of its event is legal if its claim had lost its lease: a worker that was
+//! paused or lost its presence may send late. A late link may deliver a request after the worker has
+//! settled the attempt as failed.
 
-use super::{Checker, Examination, Kind, Verdict};
+use super::declaration::{Checker, Need, Property, When};
+use super::verdict::{Examination, Verdict};
 use crate::history::facts::{Facts, ReceiptFacts, RowFacts};
 use crate::history::transition::Step;
 
-/// The register's entry.
+/// The declaration of this checker.
 pub const CHECKER: Checker = Checker {
     name: "terminal_is_final",
-    invariant: "nothing happens to an event that has ended, and nothing is sent once it is settled",
-    kind: Kind::Safety,
+    invariant: "no transition follows the end of an event, and no request follows its settle",
+    property: Property::Safety,
+    when: When::ALWAYS,
+    needs: &[Need::Audit],
     check,
 };
 
@@ -34,8 +37,8 @@ fn check(facts: &Facts<'_>) -> Verdict {
         late += sent_after_the_end(facts, row);
     }
     let note =
-        format!("{late} requests came after the end, each from a claim that had lost its lease");
-    examination.verdict("the store told no two transitions of one event", note)
+        format!("{late} requests came after the end, each of a claim that had lost its lease");
+    examination.verdict("no event has two transitions", note)
 }
 
 fn sent_after_the_settle(facts: &Facts<'_>, row: &RowFacts<'_>) -> Vec<([u64; 2], String)> {
@@ -55,7 +58,7 @@ fn sent_after_the_settle(facts: &Facts<'_>, row: &RowFacts<'_>) -> Vec<([u64; 2]
     found
 }
 
-/// True when something on its way may have let the request arrive after its sender had given it up.
+/// Returns true if the link may have delivered the request after its worker settled the attempt.
 fn was_kept(facts: &Facts<'_>, receipt: &ReceiptFacts<'_>) -> bool {
     let mut faults = facts.faults.iter();
     faults.any(|fault| fault.may_keep(receipt) && fault.start.t <= receipt.begin.t)
@@ -88,7 +91,7 @@ mod tests {
         check(&Facts::of(&story.history())).is_valid()
     }
 
-    /// The request of an attempt comes when all is over.
+    /// The request of an attempt arrives at the end.
     fn late(attempt: u32) -> Story {
         Story::default().edit(move |t, op| {
             if matches!(op, Op::RecvBegin(begin) if begin.attempt == Some(attempt)) {
@@ -97,11 +100,11 @@ mod tests {
         })
     }
 
-    /// When that is.
+    /// The arrival of that request.
     const LATE: u64 = Story::END - 1;
 
     #[test]
-    fn a_claim_after_the_end_is_a_violation() {
+    fn claim_after_the_end_is_a_violation() {
         assert_eq!(
             told(Story::default().then(800, Step::Claim, |_| {})),
             "INVALID: 1 of 7 broken; event e was delivered, and then there was a Claim (lines [18, 19])"
@@ -109,14 +112,14 @@ mod tests {
     }
 
     #[test]
-    fn a_replay_after_the_end_is_none() {
+    fn replay_after_the_end_is_legal() {
         let replayed =
             Story::default().then(800, Step::Replay, |op| op.after.status = "pending".into());
         assert!(is_valid(replayed.then(900, Step::Claim, |_| {})));
     }
 
     #[test]
-    fn a_request_after_its_own_settle_is_a_violation() {
+    fn request_after_its_settle_is_a_violation() {
         assert_eq!(
             told(late(3)),
             "INVALID: 1 of 6 broken; event e: attempt 3 was settled before it was received (lines [17, 18])"
@@ -125,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_that_its_link_kept_may_come_after_its_own_settle() {
+    fn late_link_excuses_a_request_after_its_settle() {
         let kept = |link, from| {
             is_valid(late(3).with_fault(Latency::KIND, links(link), (from, Story::END)))
         };
@@ -135,15 +138,15 @@ mod tests {
     }
 
     #[test]
-    fn a_late_request_of_a_claim_that_lost_its_lease_is_none() {
+    fn late_request_of_a_lost_lease_is_legal() {
         let note = |late| {
             format!(
-                "valid: 6 examined, {late} requests came after the end, each from a claim that had lost its lease"
+                "valid: 6 examined, {late} requests came after the end, each of a claim that had lost its lease"
             )
         };
         assert_eq!(told(late(2)), note(1));
         assert_eq!(told(Story::default()), note(0));
-        // What comes after the claim of a new round comes after no end.
+        // A request in a new round is not after the end.
         let replayed = late(2).then(800, Step::Replay, |op| op.after.status = "pending".into());
         assert!(told(replayed).contains(" 0 requests came after the end"));
     }

@@ -1,53 +1,52 @@
-//! What a checker says: valid, invalid with witnesses, or unknown; and how it comes to say it.
+//! The verdict of a checker: valid, invalid with witnesses, or unknown; and the rule that forms it.
 
 use serde::{Deserialize, Serialize};
 
-/// Violations that a verdict shows at most; the number of all is always given.
+/// Maximum number of witnesses in a verdict. The verdict also states the number of violations.
 pub const WITNESSES_MAX: usize = 5;
 
-/// What a checker says of a history.
+/// The verdict of a checker on a history.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "verdict", rename_all = "snake_case")]
 pub enum Verdict {
-    /// Everything examined keeps the invariant.
+    /// Everything that was examined satisfies the invariant.
     Valid {
-        /// How many things were examined.
+        /// Number of examined events, requests, attempts or transitions.
         examined: u64,
-        /// What was seen, in a few words.
+        /// Figures for the report.
         note: String,
     },
-    /// Something breaks the invariant.
+    /// The invariant is violated.
     Invalid {
-        /// How many things were examined.
+        /// Number of examined events, requests, attempts or transitions.
         examined: u64,
-        /// How many of them break it.
+        /// Number of violations.
         violations: u64,
-        /// The first of them.
+        /// The first violations.
         witnesses: Vec<Witness>,
     },
-    /// The history cannot tell.
+    /// The history does not decide.
     Unknown {
-        /// How many things were examined.
+        /// Number of examined events, requests, attempts or transitions.
         examined: u64,
-        /// Why it cannot.
+        /// The reason.
         why: String,
     },
 }
 
-/// The lines of the history that prove a violation.
+/// One violation with the lines of the history that prove it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Witness {
-    /// What is wrong.
+    /// The violation in one clause.
     pub what: String,
-    /// The `seq` of each line that shows it.
+    /// The `seq` of each line that proves it.
     pub seqs: Vec<u64>,
 }
 
 impl Witness {
-    /// A violation, and the lines that prove it.
-    #[must_use]
-    pub fn new(what: String, seqs: impl IntoIterator<Item = u64>) -> Witness {
-        Witness {
+    /// A violation and the lines that prove it.
+    pub fn new(what: String, seqs: impl IntoIterator<Item = u64>) -> Self {
+        Self {
             what,
             seqs: seqs.into_iter().collect(),
         }
@@ -55,40 +54,36 @@ impl Witness {
 }
 
 impl Verdict {
-    /// True when the invariant is broken.
-    #[must_use]
+    /// Returns true if the invariant is violated.
     pub const fn is_invalid(&self) -> bool {
-        matches!(self, Verdict::Invalid { .. })
+        matches!(self, Self::Invalid { .. })
     }
 
-    /// True when the invariant holds.
-    #[must_use]
+    /// Returns true if the invariant is satisfied.
     pub const fn is_valid(&self) -> bool {
-        matches!(self, Verdict::Valid { .. })
+        matches!(self, Self::Valid { .. })
     }
 
-    /// One word: `valid`, `INVALID` or `unknown`.
-    #[must_use]
+    /// Returns `valid`, `INVALID` or `unknown`.
     pub const fn word(&self) -> &'static str {
         match self {
-            Verdict::Valid { .. } => "valid",
-            Verdict::Invalid { .. } => "INVALID",
-            Verdict::Unknown { .. } => "unknown",
+            Self::Valid { .. } => "valid",
+            Self::Invalid { .. } => "INVALID",
+            Self::Unknown { .. } => "unknown",
         }
     }
 
-    /// How many things were examined.
-    #[must_use]
+    /// Returns the number of examined events, requests, attempts or transitions.
     pub const fn examined(&self) -> u64 {
         match self {
-            Verdict::Valid { examined, .. }
-            | Verdict::Invalid { examined, .. }
-            | Verdict::Unknown { examined, .. } => *examined,
+            Self::Valid { examined, .. }
+            | Self::Invalid { examined, .. }
+            | Self::Unknown { examined, .. } => *examined,
         }
     }
 }
 
-/// Gathers what a checker examined and what it found broken.
+/// Collects the violations and doubts of one checker.
 #[derive(Debug, Default)]
 pub struct Examination {
     examined: u64,
@@ -98,12 +93,12 @@ pub struct Examination {
 }
 
 impl Examination {
-    /// One more thing was looked at.
+    /// Counts one examined event, request, attempt or transition.
     pub fn saw_one(&mut self) {
         self.examined += 1;
     }
 
-    /// Something breaks the invariant.
+    /// Adds a violation.
     pub fn broken(&mut self, what: String, seqs: impl IntoIterator<Item = u64>) {
         self.violations += 1;
         if self.witnesses.len() < WITNESSES_MAX {
@@ -111,15 +106,15 @@ impl Examination {
         }
     }
 
-    /// Something keeps the history from telling, unless a violation is found.
+    /// Adds a reason why the history does not decide. Violations outweigh it.
     pub fn doubt(&mut self, why: String) {
         self.doubt.get_or_insert(why);
     }
 
-    /// The verdict: broken before doubtful, and nothing examined is unknown.
-    #[must_use]
+    /// Forms the verdict: violations before doubts. If nothing was examined, the verdict is unknown
+    /// for the reason `nothing`.
     pub fn verdict(self, nothing: &str, note: String) -> Verdict {
-        let Examination {
+        let Self {
             examined,
             violations,
             witnesses,
@@ -149,7 +144,7 @@ impl Examination {
 mod tests {
     use super::*;
 
-    /// An examination of so many things, so many of them broken, with these doubts.
+    /// The verdict on a number of things, a number of violations and these doubts.
     fn examined(things: u64, broken: u64, doubts: &[&str]) -> Verdict {
         let mut examination = Examination::default();
         (0..things).for_each(|_| examination.saw_one());
@@ -161,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_examined_and_found_whole_is_valid() {
+    fn examined_without_violation_is_valid() {
         let (examined, note) = (2, "a note".into());
         let verdict = self::examined(2, 0, &[]);
         assert_eq!(verdict, Verdict::Valid { examined, note });
@@ -170,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_seen_and_the_first_doubt_are_unknown() {
+    fn nothing_examined_and_a_doubt_are_unknown() {
         let unknown = |examined, why: &str| {
             let why = why.to_owned();
             Verdict::Unknown { examined, why }
@@ -183,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn one_violation_outweighs_every_doubt_and_only_the_first_few_are_shown() {
+    fn violation_outweighs_doubts_and_five_witnesses_are_kept() {
         let verdict = examined(9, 7, &["a doubt"]);
         assert_eq!((verdict.word(), verdict.examined()), ("INVALID", 9));
         assert_eq!((verdict.is_valid(), verdict.is_invalid()), (false, true));

@@ -4,7 +4,7 @@
 
 use super::output::say;
 use super::unavailable::unavailable;
-use crate::checker::{AUDIT_CHECKERS, CHECKERS, Checker, PLANNED_CHECKERS};
+use crate::checker::CHECKERS;
 use crate::nemesis::KINDS;
 use crate::postgres::{Postgres, Wanted};
 use crate::profile::PROFILES;
@@ -25,17 +25,17 @@ pub async fn list() -> u8 {
         }
     }
     heading("checkers");
-    checkers(CHECKERS);
-    heading("checkers of what only some plans exercise");
-    for (checker, _) in PLANNED_CHECKERS {
-        item(checker.name, checker.invariant);
+    for checker in CHECKERS {
+        let about = format!("{} (judges: {})", checker.invariant, checker.when.about);
+        item(checker.name, &about);
     }
-    heading("checkers of what the store committed (where it was written down)");
-    checkers(AUDIT_CHECKERS);
     heading("saboteurs");
     for saboteur in SABOTEURS {
-        let told = format!("{} (caught by {})", saboteur.what, saboteur.caught_by);
-        item(saboteur.name, &told);
+        let about = format!(
+            "{} (detected by {})",
+            saboteur.description, saboteur.detected_by
+        );
+        item(saboteur.name, &about);
     }
     heading("drivers");
     item("process", "available");
@@ -46,12 +46,6 @@ pub async fn list() -> u8 {
     }
     item("downloaded", "not asked: it is fetched when it is taken");
     0
-}
-
-fn checkers(checkers: &[Checker]) {
-    for checker in checkers {
-        item(checker.name, checker.invariant);
-    }
 }
 
 #[cfg(feature = "docker")]

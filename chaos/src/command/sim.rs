@@ -139,10 +139,10 @@ pub(super) fn show(schedule: &Arc<SimSchedule>) -> u8 {
     let again = simulator.run(schedule, None);
     say(print::schedule_text(schedule).trim_end());
     say(print::history_text(&result.ops).trim_end());
-    let tail = result.history().tail().to_owned();
-    let steady = tail == again.history().tail();
+    let hash = result.history().sha256();
+    let steady = hash == again.history().sha256();
     let code = verdict(result);
-    say(&format!("history={tail} steady={steady}"));
+    say(&format!("history={hash} steady={steady}"));
     if steady { code } else { EXIT_UNSTEADY }
 }
 
@@ -153,7 +153,7 @@ fn verdict(result: SimResult) -> u8 {
             "{:>7} {}: {}",
             finding.verdict.word(),
             finding.checker,
-            finding.told()
+            finding.summary()
         ));
     }
     // A single seed may be too short for a verdict, so an unknown finding is not a failure.
@@ -191,7 +191,7 @@ fn print_result(args: &SimArgs, first: Seed, soak: &Soak, took: Duration) {
         eprintln!("{times:>9} times: {fault}");
     }
     if let Some(failure) = &soak.failure {
-        eprintln!("{}: {}", failure.finding.checker, failure.finding.told());
+        eprintln!("{}: {}", failure.finding.checker, failure.finding.summary());
         let (events, workers) = (args.events, args.workers);
         let seed = failure.seed;
         eprintln!(

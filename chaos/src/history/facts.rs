@@ -1,6 +1,6 @@
-//! What checkers ask of a history: the ops of each event, the receipts, the faults, in one pass.
+//! The facts of a history: its ops by event, request, fault and row, collected in one pass.
 //!
-//! Built once and linear in the history. It judges nothing.
+//! Checkers share these facts. Nothing here judges them.
 
 mod faults;
 mod rows;
@@ -11,25 +11,24 @@ use super::op::{
     Acknowledged, BoundReached, Invoke, NotAcknowledged, Op, Phase, RecvBegin, RecvEnd, RunStart,
     SIG_VALID, Section, State, WorkerExit, WorkerLog, WorkerSeen,
 };
-use super::transition::Step;
 use super::{Entry, History};
 use crate::profile::Settings;
 
 pub use faults::FaultFacts;
 pub use rows::{RowFacts, StepAt, StoreFacts};
 
-/// An op with its place and time.
+/// An op with its line and time.
 #[derive(Debug)]
 pub struct At<'h, T> {
-    /// Place in the history.
+    /// Line number.
     pub seq: u64,
-    /// Time, in microseconds.
+    /// Time in microseconds.
     pub t: u64,
     /// The op.
     pub op: &'h T,
 }
 
-// By hand, because a derive would ask that the op itself can be copied.
+// Not derived, because a derive would require that the op implements `Copy`.
 impl<T> Clone for At<'_, T> {
     fn clone(&self) -> Self {
         *self
@@ -41,78 +40,70 @@ impl<T> Copy for At<'_, T> {}
 /// A request at a receiver, from its begin to its end.
 #[derive(Clone, Copy, Debug)]
 pub struct ReceiptFacts<'h> {
-    /// Its begin.
+    /// The begin.
     pub begin: At<'h, RecvBegin>,
-    /// Its end, when it was seen.
+    /// The end, if the receiver recorded one.
     pub end: Option<At<'h, RecvEnd>>,
 }
 
 impl ReceiptFacts<'_> {
-    /// True when a whole 2xx was written.
-    #[must_use]
+    /// Returns true if a complete 2xx was written.
     pub fn is_success(&self) -> bool {
         self.end.is_some_and(|end| end.op.is_success())
     }
 
-    /// When it ended; an unseen end is never.
-    #[must_use]
+    /// Returns the time of the end, or the maximum if none was recorded.
     pub fn end_us(&self) -> u64 {
         self.end.map_or(u64::MAX, |end| end.t)
     }
 
-    /// True when the signature was found valid.
-    #[must_use]
+    /// Returns true if the signature is valid.
     pub fn is_signed(&self) -> bool {
         self.begin.op.sig == SIG_VALID
     }
 }
 
-/// Everything that is known of one planned event.
+/// The ops of one planned event.
 #[derive(Clone, Debug, Default)]
 pub struct EventFacts<'h> {
-    /// Every post of it, in order.
+    /// Every post, in order.
     pub invokes: Vec<At<'h, Invoke>>,
     /// Every 202, in order.
     pub acknowledged: Vec<At<'h, Acknowledged>>,
-    /// Posts that certainly stored nothing.
+    /// Posts that stored nothing for certain.
     pub failed: Vec<At<'h, NotAcknowledged>>,
-    /// Posts of which nobody can say.
+    /// Posts that may have stored the event.
     pub unknown: Vec<At<'h, NotAcknowledged>>,
-    /// Every request with its ordinal, in order of begin.
+    /// Every request with this ordinal, in order of begin.
     pub receipts: Vec<ReceiptFacts<'h>>,
-    /// What the final reads said.
+    /// The final read.
     pub state: Option<At<'h, State>>,
 }
 
 impl<'h> EventFacts<'h> {
-    /// The id of its first 202.
-    #[must_use]
+    /// Returns the id in the first 202.
     pub fn id(&self) -> Option<&'h str> {
         self.acknowledged.first().map(|at| at.op.id.as_str())
     }
 
-    /// The idempotency key that it is posted under.
-    #[must_use]
+    /// Returns the idempotency key of the posts.
     pub fn key(&self) -> Option<&'h str> {
         self.invokes.first().and_then(|at| at.op.key.as_deref())
     }
 
-    /// The section in which it was posted.
-    #[must_use]
+    /// Returns the section of the event.
     pub fn section(&self) -> Section {
         self.invokes
             .first()
             .map_or(Section::Main, |at| at.op.section)
     }
 
-    /// The receipts that ended with a whole 2xx.
+    /// Returns the requests that got a complete 2xx.
     pub fn successes(&self) -> impl Iterator<Item = &ReceiptFacts<'h>> {
         self.receipts.iter().filter(|receipt| receipt.is_success())
     }
 
-    /// True when the view lists the attempt of this request with an outcome: then its settle was
-    /// committed, whatever was killed.
-    #[must_use]
+    /// Returns true if the final read lists the attempt of this request with the outcome of a settle.
     pub fn is_called_settled(&self, receipt: &ReceiptFacts<'_>) -> bool {
         let rows = self.state.map_or(&[][..], |at| &at.op.attempts[..]);
         let row = rows
@@ -121,14 +112,12 @@ impl<'h> EventFacts<'h> {
         row.is_some_and(|row| row.outcome != "abandoned")
     }
 
-    /// True when the view lists the attempt of this request as delivered.
-    #[must_use]
+    /// Returns true if the final read lists the attempt of this request as delivered.
     pub fn is_called_delivered(&self, receipt: &ReceiptFacts<'_>) -> bool {
         self.is_called(receipt, "delivered")
     }
 
-    /// True when the view lists the attempt of this request as abandoned.
-    #[must_use]
+    /// Returns true if the final read lists the attempt of this request as abandoned.
     pub fn is_called_abandoned(&self, receipt: &ReceiptFacts<'_>) -> bool {
         self.is_called(receipt, "abandoned")
     }
@@ -139,17 +128,16 @@ impl<'h> EventFacts<'h> {
             .any(|row| Some(row.number) == receipt.begin.op.attempt && row.outcome == outcome)
     }
 
-    /// The state that the final reads gave.
-    #[must_use]
+    /// Returns the status in the final read.
     pub fn status(&self) -> Option<&'h str> {
         self.state.and_then(|at| at.op.status.as_deref())
     }
 }
 
-/// The whole history, sorted by what it is about.
+/// The ops of a history by subject.
 #[derive(Clone, Debug, Default)]
 pub struct Facts<'h> {
-    /// The plan.
+    /// The parts of the plan that checkers need.
     pub start: Option<&'h RunStart>,
     /// Every planned event that was posted or received, by ordinal.
     pub events: BTreeMap<u64, EventFacts<'h>>,
@@ -159,28 +147,32 @@ pub struct Facts<'h> {
     pub faults: Vec<FaultFacts<'h>>,
     /// The parts of the run that were cut off at their bounds.
     pub bounds_reached: Vec<At<'h, BoundReached>>,
-    /// Faults of the plan that were not applied, with the reason.
+    /// Faults of the plan that were not injected, with the reason.
     pub skipped: Vec<(&'h str, &'h str)>,
-    /// Starts of workers, and when they were ready.
+    /// Starts and readiness of workers.
     pub workers: Vec<At<'h, WorkerSeen>>,
-    /// What was found in the workers' logs.
+    /// Panics and errors in the logs of workers.
     pub logs: Vec<At<'h, WorkerLog>>,
-    /// Workers that were asked to stop and ended.
+    /// Exits of stopped workers.
     pub exits: Vec<At<'h, WorkerExit>>,
-    /// What the store committed of each event, by id.
+    /// The transitions of each event, by id.
     pub rows: BTreeMap<&'h str, RowFacts<'h>>,
-    /// What else the store told.
+    /// True if the transitions of the store were recorded.
+    pub has_audit: bool,
+    /// Other observations of the store.
     pub store: StoreFacts<'h>,
-    /// When each phase began, in microseconds, and its bound.
+    /// Begin and bound of each phase, in microseconds.
     pub phases: BTreeMap<Phase, (u64, Option<u64>)>,
     receipts_open: BTreeMap<&'h str, (Option<u64>, usize)>,
 }
 
 impl<'h> Facts<'h> {
-    /// Reads the history once.
-    #[must_use]
+    /// Collects the facts of a history.
     pub fn of(history: &'h History) -> Facts<'h> {
-        let mut facts = Facts::default();
+        let mut facts = Facts {
+            has_audit: history.has_audit(),
+            ..Facts::default()
+        };
         for entry in history.entries() {
             facts.take(entry);
         }
@@ -188,8 +180,8 @@ impl<'h> Facts<'h> {
         facts
     }
 
-    /// Which planned event a row is, by the id that its client was told: what the row itself calls its
-    /// target counts only where no client knows.
+    /// Assigns rows to planned events by the acknowledged id. The target of a row counts only if no
+    /// client got its id.
     fn name_rows(&mut self) {
         for (ordinal, event) in &self.events {
             for acknowledged in &event.acknowledged {
@@ -200,7 +192,7 @@ impl<'h> Facts<'h> {
         }
     }
 
-    /// The events with at least one 202.
+    /// Returns the events with at least one 202.
     pub fn accepted(&self) -> impl Iterator<Item = (u64, &EventFacts<'h>)> {
         self.events
             .iter()
@@ -208,7 +200,7 @@ impl<'h> Facts<'h> {
             .map(|(o, e)| (*o, e))
     }
 
-    /// Every receipt, strays too.
+    /// Returns every request, including those without an ordinal.
     pub fn receipts(&self) -> impl Iterator<Item = &ReceiptFacts<'h>> {
         self.events
             .values()
@@ -216,30 +208,26 @@ impl<'h> Facts<'h> {
             .chain(&self.strays)
     }
 
-    /// The settings with which the workers of an event run.
-    #[must_use]
+    /// Returns the settings of the workers of an event.
     pub fn settings(&self, event: &EventFacts<'h>) -> Option<&'h Settings> {
         self.start
             .and_then(|start| start.sections.get(&event.section()))
     }
 
-    /// The settings with which the workers of a row run.
-    #[must_use]
+    /// Returns the settings of the workers of a row.
     pub fn settings_of(&self, row: &RowFacts<'h>) -> Option<&'h Settings> {
         let event = self.events.get(&row.ordinal?)?;
         self.settings(event)
     }
 
-    /// The request with which an attempt of a row was made.
-    #[must_use]
+    /// Returns the request of an attempt of a row.
     pub fn receipt(&self, row: &RowFacts<'h>, attempt: u32) -> Option<&ReceiptFacts<'h>> {
         let event = self.events.get(&row.ordinal?)?;
         let mut receipts = event.receipts.iter();
         receipts.find(|receipt| receipt.begin.op.attempt == Some(attempt))
     }
 
-    /// The faults that can touch an event: they are applied to the main section only.
-    #[must_use]
+    /// Returns the faults that may affect an event. Faults are injected only into the main section.
     pub fn faults_of(&self, event: &EventFacts<'h>) -> &[FaultFacts<'h>] {
         match event.section() {
             Section::Main => &self.faults,
@@ -288,7 +276,7 @@ impl<'h> Facts<'h> {
             Op::BoundReached(op) => self.bounds_reached.push(at(entry, op)),
             Op::Worker(op) => self.workers.push(at(entry, op)),
             Op::WorkerLog(op) => self.logs.push(at(entry, op)),
-            op => match Step::of(op) {
+            op => match op.transition() {
                 Some((step, transition)) => {
                     let row = self.rows.entry(&transition.id).or_default();
                     if let Some(target) = &transition.target {
@@ -307,7 +295,7 @@ impl<'h> Facts<'h> {
     }
 
     fn fault(&mut self, number: u64) -> Option<&mut FaultFacts<'h>> {
-        // Few faults are open at a time, and the newest is at the end.
+        // Few faults are open at a time, and the last one is at the end.
         self.faults
             .iter_mut()
             .rev()
@@ -351,7 +339,7 @@ mod tests {
     use crate::history::transition::Transition;
 
     #[test]
-    fn a_row_is_named_by_its_target_unless_its_client_was_told_its_id() {
+    fn row_belongs_to_its_acknowledged_event_or_its_target() {
         let accepted = Transition {
             id: "e".into(),
             target: Some("http://r/webhook/7".into()),
@@ -363,7 +351,7 @@ mod tests {
             id: "e".into(),
         };
         let ordinal = |ops: Vec<Op>| {
-            let history = History::unchained(ops.into_iter().map(|op| (0, op)));
+            let history = History::from_ops(ops.into_iter().map(|op| (0, op)));
             Facts::of(&history).rows["e"].ordinal
         };
         let elsewhere = Transition {

@@ -1,7 +1,7 @@
-//! The ops: what a line of the history can say.
+//! The ops of a history: one enum with a struct for each kind of observation.
 //!
-//! Client ops follow the definite/indefinite rule: `fail` only where the contract makes it certain that
-//! nothing was stored, `ok` only with a whole 202, and everything else is `info`, which stays open.
+//! A post ends as `ok` only with a complete 202, and as `fail` only if the contract excludes that
+//! anything was stored. Every other post ends as `info` and stays open.
 
 mod done;
 
@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::transition::{Census, Fenced, Transition};
+use super::transition::{Census, Fenced, Step, Transition};
 use crate::fault::PlannedKind;
 use crate::profile::Settings;
 use crate::seed::Seed;
@@ -20,7 +20,7 @@ pub use done::{FaultEffect, FaultEnd, FaultSkip, FaultStart, WorkerExit, WorkerL
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "e")]
 pub enum Op {
-    /// The run began; what the checkers need to know of its plan.
+    /// The run began. States the parts of the plan that checkers need.
     #[serde(rename = "run.start")]
     RunStart(RunStart),
     /// A phase began.
@@ -29,28 +29,28 @@ pub enum Op {
     /// A part of the run was cut off because its bound had passed.
     #[serde(rename = "bound.reached")]
     BoundReached(BoundReached),
-    /// A worker was started, or answered that it is ready.
+    /// A worker was started or is ready.
     #[serde(rename = "worker")]
     Worker(WorkerSeen),
-    /// A worker that was asked to stop has ended.
+    /// A worker that was stopped has exited.
     #[serde(rename = "worker.exit")]
     WorkerExit(WorkerExit),
-    /// What a worker's log holds that it must not.
+    /// Panics and errors in the log of a worker.
     #[serde(rename = "worker.log")]
     WorkerLog(WorkerLog),
-    /// A client sends an event.
+    /// A client posts an event.
     #[serde(rename = "ingest.invoke")]
     IngestInvoke(Invoke),
-    /// A client holds a whole 202.
+    /// A client got a complete 202.
     #[serde(rename = "ingest.ok")]
     IngestOk(Acknowledged),
-    /// Certainly nothing was stored.
+    /// A post failed for certain: nothing was stored.
     #[serde(rename = "ingest.fail")]
     IngestFail(NotAcknowledged),
-    /// Nobody can say whether the event was stored.
+    /// A post ended without proof whether the event was stored.
     #[serde(rename = "ingest.info")]
     IngestInfo(NotAcknowledged),
-    /// A request arrived at a receiver.
+    /// A request began at a receiver.
     #[serde(rename = "recv.begin")]
     RecvBegin(RecvBegin),
     /// A request ended at a receiver.
@@ -59,7 +59,7 @@ pub enum Op {
     /// A fault was requested.
     #[serde(rename = "fault.start")]
     FaultStart(FaultStart),
-    /// A fault took effect, or was seen to have none.
+    /// The effect of a fault was observed, or its absence.
     #[serde(rename = "fault.effect")]
     FaultEffect(FaultEffect),
     /// A fault was healed.
@@ -68,7 +68,7 @@ pub enum Op {
     /// A fault of the plan was not applied.
     #[serde(rename = "fault.skip")]
     FaultSkip(FaultSkip),
-    /// What `GET /events/{id}` said in the final reads.
+    /// The response of `GET /events/{id}` in the final reads.
     #[serde(rename = "state")]
     State(State),
     /// The store committed a new event.
@@ -77,37 +77,36 @@ pub enum Op {
     /// The store committed a claim.
     #[serde(rename = "claim")]
     Claim(Transition),
-    /// The store committed the end of an attempt.
+    /// The store committed the outcome of an attempt.
     #[serde(rename = "settle")]
     Settle(Transition),
-    /// The store committed that a claim went back unsent.
+    /// The store committed the return of a claim without an attempt.
     #[serde(rename = "release")]
     Release(Transition),
-    /// The store committed the end of a lease without its holder.
+    /// The store committed the end of a lease by another worker.
     #[serde(rename = "reclaim")]
     Reclaim(Transition),
-    /// The store committed that an operator ended an event.
+    /// The store committed the cancellation of an event.
     #[serde(rename = "cancel")]
     Cancel(Transition),
-    /// The store committed that an operator began a new round.
+    /// The store committed a new round of an event.
     #[serde(rename = "replay")]
     Replay(Transition),
-    /// The store refused a settle or release by its token.
+    /// The store refused a settle or release with a stale token.
     #[serde(rename = "fenced")]
     Fenced(Fenced),
-    /// The store's rows were counted.
+    /// The rows of the store were counted.
     #[serde(rename = "census")]
     Census(Census),
 }
 
-/// The source of transitions that an audit trigger wrote.
+/// Source of transitions that an audit trigger wrote.
 pub const PG_AUDIT: &str = "pg.audit";
-/// The source of transitions that the simulation's model made.
+/// Source of transitions of the model in the simulation.
 pub const SIM: &str = "sim";
 
 impl Op {
-    /// Who observes such an op.
-    #[must_use]
+    /// Returns the observer of such an op.
     pub const fn source(&self) -> &'static str {
         match self {
             Op::RunStart(_) | Op::Phase(_) | Op::BoundReached(_) => "run",
@@ -132,42 +131,71 @@ impl Op {
     }
 }
 
-/// A part of the run with workers, a database and settings of its own.
+impl Op {
+    /// Returns the transition that the store committed, if this op is one.
+    pub const fn transition(&self) -> Option<(Step, &Transition)> {
+        Some(match self {
+            Self::Accept(transition) => (Step::Accept, transition),
+            Self::Claim(transition) => (Step::Claim, transition),
+            Self::Settle(transition) => (Step::Settle, transition),
+            Self::Release(transition) => (Step::Release, transition),
+            Self::Reclaim(transition) => (Step::Reclaim, transition),
+            Self::Cancel(transition) => (Step::Cancel, transition),
+            Self::Replay(transition) => (Step::Replay, transition),
+            _ => return None,
+        })
+    }
+
+    /// The op of a committed transition.
+    pub const fn of_transition(step: Step, transition: Transition) -> Self {
+        match step {
+            Step::Accept => Self::Accept(transition),
+            Step::Claim => Self::Claim(transition),
+            Step::Settle => Self::Settle(transition),
+            Step::Release => Self::Release(transition),
+            Step::Reclaim => Self::Reclaim(transition),
+            Step::Cancel => Self::Cancel(transition),
+            Step::Replay => Self::Replay(transition),
+        }
+    }
+}
+
+/// A part of the run with its own workers, database and settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Section {
     /// Scaled settings, faults.
     Main,
-    /// The dispatcher's default settings, scripted failures only.
+    /// Default settings of the dispatcher, scripted failures, no faults.
     Defaults,
 }
 
-/// What was planned, as far as checkers need it.
+/// The parts of the plan that checkers need.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RunStart {
-    /// The seed of the run.
+    /// Seed of the run.
     pub seed: Seed,
-    /// The profile's name.
+    /// Name of the profile.
     pub profile: String,
-    /// SHA-256 of the schedule's text.
+    /// SHA-256 of the text of the schedule.
     pub schedule_sha256: String,
-    /// The settings of each section that the run has.
+    /// Settings of each section of the run.
     pub sections: BTreeMap<Section, Settings>,
-    /// Kills that must have hit an open request.
+    /// Number of kills that must hit an open request.
     pub kills_required: u32,
-    /// How many faults of each kind the plan has.
+    /// Faults of each kind in the plan, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub faults_planned: BTreeMap<String, PlannedKind>,
-    /// The events that must die, by ordinal, and why.
+    /// Reason of each event that must die, by ordinal.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty", with = "pairs")]
     pub deaths: BTreeMap<u64, String>,
-    /// True when the plan has failing answers.
+    /// True if the plan has failing responses.
     pub failures_planned: bool,
-    /// True when the plan has hangs.
+    /// True if the plan has hangs.
     pub hangs_planned: bool,
 }
 
-/// A map with numbers for keys as a list of pairs: in a tagged op, serde reads such keys as texts only.
+/// A map with integer keys as a list of pairs, because serde reads keys in a tagged op as strings.
 mod pairs {
     use std::collections::BTreeMap;
 
@@ -187,30 +215,30 @@ mod pairs {
     }
 }
 
-/// The phases of a run, in their order.
+/// The phases of a run, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
-    /// Events are posted and nothing is done to anybody: what the system does in peace.
+    /// Events are posted without faults.
     Baseline,
-    /// Events are posted and faults applied.
+    /// Events are posted and faults are injected.
     Storm,
-    /// Everything is healed and no fault starts any more.
+    /// Every fault is healed, and no further one starts.
     Heal,
-    /// What was accepted is brought to its end.
+    /// The accepted events are delivered.
     Drain,
-    /// The end of the drain: every event had ended, or the bound had passed.
+    /// The drain has ended: every event is final, or its bound has passed.
     FinalReads,
-    /// Nothing follows.
+    /// The end of the history.
     End,
 }
 
 /// A phase began.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PhaseBegin {
-    /// Which one.
+    /// The phase.
     pub phase: Phase,
-    /// How long it may take, in microseconds, where it has a bound.
+    /// Bound of the phase in microseconds, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bound_us: Option<u64>,
 }
@@ -224,85 +252,85 @@ pub struct BoundReached {
     pub unfinished: String,
 }
 
-/// A client sends an event.
+/// A client posts an event.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Invoke {
-    /// Number of the client op: unique in the run.
+    /// Number of the post, unique in the run.
     pub op: u64,
-    /// Which planned event.
+    /// Ordinal of the planned event.
     pub ordinal: u64,
-    /// Where it belongs.
+    /// Section of the event.
     pub section: Section,
-    /// Its idempotency key.
+    /// Idempotency key.
     pub key: Option<String>,
-    /// SHA-256 of the payload's exact bytes, in hex.
+    /// SHA-256 of the exact bytes of the payload, in hex.
     pub sha256: String,
-    /// Length of the payload, in bytes.
+    /// Length of the payload in bytes.
     pub bytes: usize,
-    /// The target that it names.
+    /// Target URL.
     pub target: String,
-    /// The API that it is posted to.
+    /// Name of the worker whose API gets the post.
     pub via: String,
-    /// How many bytes of the request's body are sent, when the client breaks it off before its end.
+    /// Number of body bytes that are sent if the client interrupts the post.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cut_at: Option<usize>,
 }
 
-/// A client holds a whole 202.
+/// A client got a complete 202.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Acknowledged {
-    /// Number of the client op.
+    /// Number of the post.
     pub op: u64,
-    /// Which planned event.
+    /// Ordinal of the planned event.
     pub ordinal: u64,
-    /// The id that the answer gave.
+    /// Id of the event in the response.
     pub id: String,
 }
 
 /// A post that ended without a 202.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct NotAcknowledged {
-    /// Number of the client op.
+    /// Number of the post.
     pub op: u64,
-    /// Which planned event.
+    /// Ordinal of the planned event.
     pub ordinal: u64,
-    /// The status of the answer, when a whole one came.
+    /// Status of the response, if it was complete.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<u16>,
-    /// What was seen.
+    /// The observation of the client.
     pub why: String,
 }
 
-/// What the script told the receiver to do with a request.
+/// The scripted behavior of a receiver for a request.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Scripted {
-    /// The behavior's kind, with its status where it has one.
+    /// Kind of the behavior, with its status if it has one.
     pub what: String,
-    /// Nothing is answered sooner than this, in milliseconds.
+    /// Delay before the response, in milliseconds.
     pub after_ms: u64,
-    /// The `Retry-After` of the answer, in seconds.
+    /// `Retry-After` of the response, in seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after_s: Option<u64>,
 }
 
-/// A request arrived at a receiver.
+/// A request began at a receiver.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RecvBegin {
     /// Name of the request: unique in the run, and begins with its receiver, as in `r0-17`.
     pub req: String,
-    /// The ordinal in its path.
+    /// Ordinal in the path.
     pub ordinal: Option<u64>,
-    /// Its `webhook-id`.
+    /// Value of `webhook-id`.
     pub id: Option<String>,
-    /// Its `webhook-attempt`.
+    /// Value of `webhook-attempt`.
     pub attempt: Option<u32>,
-    /// The URL at which it arrived.
+    /// URL of the request.
     pub target: String,
-    /// SHA-256 of the exact body, in hex.
+    /// SHA-256 of the exact bytes of the body, in hex.
     pub sha256: String,
-    /// `valid`, or why the signature is not.
+    /// `valid`, or the reason why the signature is not.
     pub sig: String,
-    /// What the receiver will do with it; nothing for a refused request.
+    /// Scripted behavior; none for a malformed request.
     pub scripted: Option<Scripted>,
 }
 
@@ -314,9 +342,7 @@ impl RecvBegin {
         name.strip_prefix('r')?.parse().ok()
     }
 
-    /// False for a request that its sender broke off: neither its body nor its signature could be
-    /// checked.
-    #[must_use]
+    /// Returns false for an interrupted request, whose body and signature cannot be checked.
     pub fn is_whole(&self) -> bool {
         !self.sig.starts_with(SIG_UNCHECKED)
     }
@@ -324,7 +350,7 @@ impl RecvBegin {
 
 /// The `sig` of a request whose signature is valid.
 pub const SIG_VALID: &str = "valid";
-/// What the `sig` of a request that could not be checked begins with.
+/// Prefix of the `sig` of a request that could not be checked.
 pub const SIG_UNCHECKED: &str = "unchecked";
 
 /// A request ended at a receiver.
@@ -332,52 +358,50 @@ pub const SIG_UNCHECKED: &str = "unchecked";
 pub struct RecvEnd {
     /// Name of the request.
     pub req: String,
-    /// The ordinal in its path.
+    /// Ordinal in the path.
     pub ordinal: Option<u64>,
-    /// The status of an answer that was written whole.
+    /// Status of the response, if it was written completely.
     pub status: Option<u16>,
-    /// How it ended: `answered`, or what came in between.
+    /// The ending: `answered`, or the interruption.
     pub how: String,
 }
 
 impl RecvEnd {
-    /// True when a whole 2xx was written.
-    #[must_use]
+    /// Returns true if a complete 2xx was written.
     pub fn is_success(&self) -> bool {
         self.status
             .is_some_and(|status| (200..300).contains(&status))
     }
 }
 
-/// The `how` of a request whose answer was written whole.
+/// The `how` of a request whose response was written completely.
 pub const ANSWERED: &str = "answered";
-/// The `how` of a request whose answer was written whole, and whose connection was then reset.
+/// The `how` of a request whose response was written completely before a reset.
 pub const ANSWERED_THEN_RESET: &str = "answered_then_reset";
-/// The `how` of a request whose sender went away.
+/// The `how` of a request whose sender closed the connection.
 pub const PEER_CLOSED: &str = "peer_closed";
 
-/// What `GET /events/{id}` said.
+/// The response of `GET /events/{id}`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct State {
-    /// Which planned event.
+    /// Ordinal of the planned event.
     pub ordinal: u64,
-    /// The id that was asked for.
+    /// Id of the event.
     pub id: String,
-    /// Status of the answer; 0 when there was none.
+    /// Status of the response, or 0 if there was none.
     pub http: u16,
     /// `pending`, `delivered` or `dead`.
     pub status: Option<String>,
-    /// Why it is dead.
+    /// Reason of a dead event.
     pub reason: Option<String>,
-    /// Attempts begun and not released.
+    /// Claims minus releases.
     pub attempt_count: Option<u32>,
-    /// The attempts, as told.
+    /// The listed attempts.
     pub attempts: Vec<AttemptSeen>,
 }
 
 impl State {
-    /// The state of an event that no API has told yet.
-    #[must_use]
+    /// The state of an event that was not read.
     pub fn unread(ordinal: u64, id: &str) -> State {
         State {
             ordinal,
@@ -390,21 +414,20 @@ impl State {
         }
     }
 
-    /// True when nothing more will happen to the event: ended, or unknown to the dispatcher.
-    #[must_use]
+    /// Returns true if the event is delivered, dead, or unknown to the dispatcher.
     pub fn is_final(&self) -> bool {
         self.http == 404 || matches!(self.status.as_deref(), Some("delivered" | "dead"))
     }
 }
 
-/// One attempt as the view tells it.
+/// One listed attempt.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AttemptSeen {
-    /// Its number, from 1.
+    /// Number of the attempt, from 1.
     pub number: u32,
-    /// How it ended.
+    /// Outcome of the attempt.
     pub outcome: String,
-    /// The status of the answer.
+    /// Status of the response.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status_code: Option<u16>,
 }
@@ -414,7 +437,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_whole_2xx_is_a_success_and_nothing_else_is() {
+    fn complete_2xx_is_a_success() {
         let success = |status| {
             let end = RecvEnd {
                 req: String::new(),
@@ -430,7 +453,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_that_has_ended_or_is_unknown_is_final() {
+    fn delivered_dead_and_unknown_events_are_final() {
         let read = |http, status: Option<&str>| {
             let status = status.map(str::to_owned);
             let state = State {

@@ -1,159 +1,125 @@
-//! What the store itself committed: one op a transition of an event, in the order of the commits.
+//! Transitions that the store committed: one op per transition of an event, in commit order.
 //!
-//! Taken inside the transaction that makes the transition: from the model in the simulation, from an
-//! audit trigger in Postgres. No word of the dispatcher's own is in them.
+//! They are written inside the transaction that makes the transition: by an audit trigger in Postgres,
+//! by the model in the simulation. No report of the dispatcher is used.
 
 use serde::{Deserialize, Serialize};
 
-use super::op::Op;
-
-/// Which transition of the accounting table it is.
+/// A transition of the accounting table in `docs/state-machine.md`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Step {
     /// An event was stored.
     Accept,
-    /// It was leased; an attempt began.
+    /// An attempt was assigned to a worker under a lease.
     Claim,
-    /// The end of an attempt was written.
+    /// The outcome of an attempt was written.
     Settle,
-    /// A claim was handed back unsent.
+    /// A claim was returned without an attempt.
     Release,
-    /// A lease was ended without its holder.
+    /// A lease was ended by another worker.
     Reclaim,
     /// An operator ended the event.
     Cancel,
-    /// An operator began a new round.
+    /// An operator started a new round.
     Replay,
 }
 
 /// One committed transition of one event.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Transition {
-    /// The event.
+    /// Id of the event.
     pub id: String,
-    /// Where it goes; told when it is accepted.
+    /// Target of the event; only in `accept`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<String>,
-    /// The number of the attempt that begins or ends; 0 where there is none.
+    /// Number of the attempt that begins or ends, or 0.
     #[serde(default)]
     pub attempt: u32,
-    /// The lease token that the writer showed; of a claim, the new one.
+    /// Lease token that the statement used; in a claim, the new one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<String>,
-    /// The lease token that the row held before.
+    /// Lease token of the row before the transition.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held: Option<String>,
-    /// Who holds, or held, the lease.
+    /// Worker id of the worker that holds, or held, the lease.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub holder: Option<String>,
-    /// How the attempt ended.
+    /// Outcome of the attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<String>,
-    /// The database's clock in the transaction, in microseconds of Unix time.
+    /// Database clock in the transaction, in microseconds of Unix time.
     pub now_us: i64,
-    /// Until when the lease lasts, on the database's clock, in microseconds; of a reclaim, the lease
-    /// that was ended.
+    /// End of the lease on the database clock, in microseconds of Unix time; in a reclaim, of the
+    /// lease that was ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lease_until_us: Option<i64>,
-    /// When a pending event is due, on the database's clock, in microseconds.
+    /// Due time of a pending event on the database clock, in microseconds of Unix time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub due_us: Option<i64>,
-    /// The row afterwards.
+    /// The row after the transition.
     pub after: Counts,
 }
 
-/// What the accounting table counts.
+/// State and counters of a row.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
     /// `pending`, `delivered` or `dead`.
     pub status: String,
-    /// Why it is dead.
+    /// Reason of a dead event.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// Attempts begun and not released.
+    /// Claims minus releases.
     pub attempt_count: u32,
-    /// Settled failures of this round.
+    /// Settled failures in this round.
     pub failure_count: u32,
-    /// Abandonments in a row.
+    /// Consecutive reclaims.
     pub abandon_count: u32,
-    /// Grows with each replay.
+    /// Number of replays.
     pub round: u32,
 }
 
 impl Transition {
-    /// True of a reclaim that did not wait for the lease to run out: the holder was taken for gone.
-    #[must_use]
+    /// Returns true for a reclaim before the lease expired.
     pub fn is_early(&self) -> bool {
         self.lease_until_us.is_some_and(|until| self.now_us < until)
     }
 }
 
 impl Counts {
-    /// True when nothing more may happen to the event in this round.
-    #[must_use]
+    /// Returns true if the event is delivered or dead.
     pub fn is_final(&self) -> bool {
         self.status != "pending"
     }
 }
 
-/// A settle or release that showed another token than the row held: it changed nothing.
+/// A settle or release with a stale token. It changed no row.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Fenced {
-    /// The event.
+    /// Id of the event.
     pub id: String,
-    /// The token that was shown.
+    /// Token of the statement.
     pub token: String,
-    /// True when the row shows that this very settle was written before.
+    /// True if the row shows that the same settle was committed before.
     pub already: bool,
 }
 
-/// How many rows there are in which state, counted in one snapshot.
+/// Number of rows per state, counted in one snapshot.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Census {
-    /// All of them.
+    /// All rows.
     pub rows: u64,
-    /// Pending without a lease.
+    /// Pending rows without a lease.
     pub pending: u64,
-    /// Pending under a lease.
+    /// Pending rows with a lease.
     pub leased: u64,
-    /// Delivered.
+    /// Delivered rows.
     pub delivered: u64,
-    /// Dead.
+    /// Dead rows.
     pub dead: u64,
 }
 
 impl Step {
-    /// The transition of an op, if it is one.
-    #[must_use]
-    pub const fn of(op: &Op) -> Option<(Step, &Transition)> {
-        Some(match op {
-            Op::Accept(transition) => (Step::Accept, transition),
-            Op::Claim(transition) => (Step::Claim, transition),
-            Op::Settle(transition) => (Step::Settle, transition),
-            Op::Release(transition) => (Step::Release, transition),
-            Op::Reclaim(transition) => (Step::Reclaim, transition),
-            Op::Cancel(transition) => (Step::Cancel, transition),
-            Op::Replay(transition) => (Step::Replay, transition),
-            _ => return None,
-        })
-    }
-
-    /// The op that says so.
-    #[must_use]
-    pub const fn op(self, transition: Transition) -> Op {
-        match self {
-            Step::Accept => Op::Accept(transition),
-            Step::Claim => Op::Claim(transition),
-            Step::Settle => Op::Settle(transition),
-            Step::Release => Op::Release(transition),
-            Step::Reclaim => Op::Reclaim(transition),
-            Step::Cancel => Op::Cancel(transition),
-            Step::Replay => Op::Replay(transition),
-        }
-    }
-
-    /// True when it ends a lease.
-    #[must_use]
+    /// Returns true for a transition that ends a lease.
     pub const fn ends_a_lease(self) -> bool {
         matches!(
             self,

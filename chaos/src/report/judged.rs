@@ -2,7 +2,7 @@
 
 use super::text::line;
 use super::totals::Totals;
-use crate::checker::{Finding, Overall, Verdict};
+use crate::checker::{self, Finding, Overall, Tier, Verdict};
 use crate::history::History;
 use crate::schedule::Schedule;
 
@@ -24,7 +24,7 @@ pub struct Judged {
 impl Judged {
     /// Judges a history.
     pub fn new(schedule: Schedule, history: History) -> Self {
-        let findings = crate::checker::check_all(&history);
+        let findings = checker::judge(&history, Tier::Real);
         let overall = Overall::merge(&findings);
         let totals = Totals::of(&history);
         Self {

@@ -75,7 +75,7 @@ fn run(text: &mut String, judged: &Judged, context: &Context) {
         .collect();
     let audit = context.audit_missing.as_deref();
     let audit = audit.map_or("present".to_owned(), |why| format!("none: {why}"));
-    let (lines, tail) = (judged.history.entries().len(), judged.history.tail());
+    let (lines, hash) = (judged.history.entries().len(), judged.history.sha256());
     let rows = [
         ("seed", judged.schedule.seed.to_string()),
         ("git", context.git.clone()),
@@ -94,10 +94,7 @@ fn run(text: &mut String, judged: &Judged, context: &Context) {
         ("postgres", context.postgres.clone()),
         ("durability", durability.join(" ")),
         ("audit", audit),
-        (
-            "history",
-            format!("{lines} lines, SHA-256 of the last {tail}"),
-        ),
+        ("history", format!("{lines} lines, SHA-256 {hash}")),
     ];
     line(text, "\nrun");
     for (name, value) in rows {

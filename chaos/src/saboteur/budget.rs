@@ -1,76 +1,82 @@
-//! Within how much of a run a saboteur must be caught, and the profile of that run.
+//! The size of the run in which a saboteur must be detected, and its profile.
 
 use crate::fault::Kind;
 use crate::nemesis::{HangReceiver, RECEIVER_FAULT_MS_MAX};
 use crate::profile::{Profile, Settings};
 
-/// Events that a saboteur is given to betray itself.
+/// Events of a run.
 const EVENTS: u32 = 40;
-/// How long they are posted, in milliseconds.
+/// Time in which they are posted, in milliseconds.
 const STORM_MS: u64 = 2_000;
 
-/// Events of one whose targets wait for one another: those of one target fill the slots in a second.
-const EVENTS_BESIDE_A_HANG: u32 = 220;
-/// How long those are posted after the baseline, in milliseconds: longer than it takes the first hang to
-/// begin and to be felt.
+/// Events of a run with a hanging receiver. The events of one target fill the permits in a second.
+const EVENTS_WITH_A_HANG: u32 = 220;
+/// Time in which they are posted after the baseline, in milliseconds. The first hang begins and
+/// affects other targets within this time.
 const STORM_MS_WITH_A_HANG: u64 = 8_000;
-/// How long they are posted in peace before, in milliseconds.
+/// Length of the baseline of such a run, in milliseconds.
 const BASELINE_MS: u64 = 2_000;
 
-/// Within how much of a run a saboteur must be caught.
+/// The size of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Budget {
     /// Events that are posted.
     pub events: u32,
-    /// How long they are posted, in milliseconds.
+    /// Time in which they are posted, in milliseconds.
     pub storm_ms: u64,
-    /// Workers that share them.
+    /// Workers that share one memory.
     pub workers: u32,
-    /// Attempts that each has open at most, and those of them to one host; none where they are to be no
-    /// matter.
-    pub slots: Option<(u32, u32)>,
-    /// A fault, beside the kill, without which it would not betray itself; drawn twice.
+    /// Permits of each worker, or `None` for the default settings.
+    pub permits: Option<Permits>,
+    /// A fault that is drawn twice, in addition to the kill.
     pub fault: Option<Kind>,
 }
 
+/// The open attempts that a worker is allowed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Permits {
+    /// Limit for all hosts together.
+    pub total: u32,
+    /// Limit for each host.
+    pub per_host: u32,
+}
+
 impl Budget {
-    /// The budget of most saboteurs.
-    #[must_use]
-    pub const fn of_workers(workers: u32) -> Budget {
-        Budget {
+    /// The run of most saboteurs.
+    pub const fn of_workers(workers: u32) -> Self {
+        Self {
             events: EVENTS,
             storm_ms: STORM_MS,
             workers,
-            slots: None,
+            permits: None,
             fault: None,
         }
     }
 
-    /// The budget of one whose targets wait for one another, by few slots and a receiver that hangs.
-    #[must_use]
-    pub const fn of_slots(in_all: u32, to_one_host: u32) -> Budget {
-        Budget {
-            events: EVENTS_BESIDE_A_HANG,
+    /// A run with few permits and a hanging receiver, in which one target can delay the others.
+    pub const fn of_permits(permits: Permits) -> Self {
+        Self {
+            events: EVENTS_WITH_A_HANG,
             storm_ms: STORM_MS_WITH_A_HANG,
-            slots: Some((in_all, to_one_host)),
-            ..Budget::of_workers(1).with_fault(HangReceiver::KIND)
+            permits: Some(permits),
+            ..Self::of_workers(1).with_fault(HangReceiver::KIND)
         }
     }
 
-    /// The same with two faults of this kind.
-    #[must_use]
-    pub const fn with_fault(self, fault: Kind) -> Budget {
+    /// The same run with two faults of a kind.
+    pub const fn with_fault(self, fault: Kind) -> Self {
         let fault = Some(fault);
-        Budget { fault, ..self }
+        Self { fault, ..self }
     }
 
-    /// Kills excuse what two workers send twice, and what waits: such must betray themselves without one.
+    /// Number of kills. A kill excuses duplicates of two workers and long waits, so runs that must
+    /// show those have none.
     const fn kills(self) -> u32 {
-        (self.workers == 1 && self.slots.is_none()) as u32
+        (self.workers == 1 && self.permits.is_none()) as u32
     }
 
-    /// The run that it pays for: few attempts and little slack, since a saboteur's events may never end.
-    #[must_use]
+    /// The profile of the run. It has few attempts and little drain slack, because the events of a
+    /// saboteur may never end.
     pub fn profile(self) -> Profile {
         let profile = Profile {
             name: "sabotage".into(),
@@ -91,8 +97,8 @@ impl Budget {
             default_events: 0,
             drain_slack_ms: 3_000,
             settings: Settings {
-                // On a loaded machine a request may wait for a second before its receiver sees it: with a
-                // shorter deadline it was sent again for no cause that anybody could see.
+                // On a loaded machine a receiver may see a request 1 s late. With a shorter deadline
+                // the request was sent again, and no fault explained it.
                 http_timeout_ms: 2_500,
                 backoff_base_ms: 50,
                 backoff_cap_ms: 400,
@@ -102,16 +108,16 @@ impl Budget {
             },
             ..Profile::chaotic()
         };
-        match self.slots {
-            Some(slots) => crowded(profile, slots),
+        match self.permits {
+            Some(permits) => with_permits(profile, permits),
             None => profile,
         }
     }
 }
 
-/// The same with so few slots that one host can take all of them: what hangs outlasts the hang, and
-/// nothing else takes long. A baseline says how long an event waits in peace.
-fn crowded(profile: Profile, (in_all, to_one_host): (u32, u32)) -> Profile {
+/// The same profile with so few permits that one host can take all of them. Attempts outlast the
+/// hang, and no other response is slow. The baseline measures the wait of an event without faults.
+fn with_permits(profile: Profile, permits: Permits) -> Profile {
     Profile {
         baseline_ms: BASELINE_MS,
         failure_percent: 30,
@@ -120,8 +126,8 @@ fn crowded(profile: Profile, (in_all, to_one_host): (u32, u32)) -> Profile {
         settings: Settings {
             http_timeout_ms: RECEIVER_FAULT_MS_MAX + 1_000,
             lease_ms: 2 * RECEIVER_FAULT_MS_MAX,
-            max_in_flight: in_all,
-            max_in_flight_per_host: Some(to_one_host),
+            max_in_flight: permits.total,
+            max_in_flight_per_host: Some(permits.per_host),
             ..profile.settings
         },
         ..profile

@@ -1,74 +1,78 @@
-//! The tables of `docs/checkers.md`, written from the registers.
+//! The tables of `docs/checkers.md`, printed from the lists of checkers, saboteurs and mutants.
 
 use std::fmt::Write as _;
 
-use super::{SABOTEURS, Saboteur};
-use crate::checker::{AUDIT_CHECKERS, CHECKERS, Checker, PLANNED_CHECKERS};
+use super::lies::{SABOTEURS, Saboteur};
+use crate::checker::{CHECKERS, Checker, Need};
 use crate::sim::mutant::table::MUTANTS;
 
-/// Every checker with what it catches at work.
-#[must_use]
+/// Returns the table of checkers with the saboteurs and mutants that each must detect.
 pub fn checkers() -> String {
     let mut text = String::from(
-        "| Checker | Kind | Invariant | Saboteurs | Mutants of the simulation |\n\
-         |---|---|---|---|---|\n",
+        "| Checker | Property | When | Needs | Invariant | Saboteurs | Mutants of the simulation |\n\
+         |---|---|---|---|---|---|---|\n",
     );
-    let planned = PLANNED_CHECKERS.iter().map(|(checker, _)| checker);
-    for checker in CHECKERS.iter().chain(planned).chain(AUDIT_CHECKERS) {
+    for checker in CHECKERS {
         let Checker {
             name, invariant, ..
         } = checker;
-        let kind = format!("{:?}", checker.kind).to_lowercase();
-        let saboteurs = SABOTEURS.iter().filter(|s| s.caught_by == *name);
+        let property = format!("{:?}", checker.property).to_lowercase();
+        let needs = listed(checker.needs.iter().map(Need::to_string));
+        let saboteurs = SABOTEURS.iter().filter(|s| s.detected_by == *name);
         let saboteurs = listed(saboteurs.map(|s| format!("`{}`", s.name)));
         let mutants = MUTANTS.iter().filter(|m| m.detected_by == *name);
         let mutants = listed(mutants.map(|m| format!("`{}`", m.name)));
+        let (name, when) = (format!("`{name}`"), checker.when.about);
         row(
             &mut text,
-            &[&format!("`{name}`"), &kind, invariant, &saboteurs, &mutants],
+            &[
+                &name, &property, when, &needs, invariant, &saboteurs, &mutants,
+            ],
         );
     }
     text
 }
 
-/// Every saboteur with who must catch it, and within what.
-#[must_use]
+/// Returns the table of saboteurs with the checkers that detect them and the size of the run.
 pub fn saboteurs() -> String {
     let mut text = String::from(
-        "| Saboteur | What it does | Must be caught by | May be caught by, too | Within |\n\
+        "| Saboteur | Misbehavior | Detected by | Also | Run |\n\
          |---|---|---|---|---|\n",
     );
     for Saboteur {
         name,
-        what,
-        caught_by,
-        also_caught_by,
+        description,
+        detected_by,
+        also,
         budget,
         ..
     } in SABOTEURS
     {
-        let also = listed(also_caught_by.iter().map(|checker| format!("`{checker}`")));
+        let also = listed(also.iter().map(|checker| format!("`{checker}`")));
         let fault = budget
             .fault
             .map_or(String::new(), |kind| format!(", two `{}`", kind.name));
-        let slots = budget.slots.map_or(String::new(), |(in_all, to_one_host)| {
-            format!(", {in_all} slots and {to_one_host} of them to one host")
+        let permits = budget.permits.map_or(String::new(), |permits| {
+            format!(
+                ", {} permits of which {} per host",
+                permits.total, permits.per_host
+            )
         });
-        let within = format!(
-            "{} events in {} ms, {} worker{}{slots}{fault}",
+        let run = format!(
+            "{} events in {} ms, {} worker{}{permits}{fault}",
             budget.events,
             budget.storm_ms,
             budget.workers,
             if budget.workers == 1 { "" } else { "s" }
         );
-        let (name, by) = (format!("`{name}`"), format!("`{caught_by}`"));
-        row(&mut text, &[&name, what, &by, &also, &within]);
+        let (name, by) = (format!("`{name}`"), format!("`{detected_by}`"));
+        row(&mut text, &[&name, description, &by, &also, &run]);
     }
     text
 }
 
 fn row(text: &mut String, cells: &[&str]) {
-    writeln!(text, "| {} |", cells.join(" | ")).expect("a string takes everything");
+    writeln!(text, "| {} |", cells.join(" | ")).expect("writing to a string cannot fail");
 }
 
 fn listed(names: impl Iterator<Item = String>) -> String {

@@ -147,7 +147,7 @@ impl<'h> Reader<'h> {
                 );
             }
             op => {
-                if let Some((step, transition)) = Step::of(op) {
+                if let Some((step, transition)) = op.transition() {
                     self.committed(t, step, transition);
                 }
             }

@@ -188,23 +188,26 @@ impl Model {
                 let row = self.rows.get(&id);
                 let lease = row.and_then(|row| row.lease);
                 let last_lease = lease.or(ended_lease);
-                step.op(Transition {
-                    id: id.to_string(),
-                    target: row
-                        .filter(|_| step == Step::Accept)
-                        .map(|row| row.target_url.clone()),
-                    attempt,
-                    token: sent_token
-                        .or(lease.map(|lease| lease.token))
-                        .map(|token| token.0.simple().to_string()),
-                    held: ended_lease.map(|lease| lease.token.0.simple().to_string()),
-                    holder: last_lease.map(|lease| lease.holder.to_string()),
-                    outcome,
-                    now_us,
-                    lease_until_us: last_lease.map(|lease| lease.until_us),
-                    due_us: row.and_then(|row| row.due_us),
-                    after: row.map(|row| row.counts.clone()).unwrap_or_default(),
-                })
+                Op::of_transition(
+                    step,
+                    Transition {
+                        id: id.to_string(),
+                        target: row
+                            .filter(|_| step == Step::Accept)
+                            .map(|row| row.target_url.clone()),
+                        attempt,
+                        token: sent_token
+                            .or(lease.map(|lease| lease.token))
+                            .map(|token| token.0.simple().to_string()),
+                        held: ended_lease.map(|lease| lease.token.0.simple().to_string()),
+                        holder: last_lease.map(|lease| lease.holder.to_string()),
+                        outcome,
+                        now_us,
+                        lease_until_us: last_lease.map(|lease| lease.until_us),
+                        due_us: row.and_then(|row| row.due_us),
+                        after: row.map(|row| row.counts.clone()).unwrap_or_default(),
+                    },
+                )
             }
         }
     }

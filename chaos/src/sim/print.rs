@@ -133,7 +133,7 @@ fn summary(op: &Op, name: impl Fn(&str) -> String) -> String {
             }
         ),
         Op::Census(census) => format!("{census:?}"),
-        other => match Step::of(other) {
+        other => match other.transition() {
             Some((step, transition)) => transition_summary(step, transition, name),
             None => String::new(),
         },

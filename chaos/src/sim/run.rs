@@ -20,7 +20,7 @@ use super::mutant::Mutant;
 use super::schedule::SimSchedule;
 use super::state::AcknowledgedEvent;
 use super::supervisor;
-use crate::checker::{Finding, check_simulation};
+use crate::checker::{self, Finding, Tier};
 use crate::history::op::{AttemptSeen, Op, Phase, PhaseBegin, RunStart, Section, State};
 use crate::history::{History, sha256_hex};
 
@@ -200,14 +200,14 @@ fn state_op(ordinal: u64, id: String, view: Option<EventView>) -> State {
 }
 
 impl SimResult {
-    /// Returns the history with its chain of hashes.
+    /// Returns the history of the run.
     pub fn history(&self) -> History {
         History::of_simulation(self.ops.iter().cloned())
     }
 
     /// Runs every checker of the simulation. Returns the findings in the order of the report.
     pub fn findings(self) -> Vec<Finding> {
-        check_simulation(&History::unchained(self.ops))
+        checker::judge(&History::of_simulation(self.ops), Tier::Simulation)
     }
 
     /// Returns the first finding with the verdict *invalid*.

@@ -72,7 +72,7 @@ impl Soak {
         if repeat {
             self.repeated += 1;
             let second = self.simulator.run(&schedule, mutant);
-            if result.history().tail() != second.history().tail() {
+            if result.history().sha256() != second.history().sha256() {
                 self.unsteady.get_or_insert(seed);
             }
         }
@@ -95,10 +95,10 @@ impl Soak {
     /// Returns the exit code. A history that differs has priority over a broken invariant. No seed
     /// at all is the verdict *unknown*.
     pub fn exit_code(&self) -> u8 {
-        use crate::checker::{Kind, Overall};
+        use crate::checker::{Overall, Property};
         match (&self.unsteady, &self.failure) {
             (Some(_), _) => EXIT_UNSTEADY,
-            (None, Some(failure)) if failure.finding.kind == Kind::Liveness => {
+            (None, Some(failure)) if failure.finding.property == Property::Liveness => {
                 Overall::Stuck.exit_code()
             }
             (None, Some(_)) => Overall::Unsafe.exit_code(),

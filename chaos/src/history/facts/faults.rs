@@ -114,6 +114,13 @@ impl FaultFacts<'_> {
             && receiver.is_some_and(|receiver| self.target().is_link_to_receiver(receiver))
     }
 
+    /// Returns true if requests to this receiver may be lost. An unknown receiver may be any.
+    #[must_use]
+    pub fn may_lose_requests_to(&self, receiver: Option<u32>) -> bool {
+        let is_on_link = |receiver| self.target().is_link_to_receiver(receiver);
+        self.harm().loses_requests && receiver.is_none_or(is_on_link)
+    }
+
     /// Returns true if an attempt may not be settled under its lease.
     #[must_use]
     pub fn may_abandon(&self) -> bool {
@@ -184,7 +191,7 @@ mod tests {
     fn told<T>(kind: Kind, target: Target, more: &[Op], ask: impl Fn(&FaultFacts<'_>) -> T) -> T {
         let ops = fault(kind, target, (FROM, TO)).into_iter();
         let more = more.iter().map(|op| (TO, op.clone()));
-        let history = History::unchained(ops.chain(more));
+        let history = History::from_ops(ops.chain(more));
         ask(&Facts::of(&history).faults[0])
     }
 
@@ -303,7 +310,7 @@ mod tests {
                 sig: SIG_VALID.into(),
                 scripted: None,
             });
-            History::unchained([(1, op)])
+            History::from_ops([(1, op)])
         };
         let keeps = |kind: Kind, target: Target, req: &str| {
             let history = begin(req);
@@ -359,7 +366,7 @@ mod tests {
         );
         // One that nobody healed goes on.
         let [start, _] = fault(PauseWorker::KIND, w0(), (FROM, TO));
-        let history = History::unchained([start]);
+        let history = History::from_ops([start]);
         let unhealed = Facts::of(&history).faults[0];
         assert!(unhealed.overlaps(u64::MAX, u64::MAX, 0));
         assert!(!unhealed.overlaps(0, FROM - 1, 0));

@@ -1,4 +1,4 @@
-//! The committed transitions of each event, as the store itself tells them.
+//! The transitions that the store committed, by event.
 
 use super::{At, Entry, at};
 use crate::history::op::Op;
@@ -7,10 +7,10 @@ use crate::history::transition::{Census, Fenced, Step, Transition};
 /// One transition with its kind, place and time.
 pub type StepAt<'h> = (Step, At<'h, Transition>);
 
-/// Everything that the store committed of one event.
+/// The transitions of one event.
 #[derive(Clone, Debug, Default)]
 pub struct RowFacts<'h> {
-    /// The ordinal in its target, when it has one.
+    /// Ordinal of the event, from its acknowledgement or else from its target.
     pub ordinal: Option<u64>,
     /// Every transition, in the order of the commits.
     pub steps: Vec<StepAt<'h>>,
@@ -22,8 +22,7 @@ impl<'h> RowFacts<'h> {
         self.steps.iter().zip(self.steps.iter().skip(1))
     }
 
-    /// True when the lease of this attempt was ended before its time: its holder was taken for gone.
-    #[must_use]
+    /// Returns true if the lease of this attempt was reclaimed before it expired.
     pub fn was_taken_early(&self, attempt: Option<u32>) -> bool {
         let mut steps = self.steps.iter();
         steps.any(|(step, at)| {
@@ -31,19 +30,18 @@ impl<'h> RowFacts<'h> {
         })
     }
 
-    /// The newest transition.
-    #[must_use]
+    /// The last transition.
     pub fn last(&self) -> Option<&StepAt<'h>> {
         self.steps.last()
     }
 }
 
-/// What the store committed, beside the events themselves.
+/// Observations of the store that are not transitions.
 #[derive(Clone, Debug, Default)]
 pub struct StoreFacts<'h> {
-    /// Settles and releases that changed nothing.
+    /// Refused settles and releases.
     pub fenced: Vec<At<'h, Fenced>>,
-    /// Counts of all rows, each with what the transitions before it add up to.
+    /// Counts of all rows, each with the number of accepted events so far.
     pub censuses: Vec<(At<'h, Census>, u64)>,
     /// Events accepted so far.
     accepted: u64,
@@ -60,7 +58,7 @@ impl<'h> StoreFacts<'h> {
     }
 }
 
-/// The ordinal that a target carries as the last part of its path.
+/// Returns the ordinal in the last part of a target's path.
 pub(super) fn ordinal_of(target: &str) -> Option<u64> {
     target.rsplit('/').next()?.parse().ok()
 }

@@ -3,7 +3,7 @@
 use super::super::context::Context;
 use super::super::judged::Judged;
 use super::faults;
-use crate::checker::{AUDIT_CHECKERS, Checker, PLANNED_CHECKERS, Verdict};
+use crate::checker::{self, Need, NotAsked, Verdict};
 use crate::history::facts::Facts;
 
 /// Properties that a run of this tier cannot prove.
@@ -22,7 +22,7 @@ pub(super) fn sentences(judged: &Judged, context: &Context, facts: &Facts<'_>) -
     let skipped = facts.skipped.iter();
     sentences.extend(skipped.map(|(fault, why)| format!("skipped: fault {fault}: {why}")));
     sentences.extend(without_effect(facts));
-    sentences.extend(not_asked(judged, context));
+    sentences.extend(not_asked(facts, context));
     sentences.extend(faults::not_planned(facts));
     sentences.extend(NEVER_PROVEN.iter().map(|text| (*text).to_owned()));
     sentences
@@ -48,19 +48,19 @@ fn without_effect(facts: &Facts<'_>) -> impl Iterator<Item = String> {
     })
 }
 
-/// The checkers that gave no verdict, each with the reason.
-fn not_asked(judged: &Judged, context: &Context) -> Vec<String> {
-    let is_missing = |checker: &&Checker| judged.verdict(checker.name).is_none();
-    let planned = PLANNED_CHECKERS.iter().map(|(checker, _)| checker);
-    let mut sentences: Vec<String> = planned
-        .filter(is_missing)
-        .map(|checker| {
-            let name = checker.name;
-            format!("not asked: checker {name}: this schedule does not exercise it")
+/// The checkers that are not asked, each with the reason, and those without an audit in one sentence.
+fn not_asked(facts: &Facts<'_>, context: &Context) -> Vec<String> {
+    let (audit, others): (Vec<NotAsked>, Vec<NotAsked>) = checker::not_asked(facts)
+        .into_iter()
+        .partition(|not_asked| not_asked.missing == Some(Need::Audit));
+    let others = others.iter();
+    let mut sentences: Vec<String> = others
+        .map(|NotAsked { checker, missing }| match missing {
+            Some(need) => format!("not asked: checker {checker}: the run has no {need}"),
+            None => format!("not asked: checker {checker}: this schedule does not exercise it"),
         })
         .collect();
-    let audit = AUDIT_CHECKERS.iter().filter(is_missing);
-    let audit: Vec<&str> = audit.map(|checker| checker.name).collect();
+    let audit: Vec<&str> = audit.iter().map(|not_asked| not_asked.checker).collect();
     if !audit.is_empty() {
         let reason = match &context.audit_missing {
             Some(reason) => format!("the run has no audit: {reason}"),

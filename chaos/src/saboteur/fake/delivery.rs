@@ -1,4 +1,4 @@
-//! The stand-in's deliveries: due events are claimed in the map, signed, posted and settled.
+//! The deliveries of the fake dispatcher: it claims due events, signs them, posts them and settles.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,16 +9,16 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use tokio::time::{Instant, sleep};
 
-use super::Outcome;
-use super::stand_in::{Attempt, Event, Worker};
+use super::super::misbehavior::HttpResult;
+use super::memory::{Attempt, Event, Worker};
 
-/// Wait between two looks for due events.
-const LOOK: Duration = Duration::from_millis(10);
+/// Interval between two claims.
+const POLL: Duration = Duration::from_millis(10);
 
-/// Largest body of an answer, as the contract says: some answers have no end.
+/// Largest response body that is read, in bytes. Some scripted responses are endless.
 const RESPONSE_BYTES_MAX: usize = 1024 * 1024;
 
-/// Delivers until its runtime ends.
+/// Delivers events until the worker's runtime ends.
 pub(super) async fn run(worker: Worker) {
     let deadline = Duration::from_millis(worker.setting_ms("HTTP_TIMEOUT", 15_000));
     let http = crate::http_client(deadline);
@@ -26,43 +26,43 @@ pub(super) async fn run(worker: Worker) {
         for (id, event) in claim(&worker) {
             tokio::spawn(attempt(worker.clone(), http.clone(), id, event));
         }
-        sleep(LOOK).await;
+        sleep(POLL).await;
     }
 }
 
 fn claim(worker: &Worker) -> Vec<(String, Event)> {
     let now = Instant::now();
-    let mut held = worker.held();
-    let mut open = Open::of(worker, held.events.values());
-    let due = held.events.iter_mut().filter(|(_, e)| {
+    let mut memory = worker.memory();
+    let mut open = OpenAttempts::of(worker, memory.events.values());
+    let due = memory.events.iter_mut().filter(|(_, e)| {
         let is_due = e.status == "pending" && is_free(worker, e) && e.due <= now;
-        is_due && open.takes(&e.target)
+        is_due && open.admits(&e.target)
     });
     due.map(|(id, event)| {
         event.holders.push(worker.spec.name.clone());
-        event.attempt_count += u32::from(worker.lie.counts_attempt(event.failures));
+        event.attempt_count += u32::from(worker.misbehavior.counts_attempt(event.failures));
         (id.clone(), event.clone())
     })
     .collect()
 }
 
-/// How many attempts a worker has open, and how many of them to each host.
-struct Open {
-    in_all: usize,
-    in_all_max: usize,
+/// The open attempts of a worker and their limits, in total and per host.
+struct OpenAttempts {
+    total: usize,
+    total_max: usize,
     by_host: BTreeMap<String, usize>,
     by_host_max: usize,
 }
 
-impl Open {
-    fn of<'e>(worker: &Worker, events: impl Iterator<Item = &'e Event>) -> Open {
-        let capped = worker.lie.caps_hosts();
+impl OpenAttempts {
+    fn of<'e>(worker: &Worker, events: impl Iterator<Item = &'e Event>) -> Self {
+        let limited = worker.misbehavior.limits_hosts();
         let per_host = worker.setting("MAX_IN_FLIGHT_PER_HOST", 64);
-        let mut open = Open {
-            in_all: 0,
-            in_all_max: worker.setting("MAX_IN_FLIGHT", 512),
+        let mut open = Self {
+            total: 0,
+            total_max: worker.setting("MAX_IN_FLIGHT", 512),
             by_host: BTreeMap::new(),
-            by_host_max: if capped { per_host } else { usize::MAX },
+            by_host_max: if limited { per_host } else { usize::MAX },
         };
         for event in events.filter(|event| event.is_held_by(&worker.spec.name)) {
             open.begin(&event.target);
@@ -70,29 +70,29 @@ impl Open {
         open
     }
 
-    /// Whether one more may begin; if so, it does.
-    fn takes(&mut self, target: &str) -> bool {
+    /// Counts one more attempt to a target and returns true, unless a limit is reached.
+    fn admits(&mut self, target: &str) -> bool {
         let to_host = self.by_host.get(host(target)).copied().unwrap_or(0);
-        let takes = self.in_all < self.in_all_max && to_host < self.by_host_max;
-        if takes {
+        let admits = self.total < self.total_max && to_host < self.by_host_max;
+        if admits {
             self.begin(target);
         }
-        takes
+        admits
     }
 
     fn begin(&mut self, target: &str) {
-        self.in_all += 1;
+        self.total += 1;
         *self.by_host.entry(host(target).to_owned()).or_default() += 1;
     }
 }
 
-/// The host and port of a target.
+/// Returns host and port of a target.
 fn host(target: &str) -> &str {
     target.split('/').nth(2).unwrap_or(target)
 }
 
 fn is_free(worker: &Worker, event: &Event) -> bool {
-    if worker.lie.respects_claims() {
+    if worker.misbehavior.respects_claims() {
         event.holders.is_empty()
     } else {
         !event.is_held_by(&worker.spec.name)
@@ -100,21 +100,25 @@ fn is_free(worker: &Worker, event: &Event) -> bool {
 }
 
 async fn attempt(worker: Worker, http: reqwest::Client, id: String, event: Event) {
-    let outcome = if worker.lie.sends(event.number) {
-        send(&worker, &http, &id, &event).await
-    } else {
-        Ok(200)
+    let (misbehavior, attempt) = (worker.misbehavior, event.attempt_count);
+    let result = match misbehavior.result_without_sending(event.number, attempt) {
+        Some(result) => result,
+        None => send(&worker, &http, &id, &event).await,
     };
-    settle(&worker, &id, event.attempt_count, outcome);
+    settle(&worker, &id, attempt, result);
 }
 
-async fn send(worker: &Worker, http: &reqwest::Client, id: &str, event: &Event) -> Outcome {
+async fn send(worker: &Worker, http: &reqwest::Client, id: &str, event: &Event) -> HttpResult {
     let timestamp = chrono::Utc::now().timestamp();
-    let body = worker.lie.body(&event.payload);
-    let signed = worker.lie.signed_bytes(body.as_bytes());
-    let signature = sign(worker, id, timestamp, &signed);
+    let body = worker.misbehavior.body(&event.payload);
+    let signed = worker.misbehavior.signed_bytes(body.as_bytes());
+    let signature = sign(worker, id, timestamp, signed);
+    let previous = worker.memory().last_target.replace(event.target.clone());
+    let target = worker
+        .misbehavior
+        .target(&event.target, previous.as_deref());
     let request = http
-        .post(worker.lie.target(&event.target))
+        .post(target)
         .header("content-type", "application/json")
         .header("webhook-id", id)
         .header("webhook-timestamp", timestamp)
@@ -135,6 +139,8 @@ async fn send(worker: &Worker, http: &reqwest::Client, id: &str, event: &Event) 
 fn class(error: &reqwest::Error) -> &'static str {
     if error.is_timeout() {
         "timeout"
+    } else if error.is_connect() {
+        "connect"
     } else {
         "reset"
     }
@@ -155,24 +161,24 @@ fn sign(worker: &Worker, id: &str, timestamp: i64, body: &[u8]) -> String {
     format!("v1,{}", BASE64.encode(mac.finalize().into_bytes()))
 }
 
-fn settle(worker: &Worker, id: &str, number: u32, outcome: Outcome) {
-    let mut held = worker.held();
-    let Some(event) = held.events.get_mut(id) else {
+fn settle(worker: &Worker, id: &str, number: u32, result: HttpResult) {
+    let mut memory = worker.memory();
+    let Some(event) = memory.events.get_mut(id) else {
         return;
     };
     if !event.is_held_by(&worker.spec.name) {
         return;
     }
-    event.let_go(&worker.spec.name);
-    let success = worker.lie.is_success(outcome);
+    event.end_claim_of(&worker.spec.name);
+    let success = worker.misbehavior.is_success(result);
     event.attempts.push(Attempt {
         number,
-        outcome: match outcome {
+        outcome: match result {
             _ if success => "delivered",
             Ok(_) => "rejected",
             Err(class) => class,
         },
-        status_code: outcome.ok(),
+        status_code: result.ok(),
     });
     if success {
         event.status = "delivered";
@@ -180,24 +186,24 @@ fn settle(worker: &Worker, id: &str, number: u32, outcome: Outcome) {
     }
     event.failures += 1;
     let max = worker.setting("MAX_ATTEMPTS", 20);
-    if event.failures >= worker.lie.budget(max) {
+    if event.failures >= worker.misbehavior.attempts_max(max) {
         event.status = "dead";
         return;
     }
-    event.due = Instant::now() + delay(worker, event.failures, outcome);
+    event.due = Instant::now() + delay(worker, event.failures, result);
 }
 
-fn delay(worker: &Worker, failures: u32, outcome: Outcome) -> Duration {
+fn delay(worker: &Worker, failures: u32, result: HttpResult) -> Duration {
     let base_ms = worker.setting_ms("BACKOFF_BASE_SECONDS", 2_000);
     let cap_ms = worker.setting_ms("BACKOFF_CAP_SECONDS", 3_600_000);
-    // Rounded up, and late enough for every Retry-After of the scripts.
-    let ruled_ms = base_ms
+    // Rounded up. Scripts request at most 1 s by Retry-After.
+    let rule_ms = base_ms
         .saturating_mul(1 << (failures - 1).min(40))
         .min(cap_ms)
         + 1;
-    let asked_ms = match outcome {
+    let requested_ms = match result {
         Ok(429 | 503) => 1_001,
         _ => 0,
     };
-    Duration::from_millis(worker.lie.delay_ms(ruled_ms, asked_ms))
+    Duration::from_millis(worker.misbehavior.delay_ms(rule_ms, requested_ms))
 }

@@ -1,4 +1,4 @@
-//! The stand-in's API: as much of the contract as the runner uses.
+//! The API of the fake dispatcher: the part of the contract that the runner uses.
 
 use std::net::TcpListener;
 
@@ -14,8 +14,8 @@ use serde_json::json;
 use serde_json::value::RawValue;
 use tokio::time::{Instant, sleep};
 
-use super::Replies;
-use super::stand_in::{Event, Known, Worker};
+use super::super::misbehavior::Replies;
+use super::memory::{Event, KeyedPost, Worker};
 
 #[derive(Deserialize)]
 struct Posted<'a> {
@@ -24,7 +24,7 @@ struct Posted<'a> {
     target_url: String,
 }
 
-/// Serves until its runtime ends.
+/// Serves until the worker's runtime ends.
 pub(super) async fn serve(listener: TcpListener, worker: Worker) {
     let router = Router::new()
         .route("/events", post(post_event))
@@ -37,7 +37,7 @@ pub(super) async fn serve(listener: TcpListener, worker: Worker) {
     let _ = axum::serve(listener, router).await;
 }
 
-/// Returns the reply of an API that does not follow the contract; `None` if it does.
+/// Returns the reply of an API that breaks the contract, or `None` if it does not.
 async fn refusal(replies: Replies) -> Option<Response> {
     match replies {
         Replies::Contract => None,
@@ -47,11 +47,11 @@ async fn refusal(replies: Replies) -> Option<Response> {
 }
 
 async fn post_event(State(worker): State<Worker>, headers: HeaderMap, body: Body) -> Response {
-    if let Some(refusal) = refusal(worker.lie.posts()).await {
+    if let Some(refusal) = refusal(worker.misbehavior.posts()).await {
         return refusal;
     }
     let Some(body) = read(&worker, body).await else {
-        return (StatusCode::BAD_REQUEST, "broken off").into_response();
+        return (StatusCode::BAD_REQUEST, "incomplete body").into_response();
     };
     let posted: Posted<'_> = match serde_json::from_slice(&body) {
         Ok(posted) => posted,
@@ -60,47 +60,48 @@ async fn post_event(State(worker): State<Worker>, headers: HeaderMap, body: Body
     let key = headers
         .get("idempotency-key")
         .and_then(|key| key.to_str().ok());
-    let Some(id) = take(&worker, key, &posted) else {
-        return (StatusCode::CONFLICT, "another event has this key").into_response();
+    let Some(id) = accept(&worker, key, &posted) else {
+        return (StatusCode::CONFLICT, "the key belongs to another event").into_response();
     };
-    let answer = json!({"id": id, "status": "accepted"}).to_string();
-    (StatusCode::ACCEPTED, answer).into_response()
+    let accepted = json!({"id": id, "status": "accepted"}).to_string();
+    (StatusCode::ACCEPTED, accepted).into_response()
 }
 
-/// The whole body; nothing of one that was broken off.
+/// Returns the complete body, or `None` if the client interrupted it.
 async fn read(worker: &Worker, body: Body) -> Option<Vec<u8>> {
     let mut pieces = body.into_data_stream();
     let mut bytes = Vec::new();
     while let Some(piece) = pieces.next().await {
         match piece {
             Ok(piece) => bytes.extend_from_slice(&piece),
-            Err(_) if worker.lie.wants_whole_bodies() => return None,
+            Err(_) if worker.misbehavior.requires_complete_bodies() => return None,
             Err(_) => break,
         }
     }
     Some(bytes)
 }
 
-/// Stores the event, unless its key is known, and gives its id; nothing when another event has the key.
-fn take(worker: &Worker, key: Option<&str>, posted: &Posted<'_>) -> Option<String> {
-    let mut held = worker.held();
-    let key = key.filter(|_| worker.lie.remembers_keys());
-    if let Some(known) = key.and_then(|key| held.keys.get(key)) {
+/// Stores the event unless its key is known, and returns its id. Returns `None` if the key belongs to
+/// another event.
+fn accept(worker: &Worker, key: Option<&str>, posted: &Posted<'_>) -> Option<String> {
+    let mut memory = worker.memory();
+    let key = key.filter(|_| worker.misbehavior.remembers_keys());
+    if let Some(known) = key.and_then(|key| memory.keys.get(key)) {
         let same = known.payload == posted.payload.get() && known.target == posted.target_url;
-        return (same || !worker.lie.compares_bytes()).then(|| known.id.clone());
+        return (same || !worker.misbehavior.compares_bytes()).then(|| known.id.clone());
     }
     let id = uuid::Uuid::now_v7().to_string();
     if let Some(key) = key {
-        let known = Known {
+        let keyed = KeyedPost {
             id: id.clone(),
             payload: posted.payload.get().to_owned(),
             target: posted.target_url.clone(),
         };
-        held.keys.insert(key.to_owned(), known);
+        memory.keys.insert(key.to_owned(), keyed);
     }
-    held.accepted += 1;
+    memory.accepted += 1;
     let event = Event {
-        number: held.accepted,
+        number: memory.accepted,
         payload: posted.payload.get().to_owned(),
         target: posted.target_url.clone(),
         status: "pending",
@@ -110,18 +111,18 @@ fn take(worker: &Worker, key: Option<&str>, posted: &Posted<'_>) -> Option<Strin
         holders: Vec::new(),
         attempts: Vec::new(),
     };
-    if !worker.lie.keeps(event.number) {
+    if !worker.misbehavior.stores(event.number) {
         return Some(id);
     }
-    match worker.lie.commits_after() {
+    match worker.misbehavior.commit_delay() {
         None => {
-            held.events.insert(id.clone(), event);
+            memory.events.insert(id.clone(), event);
         }
-        Some(after) => {
+        Some(delay) => {
             let (worker, id) = (worker.clone(), id.clone());
             tokio::spawn(async move {
-                sleep(after).await;
-                worker.held().events.insert(id, event);
+                sleep(delay).await;
+                worker.memory().events.insert(id, event);
             });
         }
     }
@@ -129,10 +130,10 @@ fn take(worker: &Worker, key: Option<&str>, posted: &Posted<'_>) -> Option<Strin
 }
 
 async fn find_event(State(worker): State<Worker>, Path(id): Path<String>) -> Response {
-    if let Some(refusal) = refusal(worker.lie.reads()).await {
+    if let Some(refusal) = refusal(worker.misbehavior.reads()).await {
         return refusal;
     }
-    let Some(mut event) = worker.held().events.get(&id).cloned() else {
+    let Some(mut event) = worker.memory().events.get(&id).cloned() else {
         return StatusCode::NOT_FOUND.into_response();
     };
     event.attempts.sort_by_key(|attempt| attempt.number);

@@ -1,0 +1,295 @@
+//! Every recorded attempt was made: a receiver got its request, or something explains why none did.
+//!
+//! The outcome of an attempt is the dispatcher's own report. Without this check, an attempt that was
+//! never made could be recorded as failed. A fault explains an attempt without a request only if it
+//! loses requests on the link to the receiver of the event, and only at the time of the attempt. An
+//! abandoned attempt needs a fault that can end or outlive a lease.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::backoff::WIRE_SLACK_US;
+use super::declaration::{Checker, Need, Property, When};
+use super::verdict::{Examination, Verdict};
+use crate::history::facts::{EventFacts, Facts, FaultFacts};
+use crate::history::op::{AttemptSeen, State};
+use crate::history::transition::Step;
+
+/// The declaration of this checker.
+pub const CHECKER: Checker = Checker {
+    name: "attempts_explained",
+    invariant: "every recorded attempt was received, or a fault or its outcome explains why not",
+    property: Property::Safety,
+    when: When::ALWAYS,
+    needs: &[Need::State, Need::Attempts],
+    check,
+};
+
+/// Outcomes that the dispatcher decides before it connects. They state that no request was sent.
+const NEVER_SENT: &[&str] = &["dns", "target_refused"];
+/// Outcome of a successful attempt.
+const DELIVERED: &str = "delivered";
+/// Outcome of an attempt whose lease ended before a settle.
+const ABANDONED: &str = "abandoned";
+/// Outcome of an attempt whose deadline passed.
+const TIMEOUT: &str = "timeout";
+
+fn check(facts: &Facts<'_>) -> Verdict {
+    let mut examination = Examination::default();
+    let receivers = receivers(facts);
+    let mut without_request = 0_u64;
+    for (ordinal, event) in facts.accepted() {
+        // A request without a number could be that of any attempt.
+        let is_numbered = event.receipts.iter().all(|r| r.begin.op.attempt.is_some());
+        let Some(state) = event.state.filter(|_| is_numbered) else {
+            continue;
+        };
+        let received = received(facts, event, state.op);
+        for row in &state.op.attempts {
+            examination.saw_one();
+            // `state_agrees` judges a delivery without a request.
+            if received.contains(&row.number) || row.outcome == DELIVERED {
+                continue;
+            }
+            without_request += 1;
+            let window = Window::of(facts, event, row.number);
+            let receiver = receiver(event, &receivers);
+            let mut faults = facts.faults_of(event).iter();
+            let by_fault = faults.any(|fault| explains(fault, row, receiver, &window));
+            if !by_fault && !NEVER_SENT.contains(&row.outcome.as_str()) {
+                let what = format!(
+                    "event {ordinal}: attempt {} is recorded as {}, no receiver got its request, and \
+                     no fault explains it",
+                    row.number, row.outcome
+                );
+                examination.broken(what, window.seqs.into_iter().chain([state.seq]));
+            }
+        }
+    }
+    let note = format!("{without_request} attempts without a request, each explained");
+    examination.verdict("no attempt was recorded", note)
+}
+
+/// The numbers of the attempts of an event that a receiver got, at the event's target or elsewhere.
+fn received(facts: &Facts<'_>, event: &EventFacts<'_>, state: &State) -> BTreeSet<u32> {
+    let elsewhere = facts.strays.iter();
+    let elsewhere = elsewhere.filter(|stray| stray.begin.op.id.as_deref() == Some(&state.id));
+    let receipts = event.receipts.iter().chain(elsewhere);
+    receipts.filter_map(|r| r.begin.op.attempt).collect()
+}
+
+/// The receiver behind each target without its ordinal, from the requests of all events.
+fn receivers<'h>(facts: &Facts<'h>) -> BTreeMap<&'h str, u32> {
+    let receipts = facts.events.values().flat_map(|event| &event.receipts);
+    let known = receipts.filter_map(|receipt| {
+        let begin = receipt.begin.op;
+        Some((base(&begin.target), begin.receiver()?))
+    });
+    known.collect()
+}
+
+/// The receiver of an event, or `None` if no request ever arrived at its target.
+fn receiver(event: &EventFacts<'_>, receivers: &BTreeMap<&str, u32>) -> Option<u32> {
+    let mut receipts = event.receipts.iter();
+    let seen = receipts.find_map(|receipt| receipt.begin.op.receiver());
+    seen.or_else(|| {
+        let target = &event.invokes.first()?.op.target;
+        receivers.get(base(target)).copied()
+    })
+}
+
+fn base(target: &str) -> &str {
+    target.rsplit_once('/').map_or(target, |(base, _)| base)
+}
+
+/// The time in which an attempt without a request was made, as far as the history bounds it.
+struct Window {
+    from_us: u64,
+    to_us: u64,
+    /// The lines that bound it.
+    seqs: Vec<u64>,
+}
+
+impl Window {
+    /// From the request before the attempt, or else the post, to the request after it, the commit of
+    /// its end, or else the final read. A line of the audit may be late and is never early, so the
+    /// commit bounds only the end.
+    fn of(facts: &Facts<'_>, event: &EventFacts<'_>, number: u32) -> Self {
+        let begins = || {
+            let begins = event.receipts.iter().map(|receipt| receipt.begin);
+            begins.filter_map(|begin| Some((begin.op.attempt?, begin.t, begin.seq)))
+        };
+        let before = begins().filter(|(n, ..)| *n < number).max_by_key(|at| at.1);
+        let post = event.invokes.first().map(|at| (at.t, at.seq));
+        let from = before.map(|(_, t, seq)| (t, seq)).or(post);
+        let after = begins()
+            .filter(|(n, ..)| *n > number)
+            .map(|(_, t, seq)| (t, seq));
+        let read = event.state.map(|at| (at.t, at.seq));
+        let to = after
+            .chain(committed_end(facts, event, number))
+            .chain(read)
+            .min();
+        Self {
+            from_us: from.map_or(0, |(t, _)| t),
+            to_us: to.map_or(u64::MAX, |(t, _)| t),
+            seqs: [from, to].iter().flatten().map(|(_, seq)| *seq).collect(),
+        }
+    }
+}
+
+/// Time and line of the settle, release or reclaim of an attempt, if the audit has it.
+fn committed_end(facts: &Facts<'_>, event: &EventFacts<'_>, number: u32) -> Option<(u64, u64)> {
+    let row = facts.rows.get(event.id()?)?;
+    let mut ends = row.steps.iter().filter(|(step, at)| {
+        matches!(step, Step::Settle | Step::Release | Step::Reclaim) && at.op.attempt == number
+    });
+    ends.next().map(|(_, at)| (at.t, at.seq))
+}
+
+fn explains(
+    fault: &FaultFacts<'_>,
+    row: &AttemptSeen,
+    receiver: Option<u32>,
+    window: &Window,
+) -> bool {
+    let is_possible = match row.outcome.as_str() {
+        ABANDONED => fault.may_abandon(),
+        // A worker that is paused before it sends finds its deadline passed when it continues.
+        TIMEOUT if fault.may_pause() => true,
+        _ => fault.may_lose_requests_to(receiver),
+    };
+    is_possible && fault.overlaps(window.from_us, window.to_us, WIRE_SLACK_US)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checker::sample::{KILL, SECOND, Sample, links, w0};
+    use crate::checker::story::Story;
+    use crate::checker::{Overall, Tier, judge, said};
+    use crate::history::op::Op;
+    use crate::nemesis::{PauseWorker, Reset};
+
+    /// Removes the request of an attempt and records the attempt with this outcome.
+    fn unreceived(sample: Sample, ordinal: u64, attempt: u32, outcome: &'static str) -> Sample {
+        let is_request = move |op: &Op| {
+            matches!(op, Op::RecvBegin(begin)
+                if (begin.ordinal, begin.attempt) == (Some(ordinal), Some(attempt)))
+        };
+        sample.without(is_request).edit(move |_, op| {
+            if let Op::State(state) = op
+                && state.ordinal == ordinal
+            {
+                let rows = state.attempts.iter_mut();
+                for row in rows.filter(|row| row.number == attempt) {
+                    row.outcome = outcome.into();
+                }
+            }
+        })
+    }
+
+    fn is_valid(sample: Sample) -> bool {
+        check(&Facts::of(&sample.history())).is_valid()
+    }
+
+    // Attempt 1 of event 0 comes after its post at 10 us, and attempt 2 is received at 200 ms.
+    fn failed(outcome: &'static str) -> Sample {
+        unreceived(Sample::default(), 0, 1, outcome)
+    }
+
+    #[test]
+    fn attempt_without_request_and_fault_is_a_violation() {
+        assert_eq!(
+            said(&CHECKER, &Sample::default().history()),
+            "valid: 10 examined, 0 attempts without a request, each explained"
+        );
+        assert_eq!(
+            said(&CHECKER, &failed("connect").history()),
+            "INVALID: 1 of 10 broken; event 0: attempt 1 is recorded as connect, no receiver got its \
+             request, and no fault explains it (lines [3, 18, 37])"
+        );
+        for outcome in ["timeout", "reset", "body", "rejected", "abandoned"] {
+            assert!(!is_valid(failed(outcome)), "{outcome}");
+        }
+    }
+
+    // Attempt 1 of event 0 is made between its post at 10 us and attempt 2 at 200 ms.
+    #[test]
+    fn fault_explains_only_requests_of_its_receiver_and_its_time() {
+        let beside = |link, under_way| {
+            is_valid(failed("connect").with_fault(Reset::KIND, links(link), under_way))
+        };
+        assert!(beside("workers->r0", (1_000, 2_000)));
+        assert!(!beside("workers->r1", (1_000, 2_000)));
+        assert!(!beside("w0->pg", (1_000, 2_000)));
+        assert!(beside("workers->r0", (200_000, SECOND)));
+        assert!(!beside("workers->r0", (200_001, SECOND)));
+    }
+
+    #[test]
+    fn kill_explains_only_an_abandoned_attempt() {
+        let killed = |outcome| unreceived(Sample::default(), 1, 1, outcome);
+        assert!(is_valid(killed("abandoned")));
+        assert!(!is_valid(killed("connect")));
+        let without_fault = killed("abandoned").without(|op| op.source() == "fault");
+        assert!(!is_valid(without_fault));
+        let later = killed("abandoned").edit(|t, op| {
+            if op.source() == "fault" {
+                *t += 3 * SECOND;
+            }
+        });
+        assert!(!is_valid(later), "attempt 2 came at {}", KILL + 2 * SECOND);
+    }
+
+    #[test]
+    fn pause_explains_only_a_timeout() {
+        let paused =
+            |outcome| is_valid(failed(outcome).with_fault(PauseWorker::KIND, w0(), (1_000, 2_000)));
+        assert!(paused("timeout"));
+        assert!(paused("abandoned"));
+        assert!(!paused("connect"));
+    }
+
+    #[test]
+    fn commit_of_the_settle_ends_the_time_of_an_attempt() {
+        // Attempt 1 is settled at 30 ms, and attempt 2 is received at 151 ms.
+        let explained_from = |from| {
+            let first = |op: &Op| matches!(op, Op::RecvBegin(begin) if begin.attempt == Some(1));
+            let story = Story::default().without(first);
+            let story = story.with_fault(Reset::KIND, links("workers->r2"), (from, from));
+            check(&Facts::of(&story.history())).is_valid()
+        };
+        assert_eq!([30_000, 30_001].map(explained_from), [true, false]);
+    }
+
+    #[test]
+    fn request_at_another_place_is_found_by_its_id() {
+        let strayed = Sample::default().edit(|_, op| {
+            if let Op::RecvBegin(begin) = op
+                && (begin.ordinal, begin.attempt) == (Some(0), Some(1))
+            {
+                begin.ordinal = None;
+            }
+        });
+        assert!(is_valid(strayed));
+    }
+
+    #[test]
+    fn outcome_before_a_connect_explains_a_missing_request() {
+        assert!(is_valid(failed("dns")));
+        assert!(is_valid(failed("target_refused")));
+    }
+
+    #[test]
+    fn forged_history_of_unmade_attempts_is_unsafe() {
+        let overall = |sample: Sample| Overall::merge(&judge(&sample.history(), Tier::Real));
+        assert_eq!(overall(Sample::default()), Overall::Pass);
+        // Two failures of event 3 still show the gaps at default settings.
+        let forged = unreceived(failed("connect"), 2, 1, "connect");
+        let findings = judge(&forged.history(), Tier::Real);
+        assert_eq!(Overall::merge(&findings), Overall::Unsafe);
+        let invalid = findings.iter().filter(|f| f.verdict.is_invalid());
+        let invalid: Vec<&str> = invalid.map(|f| &*f.checker).collect();
+        assert_eq!(invalid, ["attempts_explained"]);
+    }
+}

@@ -1,0 +1,182 @@
+//! The table of saboteurs: each misbehavior with the checker that must detect it and the run in
+//! which it must do so.
+
+use super::budget::{Budget, Permits};
+use super::misbehavior::Misbehavior;
+use crate::nemesis::{AbortUpload, SameKey};
+
+/// One misbehavior and the checkers that detect it.
+#[derive(Clone, Copy, Debug)]
+pub struct Saboteur {
+    /// Name in snake case, unique in the table.
+    pub name: &'static str,
+    /// The deviation of the fake dispatcher.
+    pub misbehavior: Misbehavior,
+    /// The deviation in one sentence.
+    pub description: &'static str,
+    /// The checker whose verdict must be invalid.
+    pub detected_by: &'static str,
+    /// Checkers whose verdict may be invalid too, because they see the same defect.
+    pub also: &'static [&'static str],
+    /// Size and settings of the run.
+    pub budget: Budget,
+}
+
+/// Every saboteur, ordered by the part of the contract that it breaks.
+pub const SABOTEURS: &[Saboteur] = &[
+    Saboteur {
+        name: "forgets_after_202",
+        misbehavior: Misbehavior::ForgetsAfter202,
+        description: "answers 202 and does not store every seventh event",
+        detected_by: "no_loss",
+        also: &[],
+        budget: Budget::of_workers(1),
+    },
+    Saboteur {
+        name: "acknowledges_before_commit",
+        misbehavior: Misbehavior::AcknowledgesBeforeCommit,
+        description: "answers 202 and stores the event 1 s later, or never if a kill comes first",
+        detected_by: "no_loss",
+        also: &[],
+        budget: Budget::of_workers(1),
+    },
+    Saboteur {
+        name: "forgets_keys",
+        misbehavior: Misbehavior::ForgetsKeys,
+        description: "stores a new event for each post of one idempotency key",
+        detected_by: "idempotency",
+        also: &["attempts", "backoff", "duplicates", "state_agrees"],
+        budget: Budget::of_workers(1),
+    },
+    Saboteur {
+        name: "ignores_other_bytes",
+        misbehavior: Misbehavior::IgnoresOtherBytes,
+        description: "returns the known id for other bytes under a known key",
+        detected_by: "idempotency",
+        also: &["no_loss", "right_target", "state_agrees"],
+        budget: Budget::of_workers(1).with_fault(SameKey::KIND),
+    },
+    Saboteur {
+        name: "takes_half_a_body",
+        misbehavior: Misbehavior::TakesHalfABody,
+        description: "stores the received part of an interrupted body as the event",
+        detected_by: "indeterminate",
+        also: &[],
+        budget: Budget::of_workers(1).with_fault(AbortUpload::KIND),
+    },
+    Saboteur {
+        name: "ignores_the_lease",
+        misbehavior: Misbehavior::IgnoresTheLease,
+        description: "two workers of one database send events that the other one holds",
+        detected_by: "duplicates",
+        also: &["attempts", "backoff", "state_agrees"],
+        budget: Budget::of_workers(2),
+    },
+    Saboteur {
+        name: "ignores_the_host_cap",
+        misbehavior: Misbehavior::IgnoresTheHostCap,
+        description: "one host can take every permit, and the other hosts wait while it hangs",
+        detected_by: "isolation",
+        also: &[],
+        budget: Budget::of_permits(Permits {
+            total: 9,
+            per_host: 3,
+        }),
+    },
+    Saboteur {
+        name: "never_reclaims",
+        misbehavior: Misbehavior::NeverReclaims,
+        description: "leaves the events of a killed worker claimed forever",
+        detected_by: "liveness",
+        also: &[],
+        budget: Budget::of_workers(1),
+    },
+    Saboteur {
+        name: "counts_a_retry_as_the_first",
+        misbehavior: Misbehavior::CountsARetryAsTheFirst,
+        description: "sends the first retry with the number of the first attempt",
+        detected_by: "attempts",
+        also: &["backoff", "state_agrees"],
+        budget: Budget::of_workers(1),
+    },
+    Saboteur {
+        name: "says_delivered_unsent",
+        misbehavior: Misbehavior::SaysDeliveredUnsent,
+        description: "records every fifth event as delivered and does not send it",
+        detected_by: "state_agrees",
+        also: &["no_loss"],
+        budget: Budget::of_workers(1),
+    },
+    Saboteur {
+        name: "says_failed_unsent",
+        misbehavior: Misbehavior::SaysFailedUnsent,
+        description: "records the first attempt of every third event as failed and does not make it",
+        detected_by: "attempts_explained",
+        also: &[],
+        budget: Budget::of_workers(1),
+    },
+    Saboteur {
+        name: "sends_elsewhere",
+        misbehavior: Misbehavior::SendsElsewhere,
+        description: "sends each event to the host of the event before it",
+        detected_by: "right_target",
+        also: &[],
+        budget: Budget::of_workers(1),
+    },
+    Saboteur {
+        name: "reserializes",
+        misbehavior: Misbehavior::Reserializes,
+        description: "parses the payload and sends its own serialization",
+        detected_by: "payload",
+        also: &[],
+        budget: Budget::of_workers(1),
+    },
+    Saboteur {
+        name: "signs_wrongly",
+        misbehavior: Misbehavior::SignsWrongly,
+        description: "signs the body without its last byte",
+        detected_by: "signature",
+        also: &["dead_letters"],
+        budget: Budget::of_workers(1),
+    },
+    Saboteur {
+        name: "calls_500_success",
+        misbehavior: Misbehavior::Calls500Success,
+        description: "records a 500 as a success",
+        detected_by: "state_agrees",
+        also: &["no_loss"],
+        budget: Budget::of_workers(1),
+    },
+    Saboteur {
+        name: "calls_timeout_success",
+        misbehavior: Misbehavior::CallsTimeoutSuccess,
+        description: "records a timeout as a success",
+        detected_by: "state_agrees",
+        also: &["no_loss"],
+        budget: Budget::of_workers(1),
+    },
+    Saboteur {
+        name: "retries_without_backoff",
+        misbehavior: Misbehavior::RetriesWithoutBackoff,
+        description: "retries immediately after a failure",
+        detected_by: "backoff",
+        also: &[],
+        budget: Budget::of_workers(1),
+    },
+    Saboteur {
+        name: "ignores_retry_after",
+        misbehavior: Misbehavior::IgnoresRetryAfter,
+        description: "retries before the time that Retry-After requested",
+        detected_by: "backoff",
+        also: &[],
+        budget: Budget::of_workers(1),
+    },
+    Saboteur {
+        name: "gives_up_early",
+        misbehavior: Misbehavior::GivesUpEarly,
+        description: "declares an event dead after two failures",
+        detected_by: "dead_letters",
+        also: &[],
+        budget: Budget::of_workers(1),
+    },
+];
