@@ -14,9 +14,10 @@ use chaos::history::op::*;
 use chaos::history::transition::{Census, Counts, Step, Transition};
 use chaos::history::{History, sha256_hex};
 use chaos::nemesis::KillWorker;
+use chaos::nemesis::Schedule;
+use chaos::plan::PlannedEvent;
 use chaos::profile::{Profile, Settings};
 use chaos::report::{Context, Judged};
-use chaos::schedule::{PlannedEvent, Schedule};
 use chaos::seed::Seed;
 use mock_receiver::Behavior;
 
@@ -107,7 +108,7 @@ impl<'a> Builder<'a> {
         });
         let mut builder = Builder {
             schedule,
-            main: schedule.profile.main_settings(),
+            main: schedule.main_settings(),
             kills: kills.collect(),
             ops: Vec::new(),
             last_us: storm_end_us(schedule),
@@ -329,7 +330,7 @@ impl<'a> Builder<'a> {
     fn end(&mut self) {
         for (kill, fault) in std::mem::take(&mut self.kills).into_iter().zip(1..) {
             let worker = u32::try_from(kill.worker).expect("a plan has few workers");
-            let target = Target::Workers(vec![worker]);
+            let target = Target::Worker(worker);
             let start = FaultStart {
                 why: "as planned".into(),
                 open: kill.hit.clone(),

@@ -12,10 +12,10 @@ use chaos::command::prove;
 use chaos::environment::{RunEnvironment, Server};
 use chaos::fault::Family;
 use chaos::history::op::Section;
+use chaos::nemesis::Schedule;
 use chaos::postgres::{OwnServer, Wanted};
 use chaos::profile::{Profile, Settings};
 use chaos::report::{Context, Judged};
-use chaos::schedule::Schedule;
 use chaos::seed::Seed;
 use chaos::system::{ContainerSystem, ProcessSystem, System};
 

@@ -9,10 +9,10 @@ use std::collections::BTreeMap;
 
 use chaos::checker::{CHECKERS, Finding, Overall, Property};
 use chaos::history::facts::Facts;
+use chaos::nemesis::Schedule;
 use chaos::nemesis::{Fault, HangReceiver};
 use chaos::report::Judged;
 use chaos::saboteur::{Budget, FakeDispatcher, Misbehavior, SABOTEURS, Saboteur};
-use chaos::schedule::Schedule;
 use chaos::seed::Seed;
 use futures_util::StreamExt as _;
 use futures_util::stream;
@@ -99,6 +99,6 @@ async fn hang_without_a_request_is_skipped_and_the_run_passes() {
     let judged = judged(&mut system, &schedule, BTreeMap::new(), Overall::Pass).await;
     assert_eq!(judged.overall, Overall::Pass, "{}", judged.checks_text());
     let skipped = Facts::of(&judged.history).skipped;
-    let why = "receivers: nothing that it is for came by on r1";
+    let why = "receivers: no traffic for this fault passed on r1";
     assert_eq!(skipped, [(HangReceiver::KIND.name, why); 2]);
 }

@@ -176,6 +176,7 @@ mod tests {
             worker: "w0".into(),
             fault: 9,
             asked_us: 0,
+            ended_us: 0,
             code: Some(0),
             signal: None,
             forced: false,

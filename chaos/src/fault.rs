@@ -171,8 +171,10 @@ pub struct PlannedKind {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Target {
-    /// Workers of the main section, by number.
-    Workers(Vec<u32>),
+    /// One worker of the main section.
+    Worker(u32),
+    /// Every worker of the main section.
+    EveryWorker,
     /// One process of a worker, by its worker id.
     Process {
         /// Number of the worker.
@@ -200,6 +202,26 @@ pub enum Link {
     ToApi(u32),
     /// The workers to a receiver.
     ToReceiver(u32),
+}
+
+/// A fault of one tier, as the schedules of this tier hold it.
+pub trait Planned {
+    /// Every kind of the tier.
+    const KINDS: &'static [Kind];
+
+    /// The kind of the fault.
+    fn kind(&self) -> Kind;
+
+    /// The number of events that the fault posts in addition to the plan.
+    fn events(&self) -> u64 {
+        0
+    }
+}
+
+/// The kind with this name.
+#[must_use]
+pub fn kind_named<'k>(kinds: &'k [Kind], name: &str) -> Option<&'k Kind> {
+    kinds.iter().find(|kind| kind.name == name)
 }
 
 /// A text that is not the name of a link.
@@ -270,24 +292,22 @@ impl Target {
     }
 }
 
-/// The form of proofs and traces: `w0+w1`, `w0/4711`, `w0->pg`, `r0`, `postgres`, `every API`.
+/// The form of proofs and traces: `w0`, `every worker`, `w0/4711`, `w0->pg`, `r0`, `postgres`, `every API`.
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Workers(workers) => {
-                f.write_str(&joined(workers.iter().map(|number| format!("w{number}"))))
-            }
+            Self::Worker(worker) => write!(f, "w{worker}"),
+            Self::EveryWorker => f.write_str("every worker"),
             Self::Process { worker, id } => write!(f, "w{worker}/{id}"),
-            Self::Links(links) => f.write_str(&joined(links.iter().map(Link::to_string))),
+            Self::Links(links) => {
+                let names: Vec<String> = links.iter().map(Link::to_string).collect();
+                f.write_str(&names.join("+"))
+            }
             Self::Receiver(receiver) => write!(f, "r{receiver}"),
             Self::Postgres => f.write_str("postgres"),
             Self::Clients => f.write_str("every API"),
         }
     }
-}
-
-fn joined(names: impl Iterator<Item = String>) -> String {
-    names.collect::<Vec<_>>().join("+")
 }
 
 impl fmt::Display for Link {

@@ -1,11 +1,12 @@
-//! Which receivers hang now, whatever their scripts say: set by a fault, asked by the receivers.
+//! The hang switch: makes receivers hang, whatever their scripts say. A fault sets it, and receivers
+//! read it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// The hanging receivers of a run; clones are the same ones.
+/// The hang switch of a run. Clones share their state.
 #[derive(Clone, Debug, Default)]
-pub struct Hangs {
+pub struct HangSwitch {
     state: Arc<Mutex<State>>,
 }
 
@@ -15,18 +16,18 @@ struct State {
     hung: BTreeMap<u32, u64>,
 }
 
-impl Hangs {
-    /// From now on every request to this receiver, from 0, hangs.
+impl HangSwitch {
+    /// Lets every new request to this receiver hang. Receivers are counted from 0.
     pub fn begin(&self, receiver: u32) {
         self.state().hanging.insert(receiver);
     }
 
-    /// New requests go by their script again. Harmless where none hangs.
+    /// Lets new requests follow their scripts again. Idempotent.
     pub fn end(&self, receiver: u32) {
         self.state().hanging.remove(&receiver);
     }
 
-    /// Asked once for each request: true when it has to hang.
+    /// Returns true if a new request to this receiver must hang, and counts it. Call it once per request.
     #[must_use]
     pub fn takes(&self, receiver: u32) -> bool {
         let mut state = self.state();
@@ -37,7 +38,7 @@ impl Hangs {
         hangs
     }
 
-    /// How many requests to this receiver had to hang so far.
+    /// The number of requests to this receiver that hung because of the switch.
     #[must_use]
     pub fn hung(&self, receiver: u32) -> u64 {
         self.state().hung.get(&receiver).copied().unwrap_or(0)
@@ -54,7 +55,7 @@ mod tests {
 
     #[test]
     fn one_receiver_hangs_until_the_end_and_its_requests_are_counted() {
-        let hangs = Hangs::default();
+        let hangs = HangSwitch::default();
         hangs.begin(1);
         let taken = [hangs.takes(0), hangs.takes(1), hangs.takes(1)];
         hangs.end(1);

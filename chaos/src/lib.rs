@@ -16,6 +16,7 @@ pub mod history;
 pub mod host;
 pub mod links;
 pub mod nemesis;
+pub mod plan;
 pub mod postgres;
 pub mod profile;
 pub mod proxy;

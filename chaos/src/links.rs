@@ -1,9 +1,7 @@
-//! The links of a run: one proxy on each way between the parts, by its name, when the plan does
-//! something to links.
+//! The links of a run: if the plan needs them, one proxy on each link between the parts.
 //!
-//! `w0->pg` leads a worker to its database, `client->w0` the clients to its API, `workers->r0` the
-//! workers to a receiver. The harness's own ways (readiness, audit, final counts) and those of the
-//! section at default settings stay direct. A way that no proxy can carry says why.
+//! The connections of the harness (readiness, audit, final counts) and those of the section at default
+//! settings do not use proxies. A link that no proxy can carry keeps the reason.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -17,21 +15,21 @@ use crate::proxy::{Control, Protocol, Proxy};
 /// The port of a database whose URL names none.
 const POSTGRES_PORT: u16 = 5432;
 
-/// Why a way has no link.
+/// The reason why a proxy cannot be put on a link.
 #[derive(Debug, thiserror::Error)]
 pub enum LinkError {
-    /// Where it leads cannot be told from the URL.
+    /// The address of the server cannot be read from the URL.
     #[error("{0}")]
     Url(String),
-    /// No port can be had.
-    #[error("no port can be had")]
+    /// No local port is free.
+    #[error("no local port for a proxy")]
     Port(#[from] io::Error),
 }
 
-/// A link to the database of a URL, and the URL that leads over it.
+/// Starts a proxy to the database of a URL. Returns the proxy and the URL that leads through it.
 ///
 /// # Errors
-/// When the database is not on TCP, or no port can be had.
+/// The database is not reached by TCP, or no local port is free.
 pub fn to_database(url: &str) -> Result<(Proxy, String), LinkError> {
     let upstream = server_of(url)?;
     let proxy = Proxy::start(upstream, Protocol::Postgres)?;
@@ -40,24 +38,24 @@ pub fn to_database(url: &str) -> Result<(Proxy, String), LinkError> {
     let moved = over.set_ip_host(address.ip());
     moved
         .and_then(|()| over.set_port(Some(address.port())))
-        .expect("a URL with a host takes another one");
+        .expect("a URL with a host accepts another host");
     Ok((proxy, over.into()))
 }
 
 /// The address of the server of a URL.
 ///
 /// # Errors
-/// When it is not on TCP.
+/// The server is not reached by TCP, or its name does not resolve.
 pub fn server_of(url: &str) -> Result<SocketAddr, LinkError> {
     let parsed = parsed(url)?;
-    // The parameter wins over the authority, and may name a directory.
-    let elsewhere = parsed
+    // The parameter overrides the authority, and may name a directory.
+    let has_host_parameter = parsed
         .query_pairs()
         .any(|(name, _)| name.starts_with("host"));
-    let host = parsed.host_str().filter(|_| !elsewhere);
-    let no_host = || LinkError::Url("its URL names no host to connect to by TCP".into());
+    let host = parsed.host_str().filter(|_| !has_host_parameter);
+    let no_host = || LinkError::Url("its URL has no host to connect to by TCP".into());
     let host = host.ok_or_else(no_host)?.trim_matches(['[', ']']);
-    let not_found = |why: String| LinkError::Url(format!("{host} is not found: {why}"));
+    let not_found = |why: String| LinkError::Url(format!("{host} does not resolve: {why}"));
     let addresses = (host, parsed.port().unwrap_or(POSTGRES_PORT)).to_socket_addrs();
     let mut addresses = addresses.map_err(|error| not_found(error.to_string()))?;
     addresses
@@ -69,7 +67,7 @@ fn parsed(url: &str) -> Result<Url, LinkError> {
     Url::parse(url).map_err(|error| LinkError::Url(format!("its URL cannot be read: {error}")))
 }
 
-/// The links of a run, by name.
+/// The proxies of a run.
 #[derive(Debug, Default)]
 pub struct Links {
     wanted: bool,
@@ -77,17 +75,17 @@ pub struct Links {
 }
 
 impl Links {
-    /// Proxies are put in between only where they are wanted.
+    /// No links yet. If `wanted` is false, no proxy is ever started.
     #[must_use]
     pub fn new(wanted: bool) -> Links {
         let links = BTreeMap::new();
         Links { wanted, links }
     }
 
-    /// Leads to an address over a link of this name: gives the address to use instead.
+    /// Puts a proxy on a link to an address. Returns the address to connect to.
     ///
     /// # Errors
-    /// When no port can be had.
+    /// No local port is free.
     pub fn lead(&mut self, link: Link, upstream: SocketAddr) -> io::Result<SocketAddr> {
         if !self.wanted {
             return Ok(upstream);
@@ -98,39 +96,39 @@ impl Links {
         Ok(address)
     }
 
-    /// Leads to the database of a URL: gives the URL to use instead. A database that is not on TCP has
-    /// no link.
+    /// Puts a proxy on a link to the database of a URL. Returns the URL to connect to, which is the same
+    /// if the database is not reached by TCP.
     ///
     /// # Errors
-    /// When no port can be had.
-    pub fn lead_to_database(&mut self, name: Link, url: &str) -> io::Result<String> {
+    /// No local port is free.
+    pub fn lead_to_database(&mut self, link: Link, url: &str) -> io::Result<String> {
         if !self.wanted {
             return Ok(url.to_owned());
         }
-        let (link, url) = match to_database(url) {
+        let (proxy, url) = match to_database(url) {
             Ok((proxy, over)) => (Ok(proxy), over),
             Err(LinkError::Port(error)) => return Err(error),
             Err(error @ LinkError::Url(_)) => (Err(error.to_string()), url.to_owned()),
         };
-        self.links.insert(name, link);
+        self.links.insert(link, proxy);
         Ok(url)
     }
 
-    /// The link of a name.
+    /// The proxy of a link.
     ///
     /// # Errors
-    /// Why there is none.
-    pub fn link(&self, name: Link) -> Result<&Proxy, String> {
-        match self.links.get(&name) {
+    /// Returns the reason if the link has no proxy.
+    pub fn link(&self, link: Link) -> Result<&Proxy, String> {
+        match self.links.get(&link) {
             Some(Ok(proxy)) => Ok(proxy),
-            Some(Err(why)) => Err(format!("there is no link {name}: {why}")),
-            None => Err(format!("there is no link {name} in this run")),
+            Some(Err(why)) => Err(format!("{link} has no proxy: {why}")),
+            None => Err(format!("{link} has no proxy in this run")),
         }
     }
 
-    /// Lets a link pass again. Harmless where there is none.
-    pub fn heal(&self, name: Link) {
-        if let Ok(proxy) = self.link(name) {
+    /// Ends every control on a link. Has no effect on a link without a proxy.
+    pub fn heal(&self, link: Link) {
+        if let Ok(proxy) = self.link(link) {
             proxy.set(Control::Pass);
         }
     }
@@ -143,7 +141,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_database_is_led_to_by_another_host_and_port_and_the_rest_of_its_url_stays() {
+    async fn proxy_replaces_only_host_and_port_of_a_database_url() {
         let mut links = Links::new(true);
         let url = "postgresql://me:s%40crit@localhost:6543/events?application_name=x";
         let over = links.lead_to_database(Link::ToPostgres(0), url).unwrap();
@@ -153,7 +151,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_database_on_a_socket_has_no_link_and_says_why() {
+    async fn database_on_a_socket_has_no_proxy() {
         let mut links = Links::new(true);
         let url = "postgresql:///events?host=/var/run/postgresql";
         assert_eq!(
@@ -165,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plan_without_faults_of_links_has_none() {
+    fn plan_without_link_faults_has_no_proxy() {
         let mut links = Links::new(false);
         let address = "127.0.0.1:9".parse().unwrap();
         assert_eq!(links.lead(Link::ToApi(0), address).unwrap(), address);

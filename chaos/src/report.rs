@@ -76,8 +76,8 @@ mod tests {
     use crate::checker::sample::Sample;
     use crate::checker::story::Story;
     use crate::history::History;
+    use crate::nemesis::Schedule;
     use crate::profile::Profile;
-    use crate::schedule::Schedule;
     use crate::seed::Seed;
 
     // `verify` refuses a history without the audit that its manifest names.

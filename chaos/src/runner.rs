@@ -23,14 +23,15 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::audit::Audits;
 use crate::environment::{RunEnvironment, Server};
-use crate::hangs::Hangs;
+use crate::hangs::HangSwitch;
 use crate::history::History;
 use crate::history::op::{Op, Phase, Section, WorkerSeen};
 use crate::links::Links;
+use crate::nemesis::Schedule;
 use crate::nemesis::{self, World};
+use crate::plan::PlannedEvent;
 use crate::profile::Settings;
 use crate::recorder::Recorder;
-use crate::schedule::{PlannedEvent, Schedule};
 use crate::system::System;
 use crate::workload::Workload;
 pub use error::RunError;
@@ -86,7 +87,7 @@ struct Run<'a, S> {
     schedule: &'a Schedule,
     recorder: &'a Recorder,
     workers: &'a Workers,
-    hangs: &'a Hangs,
+    hangs: &'a HangSwitch,
     workloads: BTreeMap<Section, Workload>,
     settings: Settings,
 }
@@ -117,7 +118,7 @@ impl<'a, S: System> Run<'a, S> {
             workers,
             hangs: receivers.hangs(),
             workloads,
-            settings: schedule.profile.main_settings(),
+            settings: schedule.main_settings(),
         }
     }
 

@@ -1,7 +1,8 @@
-//! The schedule: the whole plan of a run, drawn from the seed before anything starts.
+//! The schedule: the complete plan of a run as plain data, drawn from the seed before the run starts.
 //!
-//! Plain data with a text form and equality. The same seed and profile give the same schedule; they
-//! do not give the same interleaving, which belongs to real processes.
+//! The same seed and profile give the same schedule. They do not give the same interleaving, because
+//! real processes do not repeat theirs. No IO. The fault type is a parameter, so that this module does
+//! not depend on the code that injects faults.
 
 mod payload;
 mod script;
@@ -10,97 +11,64 @@ mod start;
 use std::collections::BTreeMap;
 
 use rand::RngExt;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use mock_receiver::Behavior;
 
-use crate::fault::{Needs, PlannedKind};
-use crate::history::op::Section;
-use crate::nemesis::{PlannedFault, Sight};
-use crate::profile::Profile;
+use crate::fault::{Needs, Planned, PlannedKind};
+use crate::plan::{Condition, PlannedEvent, PlannedFault, Section};
+use crate::profile::{Profile, Settings};
 use crate::seed::Seed;
 
 /// Share of the events that are posted with an idempotency key, in percent.
 const KEYED_PERCENT: u32 = 50;
-/// Share of the keyed events that are posted a second time under their key, in percent.
+/// Share of the keyed events that are posted twice under their key, in percent.
 const REPEATED_PERCENT: u32 = 10;
 
 /// The plan of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Schedule {
-    /// What it was drawn from.
+pub struct Schedule<F> {
+    /// The seed from which it was drawn.
     pub seed: Seed,
-    /// The knobs that it was drawn with.
+    /// The profile with which it was drawn.
     pub profile: Profile,
-    /// The secret that signs, as the setting is written.
+    /// The signing secret, in the form of the setting.
     pub secret: String,
-    /// What is posted, in order of time.
+    /// The events that are posted, in order of time.
     pub events: Vec<PlannedEvent>,
-    /// What is done to the system, in order of time.
-    pub faults: Vec<PlannedFault>,
+    /// The faults that are injected, in order of time.
+    pub faults: Vec<PlannedFault<F>>,
 }
 
-/// One event of the plan.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct PlannedEvent {
-    /// Its number; carried in the path of its target.
-    pub ordinal: u64,
-    /// Where it belongs.
-    pub section: Section,
-    /// When it is posted, in milliseconds after the posting began: with the baseline, or with the storm
-    /// where there is none.
-    pub at_ms: u64,
-    /// Which receiver is its target.
-    pub receiver: u32,
-    /// Its idempotency key.
-    pub key: Option<String>,
-    /// True when it is posted again, under the same key, after its 202.
-    pub repeated: bool,
-    /// The exact JSON text of its payload.
-    pub payload: String,
-    /// What the receiver does with attempt 1, 2, …; every later attempt is answered 200.
-    pub script: Vec<Behavior>,
-    /// Why it must die of that script; nothing for an event that must be delivered.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub dies: Option<String>,
-}
-
-/// Why a text is no schedule.
+/// A text that is not a schedule.
 #[derive(Debug, thiserror::Error)]
-#[error("this is no schedule")]
+#[error("the text is not a schedule")]
 pub struct ScheduleError(#[from] serde_json::Error);
 
-impl Schedule {
-    /// Draws the plan of `seed` under `profile`.
+impl<F: Planned> Schedule<F> {
+    /// Draws the events of a seed, and adds faults that the caller has drawn from the same seed.
     #[must_use]
-    pub fn generate(seed: Seed, profile: &Profile) -> Schedule {
-        let mut events = main_events(seed, profile);
+    pub fn new(seed: Seed, profile: &Profile, faults: Vec<PlannedFault<F>>) -> Self {
+        let attempts_max = profile.main_settings(F::KINDS).max_attempts;
+        let mut events = main_events(seed, profile, attempts_max);
         events.extend(default_events(seed, profile));
-        Schedule {
+        Self {
             seed,
             profile: profile.clone(),
             secret: secret(seed),
             events,
-            faults: PlannedFault::draw_all(seed, profile),
+            faults,
         }
     }
 
-    /// The text form.
+    /// The settings of the workers in the main section.
     #[must_use]
-    pub fn to_text(&self) -> String {
-        serde_json::to_string_pretty(self).expect("a schedule holds nothing that JSON cannot")
-            + "\n"
+    pub fn main_settings(&self) -> Settings {
+        self.profile.main_settings(F::KINDS)
     }
 
-    /// Reads the text form.
-    ///
-    /// # Errors
-    /// When the text is no schedule.
-    pub fn from_text(text: &str) -> Result<Schedule, ScheduleError> {
-        Ok(serde_json::from_str(text)?)
-    }
-
-    /// Events that may be posted in all: the planned ones, and those of faults.
+    /// The number of events that may be posted: those of the plan and those of faults.
     #[must_use]
     pub fn posts(&self) -> u64 {
         let of_faults = self.faults.iter().map(|planned| planned.fault.events());
@@ -123,31 +91,22 @@ impl Schedule {
         planned
     }
 
-    /// The events that must die, by ordinal, and why.
-    #[must_use]
-    pub fn deaths(&self) -> BTreeMap<u64, String> {
-        let deaths = self.events.iter();
-        deaths
-            .filter_map(|event| Some((event.ordinal, event.dies.clone()?)))
-            .collect()
-    }
-
-    /// Kills that must have hit an open request: no more than the profile asks for and the plan has.
+    /// The number of kills that must end an open request: the number of the profile, and at most the
+    /// number of the plan.
     #[must_use]
     pub fn kills_required(&self) -> u32 {
-        let mut kills = 0;
-        for planned in &self.faults {
-            kills += u32::from(planned.fault.kind().is_kill());
-        }
-        self.profile.kills_required.min(kills)
+        let kills = self.faults.iter();
+        let kills = kills.filter(|planned| planned.fault.kind().is_kill());
+        let planned = u32::try_from(kills.count()).unwrap_or(u32::MAX);
+        self.profile.kills_required.min(planned)
     }
 
-    /// Returns true if a fault of the plan needs proxies on the links, or begins when something passes
+    /// Returns true if a fault of the plan needs proxies on the links, or starts when a statement passes
     /// on a link.
     #[must_use]
     pub fn needs_links(&self) -> bool {
-        let mut sights = self.faults.iter().map(|planned| planned.trigger.on);
-        self.needs(|needs| needs.links) || sights.any(Sight::is_on_a_link)
+        let mut conditions = self.faults.iter().map(|planned| planned.trigger.on);
+        self.needs(|needs| needs.links) || conditions.any(Condition::is_on_a_link)
     }
 
     /// Returns true if a fault of the plan needs a Postgres server that only this run uses.
@@ -162,9 +121,36 @@ impl Schedule {
         self.needs(|needs| needs.small_disk)
     }
 
-    fn needs(&self, what: fn(&Needs) -> bool) -> bool {
+    fn needs(&self, needed: fn(&Needs) -> bool) -> bool {
         let mut faults = self.faults.iter();
-        faults.any(|planned| what(&planned.fault.kind().needs))
+        faults.any(|planned| needed(&planned.fault.kind().needs))
+    }
+}
+
+impl<F: Serialize + DeserializeOwned> Schedule<F> {
+    /// The text form.
+    #[must_use]
+    pub fn to_text(&self) -> String {
+        serde_json::to_string_pretty(self).expect("a schedule has only JSON values") + "\n"
+    }
+
+    /// Reads the text form.
+    ///
+    /// # Errors
+    /// The text is not a schedule, or names a fault or a parameter that does not exist.
+    pub fn from_text(text: &str) -> Result<Self, ScheduleError> {
+        Ok(serde_json::from_str(text)?)
+    }
+}
+
+impl<F> Schedule<F> {
+    /// The events that must become dead, by ordinal, with the reason.
+    #[must_use]
+    pub fn deaths(&self) -> BTreeMap<u64, String> {
+        let deaths = self.events.iter();
+        deaths
+            .filter_map(|event| Some((event.ordinal, event.dies.clone()?)))
+            .collect()
     }
 
     /// The events of one section, in order of time.
@@ -175,7 +161,7 @@ impl Schedule {
     }
 }
 
-fn main_events(seed: Seed, profile: &Profile) -> Vec<PlannedEvent> {
+fn main_events(seed: Seed, profile: &Profile, attempts_max: u32) -> Vec<PlannedEvent> {
     let mut keys = seed.stream("workload/keys");
     let mut targets = seed.stream("workload/targets");
     let mut payloads = seed.stream("workload/payloads");
@@ -187,7 +173,7 @@ fn main_events(seed: Seed, profile: &Profile) -> Vec<PlannedEvent> {
         let (script, dies) = if at_ms < profile.baseline_ms {
             (vec![Behavior::answer(200)], None)
         } else if deaths.random_range(0..100) < profile.dead_percent {
-            let (script, reason) = script::deadly(&mut deaths, profile);
+            let (script, reason) = script::deadly(&mut deaths, profile, attempts_max);
             (script, Some(reason))
         } else {
             (script::surviving(&mut scripts, profile), None)
@@ -211,7 +197,8 @@ fn main_events(seed: Seed, profile: &Profile) -> Vec<PlannedEvent> {
         .collect()
 }
 
-/// When the events of the main section are posted: evenly in the baseline, by chance in the storm.
+/// When the events of the main section are posted, in milliseconds: evenly in the baseline, at random
+/// times in the storm.
 fn post_times(seed: Seed, profile: &Profile) -> Vec<u64> {
     let mut times = seed.stream("workload/times");
     let quiet = u64::from(profile.baseline_events());
@@ -224,7 +211,8 @@ fn post_times(seed: Seed, profile: &Profile) -> Vec<u64> {
     (0..quiet).map(evenly).chain(at_ms).collect()
 }
 
-/// A few events at the dispatcher's default settings, each refused three times: they show the gaps.
+/// A few events for the dispatcher with default settings. Each is refused three times, so that the run
+/// shows the gaps of the default backoff.
 fn default_events(seed: Seed, profile: &Profile) -> Vec<PlannedEvent> {
     let mut payloads = seed.stream("defaults/payloads");
     let plan = |number: u32| PlannedEvent {
@@ -255,8 +243,10 @@ fn secret(seed: Seed) -> String {
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-    use super::*;
     use proptest::prelude::*;
+
+    use super::*;
+    use crate::nemesis::Schedule;
 
     fn small() -> Profile {
         let events = 6;
@@ -271,7 +261,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn one_seed_gives_one_text_and_the_text_gives_the_schedule_back(number: u64) {
+        fn seed_gives_one_text_that_reads_back(number: u64) {
             let schedule = Schedule::generate(Seed::new(number), &small());
             let again = Schedule::generate(Seed::new(number), &small());
             prop_assert_eq!(schedule.to_text(), again.to_text());
@@ -279,7 +269,7 @@ mod tests {
         }
 
         #[test]
-        fn every_script_ends_before_the_budget_and_every_payload_is_json(number: u64) {
+        fn scripts_end_before_the_budget_and_payloads_are_json(number: u64) {
             let profile = small();
             for event in Schedule::generate(Seed::new(number), &profile).events {
                 prop_assert!(event.script.len() < profile.settings.max_attempts as usize);
@@ -291,8 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn the_baseline_has_its_share_of_the_events_and_no_failure_and_a_plan_without_one_is_as_it_was()
-    {
+    fn baseline_has_its_share_of_the_events_and_no_failure() {
         let profile = Profile {
             baseline_ms: 1_000,
             storm_ms: 4_000,
@@ -322,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn seven_of_ten_first_attempts_fail_and_the_kills_do_not_depend_on_the_number_of_events() {
+    fn seven_of_ten_first_attempts_fail_and_faults_ignore_event_count() {
         let seed = Seed::new(0x5eed);
         let many = Schedule::generate(
             seed,
@@ -344,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn the_schedule_of_a_seed_is_pinned() {
+    fn schedule_of_a_seed_is_pinned() {
         let schedule = Schedule::generate(Seed::new(0x5eed), &small());
         insta::assert_snapshot!("schedule", schedule.to_text());
     }

@@ -1,8 +1,8 @@
 //! The workload: clients that post the planned events and read their states.
 //!
-//! The definite/indefinite rule: a refused connection and a 4xx of the contract are `fail`; a whole 202
-//! is `ok`; everything else is `info`. An `info` is posted again only under its idempotency key, as a
-//! new op; without a key it stays open.
+//! A complete 202 is `ok`. A refused connection or a 4xx of the contract is `fail`, because the event was
+//! certainly not stored. Everything else is `info`, which is unknown. An unknown post is repeated only
+//! under its idempotency key, as a new op. Without a key it stays unknown.
 
 mod client;
 mod upload;
@@ -18,22 +18,22 @@ use tokio_util::sync::CancellationToken;
 
 use crate::history::op::{Acknowledged, Invoke, NotAcknowledged, Op, Section, State};
 use crate::history::sha256_hex;
+use crate::plan::PlannedEvent;
 use crate::recorder::Recorder;
-use crate::schedule::PlannedEvent;
-use client::{Answer, Client, Post};
+use client::{Client, Post, PostResult};
 
 pub(crate) use upload::{Manner, Stop, Then};
 
-/// Posts of one event at most.
+/// Maximum number of posts of one event.
 const POSTS_MAX: u32 = 100;
 /// Wait between two posts of one event.
 const POST_AGAIN: Duration = Duration::from_millis(100);
-/// States that are read at the same time.
+/// Maximum number of concurrent reads of states.
 const READS_AT_ONCE: usize = 16;
-/// Tries to read one state.
+/// Maximum number of reads of one state.
 const READS_MAX: u32 = 5;
 
-/// The APIs of one section, and which of them is ready.
+/// The APIs of one section with their readiness.
 #[derive(Clone, Debug)]
 pub struct Apis {
     apis: Arc<RwLock<Vec<Api>>>,
@@ -47,7 +47,7 @@ struct Api {
 }
 
 impl Apis {
-    /// APIs by worker name and base URL; none is ready yet.
+    /// APIs by worker name and base URL. None is ready.
     #[must_use]
     pub fn new(workers: impl IntoIterator<Item = (String, String)>) -> Apis {
         let api = |(worker, url)| Api {
@@ -60,33 +60,36 @@ impl Apis {
         }
     }
 
-    /// Says whether a worker's API is ready.
+    /// Sets the readiness of the API of a worker.
     pub fn set_ready(&self, worker: &str, ready: bool) {
-        let mut apis = self.apis.write().expect("nobody panics while holding it");
+        let mut apis = self.apis.write().expect("no thread panics with the lock");
         for api in apis.iter_mut().filter(|api| api.worker == worker) {
             api.ready = ready;
         }
     }
 
-    /// The API for the `turn`-th try; of those that are ready if asked so and if there is one.
+    /// The name and the URL of the API for a try, in rotation. With `ready_only`, only ready APIs rotate if
+    /// there is one.
     fn choose(&self, turn: u64, ready_only: bool) -> (String, String) {
-        let apis = self.apis.read().expect("nobody panics while holding it");
+        let apis = self.apis.read().expect("no thread panics with the lock");
         let ready: Vec<&Api> = apis.iter().filter(|api| api.ready).collect();
         let all: Vec<&Api> = apis.iter().collect();
-        let of = if ready_only && !ready.is_empty() {
+        let choice = if ready_only && !ready.is_empty() {
             ready
         } else {
             all
         };
-        let place = usize::try_from(turn).unwrap_or(0) % of.len().max(1);
-        let api = of.get(place).expect("a section has at least one worker");
+        let place = usize::try_from(turn).unwrap_or(0) % choice.len().max(1);
+        let api = choice
+            .get(place)
+            .expect("a section has at least one worker");
         (api.worker.clone(), api.url.clone())
     }
 
     fn has_ready(&self) -> bool {
         self.apis
             .read()
-            .expect("nobody panics while holding it")
+            .expect("no thread panics with the lock")
             .iter()
             .any(|api| api.ready)
     }
@@ -104,8 +107,8 @@ pub struct Workload {
 }
 
 impl Workload {
-    /// A workload on `apis` whose events go to `targets`, by receiver. All workloads of a run share
-    /// the op numbers in `ops`.
+    /// A workload that posts to `apis`. `targets` has the URL of each receiver. The workloads of a run
+    /// share the counter `ops`, so that op numbers are unique.
     #[must_use]
     pub fn new(
         recorder: Recorder,
@@ -145,7 +148,7 @@ impl Workload {
         futures_util::future::join_all((0..clients).map(client)).await;
     }
 
-    /// Posts an event until its end is certain, which without a key it may never be.
+    /// Posts an event until it is certain whether it was stored. Without a key, an unknown post ends this.
     pub(crate) async fn post_until_answered(&self, event: &PlannedEvent) {
         for _ in 0..POSTS_MAX {
             if self.posting_ended.is_cancelled() {
@@ -172,26 +175,26 @@ impl Workload {
         let (via, api) = self.apis.choose(op, event.key.is_none());
         let target = self.target(event);
         let post = post_of(event, &target);
-        self.invoked(op, event, post, (via, None));
-        let answer = tokio::select! {
+        self.invoked(op, event, post, via, None);
+        let result = tokio::select! {
             biased;
-            answer = self.client.post(&api, post) => answer,
+            result = self.client.post(&api, post) => result,
             () = self.posting_ended.cancelled() => {
-                Answer::Unknown(None, "no answer until the bound on posting".to_owned())
+                PostResult::Unknown(None, "no response until the bound on posting".to_owned())
             }
         };
-        self.ended(op, event, answer)
+        self.ended(op, event, result)
     }
 
-    /// Posts an event once, over a connection of its own and in this manner.
+    /// Posts an event once over a separate connection, in this manner.
     pub(crate) async fn upload(&self, event: &PlannedEvent, manner: Manner) -> Posted {
         let op = self.next_op();
         let (via, api) = self.apis.choose(op, false);
         let target = self.target(event);
         let post = post_of(event, &target);
-        self.invoked(op, event, post, (via, manner.cut_at(post)));
-        let answer = upload::post(&api, post, manner).await;
-        self.ended(op, event, answer)
+        self.invoked(op, event, post, via, manner.cut_at(post));
+        let result = upload::post(&api, post, manner).await;
+        self.ended(op, event, result)
     }
 
     fn next_op(&self) -> u64 {
@@ -208,7 +211,8 @@ impl Workload {
         op: u64,
         event: &PlannedEvent,
         post: Post<'_>,
-        (via, cut_at): (String, Option<usize>),
+        via: String,
+        cut_at: Option<usize>,
     ) {
         self.recorder.record(Op::IngestInvoke(Invoke {
             op,
@@ -223,7 +227,7 @@ impl Workload {
         }));
     }
 
-    fn ended(&self, op: u64, event: &PlannedEvent, answer: Answer) -> Posted {
+    fn ended(&self, op: u64, event: &PlannedEvent, result: PostResult) -> Posted {
         let ordinal = event.ordinal;
         let not = |status, why| NotAcknowledged {
             op,
@@ -231,23 +235,23 @@ impl Workload {
             status,
             why,
         };
-        let (op, posted) = match answer {
-            Answer::Accepted(id) => (
+        let (op, posted) = match result {
+            PostResult::Accepted(id) => (
                 Op::IngestOk(Acknowledged { op, ordinal, id }),
                 Posted::Accepted,
             ),
-            Answer::Refused(status, why) => {
+            PostResult::Refused(status, why) => {
                 (Op::IngestFail(not(Some(status), why)), Posted::Refused)
             }
-            Answer::Unreachable(why) => (Op::IngestFail(not(None, why)), Posted::Unreachable),
-            Answer::Unknown(status, why) => (Op::IngestInfo(not(status, why)), Posted::Unknown),
+            PostResult::Unreachable(why) => (Op::IngestFail(not(None, why)), Posted::Unreachable),
+            PostResult::Unknown(status, why) => (Op::IngestInfo(not(status, why)), Posted::Unknown),
         };
         self.recorder.record(op);
         posted
     }
 
-    /// A post without a key cannot be repeated when its end is unknown, so it is not sent to an API
-    /// that the harness knows to be down; what a load balancer would do.
+    /// A post without a key cannot be repeated if its result is unknown. As a load balancer would, the
+    /// client does not send it to an API that is down.
     async fn wait_for_a_ready_api(&self) {
         let mut changed = self.recorder.changed();
         for _ in 0..POSTS_MAX {
@@ -258,7 +262,7 @@ impl Workload {
         }
     }
 
-    /// Reads the state of one event from whichever API answers.
+    /// Reads the state of one event from the first API that responds.
     pub async fn read(&self, ordinal: u64, id: &str) -> State {
         let mut last = State::unread(ordinal, id);
         for turn in 0..READS_MAX {
@@ -295,15 +299,15 @@ fn post_of<'a>(event: &'a PlannedEvent, target: &'a str) -> Post<'a> {
     }
 }
 
-/// What is certain about a post that was made.
+/// The certain result of a post.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Posted {
-    /// There is an id.
+    /// The API returned an id.
     Accepted,
-    /// The contract's 4xx: nothing was stored.
+    /// A 4xx of the contract: the event was not stored.
     Refused,
-    /// Nobody listened.
+    /// The connection was refused.
     Unreachable,
-    /// Nothing.
+    /// The event may have been stored.
     Unknown,
 }

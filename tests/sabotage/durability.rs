@@ -11,9 +11,10 @@ use std::time::Duration;
 
 use chaos::checker::{Tier, Verdict, judge};
 use chaos::history::op::{ANSWERED, Op, RecvBegin, RecvEnd, SIG_VALID, Section};
+use chaos::nemesis::Schedule;
+use chaos::plan::PlannedEvent;
 use chaos::profile::Profile;
 use chaos::recorder::Recorder;
-use chaos::schedule::{PlannedEvent, Schedule};
 use chaos::seed::Seed;
 use chaos::workload::{Apis, Workload};
 use dispatcher::Role;

@@ -38,7 +38,7 @@ fn check(facts: &Facts<'_>) -> Verdict {
     let bound_us = settings.shutdown_ms() * 1_000 + STOP_SLACK_US;
     for exit in &facts.exits {
         examination.saw_one();
-        let (op, took_us) = (exit.op, exit.t.saturating_sub(exit.op.asked_us));
+        let (op, took_us) = (exit.op, exit.op.ended_us.saturating_sub(exit.op.asked_us));
         if op.forced || op.code != Some(0) || took_us > bound_us {
             let what = format!(
                 "{} ended with code {:?}, signal {:?} after {} ms",
@@ -105,7 +105,7 @@ fn idle(facts: &Facts<'_>) -> Vec<(u64, u64)> {
     let ends = facts
         .exits
         .iter()
-        .map(|at| (at.t, at.op.worker.as_str(), false));
+        .map(|at| (at.op.ended_us, at.op.worker.as_str(), false));
     let mut changes: Vec<(u64, &str, bool)> = starts.chain(ends).collect();
     changes.sort_unstable();
     let (mut running, mut idle, mut since) = (BTreeSet::new(), Vec::new(), None);
@@ -148,6 +148,7 @@ mod tests {
             worker: "w0".into(),
             fault: 2,
             asked_us: ASKED,
+            ended_us: ASKED + took_us,
             code,
             signal: None,
             forced,
@@ -259,7 +260,7 @@ mod tests {
         assert!(is_valid(settled));
         assert!(is_valid(open(ASKED, ASKED).with_fault(
             KillWorker::KIND,
-            Target::Workers(vec![1]),
+            Target::Worker(1),
             (ASKED, ASKED)
         )));
     }

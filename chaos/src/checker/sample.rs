@@ -200,7 +200,7 @@ pub(crate) fn fault(kind: Kind, target: Target, (from, to): (u64, u64)) -> [(u64
 
 /// The first worker, as the target of a fault.
 pub(crate) fn w0() -> Target {
-    Target::Workers(vec![0])
+    Target::Worker(0)
 }
 
 /// Links, by names that are joined by a plus, as the target of a fault.

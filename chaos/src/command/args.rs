@@ -6,7 +6,8 @@ use std::str::FromStr as _;
 use clap::{Args, ValueEnum};
 
 use crate::postgres::Wanted;
-use crate::profile::{EVENTS_MAX, PROFILES, Profile, STORM_MS_MAX, STORM_MS_MIN};
+use crate::profile::named::PROFILES;
+use crate::profile::{EVENTS_MAX, Profile, STORM_MS_MAX, STORM_MS_MIN};
 use crate::seed::Seed;
 
 /// Minimum duration of the storm per event, in milliseconds, if no duration is given.

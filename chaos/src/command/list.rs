@@ -1,16 +1,17 @@
-//! `chaos list`: what there is, and what of it this machine can run.
+//! `chaos list`: profiles, faults, checkers, saboteurs and drivers, with those that this machine cannot
+//! run.
 //!
-//! Nothing is started: a way to a Postgres or a driver is only asked whether it could be taken.
+//! It starts nothing. It checks whether a driver and a source of a Postgres server are available.
 
 use super::output::say;
 use super::unavailable::unavailable;
 use crate::checker::CHECKERS;
 use crate::nemesis::KINDS;
 use crate::postgres::{Postgres, Wanted};
-use crate::profile::PROFILES;
+use crate::profile::named::PROFILES;
 use crate::saboteur::SABOTEURS;
 
-/// Prints the catalogue.
+/// Prints the catalogue. Returns exit code 0.
 pub async fn list() -> u8 {
     heading("profiles");
     for (name, what) in PROFILES {
@@ -39,12 +40,15 @@ pub async fn list() -> u8 {
     }
     heading("drivers");
     item("process", "available");
-    item("container", &told(container().await));
-    heading("ways to a Postgres");
+    item("container", &availability(container().await));
+    heading("sources of a Postgres server");
     for (way, available) in Postgres::available_sources().await {
-        item(way, &told(available));
+        item(way, &availability(available));
     }
-    item("downloaded", "not asked: it is fetched when it is taken");
+    item(
+        "downloaded",
+        "not checked: a run downloads it if it needs it",
+    );
     0
 }
 
@@ -54,12 +58,12 @@ async fn container() -> Result<(), String> {
 }
 
 #[cfg(not(feature = "docker"))]
-#[expect(clippy::unused_async, reason = "the other build has to ask")]
+#[expect(clippy::unused_async, reason = "the other build has to wait")]
 async fn container() -> Result<(), String> {
     Err("this build has no container driver (feature docker)".to_owned())
 }
 
-fn told(available: Result<(), String>) -> String {
+fn availability(available: Result<(), String>) -> String {
     match available {
         Ok(()) => "available".to_owned(),
         Err(why) => format!("not here: {why}"),

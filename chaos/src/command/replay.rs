@@ -12,8 +12,8 @@ use clap::Args;
 use super::args::{Driver, RunArgs, way};
 use super::output::{EXIT_OTHER, EXIT_USAGE, say};
 use super::{run, sim};
+use crate::nemesis::Schedule;
 use crate::report::first_line;
-use crate::schedule::Schedule;
 use crate::sim::SimSchedule;
 
 /// The file of a run directory that holds its schedule.

@@ -11,9 +11,9 @@ use super::unavailable::unavailable;
 use super::{context, directory};
 use crate::environment::RunEnvironment;
 use crate::history::op::Section;
+use crate::nemesis::Schedule;
 use crate::report::{Context, Judged, first_line};
 use crate::runner;
-use crate::schedule::Schedule;
 use crate::seed::Seed;
 use crate::system::{AnySystem, ProcessSystem, System};
 

@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use super::args::RunArgs;
 use crate::environment::Server;
 use crate::history::op::Section;
+use crate::nemesis::Schedule;
 use crate::postgres::{OwnServer, Postgres};
-use crate::schedule::Schedule;
 
 /// The servers of a run and its databases on them.
 pub(super) struct Stores {

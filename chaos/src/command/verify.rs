@@ -13,8 +13,8 @@ use serde::Deserialize;
 use super::output::{EXIT_ENVIRONMENT, EXIT_OTHER, say};
 use crate::checker::{Finding, Overall};
 use crate::history::{History, Op, sha256_hex};
+use crate::nemesis::Schedule;
 use crate::report::Judged;
-use crate::schedule::Schedule;
 
 /// The flags of `chaos verify`.
 #[derive(Clone, Debug, Args)]

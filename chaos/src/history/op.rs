@@ -14,6 +14,7 @@ use crate::fault::PlannedKind;
 use crate::profile::Settings;
 use crate::seed::Seed;
 
+pub use crate::plan::Section;
 pub use done::{FaultEffect, FaultEnd, FaultSkip, FaultStart, WorkerExit, WorkerLog, WorkerSeen};
 
 /// One observation.
@@ -158,16 +159,6 @@ impl Op {
             Step::Replay => Self::Replay(transition),
         }
     }
-}
-
-/// A part of the run with its own workers, database and settings.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Section {
-    /// Scaled settings, faults.
-    Main,
-    /// Default settings of the dispatcher, scripted failures, no faults.
-    Defaults,
 }
 
 /// The parts of the plan that checkers need.

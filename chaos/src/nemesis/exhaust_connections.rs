@@ -1,8 +1,8 @@
-//! The harness holds every connection that the server gives out, and sometimes ends those of the
-//! dispatcher first, so that it is shut out altogether.
+//! The harness holds every connection of the server, in some faults after it ended the sessions of the
+//! dispatcher.
 //!
-//! Endangers: presence, the 503 in time, results in hand past the lease, liveness. The effect is that one
-//! more client is refused because there are too many.
+//! Endangers: presence, the 503 in time, results that workers hold past the lease, liveness. The effect
+//! is that one more client is refused because there are too many.
 
 use std::time::Duration;
 
@@ -11,52 +11,57 @@ use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
 use tokio::time::{Instant, sleep};
 
-use super::draw::spread;
-use super::outage::{self, heal, outage_ms, over_in, refused, sessions};
-use super::{Applied, Fault, PlannedFault, Sight, World};
+use super::outage::{HARM, connect, end_sessions, heal_server, outage_ms, over_in, sessions};
+use super::strike::{Draw, Observed, Start, Strike};
+use super::world::World;
 use crate::fault::{Family, Kind, Needs, Target};
+use crate::plan::{Condition, PlannedFault};
 use crate::postgres::OwnServer;
-use crate::profile::Profile;
-use crate::seed::Seed;
 use crate::system::{System, SystemError};
 
-pub(super) const KIND: Kind = Kind {
-    name: "postgres.exhaust",
-    family: Family::Postgres,
-    about: "every connection held by the harness, sometimes after ending the dispatcher's",
-    needs: Needs::OWN_POSTGRES,
-    harm: outage::HARM,
-};
-
-/// Of three exhaustions, this many end the dispatcher's sessions first.
+/// Of three faults, this number ends the sessions of the dispatcher.
 const SHUT_OUT_OF_3: u32 = 2;
-/// Time between two looks for a connection that is free again, in milliseconds.
+/// Time between two attempts to take free connections.
 const GRAB: Duration = Duration::from_millis(50);
 
-/// Every connection taken.
+/// Exhausted connections.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExhaustConnections {
-    /// True when the dispatcher's own sessions are ended, too.
+    /// True if the sessions of the dispatcher are ended and their places taken, too.
     pub shut_out: bool,
-    /// How long they are held, in milliseconds.
+    /// Duration, in milliseconds.
     pub for_ms: u64,
 }
 
-pub(super) fn draw(seed: Seed, profile: &Profile) -> Vec<PlannedFault> {
-    spread(seed, profile, &KIND, |draws| {
-        let exhaust = ExhaustConnections {
-            shut_out: draws.random_range(0..3) < SHUT_OUT_OF_3,
-            for_ms: outage_ms(draws, profile),
-        };
-        (Sight::Time, Fault::ExhaustConnections(exhaust))
-    })
-}
+impl Strike for ExhaustConnections {
+    const KIND: Kind = Kind {
+        name: "postgres.exhaust",
+        family: Family::Postgres,
+        about: "every connection held by the harness, sometimes after ending the dispatcher's",
+        needs: Needs::OWN_POSTGRES,
+        harm: HARM,
+    };
 
-impl ExhaustConnections {
-    pub(super) async fn apply<S: System>(&self, world: &mut World<'_, S>, fault: u64) -> Applied {
-        let watch = world.own_server()?.session().await;
-        let mut watch = watch.map_err(|error| refused("connecting", &error))?;
-        let begun = world.begin(fault, &KIND, Target::Postgres);
+    fn draw(draw: &Draw<'_>) -> Vec<PlannedFault<Self>> {
+        draw.spread(|draws| {
+            let exhaust = Self {
+                shut_out: draws.random_range(0..3) < SHUT_OUT_OF_3,
+                for_ms: outage_ms(draws, draw.profile),
+            };
+            (Condition::Time, exhaust)
+        })
+    }
+
+    fn target(&self) -> Target {
+        Target::Postgres
+    }
+
+    async fn strike<S: System>(
+        &self,
+        world: &mut World<'_, S>,
+        _: &Start,
+    ) -> Result<Observed, SystemError> {
+        let mut watch = connect(world).await?;
         let mut held = Vec::new();
         let mut refusal = grab(world.own_server()?, &mut held).await;
         let effective_us = world.recorder.now_us();
@@ -64,27 +69,26 @@ impl ExhaustConnections {
         let mut others = sessions(&mut watch).await?;
         while Instant::now() < until {
             if self.shut_out && !others.is_empty() {
-                end(&mut watch, &others).await?;
+                end_sessions(&mut watch, &others).await?;
             }
-            // What became free is taken before the dispatcher gets it, or the next look ends that.
+            // A free connection is taken here, or the dispatcher takes it and loses it in the next turn.
             refusal = grab(world.own_server()?, &mut held).await;
             sleep(GRAB).await;
             others = sessions(&mut watch).await?;
         }
-        let (held_count, left) = (held.len() + 1, others.len());
-        drop(held);
-        drop(watch);
-        heal(world).await?;
-        let observed = refusal.map(|why| {
-            format!("{held_count} sessions held, {left} left to the dispatcher; one more: {why}")
+        let (held, left) = (held.len() + 1, others.len());
+        let seen = refusal.map(|why| {
+            format!("{held} sessions held, {left} left to the dispatcher; one more: {why}")
         });
-        world.effect(&begun, effective_us, Vec::new(), observed);
-        world.end(&begun);
-        Ok(())
+        Ok(Observed::seen(effective_us, seen))
+    }
+
+    async fn heal<S: System>(&self, world: &mut World<'_, S>) -> Result<(), SystemError> {
+        heal_server(world).await
     }
 }
 
-/// Takes every connection that is free; gives what the next one was told.
+/// Takes every free connection, and returns the refusal of the next one.
 async fn grab(own: &OwnServer, held: &mut Vec<PgConnection>) -> Option<String> {
     loop {
         match own.session().await {
@@ -92,12 +96,4 @@ async fn grab(own: &OwnServer, held: &mut Vec<PgConnection>) -> Option<String> {
             Err(error) => return Some(error.to_string()),
         }
     }
-}
-
-async fn end(watch: &mut PgConnection, pids: &[i32]) -> Result<(), SystemError> {
-    let end = "select count(*) from unnest($1) as pid where pg_terminate_backend(pid)";
-    let ended = sqlx::query(end).bind(pids).execute(watch).await;
-    ended
-        .map(drop)
-        .map_err(|error| refused("ending sessions", &error))
 }

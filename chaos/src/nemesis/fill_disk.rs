@@ -1,8 +1,7 @@
-//! The server's disk is full: nothing that needs room is written any more, and a server that cannot write
-//! its log ends by itself.
+//! A full disk under the database server. A server that cannot write its log exits.
 //!
-//! Endangers: acknowledged events, the 503 where nothing was stored, results in hand, liveness. The effect
-//! is a write of the harness's own that was refused.
+//! Endangers: acknowledged events, the 503 without a stored event, results that workers hold, liveness.
+//! The effect is a write of the harness that was refused.
 
 use std::time::Duration;
 
@@ -10,70 +9,77 @@ use rand::RngExt;
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use super::draw::spread;
-use super::outage::{self, heal, outage_ms, over_in};
-use super::{Applied, Fault, PlannedFault, Sight, World};
+use super::outage::{HARM, heal_server, outage_ms, over_in};
+use super::strike::{Draw, Observed, Start, Strike};
+use super::world::World;
 use crate::fault::{Family, Kind, Needs, Target};
+use crate::plan::{Condition, PlannedFault};
 use crate::postgres::OwnServer;
-use crate::profile::Profile;
-use crate::seed::Seed;
-use crate::system::System;
+use crate::system::{System, SystemError};
 
-pub(super) const KIND: Kind = Kind {
-    name: "postgres.disk_full",
-    family: Family::Postgres,
-    about: "the disk of the server is full, then has room again (needs root)",
-    needs: Needs {
-        small_disk: true,
-        ..Needs::OWN_POSTGRES
-    },
-    harm: outage::HARM,
-};
-
-/// Room that is left at most, in bytes.
+/// Maximum space that is left free, in bytes.
 const SPARE_BYTES_MAX: u64 = 256 * 1024;
-/// How long one write may take, in seconds.
+/// How long one write of the harness may take.
 const WRITE: Duration = Duration::from_secs(2);
-/// Time between two writes, in milliseconds.
+/// Time between two writes of the harness.
 const WRITE_AGAIN: Duration = Duration::from_millis(20);
 
 /// A full disk.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FillDisk {
-    /// What is left, in bytes.
+    /// Space that is left free, in bytes.
     pub spare_bytes: u64,
-    /// How long, in milliseconds.
+    /// Duration, in milliseconds.
     pub for_ms: u64,
 }
 
-pub(super) fn draw(seed: Seed, profile: &Profile) -> Vec<PlannedFault> {
-    spread(seed, profile, &KIND, |draws| {
-        let full = FillDisk {
-            spare_bytes: draws.random_range(0..=SPARE_BYTES_MAX),
-            for_ms: outage_ms(draws, profile),
-        };
-        (Sight::OpenRequests(profile.workers), Fault::FillDisk(full))
-    })
-}
+impl Strike for FillDisk {
+    const KIND: Kind = Kind {
+        name: "postgres.disk_full",
+        family: Family::Postgres,
+        about: "the disk of the server is full, then has room again (needs root)",
+        needs: Needs {
+            small_disk: true,
+            ..Needs::OWN_POSTGRES
+        },
+        harm: HARM,
+    };
 
-impl FillDisk {
-    pub(super) async fn apply<S: System>(&self, world: &mut World<'_, S>, fault: u64) -> Applied {
-        let taken = world.own_server()?.fill_disk(self.spare_bytes)?;
-        let begun = world.begin(fault, &KIND, Target::Postgres);
+    fn draw(draw: &Draw<'_>) -> Vec<PlannedFault<Self>> {
+        draw.spread(|draws| {
+            let full = Self {
+                spare_bytes: draws.random_range(0..=SPARE_BYTES_MAX),
+                for_ms: outage_ms(draws, draw.profile),
+            };
+            (Condition::OpenRequests(draw.profile.workers), full)
+        })
+    }
+
+    fn target(&self) -> Target {
+        Target::Postgres
+    }
+
+    async fn strike<S: System>(
+        &self,
+        world: &mut World<'_, S>,
+        _: &Start,
+    ) -> Result<Observed, SystemError> {
+        let filled = world.own_server()?.fill_disk(self.spare_bytes)?;
         let until = over_in(self.for_ms);
         let refusal = write_until_refused(world.own_server()?, until).await;
         let effective_us = world.recorder.now_us();
         sleep_until(until).await;
-        heal(world).await?;
-        let observed =
-            refusal.map(|why| format!("{} MiB filled up; a write was refused: {why}", taken >> 20));
-        world.effect(&begun, effective_us, Vec::new(), observed);
-        world.end(&begun);
-        Ok(())
+        let filled = filled >> 20;
+        let seen = refusal.map(|why| format!("{filled} MiB filled up; a write was refused: {why}"));
+        Ok(Observed::seen(effective_us, seen))
+    }
+
+    async fn heal<S: System>(&self, world: &mut World<'_, S>) -> Result<(), SystemError> {
+        heal_server(world).await
     }
 }
 
-/// What a write was told that was refused, if one was in time.
+/// Writes until a write is refused, and returns the error. Returns nothing at `until`.
 async fn write_until_refused(own: &OwnServer, until: Instant) -> Option<String> {
     let write = "create table if not exists public.chaos_filler (filler text);
         alter table public.chaos_filler alter column filler set storage external;

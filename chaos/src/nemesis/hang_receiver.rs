@@ -1,7 +1,8 @@
-//! One receiver takes every request and answers none, while the others are healthy.
+//! A receiver that takes every request and does not respond, while the other receivers are healthy.
 //!
-//! Endangers: isolation, liveness. Its scripts wait: a request hangs until its sender's deadline, so an
-//! event uses up attempts. It begins with the first request that hangs; the effect is all of them.
+//! Endangers: isolation, liveness. The hang replaces the script of the receiver. A request hangs until
+//! the deadline of its sender, so that events lose attempts. The effect is the number of requests that
+//! hung, and the duration counts from the first of them.
 
 use std::time::Duration;
 
@@ -9,78 +10,82 @@ use rand::RngExt;
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep};
 
-use super::draw::spread;
+use super::observed::RECEIVER_FAULT_MS_MAX;
 use super::over_link::{TOUCHED, untouched};
-use super::{Applied, Fault, PlannedFault, RECEIVER_FAULT_MS_MAX, Sight, World};
+use super::strike::{Draw, Observed, Start, Strike};
+use super::world::World;
 use crate::fault::{Aftermath, Family, Harm, Kills, Kind, Needs, Target};
-use crate::profile::Profile;
-use crate::seed::Seed;
+use crate::plan::{Condition, PlannedFault};
+use crate::system::{System, SystemError};
 
-pub(super) const KIND: Kind = Kind {
-    name: "receiver.hang",
-    family: Family::Receiver,
-    about: "one receiver takes every request and answers none",
-    needs: Needs::NOTHING,
-    harm: Harm {
-        kills: Kills::Nothing,
-        stops_workers: false,
-        expires_leases: false,
-        loses_settles: false,
-        loses_presence: false,
-        loses_requests: false,
-        withholds_responses: true,
-        exhausts_machine: false,
-        logs_errors: false,
-        abandons_max: 0,
-        aftermath: Aftermath::Receiver {
-            for_ms: RECEIVER_FAULT_MS_MAX,
-        },
-    },
-};
-
-/// The shortest hang, in milliseconds: twice of what a healthy target's event may wait for its turn.
+/// Shortest hang, in milliseconds: twice the time that an event of a healthy target may wait.
 const FOR_MS_MIN: u64 = 4_000;
 
 /// A receiver that hangs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HangReceiver {
-    /// Which receiver, from 0.
+    /// The receiver, from 0.
     pub receiver: u32,
-    /// How long, in milliseconds.
+    /// Duration after the first request, in milliseconds.
     pub for_ms: u64,
 }
 
-pub(super) fn draw(seed: Seed, profile: &Profile) -> Vec<PlannedFault> {
-    spread(seed, profile, &KIND, |draws| {
-        let hang = HangReceiver {
-            receiver: draws.random_range(0..profile.receivers),
-            for_ms: draws.random_range(FOR_MS_MIN..=RECEIVER_FAULT_MS_MAX),
-        };
-        (Sight::Time, Fault::HangReceiver(hang))
-    })
-}
+impl Strike for HangReceiver {
+    const KIND: Kind = Kind {
+        name: "receiver.hang",
+        family: Family::Receiver,
+        about: "one receiver takes every request and answers none",
+        needs: Needs::NOTHING,
+        harm: Harm {
+            kills: Kills::Nothing,
+            stops_workers: false,
+            expires_leases: false,
+            loses_settles: false,
+            loses_presence: false,
+            loses_requests: false,
+            withholds_responses: true,
+            exhausts_machine: false,
+            logs_errors: false,
+            abandons_max: 0,
+            aftermath: Aftermath::Receiver {
+                for_ms: RECEIVER_FAULT_MS_MAX,
+            },
+        },
+    };
 
-impl HangReceiver {
-    pub(super) async fn apply<S>(&self, world: &mut World<'_, S>, fault: u64) -> Applied {
-        let name = format!("r{}", self.receiver);
-        let begun = world.begin(fault, &KIND, Target::Receiver(self.receiver));
+    fn draw(draw: &Draw<'_>) -> Vec<PlannedFault<Self>> {
+        draw.spread(|draws| {
+            let hang = Self {
+                receiver: draws.random_range(0..draw.profile.receivers),
+                for_ms: draws.random_range(FOR_MS_MIN..=RECEIVER_FAULT_MS_MAX),
+            };
+            (Condition::Time, hang)
+        })
+    }
+
+    fn target(&self) -> Target {
+        Target::Receiver(self.receiver)
+    }
+
+    async fn strike<S: System>(
+        &self,
+        world: &mut World<'_, S>,
+        _: &Start,
+    ) -> Result<Observed, SystemError> {
         let before = world.hangs.hung(self.receiver);
         let hung = || world.hangs.hung(self.receiver) - before;
         world.hangs.begin(self.receiver);
         let until = Instant::now() + TOUCHED;
         if hung() == 0 && !world.recorder.sees(until, |_| hung() > 0).await {
-            return Err(untouched("receivers", &name));
+            return Err(untouched("receivers", &self.target().to_string()));
         }
         let effective_us = world.recorder.now_us();
         sleep(Duration::from_millis(self.for_ms)).await;
-        self.heal(world)?;
-        let observed = Some(format!("{} requests hung", hung()));
-        world.effect(&begun, effective_us, Vec::new(), observed);
-        world.end(&begun);
-        Ok(())
+        let seen = format!("{} requests hung", hung());
+        Ok(Observed::seen(effective_us, Some(seen)))
     }
 
-    pub(super) fn heal<S>(&self, world: &World<'_, S>) -> Applied {
+    async fn heal<S: System>(&self, world: &mut World<'_, S>) -> Result<(), SystemError> {
         world.hangs.end(self.receiver);
         Ok(())
     }

@@ -1,7 +1,7 @@
-//! A lock that somebody holds: on the whole table of events, or on the rows of events that are being sent.
+//! A lock on the table of events, or on the rows of leased events.
 //!
-//! Endangers: statements that wait without a bound, settles past the lease, the 503 in time. The effect is
-//! the number of statements that were seen to wait for it.
+//! Endangers: statements that wait without a bound, settles past the lease, the 503 in time. The effect
+//! is the number of statements that waited for the lock.
 
 use std::time::Duration;
 
@@ -10,58 +10,61 @@ use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
 use tokio::time::{Instant, sleep};
 
-use super::draw::spread;
-use super::outage::{self, heal, outage_ms, over_in, refused};
-use super::{Applied, Fault, PlannedFault, Sight, World};
+use super::outage::{HARM, connect, heal_server, outage_ms, over_in, refused};
+use super::strike::{Draw, Observed, Start, Strike};
+use super::world::World;
 use crate::fault::{Family, Kind, Needs, Target};
-use crate::profile::Profile;
-use crate::seed::Seed;
+use crate::plan::{Condition, PlannedFault};
 use crate::system::{System, SystemError};
 
-pub(super) const KIND: Kind = Kind {
-    name: "postgres.lock",
-    family: Family::Postgres,
-    about: "a lock held on the table of events, or on the rows that are being sent",
-    needs: Needs::OWN_POSTGRES,
-    harm: outage::HARM,
-};
-
-/// Of two locks, this many are on the whole table.
+/// Of two locks, this number is on the whole table.
 const TABLE_OF_2: u32 = 1;
-/// Time between two looks at who waits, in milliseconds.
+/// Time between two queries for leased events, or for waiting statements.
 const LOOK: Duration = Duration::from_millis(50);
-
-/// How often events that are being sent are looked for.
+/// Maximum number of queries for leased events.
 const LOOKS_MAX: u32 = 60;
 
-/// A lock that is held.
+/// A lock that the harness holds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HoldLock {
-    /// True for the whole table, false for the rows that are leased just then.
+    /// True for a lock on the table, false for locks on the rows that are leased at that time.
     pub table: bool,
-    /// How long, in milliseconds.
+    /// Duration, in milliseconds.
     pub for_ms: u64,
 }
 
-pub(super) fn draw(seed: Seed, profile: &Profile) -> Vec<PlannedFault> {
-    spread(seed, profile, &KIND, |draws| {
-        let lock = HoldLock {
-            table: draws.random_range(0..2) < TABLE_OF_2,
-            // What is being sent is to be settled within this.
-            for_ms: profile.settings.http_timeout_ms + outage_ms(draws, profile),
-        };
-        (Sight::OpenRequests(profile.workers), Fault::HoldLock(lock))
-    })
-}
+impl Strike for HoldLock {
+    const KIND: Kind = Kind {
+        name: "postgres.lock",
+        family: Family::Postgres,
+        about: "a lock held on the table of events, or on the rows that are being sent",
+        needs: Needs::OWN_POSTGRES,
+        harm: HARM,
+    };
 
-impl HoldLock {
-    pub(super) async fn apply<S: System>(&self, world: &mut World<'_, S>, fault: u64) -> Applied {
-        let own = world.own_server()?;
-        let (holder, watch) = (own.session().await, own.session().await);
-        let mut holder = holder.map_err(|error| refused("connecting", &error))?;
-        let mut watch = watch.map_err(|error| refused("connecting", &error))?;
-        self.take(&mut holder).await?;
-        let begun = world.begin(fault, &KIND, Target::Postgres);
+    fn draw(draw: &Draw<'_>) -> Vec<PlannedFault<Self>> {
+        draw.spread(|draws| {
+            let lock = Self {
+                table: draws.random_range(0..2) < TABLE_OF_2,
+                // The open attempts end, and need their settles, within this time.
+                for_ms: draw.profile.settings.http_timeout_ms + outage_ms(draws, draw.profile),
+            };
+            (Condition::OpenRequests(draw.profile.workers), lock)
+        })
+    }
+
+    fn target(&self) -> Target {
+        Target::Postgres
+    }
+
+    async fn strike<S: System>(
+        &self,
+        world: &mut World<'_, S>,
+        _: &Start,
+    ) -> Result<Observed, SystemError> {
+        let mut holder = connect(world).await?;
+        let mut watch = connect(world).await?;
+        self.lock(&mut holder).await?;
         let effective_us = world.recorder.now_us();
         let until = over_in(self.for_ms);
         let mut most = 0;
@@ -72,17 +75,20 @@ impl HoldLock {
         sqlx::raw_sql("rollback")
             .execute(&mut holder)
             .await
-            .map_err(|error| refused("letting the lock go", &error))?;
-        heal(world).await?;
+            .map_err(|error| refused("releasing the lock", &error))?;
         let (on, for_ms) = (if self.table { "the table" } else { "rows" }, self.for_ms);
-        let observed = (most > 0)
+        let seen = (most > 0)
             .then(|| format!("{on} locked for {for_ms} ms; up to {most} statements waited"));
-        world.effect(&begun, effective_us, Vec::new(), observed);
-        world.end(&begun);
-        Ok(())
+        Ok(Observed::seen(effective_us, seen))
     }
 
-    async fn take(&self, holder: &mut PgConnection) -> Result<(), SystemError> {
+    async fn heal<S: System>(&self, world: &mut World<'_, S>) -> Result<(), SystemError> {
+        heal_server(world).await
+    }
+}
+
+impl HoldLock {
+    async fn lock(&self, holder: &mut PgConnection) -> Result<(), SystemError> {
         let failed = |error| refused("locking events", &error);
         sqlx::raw_sql("begin")
             .execute(&mut *holder)
@@ -102,14 +108,14 @@ impl HoldLock {
         }
         Err(SystemError::Unavailable {
             driver: "postgres",
-            why: "no event was being sent that could be locked".to_owned(),
+            why: "no event was leased, so that no row could be locked".to_owned(),
         })
     }
 }
 
-/// How many statements of others wait for a lock just now.
+/// The number of statements that wait for a lock now.
 async fn waiting(watch: &mut PgConnection) -> Result<i64, SystemError> {
     let count = "select count(*) from pg_stat_activity where wait_event_type = 'Lock'";
     let count = sqlx::query_scalar(count).fetch_one(watch).await;
-    count.map_err(|error| refused("reading who waits", &error))
+    count.map_err(|error| refused("counting statements that wait", &error))
 }

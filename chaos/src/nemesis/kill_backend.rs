@@ -1,7 +1,7 @@
-//! SIGKILL of one backend: Postgres resets the whole instance, ends every session and recovers.
+//! SIGKILL of one backend: Postgres resets the instance, ends every session and recovers.
 //!
-//! Endangers: acknowledged events, presence (the table of workers is emptied), statements whose outcome
-//! nobody knows, duplicates. The effect is that a session of the harness's own ended with the others.
+//! Endangers: acknowledged events, presence (recovery empties the table of workers), statements with
+//! unknown outcome, duplicates. The effect is that a session of the harness ended with the others.
 
 use std::time::Duration;
 
@@ -9,59 +9,64 @@ use rand::RngExt;
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
-use super::draw::spread;
-use super::outage::{self, heal, refused, sessions};
-use super::{Applied, Fault, PlannedFault, Sight, World};
+use super::outage::{HARM, connect, heal_server, sessions};
+use super::strike::{Draw, Observed, Start, Strike};
+use super::world::World;
 use crate::fault::{Family, Kind, Needs, Target};
-use crate::profile::Profile;
-use crate::seed::Seed;
-use crate::system::System;
+use crate::plan::{Condition, PlannedFault};
+use crate::system::{System, SystemError};
 
-pub(super) const KIND: Kind = Kind {
-    name: "postgres.kill_backend",
-    family: Family::Postgres,
-    about: "SIGKILL of one backend, which resets the whole instance",
-    needs: Needs::OWN_POSTGRES,
-    harm: outage::HARM,
-};
-
-/// How long the reset may take to end a bystander's session, in seconds.
+/// How long the reset may take to end the session of the harness.
 const RESET: Duration = Duration::from_secs(10);
 
-/// SIGKILL of a backend.
+/// SIGKILL of one backend.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KillBackend {
-    /// Which of the dispatcher's, from 0, in order of age; it begins anew after the last.
+    /// The session of the dispatcher, by age from 0, modulo the number of sessions.
     pub session: usize,
 }
 
-pub(super) fn draw(seed: Seed, profile: &Profile) -> Vec<PlannedFault> {
-    spread(seed, profile, &KIND, |draws| {
-        let session = draws.random_range(0..100);
-        let on = Sight::OpenRequests(profile.workers);
-        (on, Fault::KillBackend(KillBackend { session }))
-    })
-}
+impl Strike for KillBackend {
+    const KIND: Kind = Kind {
+        name: "postgres.kill_backend",
+        family: Family::Postgres,
+        about: "SIGKILL of one backend, which resets the whole instance",
+        needs: Needs::OWN_POSTGRES,
+        harm: HARM,
+    };
 
-impl KillBackend {
-    pub(super) async fn apply<S: System>(&self, world: &mut World<'_, S>, fault: u64) -> Applied {
-        let watch = world.own_server()?.session().await;
-        let mut watch = watch.map_err(|error| refused("connecting", &error))?;
-        let begun = world.begin(fault, &KIND, Target::Postgres);
+    fn draw(draw: &Draw<'_>) -> Vec<PlannedFault<Self>> {
+        draw.spread(|draws| {
+            let session = draws.random_range(0..100);
+            let on = Condition::OpenRequests(draw.profile.workers);
+            (on, Self { session })
+        })
+    }
+
+    fn target(&self) -> Target {
+        Target::Postgres
+    }
+
+    async fn strike<S: System>(
+        &self,
+        world: &mut World<'_, S>,
+        _: &Start,
+    ) -> Result<Observed, SystemError> {
+        let mut watch = connect(world).await?;
         let others = sessions(&mut watch).await?;
-        let mut observed = None;
+        let mut seen = None;
         if let Some(pid) = others.get(self.session % others.len().max(1)) {
             world.own_server()?.kill_backend(*pid)?;
             let bystander = sqlx::query("select pg_sleep(60)").execute(&mut watch);
             if let Ok(Err(error)) = timeout(RESET, bystander).await {
                 let all = others.len() + 1;
-                observed = Some(format!("one of {all} sessions killed, all ended: {error}"));
+                seen = Some(format!("one of {all} sessions killed, all ended: {error}"));
             }
         }
-        let effective_us = world.recorder.now_us();
-        heal(world).await?;
-        world.effect(&begun, effective_us, Vec::new(), observed);
-        world.end(&begun);
-        Ok(())
+        Ok(Observed::seen(world.recorder.now_us(), seen))
+    }
+
+    async fn heal<S: System>(&self, world: &mut World<'_, S>) -> Result<(), SystemError> {
+        heal_server(world).await
     }
 }

@@ -1,134 +1,135 @@
-//! SIGKILL of one worker, at a time or at what a receiver has just seen, and its restart.
+//! SIGKILL of one worker at a trigger condition, and its restart.
 //!
-//! Endangers: acknowledged events, attempt numbers, duplicates, liveness. The effect counts only by
-//! the open requests that ended because their sender was gone, or by the statement that had just passed.
+//! Endangers: acknowledged events, attempt numbers, duplicates, liveness. The effect is the open
+//! requests that ended because their sender exited, or the statement that had just passed.
 
 use std::time::Duration;
 
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
-use tokio::time::sleep;
 
-use super::draw::spread;
-use super::{Applied, Fault, PlannedFault, Sight, World};
-use crate::fault::{Aftermath, Family, Harm, Kills, Kind, Needs, Target};
-use crate::profile::Profile;
-use crate::seed::{Seed, Stream};
-use crate::system::System;
+use super::strike::{Draw, Observed, Start, Strike};
+use super::world::World;
+use crate::fault::{Aftermath, Family, Harm, Kills, Kind, Needs, Target, kind_named};
+use crate::plan::{Condition, PlannedFault};
+use crate::seed::Stream;
+use crate::system::{System, SystemError};
 
-pub(super) const KIND: Kind = Kind {
-    name: "worker.kill",
-    family: Family::Worker,
-    about: "SIGKILL of a worker with open requests, and its restart",
-    needs: Needs::NOTHING,
-    harm: Harm {
-        kills: Kills::WorkerOnce,
-        stops_workers: false,
-        expires_leases: false,
-        loses_settles: false,
-        loses_presence: false,
-        loses_requests: false,
-        withholds_responses: false,
-        exhausts_machine: false,
-        logs_errors: false,
-        abandons_max: 1,
-        aftermath: Aftermath::Leases { attempts: 1 },
-    },
-};
-
-/// Requests that a trigger asks for beyond one a worker, at most: with several workers the open ones
-/// may all belong to another.
+/// Open requests that a trigger may require beyond one per worker. With several workers, all open
+/// requests may belong to another worker.
 const OPEN_REQUESTS_MORE: u32 = 3;
-/// Of four kills, this many come at what a receiver has just seen.
-const AT_A_SIGHT_OF_4: u32 = 1;
-/// The latest attempt whose request is waited for.
+/// Of four kills, this number starts at a request or response that a receiver has seen.
+const AT_A_RECEIVER_OF_4: u32 = 1;
+/// The last attempt whose request is awaited.
 const ATTEMPT_MAX: u32 = 2;
-/// Longest time that a killed worker stays away, in milliseconds.
+/// Longest time until the restart, in milliseconds.
 const RESTART_AFTER_MS_MAX: u64 = 1_200;
 
 /// SIGKILL of one worker.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KillWorker {
-    /// Which worker, from 0.
+    /// The worker, from 0.
     pub worker: u32,
-    /// How long it stays away, in milliseconds.
+    /// Time until the restart, in milliseconds.
     pub restart_after_ms: u64,
 }
 
-pub(super) fn draw(seed: Seed, profile: &Profile) -> Vec<PlannedFault> {
-    // A stream of their own: where there are links, the other draws stay what they are.
-    let has_links = profile
-        .faults
-        .keys()
-        .any(|name| super::kind(name).is_some_and(|kind| kind.family == Family::Network));
-    let mut links = has_links.then(|| seed.stream("nemesis/worker.kill/links"));
-    spread(seed, profile, &KIND, |draws| {
-        let on = sight(draws, profile.workers);
-        let worker = draws.random_range(0..profile.workers);
-        let on = match links.as_mut() {
-            Some(links) => sight_on_a_link(links, worker).unwrap_or(on),
-            None => on,
-        };
-        let kill = KillWorker {
-            worker,
-            restart_after_ms: draws.random_range(0..=RESTART_AFTER_MS_MAX),
-        };
-        (on, Fault::KillWorker(kill))
-    })
+impl Strike for KillWorker {
+    const KIND: Kind = Kind {
+        name: "worker.kill",
+        family: Family::Worker,
+        about: "SIGKILL of a worker with open requests, and its restart",
+        needs: Needs::NOTHING,
+        harm: Harm {
+            kills: Kills::WorkerOnce,
+            stops_workers: false,
+            expires_leases: false,
+            loses_settles: false,
+            loses_presence: false,
+            loses_requests: false,
+            withholds_responses: false,
+            exhausts_machine: false,
+            logs_errors: false,
+            abandons_max: 1,
+            aftermath: Aftermath::Leases { attempts: 1 },
+        },
+    };
+
+    fn draw(draw: &Draw<'_>) -> Vec<PlannedFault<Self>> {
+        // A separate stream: the other draws are the same with and without links.
+        let mut names = draw.profile.faults.keys();
+        let has_links = names.any(|name| {
+            let kind = kind_named(draw.kinds, name);
+            kind.is_some_and(|kind| kind.family == Family::Network)
+        });
+        let mut links = has_links.then(|| draw.seed.stream("nemesis/worker.kill/links"));
+        draw.spread(|draws| {
+            let on = at_a_receiver(draws, draw.profile.workers);
+            let worker = draws.random_range(0..draw.profile.workers);
+            let on = match links.as_mut() {
+                Some(links) => on_a_link(links, worker).unwrap_or(on),
+                None => on,
+            };
+            let kill = Self {
+                worker,
+                restart_after_ms: draws.random_range(0..=RESTART_AFTER_MS_MAX),
+            };
+            (on, kill)
+        })
+    }
+
+    fn target(&self) -> Target {
+        Target::Worker(self.worker)
+    }
+
+    async fn strike<S: System>(
+        &self,
+        world: &mut World<'_, S>,
+        start: &Start,
+    ) -> Result<Observed, SystemError> {
+        let name = world.worker(self.worker).name.clone();
+        world.kill(&name).await?;
+        let effective_us = world.recorder.now_us();
+        Ok(Observed {
+            hit: world.went_away(start).await,
+            hold: Duration::from_millis(self.restart_after_ms),
+            ..Observed::seen(effective_us, passed(start.on))
+        })
+    }
+
+    async fn heal<S: System>(&self, world: &mut World<'_, S>) -> Result<(), SystemError> {
+        let spec = world.worker(self.worker).clone();
+        world.bring_up(&spec).await
+    }
 }
 
-fn sight(draws: &mut Stream, workers: u32) -> Sight {
-    if draws.random_range(0..4) >= AT_A_SIGHT_OF_4 {
-        return Sight::OpenRequests(draws.random_range(workers..=workers + OPEN_REQUESTS_MORE));
+fn at_a_receiver(draws: &mut Stream, workers: u32) -> Condition {
+    if draws.random_range(0..4) >= AT_A_RECEIVER_OF_4 {
+        return Condition::OpenRequests(draws.random_range(workers..=workers + OPEN_REQUESTS_MORE));
     }
     let attempt = draws.random_range(1..=ATTEMPT_MAX);
     if draws.random_range(0..2) == 0 {
-        Sight::RequestReceived(attempt)
+        Condition::RequestReceived(attempt)
     } else {
-        Sight::AnswerSent(attempt)
+        Condition::AnswerSent(attempt)
     }
 }
 
-/// At times a kill comes at what has just passed between the worker and its database.
-fn sight_on_a_link(draws: &mut Stream, worker: u32) -> Option<Sight> {
+/// Half of the kills start at a statement that passes between the worker and its database.
+fn on_a_link(draws: &mut Stream, worker: u32) -> Option<Condition> {
     match draws.random_range(0..4) {
-        0 => Some(Sight::ClaimCommitted(worker)),
-        1 => Some(Sight::SettleSent(worker)),
+        0 => Some(Condition::ClaimCommitted(worker)),
+        1 => Some(Condition::SettleSent(worker)),
         _ => None,
     }
 }
 
-/// What was seen just before, where that is no request at a receiver.
-fn observed(on: Sight) -> Option<String> {
+/// The statement that passed just before the kill.
+fn passed(on: Condition) -> Option<String> {
     let what = match on {
-        Sight::ClaimCommitted(_) => "its claim was committed",
-        Sight::SettleSent(_) => "it had sent a settle",
+        Condition::ClaimCommitted(_) => "its claim was committed",
+        Condition::SettleSent(_) => "it had sent a settle",
         _ => return None,
     };
     Some(format!("killed just after {what}"))
-}
-
-impl KillWorker {
-    pub(super) async fn apply<S: System>(
-        &self,
-        world: &mut World<'_, S>,
-        fault: u64,
-        on: Sight,
-    ) -> Applied {
-        let name = world.worker(self.worker).name.clone();
-        let begun = world.begin(fault, &KIND, Target::Workers(vec![self.worker]));
-        world.kill(&name).await?;
-        let effective_us = world.recorder.now_us();
-        let hit = world.went_away(&begun).await;
-        world.effect(&begun, effective_us, hit, observed(on));
-        sleep(Duration::from_millis(self.restart_after_ms)).await;
-        self.heal(world).await?;
-        world.end(&begun);
-        Ok(())
-    }
-
-    pub(super) async fn heal<S: System>(&self, world: &mut World<'_, S>) -> Applied {
-        let spec = world.worker(self.worker).clone();
-        world.bring_up(&spec).await
-    }
 }

@@ -1,75 +1,81 @@
-//! A link that is late: each piece by a delay, and some by more.
+//! Latency on a link: each piece is delayed, some pieces by more than others.
 //!
-//! Endangers: deadlines, the presence and the claims of a worker whose database is far away, the order
-//! of what arrives. The effect is the pieces that were late.
+//! Endangers: deadlines, presence and claims of a worker with a slow database, order of arrival. The
+//! effect is the number of delayed pieces.
 
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
 
-use super::draw::spread;
-use super::over_link::{self, any_link, hold};
-use super::{Applied, Fault, PlannedFault, Sight, World};
-use crate::fault::{Family, Kind, Link, Needs};
-use crate::profile::Profile;
+use super::over_link::{HARM, any_link, hold};
+use super::strike::{Draw, Observed, Start, Strike};
+use super::world::World;
+use crate::fault::{Family, Kind, Link, Needs, Target};
+use crate::plan::{Condition, PlannedFault};
 use crate::proxy::Control;
-use crate::seed::Seed;
-use crate::system::System;
-
-pub(super) const KIND: Kind = Kind {
-    name: "net.latency",
-    family: Family::Network,
-    about: "a link that is late, by up to 0.3 s each way",
-    needs: Needs::LINKS,
-    harm: over_link::HARM,
-};
+use crate::system::{System, SystemError};
 
 /// Least delay of a piece, in milliseconds.
 const DELAY_MS_MIN: u64 = 10;
-/// Greatest delay of a piece, in milliseconds: a claim takes several turns, and must come through.
+/// Greatest delay of a piece, in milliseconds. A claim takes several round trips and must succeed.
 const DELAY_MS_MAX: u64 = 200;
-/// What a piece may be later than another, in milliseconds.
+/// Greatest additional delay of one piece, in milliseconds.
 const JITTER_MS_MAX: u64 = 100;
-/// Shortest time that a link is late, in milliseconds.
+/// Shortest duration, in milliseconds.
 const FOR_MS_MIN: u64 = 300;
-/// Longest time that a link is late, in milliseconds.
+/// Longest duration, in milliseconds.
 const FOR_MS_MAX: u64 = 2_000;
 
-/// A link that is late for a while.
+/// Latency on one link.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Latency {
-    /// Which link.
+    /// The link.
     pub link: Link,
     /// Least delay of each piece, in milliseconds.
     pub delay_ms: u64,
-    /// What is added at most, in milliseconds.
+    /// Greatest additional delay, in milliseconds.
     pub jitter_ms: u64,
-    /// How long, in milliseconds.
+    /// Duration, in milliseconds.
     pub for_ms: u64,
 }
 
-pub(super) fn draw(seed: Seed, profile: &Profile) -> Vec<PlannedFault> {
-    spread(seed, profile, &KIND, |draws| {
-        let latency = Latency {
-            link: any_link(draws, profile),
-            delay_ms: draws.random_range(DELAY_MS_MIN..=DELAY_MS_MAX),
-            jitter_ms: draws.random_range(0..=JITTER_MS_MAX),
-            for_ms: draws.random_range(FOR_MS_MIN..=FOR_MS_MAX),
-        };
-        (Sight::Time, Fault::Latency(latency))
-    })
-}
+impl Strike for Latency {
+    const KIND: Kind = Kind {
+        name: "net.latency",
+        family: Family::Network,
+        about: "a link that is late, by up to 0.3 s each way",
+        needs: Needs::LINKS,
+        harm: HARM,
+    };
 
-impl Latency {
-    pub(super) async fn apply<S: System>(&self, world: &World<'_, S>, fault: u64) -> Applied {
+    fn draw(draw: &Draw<'_>) -> Vec<PlannedFault<Self>> {
+        draw.spread(|draws| {
+            let latency = Self {
+                link: any_link(draws, draw.profile),
+                delay_ms: draws.random_range(DELAY_MS_MIN..=DELAY_MS_MAX),
+                jitter_ms: draws.random_range(0..=JITTER_MS_MAX),
+                for_ms: draws.random_range(FOR_MS_MIN..=FOR_MS_MAX),
+            };
+            (Condition::Time, latency)
+        })
+    }
+
+    fn target(&self) -> Target {
+        Target::Links(vec![self.link])
+    }
+
+    async fn strike<S: System>(
+        &self,
+        world: &mut World<'_, S>,
+        _: &Start,
+    ) -> Result<Observed, SystemError> {
         let control = Control::Late {
             delay_ms: self.delay_ms,
             jitter_ms: self.jitter_ms,
         };
-        let (what, link) = ((fault, &KIND), (self.link, control));
-        hold(world, what, link, self.for_ms).await
+        hold(world, self.link, control, self.for_ms).await
     }
 
-    pub(super) fn heal<S>(&self, world: &World<'_, S>) -> Applied {
+    async fn heal<S: System>(&self, world: &mut World<'_, S>) -> Result<(), SystemError> {
         world.links.heal(self.link);
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! What the faults of Postgres share: how long one lasts, whom it spares, and how all of them are healed.
+//! Shared parts of Postgres faults: the harm, the duration, the sessions that are spared, the heal.
 
 use std::time::Duration;
 
@@ -6,10 +6,11 @@ use rand::RngExt;
 use sqlx::PgConnection;
 use tokio::time::{Instant, sleep_until};
 
-use super::{Applied, BEYOND_LEASE_MS_MAX, OUTAGE_ABANDONS_MAX, World};
+use super::observed::{BEYOND_LEASE_MS_MAX, OUTAGE_ABANDONS_MAX};
+use super::world::World;
 use crate::environment::Server;
-use crate::fault::{Aftermath, Harm, Kills, Kind, Target};
-use crate::postgres::{APPLICATION, OwnServer, OwnServerError};
+use crate::fault::{Aftermath, Harm, Kills};
+use crate::postgres::{APPLICATION, OwnServerError};
 use crate::profile::Profile;
 use crate::seed::Stream;
 use crate::system::{System, SystemError};
@@ -31,14 +32,14 @@ pub(super) const HARM: Harm = Harm {
     },
 };
 
-/// Of three outages, this many last for longer than a lease.
+/// Of three outages, this number outlasts a lease.
 const PAST_THE_LEASE_OF_3: u32 = 1;
-/// The shortest outage, in milliseconds.
+/// Shortest outage, in milliseconds.
 const OUTAGE_MS_MIN: u64 = 200;
-/// The SQLSTATE of a table that is not there, as with another product.
+/// SQLSTATE of a missing table. A dispatcher of another product has other tables.
 const UNDEFINED_TABLE: &str = "42P01";
 
-/// How long the database is away, in milliseconds.
+/// Draws the duration of an outage, in milliseconds.
 pub(super) fn outage_ms(draws: &mut Stream, profile: &Profile) -> u64 {
     let lease_ms = profile.settings.lease_ms;
     if draws.random_range(0..3) < PAST_THE_LEASE_OF_3 {
@@ -48,49 +49,38 @@ pub(super) fn outage_ms(draws: &mut Stream, profile: &Profile) -> u64 {
     }
 }
 
-/// When an outage that begins now and lasts so many milliseconds is over.
+/// The end of an outage that begins now.
 pub(super) fn over_in(ms: u64) -> Instant {
     Instant::now() + Duration::from_millis(ms)
 }
 
-/// Undoes whatever was done to the server, and waits until it takes sessions. Harmless when nothing was.
-pub(super) async fn heal<S: System>(world: &mut World<'_, S>) -> Applied {
-    // One that is not the run's own was never touched.
+/// Undoes every fault of the server, and waits until it accepts sessions. Idempotent.
+pub(super) async fn heal_server<S: System>(world: &mut World<'_, S>) -> Result<(), SystemError> {
+    // No fault touches a shared server.
     match world.server {
         Server::Own(own) => Ok(own.bring_up().await?),
         Server::Shared { .. } => Ok(()),
     }
 }
 
-/// The whole life of a fault that ends the server as `end` does it and leaves it down for a while.
-pub(super) async fn go_down<S: System>(
-    world: &mut World<'_, S>,
-    (fault, kind): (u64, &Kind),
-    down_ms: u64,
-    end: impl AsyncFnOnce(&mut OwnServer) -> Result<(), OwnServerError>,
-) -> Applied {
-    world.own_server()?;
-    let begun = world.begin(fault, kind, Target::Postgres);
-    end(world.own_server()?).await?;
-    let effective_us = world.recorder.now_us();
-    let observed = sit_out(world, over_in(down_ms)).await?;
-    world.effect(&begun, effective_us, Vec::new(), observed);
-    world.end(&begun);
-    Ok(())
-}
-
-/// Waits until the end of an outage in which no client may connect, heals it, and gives what was seen of it.
+/// Waits until the end of an outage in which no client can connect. Returns the refusal of a connection
+/// that the harness tried.
 pub(super) async fn sit_out<S: System>(
     world: &mut World<'_, S>,
     until: Instant,
 ) -> Result<Option<String>, SystemError> {
     let refusal = world.own_server()?.refusal().await;
     sleep_until(until).await;
-    heal(world).await?;
     Ok(refusal.map(|why| format!("a client could not connect: {why}")))
 }
 
-/// The sessions that belong to others than the harness: faults on sessions spare its own.
+/// Connects to the server of the main section.
+pub(super) async fn connect<S>(world: &mut World<'_, S>) -> Result<PgConnection, SystemError> {
+    let session = world.own_server()?.session().await;
+    session.map_err(|error| refused("connecting", &error))
+}
+
+/// The process ids of the sessions that do not belong to the harness, oldest first.
 pub(super) async fn sessions(watch: &mut PgConnection) -> Result<Vec<i32>, SystemError> {
     let others = "select pid from pg_stat_activity
         where backend_type = 'client backend' and application_name <> $1 order by backend_start, pid";
@@ -99,7 +89,17 @@ pub(super) async fn sessions(watch: &mut PgConnection) -> Result<Vec<i32>, Syste
     others.map_err(|error| refused("reading who is connected", &error))
 }
 
-/// The server did not do what a fault needs of it; a fault on tables that it has not cannot be done here.
+/// Ends sessions with `pg_terminate_backend`, and returns how many ended.
+pub(super) async fn end_sessions(
+    watch: &mut PgConnection,
+    pids: &[i32],
+) -> Result<i64, SystemError> {
+    let end = "select count(*) from unnest($1) as pid where pg_terminate_backend(pid)";
+    let ended = sqlx::query_scalar(end).bind(pids).fetch_one(watch).await;
+    ended.map_err(|error| refused("ending sessions", &error))
+}
+
+/// The error of a statement that a fault needs. A missing table makes the fault unavailable.
 pub(super) fn refused(doing: &'static str, error: &sqlx::Error) -> SystemError {
     let code = error.as_database_error().and_then(|answer| answer.code());
     let why = error.to_string();

@@ -1,18 +1,20 @@
-//! What the faults of links share: which link, how long, and what was seen of it.
+//! Shared parts of link faults: the harm, the choice of a link, and the observed effect.
 
 use std::time::Duration;
 
 use rand::RngExt;
 use tokio::time::sleep;
 
-use super::{Applied, BEYOND_LEASE_MS_MAX, OUTAGE_ABANDONS_MAX, World};
-use crate::fault::{Aftermath, Harm, Kills, Kind, Link, Target};
+use super::observed::{BEYOND_LEASE_MS_MAX, OUTAGE_ABANDONS_MAX};
+use super::strike::Observed;
+use super::world::World;
+use crate::fault::{Aftermath, Harm, Kills, Link};
 use crate::profile::Profile;
 use crate::proxy::{Control, Direction, Effects, Proxy};
 use crate::seed::Stream;
-use crate::system::{System, SystemError};
+use crate::system::SystemError;
 
-/// The harm of a fault of a link, whatever the link.
+/// The declared harm of a link fault. The history narrows it to the ends of the links.
 pub(super) const HARM: Harm = Harm {
     kills: Kills::Nothing,
     stops_workers: false,
@@ -29,16 +31,16 @@ pub(super) const HARM: Harm = Harm {
     },
 };
 
-/// How long is waited until something comes by that a fault can be done to.
+/// How long a fault waits for the first traffic that it affects.
 pub(super) const TOUCHED: Duration = Duration::from_secs(4);
 
-/// One of all links.
+/// Draws one of all links.
 pub(super) fn any_link(draws: &mut Stream, profile: &Profile) -> Link {
     let links = all_links(profile);
     links[draws.random_range(0..links.len())]
 }
 
-/// One of both directions.
+/// Draws a direction.
 pub(super) fn any_direction(draws: &mut Stream) -> Direction {
     if draws.random_range(0..2) == 0 {
         Direction::Up
@@ -47,7 +49,7 @@ pub(super) fn any_direction(draws: &mut Stream) -> Direction {
     }
 }
 
-/// Every link of a run, those to the database first.
+/// Every link of a run, the links to the database first.
 pub(super) fn all_links(profile: &Profile) -> Vec<Link> {
     let to_postgres = (0..profile.workers).map(Link::ToPostgres);
     let to_apis = (0..profile.workers).map(Link::ToApi);
@@ -56,34 +58,40 @@ pub(super) fn all_links(profile: &Profile) -> Vec<Link> {
 }
 
 impl<'a, S> World<'a, S> {
-    /// The link of a name, or that it cannot be had here.
-    pub(super) fn link(&self, name: Link) -> Result<&'a Proxy, SystemError> {
-        let link = self.links.link(name);
-        link.map_err(|why| SystemError::Unavailable {
-            driver: "links",
-            why,
-        })
+    /// The proxy of a link.
+    ///
+    /// # Errors
+    /// `Unavailable` if the run has no proxy on this link.
+    pub(super) fn link(&self, link: Link) -> Result<&'a Proxy, SystemError> {
+        self.links
+            .link(link)
+            .map_err(|why| SystemError::Unavailable {
+                driver: "links",
+                why,
+            })
     }
 }
 
-/// Says that a fault was not done because nothing came by that it could have been done to.
+/// The error of a fault that was skipped because no traffic passed that it could affect.
 pub(super) fn untouched(driver: &'static str, on: &str) -> SystemError {
     SystemError::Unavailable {
         driver,
-        why: format!("nothing that it is for came by on {on}"),
+        why: format!("no traffic for this fault passed on {on}"),
     }
 }
 
-/// The whole life of a fault that sets one control on one link, and lets it pass again after a time
-/// that begins when the control has touched something. Where nothing comes by, there is no fault.
-pub(super) async fn hold<S: System>(
+/// Sets a control on a link, and lets the link pass again this time after the control has affected a
+/// connection.
+///
+/// # Errors
+/// `Unavailable` if no traffic passed.
+pub(super) async fn hold<S>(
     world: &World<'_, S>,
-    (fault, kind): (u64, &Kind),
-    (link, control): (Link, Control),
+    link: Link,
+    control: Control,
     for_ms: u64,
-) -> Applied {
+) -> Result<Observed, SystemError> {
     let proxy = world.link(link)?;
-    let begun = world.begin(fault, kind, Target::Links(vec![link]));
     proxy.set(control);
     if !proxy.sees(TOUCHED, has_touched).await {
         return Err(untouched("links", &link.to_string()));
@@ -97,34 +105,32 @@ pub(super) async fn hold<S: System>(
         jitter_ms,
     } = control
     {
-        // The fault is over when what it keeps has come through.
+        // The fault ends when the delayed bytes have arrived.
         sleep(Duration::from_millis(delay_ms + jitter_ms)).await;
     }
-    world.effect(&begun, effective_us, Vec::new(), told(&effects));
-    world.end(&begun);
-    Ok(())
+    Ok(Observed::seen(effective_us, summary(&effects)))
 }
 
 fn has_touched(effects: &Effects) -> bool {
     !effects.connections.is_empty()
 }
 
-/// What was seen of a control; nothing when it touched nothing.
-pub(super) fn told(effects: &Effects) -> Option<String> {
-    let mut told = Vec::new();
+/// Describes the effects of a control. Returns nothing if it affected no connection.
+pub(super) fn summary(effects: &Effects) -> Option<String> {
+    let mut parts = Vec::new();
     let mut count = |number: u64, what: &str| {
         if number > 0 {
-            told.push(format!("{number} {what}"));
+            parts.push(format!("{number} {what}"));
         }
     };
     count(effects.late_pieces, "pieces late");
     count(effects.swallowed_bytes, "bytes swallowed");
     count(effects.resets, "connections reset");
     if let Some(statement) = effects.cut {
-        told.push(format!("cut after the commit of {statement}"));
+        parts.push(format!("cut after the commit of {statement}"));
     }
     let connections = effects.connections.len();
-    has_touched(effects).then(|| format!("touched {connections} connections: {}", told.join(", ")))
+    has_touched(effects).then(|| format!("touched {connections} connections: {}", parts.join(", ")))
 }
 
 #[cfg(test)]
@@ -134,16 +140,16 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::nemesis::Fault;
+    use crate::nemesis::{Fault, Schedule};
     use crate::proxy::Statement;
-    use crate::schedule::Schedule;
     use crate::seed::Seed;
 
     /// Enough seeds for each choice to be drawn.
     const SEEDS: u64 = 40;
 
+    // A fault on a link that the run does not have could never take effect.
     #[test]
-    fn faults_of_links_are_drawn_for_links_of_the_run_and_survive_the_text_of_their_plan() {
+    fn link_faults_are_drawn_for_links_of_the_run() {
         let profile = Profile::network();
         let links: BTreeSet<Link> = all_links(&profile).into_iter().collect();
         let (mut drawn, mut outlives) = (BTreeSet::new(), BTreeSet::new());

@@ -1,77 +1,82 @@
-//! A burst of posts far above the pace of the plan, by many clients at once.
+//! A burst of posts far above the planned rate, by many concurrent clients.
 //!
-//! Endangers: acknowledgements, the database's connections, the turn of everybody else. Each has a key: one
-//! that ends without a definite answer is posted again under it. The effect is the rate.
+//! Endangers: acknowledgements, connections to the database, the delay of other events. Each event has a
+//! key. A post without a definite response is repeated under it. The effect is the rate of the burst.
 
 use futures_util::StreamExt as _;
 use futures_util::stream;
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
 
-use super::draw::spread;
-use super::own_event::{self, Poster, own_event, own_key};
-use super::{Applied, Fault, PlannedFault, Sight, World};
+use super::client_event::{HARM, event, first_ordinal, key};
+use super::strike::{Draw, Observed, Start, Strike};
+use super::world::World;
 use crate::fault::{Family, Kind, Needs, Target};
-use crate::profile::Profile;
-use crate::seed::Seed;
-use crate::system::System;
+use crate::plan::{Condition, PlannedFault};
+use crate::system::{System, SystemError};
 use crate::workload::Posted;
 
-pub(super) const KIND: Kind = Kind {
-    name: "client.overload",
-    family: Family::Client,
-    about: "a burst of posts far above the pace, by many clients at once",
-    needs: Needs::NOTHING,
-    harm: own_event::HARM,
-};
-
-/// Events of a burst at least.
+/// Minimum number of events in a burst.
 const EVENTS_MIN: u32 = 100;
-/// Events of a burst at most.
+/// Maximum number of events in a burst.
 const EVENTS_MAX: u32 = 400;
-/// Clients of a burst at least.
+/// Minimum number of clients in a burst.
 const CLIENTS_MIN: u32 = 32;
-/// Clients of a burst at most.
+/// Maximum number of clients in a burst.
 const CLIENTS_MAX: u32 = 128;
 
-/// A burst.
+/// A burst of posts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Overload {
-    /// The ordinal of the first event; the others follow.
+    /// Ordinal of the first event. The others follow.
     pub ordinal: u64,
-    /// Over how many receivers the events are spread.
+    /// Number of receivers over which the events are spread.
     pub receivers: u32,
-    /// How many events there are.
+    /// Number of events.
     pub events: u32,
-    /// How many clients post them.
+    /// Number of clients.
     pub clients: u32,
 }
 
-pub(super) fn draw(seed: Seed, profile: &Profile) -> Vec<PlannedFault> {
-    let mut numbers = 0..;
-    spread(seed, profile, &KIND, |draws| {
-        let number = numbers.next().expect("it has no end");
-        let overload = Overload {
-            ordinal: Poster::Overload.first_ordinal(number),
-            receivers: profile.receivers,
-            events: draws.random_range(EVENTS_MIN..=EVENTS_MAX),
-            clients: draws.random_range(CLIENTS_MIN..=CLIENTS_MAX),
-        };
-        (Sight::Time, Fault::Overload(overload))
-    })
-}
+impl Strike for Overload {
+    const KIND: Kind = Kind {
+        name: "client.overload",
+        family: Family::Client,
+        about: "a burst of posts far above the pace, by many clients at once",
+        needs: Needs::NOTHING,
+        harm: HARM,
+    };
 
-impl Overload {
-    /// Events that it may add to those of the plan.
-    pub(super) const fn events(&self) -> u64 {
-        self.events as u64
+    fn draw(draw: &Draw<'_>) -> Vec<PlannedFault<Self>> {
+        let mut numbers = 0..;
+        draw.spread(|draws| {
+            let number = numbers.next().expect("the range has no end");
+            let overload = Self {
+                ordinal: first_ordinal(draw.kinds, &Self::KIND, number),
+                receivers: draw.profile.receivers,
+                events: draws.random_range(EVENTS_MIN..=EVENTS_MAX),
+                clients: draws.random_range(CLIENTS_MIN..=CLIENTS_MAX),
+            };
+            (Condition::Time, overload)
+        })
     }
 
-    pub(super) async fn apply<S: System>(&self, world: &mut World<'_, S>, fault: u64) -> Applied {
-        let begun = world.begin(fault, &KIND, Target::Clients);
+    fn target(&self) -> Target {
+        Target::Clients
+    }
+
+    fn events(&self) -> u64 {
+        u64::from(self.events)
+    }
+
+    async fn strike<S: System>(
+        &self,
+        world: &mut World<'_, S>,
+        start: &Start,
+    ) -> Result<Observed, SystemError> {
         let events = (0..self.events).map(|number| {
             let ordinal = self.ordinal + u64::from(number);
-            own_event(ordinal, number % self.receivers, Some(own_key(ordinal)))
+            event(ordinal, number % self.receivers, Some(key(ordinal)))
         });
         let workload = world.workload;
         let posts = events.map(|event| async move {
@@ -84,15 +89,17 @@ impl Overload {
         let posts = stream::iter(posts).buffer_unordered(self.clients as usize);
         let at_once = posts.filter(|posted| std::future::ready(*posted == Posted::Accepted));
         let at_once = at_once.count().await;
-        let took_ms = ((world.recorder.now_us() - begun.start_us) / 1_000).max(1);
+        let took_ms = ((world.recorder.now_us() - start.at_us) / 1_000).max(1);
         let rate = u64::from(self.events) * 1_000 / took_ms;
-        let told = format!(
-            "{} posts in {took_ms} ms, {rate} a second; {at_once} were accepted at once",
+        let seen = format!(
+            "{} posts in {took_ms} ms, {rate} per second; {at_once} accepted by the first post",
             self.events
         );
-        let observed = (at_once > 0).then_some(told);
-        world.effect(&begun, begun.start_us, Vec::new(), observed);
-        world.end(&begun);
+        Ok(Observed::seen(start.at_us, (at_once > 0).then_some(seen)))
+    }
+
+    async fn heal<S: System>(&self, _: &mut World<'_, S>) -> Result<(), SystemError> {
+        // Clients end by themselves.
         Ok(())
     }
 }

@@ -1,8 +1,9 @@
-//! A receiver that is away: for a while, connections to it are refused.
+//! A receiver that refuses connections, once or several times in a row.
 //!
-//! Endangers: attempts, backoff, liveness. Done on the way to the receiver, so that its port stays its
-//! own; a connection that lives is reset, so an answer may be lost. The effect is a connection of the
-//! harness's own that was refused.
+//! Endangers: attempts, backoff, liveness, isolation. The proxy on the link refuses, so that the
+//! receiver keeps its port. Open connections are reset, so that responses may be lost. A flapping
+//! receiver is back too briefly to work off its queue. The effect is the number of connections of the
+//! harness that were refused.
 
 use std::io::ErrorKind;
 use std::time::Duration;
@@ -12,23 +13,24 @@ use serde::{Deserialize, Serialize};
 use tokio::net::TcpStream;
 use tokio::time::sleep;
 
-use super::draw::spread;
-use super::{Applied, Fault, PlannedFault, RECEIVER_FAULT_MS_MAX, Sight, World};
+use super::observed::RECEIVER_FAULT_MS_MAX;
+use super::strike::{Draw, Observed, Start, Strike};
+use super::world::World;
 use crate::fault::{Aftermath, Family, Harm, Kills, Kind, Link, Needs, Target};
-use crate::profile::Profile;
+use crate::plan::{Condition, PlannedFault};
 use crate::proxy::Control;
-use crate::seed::Seed;
+use crate::system::{System, SystemError};
 
-pub(super) const KIND: Kind = Kind {
-    name: "receiver.refuse",
-    family: Family::Receiver,
-    about: "one receiver refuses connections for a while",
-    needs: Needs::LINKS,
-    harm: HARM,
-};
+/// Shortest time of refusal of [`RefuseReceiver`], in milliseconds.
+const FOR_MS_MIN: u64 = 1_000;
+/// Shortest time down, or back, of [`FlapReceiver`], in milliseconds.
+const TURN_MS_MIN: u64 = 100;
+/// Longest time down, or back, of [`FlapReceiver`], in milliseconds.
+const TURN_MS_MAX: u64 = 500;
+/// Number of times that a flapping receiver goes down, within the limit of receiver faults.
+const TIMES: u64 = RECEIVER_FAULT_MS_MAX / (2 * TURN_MS_MAX);
 
-/// The harm of a receiver that refuses connections and resets the open ones.
-pub(super) const HARM: Harm = Harm {
+const HARM: Harm = Harm {
     kills: Kills::Nothing,
     stops_workers: false,
     expires_leases: false,
@@ -44,56 +46,108 @@ pub(super) const HARM: Harm = Harm {
     },
 };
 
-/// The shortest absence, in milliseconds.
-const FOR_MS_MIN: u64 = 1_000;
-
-/// A receiver that is away.
+/// A receiver that refuses connections for a time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RefuseReceiver {
-    /// Which receiver, from 0.
+    /// The receiver, from 0.
     pub receiver: u32,
-    /// How long, in milliseconds.
+    /// Duration, in milliseconds.
     pub for_ms: u64,
 }
 
-pub(super) fn draw(seed: Seed, profile: &Profile) -> Vec<PlannedFault> {
-    spread(seed, profile, &KIND, |draws| {
-        let refuse = RefuseReceiver {
-            receiver: draws.random_range(0..profile.receivers),
-            for_ms: draws.random_range(FOR_MS_MIN..=RECEIVER_FAULT_MS_MAX),
-        };
-        (Sight::Time, Fault::RefuseReceiver(refuse))
-    })
+/// A receiver that refuses connections several times in a row.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FlapReceiver {
+    /// The receiver, from 0.
+    pub receiver: u32,
+    /// Time down and time back for each turn, in milliseconds.
+    pub turns_ms: Vec<(u64, u64)>,
 }
 
-impl RefuseReceiver {
-    pub(super) async fn apply<S>(&self, world: &mut World<'_, S>, fault: u64) -> Applied {
-        let once = [(self.for_ms, 0)];
-        come_and_go(world, (fault, &KIND), self.receiver, &once).await
+impl Strike for RefuseReceiver {
+    const KIND: Kind = Kind {
+        name: "receiver.refuse",
+        family: Family::Receiver,
+        about: "one receiver refuses connections for a while",
+        needs: Needs::LINKS,
+        harm: HARM,
+    };
+
+    fn draw(draw: &Draw<'_>) -> Vec<PlannedFault<Self>> {
+        draw.spread(|draws| {
+            let refuse = Self {
+                receiver: draws.random_range(0..draw.profile.receivers),
+                for_ms: draws.random_range(FOR_MS_MIN..=RECEIVER_FAULT_MS_MAX),
+            };
+            (Condition::Time, refuse)
+        })
     }
 
-    pub(super) fn heal<S>(&self, world: &World<'_, S>) -> Applied {
+    fn target(&self) -> Target {
+        Target::Links(vec![Link::ToReceiver(self.receiver)])
+    }
+
+    async fn strike<S: System>(
+        &self,
+        world: &mut World<'_, S>,
+        _: &Start,
+    ) -> Result<Observed, SystemError> {
+        refuse_in_turns(world, self.receiver, &[(self.for_ms, 0)]).await
+    }
+
+    async fn heal<S: System>(&self, world: &mut World<'_, S>) -> Result<(), SystemError> {
         world.links.heal(Link::ToReceiver(self.receiver));
         Ok(())
     }
 }
 
-/// The whole life of a fault in which a receiver is away and back in turns, each so many milliseconds
-/// long.
-pub(super) async fn come_and_go<S>(
+impl Strike for FlapReceiver {
+    const KIND: Kind = Kind {
+        name: "receiver.flap",
+        family: Family::Receiver,
+        about: "one receiver refuses connections, is back, refuses again, …",
+        needs: Needs::LINKS,
+        harm: HARM,
+    };
+
+    fn draw(draw: &Draw<'_>) -> Vec<PlannedFault<Self>> {
+        draw.spread(|draws| {
+            let receiver = draws.random_range(0..draw.profile.receivers);
+            let mut turn_ms = || draws.random_range(TURN_MS_MIN..=TURN_MS_MAX);
+            let turns_ms = (0..TIMES).map(|_| (turn_ms(), turn_ms())).collect();
+            (Condition::Time, Self { receiver, turns_ms })
+        })
+    }
+
+    fn target(&self) -> Target {
+        Target::Links(vec![Link::ToReceiver(self.receiver)])
+    }
+
+    async fn strike<S: System>(
+        &self,
+        world: &mut World<'_, S>,
+        _: &Start,
+    ) -> Result<Observed, SystemError> {
+        refuse_in_turns(world, self.receiver, &self.turns_ms).await
+    }
+
+    async fn heal<S: System>(&self, world: &mut World<'_, S>) -> Result<(), SystemError> {
+        world.links.heal(Link::ToReceiver(self.receiver));
+        Ok(())
+    }
+}
+
+async fn refuse_in_turns<S>(
     world: &World<'_, S>,
-    (fault, kind): (u64, &Kind),
     receiver: u32,
     turns_ms: &[(u64, u64)],
-) -> Applied {
-    let link = Link::ToReceiver(receiver);
-    let proxy = world.link(link)?;
-    let begun = world.begin(fault, kind, Target::Links(vec![link]));
+) -> Result<Observed, SystemError> {
+    let proxy = world.link(Link::ToReceiver(receiver))?;
     let effective_us = world.recorder.now_us();
     let mut refused = 0;
-    for (away_ms, back_ms) in turns_ms {
+    for (down_ms, back_ms) in turns_ms {
         proxy.set(Control::Refuse);
-        sleep(Duration::from_millis(*away_ms)).await;
+        sleep(Duration::from_millis(*down_ms)).await;
         let tried = TcpStream::connect(proxy.address()).await;
         proxy.set(Control::Pass);
         let is_refused = tried.is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused);
@@ -101,9 +155,6 @@ pub(super) async fn come_and_go<S>(
         sleep(Duration::from_millis(*back_ms)).await;
     }
     let times = turns_ms.len();
-    let observed = format!("refused connections {refused} of {times} times");
-    let observed = (refused > 0).then_some(observed);
-    world.effect(&begun, effective_us, Vec::new(), observed);
-    world.end(&begun);
-    Ok(())
+    let seen = format!("refused connections {refused} of {times} times");
+    Ok(Observed::seen(effective_us, (refused > 0).then_some(seen)))
 }

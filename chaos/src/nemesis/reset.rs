@@ -1,74 +1,80 @@
-//! Connections of a link that are reset at a byte: in the middle of a request, an answer, a statement.
+//! Resets at a byte: each connection of a link is reset after a number of bytes in one direction.
 //!
-//! Endangers: unknown outcomes, whole payloads, duplicates. The effect is the resets.
+//! Endangers: unknown outcomes, complete payloads, duplicates. The effect is the number of resets.
 
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
 
-use super::draw::spread;
-use super::over_link::{self, any_direction, any_link, hold};
-use super::{Applied, Fault, PlannedFault, Sight, World};
-use crate::fault::{Family, Kind, Link, Needs};
-use crate::profile::Profile;
+use super::over_link::{HARM, any_direction, any_link, hold};
+use super::strike::{Draw, Observed, Start, Strike};
+use super::world::World;
+use crate::fault::{Family, Kind, Link, Needs, Target};
+use crate::plan::{Condition, PlannedFault};
 use crate::proxy::{Control, Direction};
-use crate::seed::Seed;
-use crate::system::System;
+use crate::system::{System, SystemError};
 
-pub(super) const KIND: Kind = Kind {
-    name: "net.reset",
-    family: Family::Network,
-    about: "connections of a link that are reset after so many bytes of a direction",
-    needs: Needs::LINKS,
-    harm: over_link::HARM,
-};
-
-/// A byte of what the connecting side says is below two to this power, so that nearly every request has it;
-/// each length of number is as likely, so that the begin of a head is hit as often as a payload.
+/// The byte in the direction of requests is below two to a power of at most this, so that nearly every
+/// request reaches it. Each power is equally likely, so that heads are hit as often as payloads.
 const UP_BITS_MAX: u32 = 10;
-/// The same of what the accepting side says: answers are short.
+/// The same for the direction of responses, which are short.
 const DOWN_BITS_MAX: u32 = 6;
-/// Longest time that connections are reset, from the first reset on, in milliseconds.
+/// Longest duration after the first reset, in milliseconds.
 const FOR_MS_MAX: u64 = 1_000;
 
-/// Resets at a byte.
+/// Resets at a byte on one link.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reset {
-    /// Which link.
+    /// The link.
     pub link: Link,
     /// The direction whose bytes are counted.
     pub direction: Direction,
-    /// How many of them pass on each connection.
+    /// Number of bytes that pass on each connection.
     pub at_byte: u64,
-    /// How long, in milliseconds.
+    /// Duration, in milliseconds.
     pub for_ms: u64,
 }
 
-pub(super) fn draw(seed: Seed, profile: &Profile) -> Vec<PlannedFault> {
-    spread(seed, profile, &KIND, |draws| {
-        let direction = any_direction(draws);
-        let bits_max = match direction {
-            Direction::Up => UP_BITS_MAX,
-            Direction::Down => DOWN_BITS_MAX,
-        };
-        let below = 1_u64 << draws.random_range(0..=bits_max);
-        let reset = Reset {
-            link: any_link(draws, profile),
-            direction,
-            at_byte: draws.random_range(0..below),
-            for_ms: draws.random_range(0..=FOR_MS_MAX),
-        };
-        (Sight::Time, Fault::Reset(reset))
-    })
-}
+impl Strike for Reset {
+    const KIND: Kind = Kind {
+        name: "net.reset",
+        family: Family::Network,
+        about: "connections of a link that are reset after a number of bytes in one direction",
+        needs: Needs::LINKS,
+        harm: HARM,
+    };
 
-impl Reset {
-    pub(super) async fn apply<S: System>(&self, world: &World<'_, S>, fault: u64) -> Applied {
-        let control = Control::ResetAt(self.direction, self.at_byte);
-        let (what, link) = ((fault, &KIND), (self.link, control));
-        hold(world, what, link, self.for_ms).await
+    fn draw(draw: &Draw<'_>) -> Vec<PlannedFault<Self>> {
+        draw.spread(|draws| {
+            let direction = any_direction(draws);
+            let bits_max = match direction {
+                Direction::Up => UP_BITS_MAX,
+                Direction::Down => DOWN_BITS_MAX,
+            };
+            let below = 1_u64 << draws.random_range(0..=bits_max);
+            let reset = Self {
+                link: any_link(draws, draw.profile),
+                direction,
+                at_byte: draws.random_range(0..below),
+                for_ms: draws.random_range(0..=FOR_MS_MAX),
+            };
+            (Condition::Time, reset)
+        })
     }
 
-    pub(super) fn heal<S>(&self, world: &World<'_, S>) -> Applied {
+    fn target(&self) -> Target {
+        Target::Links(vec![self.link])
+    }
+
+    async fn strike<S: System>(
+        &self,
+        world: &mut World<'_, S>,
+        _: &Start,
+    ) -> Result<Observed, SystemError> {
+        let control = Control::ResetAt(self.direction, self.at_byte);
+        hold(world, self.link, control, self.for_ms).await
+    }
+
+    async fn heal<S: System>(&self, world: &mut World<'_, S>) -> Result<(), SystemError> {
         world.links.heal(self.link);
         Ok(())
     }

@@ -1,6 +1,6 @@
-//! Another number of workers: one, all, none, two, and back to all, by SIGTERM and start.
+//! Other numbers of workers: one, all, none, two, and all again, by SIGTERM and start.
 //!
-//! Endangers: what was in flight, lease exclusion, liveness. The effect is the number that ran.
+//! Endangers: open attempts, lease exclusion, liveness. The effect is the number of workers that ran.
 
 use std::time::Duration;
 
@@ -8,91 +8,84 @@ use rand::RngExt;
 use serde::{Deserialize, Serialize};
 use tokio::time::sleep;
 
-use super::draw::spread;
-use super::terminate_worker::STOP_SLACK_MS;
-use super::{Applied, Fault, PlannedFault, Sight, World};
-use crate::fault::{Aftermath, Family, Harm, Kills, Kind, Needs};
-use crate::profile::Profile;
-use crate::seed::Seed;
-use crate::system::System;
+use super::strike::{Draw, Observed, Start, Stopped, Strike};
+use super::terminate_worker::HARM;
+use super::world::World;
+use crate::fault::{Family, Kind, Needs, Target};
+use crate::plan::{Condition, PlannedFault};
+use crate::system::{System, SystemError};
 
-pub(super) const KIND: Kind = Kind {
-    name: "worker.scale",
-    family: Family::Worker,
-    about: "one worker, all, none, two, and back to all",
-    needs: Needs::NOTHING,
-    harm: Harm {
-        kills: Kills::Nothing,
-        stops_workers: true,
-        expires_leases: false,
-        loses_settles: false,
-        loses_presence: false,
-        loses_requests: false,
-        withholds_responses: false,
-        exhausts_machine: false,
-        logs_errors: false,
-        abandons_max: 0,
-        aftermath: Aftermath::Leases { attempts: 1 },
-    },
-};
-
-/// How many workers there are in turn, at most as many as the plan has.
+/// Numbers of workers in turn, capped at the number of the plan.
 const STEPS: &[u32] = &[1, u32::MAX, 0, 2];
-/// Longest time that a number of workers is kept, in milliseconds.
+/// Longest time for which a number is kept, in milliseconds.
 const KEEP_MS_MAX: u64 = 1_200;
 
-/// Another number of workers, several times.
+/// Changes of the number of workers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Scale {
-    /// How many, and for how many milliseconds.
+    /// Number of workers and time in milliseconds, for each step.
     pub steps: Vec<(u32, u64)>,
 }
 
-pub(super) fn draw(seed: Seed, profile: &Profile) -> Vec<PlannedFault> {
-    spread(seed, profile, &KIND, |draws| {
-        let mut step = |workers: &u32| {
-            let keep_ms = draws.random_range(0..=KEEP_MS_MAX);
-            ((*workers).min(profile.workers), keep_ms)
-        };
-        let scale = Scale {
-            steps: STEPS.iter().map(&mut step).collect(),
-        };
-        (Sight::Time, Fault::Scale(scale))
-    })
-}
+impl Strike for Scale {
+    const KIND: Kind = Kind {
+        name: "worker.scale",
+        family: Family::Worker,
+        about: "one worker, all, none, two, and back to all",
+        needs: Needs::NOTHING,
+        harm: HARM,
+    };
 
-impl Scale {
-    pub(super) async fn apply<S: System>(&self, world: &mut World<'_, S>, fault: u64) -> Applied {
-        let begun = world.begin(fault, &KIND, world.all_workers());
-        let mut seen = Vec::new();
+    fn draw(draw: &Draw<'_>) -> Vec<PlannedFault<Self>> {
+        draw.spread(|draws| {
+            let mut step = |workers: &u32| {
+                let keep_ms = draws.random_range(0..=KEEP_MS_MAX);
+                ((*workers).min(draw.profile.workers), keep_ms)
+            };
+            let steps = STEPS.iter().map(&mut step).collect();
+            (Condition::Time, Self { steps })
+        })
+    }
+
+    fn target(&self) -> Target {
+        Target::EveryWorker
+    }
+
+    async fn strike<S: System>(
+        &self,
+        world: &mut World<'_, S>,
+        start: &Start,
+    ) -> Result<Observed, SystemError> {
+        let (mut stopped, mut ran) = (Vec::new(), Vec::new());
         for (wanted, keep_ms) in &self.steps {
-            scale_to(world, fault, *wanted).await?;
+            stopped.extend(scale_to(world, *wanted).await?);
             let running = world.workers.iter();
             let running = running.filter(|spec| world.system.is_running(&spec.name));
-            seen.push(running.count().to_string());
+            ran.push(running.count().to_string());
             sleep(Duration::from_millis(*keep_ms)).await;
         }
-        let observed = Some(format!("ran {} workers", seen.join(", ")));
-        heal(world).await?;
-        world.effect(&begun, begun.start_us, Vec::new(), observed);
-        world.end(&begun);
-        Ok(())
+        Ok(Observed {
+            stopped,
+            ..Observed::seen(start.at_us, Some(format!("ran {} workers", ran.join(", "))))
+        })
+    }
+
+    async fn heal<S: System>(&self, world: &mut World<'_, S>) -> Result<(), SystemError> {
+        world.bring_all_up().await
     }
 }
 
-async fn scale_to<S: System>(world: &mut World<'_, S>, fault: u64, wanted: u32) -> Applied {
+async fn scale_to<S: System>(
+    world: &mut World<'_, S>,
+    wanted: u32,
+) -> Result<Vec<Stopped>, SystemError> {
+    let mut stopped = Vec::new();
     for (spec, number) in world.workers.iter().zip(0..) {
         if number < wanted {
             world.bring_up(spec).await?;
         } else if world.system.is_running(&spec.name) {
-            let grace = Duration::from_millis(world.settings.shutdown_ms() + STOP_SLACK_MS);
-            world.terminate(&spec.name, fault, grace).await?;
+            stopped.push(world.terminate(&spec.name).await?);
         }
     }
-    Ok(())
-}
-
-/// Brings back whoever is away.
-pub(super) async fn heal<S: System>(world: &mut World<'_, S>) -> Applied {
-    world.bring_all_up().await
+    Ok(stopped)
 }

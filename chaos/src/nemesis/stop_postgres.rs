@@ -1,44 +1,105 @@
-//! The immediate stop of the server (`pg_ctl -m immediate`): no checkpoint, no goodbye; then it recovers.
+//! The end of the database server, by an immediate stop or by SIGKILL of the postmaster, and its
+//! recovery.
 //!
-//! Endangers: acknowledged events, presence (the table of workers is emptied), statements whose outcome
-//! nobody knows, duplicates; past the lease, results in hand. The effect is that a client cannot connect.
+//! Endangers: acknowledged events, presence (recovery empties the table of workers), statements with
+//! unknown outcome, duplicates, and results that workers hold past the lease. The effect is that a
+//! client cannot connect.
 
 use serde::{Deserialize, Serialize};
 
-use super::draw::spread;
-use super::outage::{self, go_down, outage_ms};
-use super::{Applied, Fault, PlannedFault, Sight, World};
-use crate::fault::{Family, Kind, Needs};
-use crate::postgres::OwnServer;
-use crate::profile::Profile;
-use crate::seed::Seed;
-use crate::system::System;
+use super::outage::{HARM, heal_server, outage_ms, over_in, sit_out};
+use super::strike::{Draw, Observed, Start, Strike};
+use super::world::World;
+use crate::fault::{Family, Kind, Needs, Target};
+use crate::plan::{Condition, PlannedFault};
+use crate::system::{System, SystemError};
 
-pub(super) const KIND: Kind = Kind {
-    name: "postgres.immediate_stop",
-    family: Family::Postgres,
-    about: "the immediate stop of pg_ctl: no checkpoint, then recovery",
-    needs: Needs::OWN_POSTGRES,
-    harm: outage::HARM,
-};
-
-/// The immediate stop of the server.
+/// The immediate stop of the server (`pg_ctl -m immediate`), which writes no checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StopPostgres {
-    /// How long it stays down, in milliseconds.
+    /// Time until the server is started again, in milliseconds.
     pub down_ms: u64,
 }
 
-pub(super) fn draw(seed: Seed, profile: &Profile) -> Vec<PlannedFault> {
-    spread(seed, profile, &KIND, |draws| {
-        let down_ms = outage_ms(draws, profile);
-        let on = Sight::OpenRequests(profile.workers);
-        (on, Fault::StopPostgres(StopPostgres { down_ms }))
-    })
+/// SIGKILL of the postmaster. Its backends exit when they notice.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KillPostgres {
+    /// Time until the server is started again, in milliseconds.
+    pub down_ms: u64,
 }
 
-impl StopPostgres {
-    pub(super) async fn apply<S: System>(&self, world: &mut World<'_, S>, fault: u64) -> Applied {
-        go_down(world, (fault, &KIND), self.down_ms, OwnServer::stop_at_once).await
+impl Strike for StopPostgres {
+    const KIND: Kind = Kind {
+        name: "postgres.immediate_stop",
+        family: Family::Postgres,
+        about: "the immediate stop of pg_ctl: no checkpoint, then recovery",
+        needs: Needs::OWN_POSTGRES,
+        harm: HARM,
+    };
+
+    fn draw(draw: &Draw<'_>) -> Vec<PlannedFault<Self>> {
+        draw.spread(|draws| {
+            let down_ms = outage_ms(draws, draw.profile);
+            let on = Condition::OpenRequests(draw.profile.workers);
+            (on, Self { down_ms })
+        })
     }
+
+    fn target(&self) -> Target {
+        Target::Postgres
+    }
+
+    async fn strike<S: System>(
+        &self,
+        world: &mut World<'_, S>,
+        _: &Start,
+    ) -> Result<Observed, SystemError> {
+        world.own_server()?.stop_at_once().await?;
+        down(world, self.down_ms).await
+    }
+
+    async fn heal<S: System>(&self, world: &mut World<'_, S>) -> Result<(), SystemError> {
+        heal_server(world).await
+    }
+}
+
+impl Strike for KillPostgres {
+    const KIND: Kind = Kind {
+        name: "postgres.kill",
+        family: Family::Postgres,
+        about: "SIGKILL of the postmaster, then recovery",
+        needs: Needs::OWN_POSTGRES,
+        harm: HARM,
+    };
+
+    fn draw(draw: &Draw<'_>) -> Vec<PlannedFault<Self>> {
+        draw.spread(|draws| {
+            let down_ms = outage_ms(draws, draw.profile);
+            let on = Condition::OpenRequests(draw.profile.workers);
+            (on, Self { down_ms })
+        })
+    }
+
+    fn target(&self) -> Target {
+        Target::Postgres
+    }
+
+    async fn strike<S: System>(
+        &self,
+        world: &mut World<'_, S>,
+        _: &Start,
+    ) -> Result<Observed, SystemError> {
+        world.own_server()?.kill().await?;
+        down(world, self.down_ms).await
+    }
+
+    async fn heal<S: System>(&self, world: &mut World<'_, S>) -> Result<(), SystemError> {
+        heal_server(world).await
+    }
+}
+
+async fn down<S: System>(world: &mut World<'_, S>, down_ms: u64) -> Result<Observed, SystemError> {
+    let effective_us = world.recorder.now_us();
+    let seen = sit_out(world, over_in(down_ms)).await?;
+    Ok(Observed::seen(effective_us, seen))
 }

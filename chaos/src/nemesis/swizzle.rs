@@ -1,7 +1,7 @@
-//! Several links that are cut one by one and healed one by one, in another order.
+//! Swizzle: several links are cut one after the other and restored in another order.
 //!
-//! Endangers: liveness, lease exclusion, duplicates: parts that cannot all see each other. The effect
-//! is what each cut was seen to do.
+//! Endangers: liveness, lease exclusion, duplicates, because some parts reach each other and others do
+//! not. The effect is the effect of each cut.
 
 use std::time::Duration;
 
@@ -10,82 +10,82 @@ use rand::seq::SliceRandom as _;
 use serde::{Deserialize, Serialize};
 use tokio::time::sleep;
 
-use super::draw::spread;
-use super::over_link::{self, all_links, told, untouched};
-use super::{Applied, Fault, PlannedFault, Sight, World};
+use super::over_link::{HARM, all_links, summary, untouched};
+use super::strike::{Draw, Observed, Start, Strike};
+use super::world::World;
 use crate::fault::{Family, Kind, Link, Needs, Target};
-use crate::profile::Profile;
+use crate::plan::{Condition, PlannedFault};
 use crate::proxy::Control;
-use crate::seed::Seed;
-use crate::system::System;
+use crate::system::{System, SystemError};
 
-pub(super) const KIND: Kind = Kind {
-    name: "net.swizzle",
-    family: Family::Network,
-    about: "links that are cut one by one and healed in another order",
-    needs: Needs::LINKS,
-    harm: over_link::HARM,
-};
-
-/// Links that are cut at least.
+/// Minimum number of links that are cut.
 const LINKS_MIN: usize = 2;
-/// Links that are cut at most.
+/// Maximum number of links that are cut.
 const LINKS_MAX: usize = 4;
 /// Longest wait between two steps, in milliseconds.
 const STEP_MS_MAX: u64 = 500;
 
-/// One link of a swizzle.
+/// The cut of one link.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cut {
-    /// Which link.
+    /// The link.
     pub link: Link,
-    /// True when it swallows what comes; else it resets and refuses.
+    /// True if the link swallows bytes. False if it resets connections and refuses new ones.
     pub swallows: bool,
 }
 
-/// Cuts and heals.
+/// Cuts and heals of several links.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Swizzle {
-    /// In this order they are cut.
+    /// The cuts, in their order.
     pub cuts: Vec<Cut>,
-    /// In this order they are healed.
+    /// The same links, in the order of their heals.
     pub heals: Vec<Link>,
     /// The wait after each step, in milliseconds.
     pub steps_ms: Vec<u64>,
 }
 
-pub(super) fn draw(seed: Seed, profile: &Profile) -> Vec<PlannedFault> {
-    spread(seed, profile, &KIND, |draws| {
-        let mut links = all_links(profile);
-        links.shuffle(draws);
-        links.truncate(draws.random_range(LINKS_MIN..=LINKS_MAX));
-        let mut heals = links.clone();
-        heals.shuffle(draws);
-        let steps_ms = (0..2 * links.len()).map(|_| draws.random_range(0..=STEP_MS_MAX));
-        let swizzle = Swizzle {
-            steps_ms: steps_ms.collect(),
-            cuts: links
-                .into_iter()
-                .map(|link| Cut {
-                    link,
-                    swallows: draws.random_range(0..2) == 0,
-                })
-                .collect(),
-            heals,
-        };
-        (Sight::Time, Fault::Swizzle(swizzle))
-    })
-}
+impl Strike for Swizzle {
+    const KIND: Kind = Kind {
+        name: "net.swizzle",
+        family: Family::Network,
+        about: "links that are cut one by one and healed in another order",
+        needs: Needs::LINKS,
+        harm: HARM,
+    };
 
-impl Swizzle {
-    pub(super) async fn apply<S: System>(&self, world: &World<'_, S>, fault: u64) -> Applied {
-        let links: Vec<Link> = self.cuts.iter().map(|cut| cut.link).collect();
-        for link in &links {
-            world.link(*link)?;
-        }
-        let target = Target::Links(links);
-        let on = target.to_string();
-        let begun = world.begin(fault, &KIND, target);
+    fn draw(draw: &Draw<'_>) -> Vec<PlannedFault<Self>> {
+        draw.spread(|draws| {
+            let mut links = all_links(draw.profile);
+            links.shuffle(draws);
+            links.truncate(draws.random_range(LINKS_MIN..=LINKS_MAX));
+            let mut heals = links.clone();
+            heals.shuffle(draws);
+            let steps_ms = (0..2 * links.len()).map(|_| draws.random_range(0..=STEP_MS_MAX));
+            let swizzle = Self {
+                steps_ms: steps_ms.collect(),
+                cuts: links
+                    .into_iter()
+                    .map(|link| Cut {
+                        link,
+                        swallows: draws.random_range(0..2) == 0,
+                    })
+                    .collect(),
+                heals,
+            };
+            (Condition::Time, swizzle)
+        })
+    }
+
+    fn target(&self) -> Target {
+        Target::Links(self.cuts.iter().map(|cut| cut.link).collect())
+    }
+
+    async fn strike<S: System>(
+        &self,
+        world: &mut World<'_, S>,
+        _: &Start,
+    ) -> Result<Observed, SystemError> {
         let mut steps = self.steps_ms.iter().copied().map(Duration::from_millis);
         let mut step = || sleep(steps.next().unwrap_or_default());
         for cut in &self.cuts {
@@ -98,22 +98,20 @@ impl Swizzle {
             step().await;
         }
         let effective_us = world.recorder.now_us();
-        let mut seen = Vec::new();
+        let mut effects = Vec::new();
         for link in &self.heals {
             let proxy = world.link(*link)?;
             step().await;
-            seen.extend(told(&proxy.effects()).map(|told| format!("{link} {told}")));
+            effects.extend(summary(&proxy.effects()).map(|effect| format!("{link} {effect}")));
             proxy.set(Control::Pass);
         }
-        if seen.is_empty() {
-            return Err(untouched("links", &on));
+        if effects.is_empty() {
+            return Err(untouched("links", &self.target().to_string()));
         }
-        world.effect(&begun, effective_us, Vec::new(), Some(seen.join("; ")));
-        world.end(&begun);
-        Ok(())
+        Ok(Observed::seen(effective_us, Some(effects.join("; "))))
     }
 
-    pub(super) fn heal<S>(&self, world: &World<'_, S>) -> Applied {
+    async fn heal<S: System>(&self, world: &mut World<'_, S>) -> Result<(), SystemError> {
         for cut in &self.cuts {
             world.links.heal(cut.link);
         }

@@ -1,141 +1,83 @@
-//! What faults are applied to, and what all of them need: the records of their life, and workers that
-//! come back.
+//! The system as faults see it: workers, links, receivers, clients and the database server.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
 
+use super::observed::{Start, Stopped};
 use crate::environment::Server;
-use crate::fault::{Kind, Target};
-use crate::hangs::Hangs;
-use crate::history::op::{
-    FaultEffect, FaultEnd, FaultSkip, FaultStart, Op, PEER_CLOSED, Section, WorkerExit, WorkerSeen,
-};
+use crate::hangs::HangSwitch;
+use crate::history::op::{Op, PEER_CLOSED, WorkerSeen};
 use crate::links::Links;
+use crate::plan::Section;
 use crate::postgres::OwnServer;
 use crate::profile::Settings;
 use crate::recorder::Recorder;
 use crate::system::{Exit, System, SystemError, WorkerSpec};
 use crate::workload::{Apis, Workload};
 
-/// How long the receivers may take to notice that a sender is gone.
+/// How long the receivers may take to notice that a sender has exited.
 const NOTICE: Duration = Duration::from_secs(1);
 /// How long a restarted worker may take until it is ready.
 const READY: Duration = Duration::from_secs(60);
+/// How long a stop may take beyond `SHUTDOWN_SECONDS` before it is forced, in milliseconds.
+const STOP_SLACK_MS: u64 = 5_000;
 
-/// What faults are applied to.
+/// The system under test, with the handles that faults need.
 #[derive(Debug)]
 pub struct World<'a, S> {
-    /// The workers' driver.
+    /// The driver of the workers.
     pub system: &'a mut S,
     /// The workers of the main section.
     pub workers: &'a [WorkerSpec],
-    /// Their APIs.
+    /// The APIs of these workers.
     pub apis: &'a Apis,
-    /// The ways between the parts.
+    /// The links between the parts.
     pub links: &'a Links,
-    /// What posts to them.
+    /// The clients.
     pub workload: &'a Workload,
-    /// The receivers that hang.
-    pub hangs: &'a Hangs,
+    /// The switches that make receivers hang.
+    pub hangs: &'a HangSwitch,
     /// The history.
     pub recorder: &'a Recorder,
-    /// What the workers run with.
+    /// The settings of the workers.
     pub settings: &'a Settings,
     /// The Postgres server of the main section.
     pub server: &'a mut Server,
 }
 
-/// A fault that was requested.
-pub(super) struct Begun {
-    pub(super) fault: u64,
-    /// When, in microseconds.
-    pub(super) start_us: u64,
-    /// The requests that were open then, with their begin.
-    open: BTreeMap<String, u64>,
-}
-
 impl<S> World<'_, S> {
-    /// Records that a fault of the plan is not applied.
-    pub(super) fn skip(&self, name: &str, why: String) {
-        let f = name.to_owned();
-        self.recorder.record(Op::FaultSkip(FaultSkip { f, why }));
-    }
-
-    /// Records that a fault is requested, with what is open at the receivers.
-    pub(super) fn begin(&self, fault: u64, kind: &Kind, target: Target) -> Begun {
-        let open = self.recorder.open_requests();
-        let start = FaultStart {
-            why: format!("{} requests are open", open.len()),
-            open: open.keys().cloned().collect(),
-            ..FaultStart::new(fault, kind, target)
-        };
-        let start_us = self.recorder.record(Op::FaultStart(start));
-        Begun {
-            fault,
-            start_us,
-            open,
-        }
-    }
-
-    /// Records what a fault did. What was not observed is no effect.
-    pub(super) fn effect(
-        &self,
-        begun: &Begun,
-        effective_us: u64,
-        hit: Vec<String>,
-        observed: Option<String>,
-    ) {
-        self.recorder.record(Op::FaultEffect(FaultEffect {
-            fault: begun.fault,
-            effective_us,
-            hit,
-            observed,
-        }));
-    }
-
-    /// Records that a fault is healed.
-    pub(super) fn end(&self, begun: &Begun) {
-        let fault = begun.fault;
-        self.recorder.record(Op::FaultEnd(FaultEnd { fault }));
-    }
-
-    /// Those of the requests open at the begin whose sender went away since: the others belong to
-    /// another worker.
-    pub(super) async fn went_away(&self, begun: &Begun) -> Vec<String> {
+    /// Returns the requests that were open at the start and whose sender has exited since. A request of
+    /// another worker is not among them.
+    pub(super) async fn went_away(&self, start: &Start) -> Vec<String> {
         let until = Instant::now() + NOTICE;
         let mut changed = self.recorder.changed();
-        // Wakes at each line of the history and stops when all have ended or the time is over.
-        while self.recorder.endings(&begun.open, begun.start_us).len() < begun.open.len() {
+        // Wakes at each line of the history. Stops when all requests have ended or the time is over.
+        while self.recorder.endings(&start.open, start.at_us).len() < start.open.len() {
             if timeout_at(until, changed.changed()).await.is_err() {
                 break;
             }
         }
-        let gone = |how: &str| how == PEER_CLOSED || how == "hung_until_peer_closed";
-        // An attempt of a living worker that runs into its deadline looks the same, but for its age.
+        let closed = |how: &str| how == PEER_CLOSED || how == "hung_until_peer_closed";
+        // An attempt that a running worker ends at its deadline looks the same, except for its age.
         // Nine tenths: the deadline began before the request arrived.
         let deadline_us = self.settings.http_timeout_ms * 900;
         let early = |req: &str, end_us: u64| {
-            let begin = begun.open.get(req);
+            let begin = start.open.get(req);
             begin.is_some_and(|begin| end_us.saturating_sub(*begin) < deadline_us)
         };
-        let endings = self.recorder.endings(&begun.open, begun.start_us);
+        let endings = self.recorder.endings(&start.open, start.at_us);
         endings
             .into_iter()
-            .filter(|(req, how, end_us)| gone(how) && early(req, *end_us))
+            .filter(|(req, how, end_us)| closed(how) && early(req, *end_us))
             .map(|(req, ..)| req)
             .collect()
     }
-}
 
-impl<S> World<'_, S> {
-    /// Every worker of the main section.
-    pub(super) fn all_workers(&self) -> Target {
-        Target::Workers((0..).take(self.workers.len()).collect())
-    }
-
-    /// The server of this run, if faults may stop it.
+    /// The server of the main section.
+    ///
+    /// # Errors
+    /// `Unavailable` if other runs or users may be on the server.
     pub(super) fn own_server(&mut self) -> Result<&mut OwnServer, SystemError> {
         match self.server {
             Server::Own(own) => Ok(own),
@@ -148,36 +90,29 @@ impl<S> World<'_, S> {
 }
 
 impl<S: System> World<'_, S> {
-    /// The planned worker of this number.
+    /// The planned worker with this number.
     pub(super) fn worker(&self, number: u32) -> &WorkerSpec {
         &self.workers[number as usize]
     }
 
-    /// SIGKILL.
+    /// Kills a worker with SIGKILL.
     pub(super) async fn kill(&mut self, name: &str) -> Result<Exit, SystemError> {
         self.apis.set_ready(name, false);
         self.system.kill(name).await
     }
 
-    /// SIGTERM, then SIGKILL when the grace is over; how it ended goes into the history.
-    pub(super) async fn terminate(
-        &mut self,
-        name: &str,
-        fault: u64,
-        grace: Duration,
-    ) -> Result<Exit, SystemError> {
+    /// Stops a worker with SIGTERM, and with SIGKILL when its grace has passed.
+    pub(super) async fn terminate(&mut self, name: &str) -> Result<Stopped, SystemError> {
         self.apis.set_ready(name, false);
         let asked_us = self.recorder.now_us();
+        let grace = Duration::from_millis(self.settings.shutdown_ms() + STOP_SLACK_MS);
         let exit = self.system.terminate(name, grace).await?;
-        self.recorder.record(Op::WorkerExit(WorkerExit {
+        Ok(Stopped {
             worker: name.to_owned(),
-            fault,
             asked_us,
-            code: exit.code,
-            signal: exit.signal,
-            forced: exit.forced,
-        }));
-        Ok(exit)
+            ended_us: self.recorder.now_us(),
+            exit,
+        })
     }
 
     /// Starts a worker that is not running, and waits until it is ready.
@@ -192,7 +127,7 @@ impl<S: System> World<'_, S> {
         Ok(())
     }
 
-    /// Starts a worker and waits for nothing.
+    /// Starts a worker and does not wait until it is ready.
     pub(super) async fn start(&mut self, spec: &WorkerSpec) -> Result<(), SystemError> {
         self.system.start(spec).await?;
         self.recorder.record(seen(spec, false));

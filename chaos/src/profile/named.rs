@@ -1,4 +1,6 @@
-//! The profiles that the command line knows by name.
+//! The profiles with a name on the command line, and the selection of faults for a profile.
+//!
+//! They are apart from `profile.rs` because they list the kinds of the nemesis, which imports profiles.
 
 use std::collections::BTreeMap;
 
@@ -6,43 +8,37 @@ use super::{EVENTS_DEFAULT, Profile, Settings};
 use crate::fault::{Family, Kind};
 use crate::nemesis::{CutCommit, KINDS};
 
-/// How often a kind of fault is drawn that the profile of all draws in.
+/// Number of faults of each kind in the profile `everything`.
 const EACH_OF_EVERYTHING: u32 = 1;
 
-/// The profiles by name, each with one line on what it is for.
+/// Every profile with its description.
 pub const PROFILES: &[(&str, &str)] = &[
     (
         "calm",
-        "no fault at all: the control run, which may show no duplicate",
+        "no fault: the control run, in which no event may be delivered twice",
     ),
     (
         "chaotic",
         "70 % failures, delays, 8 % hangs and kills of workers with open requests",
     ),
-    (
-        "storm",
-        "every fault of workers, three of them, under more load",
-    ),
+    ("storm", "every worker fault, three workers, and more load"),
     (
         "network",
-        "every fault of the links between clients, workers, receivers and Postgres, and few kills",
+        "every fault of the links between clients, workers, receivers and Postgres, and a few kills",
     ),
     (
         "database",
-        "every fault of Postgres itself, on a server of the run's own, and a few kills",
+        "every Postgres fault, on a dedicated server, and a few kills",
     ),
     (
         "dead-letters",
-        "events that must die, by a spent budget or by 410, among others that must not",
+        "events that must become dead, after MAX_ATTEMPTS or a 410, among others that must not",
     ),
     (
         "receivers",
-        "receivers that hang, refuse and flap, under so few permits that targets could starve others",
+        "receivers that hang, refuse and flap, with few permits, so that one target could starve others",
     ),
-    (
-        "everything",
-        "a mix that the seed draws from all faults that there are",
-    ),
+    ("everything", "a subset of all faults, drawn by the seed"),
 ];
 
 impl Profile {
@@ -62,7 +58,7 @@ impl Profile {
         }
     }
 
-    /// The default: failing receivers and killed workers.
+    /// The default profile: failing receivers and killed workers.
     #[must_use]
     pub fn chaotic() -> Profile {
         Profile {
@@ -89,13 +85,13 @@ impl Profile {
         }
     }
 
-    /// The control: nothing goes wrong, so nothing may be sent twice. A few events at the default
+    /// The control run: without failures and faults, no event may be sent twice. A few events at default
     /// settings are refused three times, so that there are gaps to judge.
     #[must_use]
     pub fn calm() -> Profile {
         Profile {
             name: "calm".into(),
-            // All of it is peace.
+            // A baseline would not differ from the rest of the run.
             baseline_ms: 0,
             storm_ms: 5_000,
             failure_percent: 0,
@@ -109,7 +105,7 @@ impl Profile {
         }
     }
 
-    /// Everything that can be done to workers.
+    /// Every worker fault.
     #[must_use]
     pub fn storm() -> Profile {
         Profile {
@@ -124,7 +120,7 @@ impl Profile {
         .with_family(Family::Worker, 1)
     }
 
-    /// Everything that can be done to the links between the parts.
+    /// Every link fault.
     #[must_use]
     pub fn network() -> Profile {
         Profile {
@@ -139,7 +135,7 @@ impl Profile {
         .with_fault(&CutCommit::KIND, 3)
     }
 
-    /// Everything that can be done to Postgres, and a few kills, so that both kinds of harm meet.
+    /// Every Postgres fault, and a few kills, so that both kinds of harm occur together.
     #[must_use]
     pub fn database() -> Profile {
         Profile {
@@ -153,12 +149,12 @@ impl Profile {
         .with_family(Family::Postgres, 1)
     }
 
-    /// Events that must die, and no fault that could hide why.
+    /// Events that must become dead, without a fault that could hide the reason.
     #[must_use]
     pub fn dead_letters() -> Profile {
         Profile {
             name: "dead-letters".into(),
-            // No fault: there is nothing to recover from.
+            // Without faults there is no recovery to compare with a baseline.
             baseline_ms: 0,
             storm_ms: 5_000,
             failures_max: 3,
@@ -174,8 +170,7 @@ impl Profile {
         }
     }
 
-    /// Everything that can be done to receivers, with so few permits that one target alone could take them
-    /// all.
+    /// Every receiver fault, with so few permits that one target could take all of them.
     #[must_use]
     pub fn receivers() -> Profile {
         Profile {
@@ -195,7 +190,7 @@ impl Profile {
         .with_family(Family::Receiver, 2)
     }
 
-    /// A swarm: the seed draws each kind of fault in or out.
+    /// A subset of all faults: the seed draws each kind in or out.
     #[must_use]
     pub fn everything() -> Profile {
         Profile {

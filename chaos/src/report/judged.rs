@@ -4,7 +4,7 @@ use super::text::line;
 use super::totals::Totals;
 use crate::checker::{self, Finding, Overall, Tier, Verdict};
 use crate::history::History;
-use crate::schedule::Schedule;
+use crate::nemesis::Schedule;
 
 /// A run with its verdict.
 #[derive(Clone, Debug)]

@@ -119,9 +119,9 @@ mod tests {
     use crate::checker::sample::Sample;
     use crate::fault::Target;
     use crate::history::op::{FaultSkip, Op};
+    use crate::nemesis::Schedule;
     use crate::nemesis::{PauseWorker, Reset};
     use crate::profile::Profile;
-    use crate::schedule::Schedule;
     use crate::seed::Seed;
 
     /// Replaces each SHA-256, because any change of the history's format changes it.
@@ -143,7 +143,7 @@ mod tests {
         };
         let sample = Sample::default().with(1, Op::FaultSkip(skip)).with_fault(
             PauseWorker::KIND,
-            Target::Workers(vec![1]),
+            Target::Worker(1),
             (2, 3),
         );
         let judged = Judged::new(schedule, sample.history());

@@ -1,4 +1,5 @@
-//! How long a drain may take: computed from the plan and the settings, so that it is a promise.
+//! The time limit of a drain, computed from the plan and the settings. After it, an event that is not
+//! final is a violation of liveness.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,29 +8,28 @@ use mock_receiver::Behavior;
 
 use crate::fault::Aftermath;
 use crate::history::op::Section;
+use crate::nemesis::Schedule;
+use crate::plan::PlannedEvent;
 use crate::profile::Settings;
-use crate::schedule::{PlannedEvent, Schedule};
 
-/// Longest `Retry-After` that scripts use, in milliseconds.
+/// Longest `Retry-After` in scripts, in milliseconds.
 const RETRY_AFTER_MS: u64 = 1_000;
-/// Presence decides at the latest after this, in milliseconds; and a lease that has run out is found
-/// within this, too.
+/// Time limit for a reclaim, in milliseconds, after the presence of a worker ended or its lease expired.
 const RECLAIM_MS: u64 = 5_000;
-/// After an outage of the database, leases of others are ended by their time only once it has answered
-/// for so long, in milliseconds.
+/// After an outage, a worker reclaims expired leases only when the database has responded for this time,
+/// in milliseconds.
 const TRUST_MS: u64 = 5_000;
-/// What one event of the backlog costs at most, in milliseconds.
+/// Time per event of the backlog, in milliseconds.
 const EVENT_MS: u64 = 10;
-/// Attempts that a worker has open to one host at most, unless the plan says otherwise: the dispatcher's
-/// own default.
+/// Limit of open attempts per worker and host, if the plan has none: the default of the dispatcher.
 const PER_HOST: u32 = 64;
-/// How long an event is kept away from a host at its cap at most, in milliseconds.
-const KEPT_AWAY_MS_MAX: u64 = 60_000;
+/// Longest delay of an event whose host is at its limit, in milliseconds.
+const DELAY_MS_MAX: u64 = 60_000;
 
-/// The longest script at its longest delays, the backlog, and what the faults have left behind, plus the
-/// profile's slack.
+/// The sum of the longest script with its longest delays, the backlog, the aftermath of the faults, and
+/// the slack of the profile.
 pub(super) fn drain(schedule: &Schedule) -> Duration {
-    let main = schedule.profile.main_settings();
+    let main = schedule.main_settings();
     let longest = schedule
         .events
         .iter()
@@ -40,26 +40,26 @@ pub(super) fn drain(schedule: &Schedule) -> Duration {
         .max()
         .unwrap_or(0);
     let backlog_ms = schedule.posts() * EVENT_MS;
-    let left_ms = aftermath_ms(schedule, &main);
-    Duration::from_millis(longest + backlog_ms + left_ms + schedule.profile.drain_slack_ms)
+    let aftermath_ms = aftermath_ms(schedule, &main);
+    Duration::from_millis(longest + backlog_ms + aftermath_ms + schedule.profile.drain_slack_ms)
 }
 
-/// What the faults of the plan may have left behind when all of them are healed. They came one after the
-/// other and an event waits for one thing at a time, so the costliest counts, not their sum; but each
-/// may have made the delay before the next attempt longer.
+/// Time that the faults of the plan may add after all of them are healed. Faults run one after the other
+/// and an event has one wait at a time, so that the longest wait counts and not the sum. The failures of
+/// all faults together may lengthen the delay before the next attempt.
 fn aftermath_ms(schedule: &Schedule, settings: &Settings) -> u64 {
     let mut failures = 0_u64;
-    let mut costliest_ms = 0;
+    let mut longest_ms = 0;
     for planned in schedule.faults_planned().values() {
         let cost = cost_of_one(planned.harm.aftermath, schedule, settings);
         failures += cost.attempts * u64::from(planned.count);
-        costliest_ms = costliest_ms.max(cost.wait_ms);
+        longest_ms = longest_ms.max(cost.wait_ms);
     }
     if failures == 0 {
-        return costliest_ms;
+        return longest_ms;
     }
     let delay_ms = settings.delay_ms_max(u32::try_from(failures).unwrap_or(u32::MAX));
-    costliest_ms + delay_ms + settings.poll_ms
+    longest_ms + delay_ms + settings.poll_ms
 }
 
 /// The cost of one fault for one event.
@@ -92,22 +92,22 @@ fn cost_of_one(aftermath: Aftermath, schedule: &Schedule, settings: &Settings) -
         Aftermath::Receiver { for_ms } => Cost {
             attempts: u64::from(settings.failures_within(for_ms)),
             // An attempt that hangs at the heal ends at its deadline.
-            wait_ms: settings.http_timeout_ms + crowd_ms(schedule, settings),
+            wait_ms: settings.http_timeout_ms + queue_ms(schedule, settings),
         },
     }
 }
 
-/// How long an event may be kept away from a receiver that was just healed, in milliseconds: it steps
-/// aside for those before it, and at a receiver that hangs each of them takes a whole deadline.
-fn crowd_ms(schedule: &Schedule, settings: &Settings) -> u64 {
-    let mut crowds = BTreeMap::new();
+/// How long an event may wait for a receiver that was healed, in milliseconds. Other events of the
+/// receiver come first, and each of them may take a full deadline.
+fn queue_ms(schedule: &Schedule, settings: &Settings) -> u64 {
+    let mut queues = BTreeMap::new();
     for event in schedule.section(Section::Main) {
-        *crowds.entry(event.receiver).or_default() += 1_u64;
+        *queues.entry(event.receiver).or_default() += 1_u64;
     }
-    let largest = crowds.into_values().max().unwrap_or(0);
-    let at_once = settings.max_in_flight_per_host.unwrap_or(PER_HOST);
-    let turns = largest.div_ceil(u64::from(at_once.max(1)));
-    (turns * settings.http_timeout_ms).min(KEPT_AWAY_MS_MAX)
+    let largest = queues.into_values().max().unwrap_or(0);
+    let open_max = settings.max_in_flight_per_host.unwrap_or(PER_HOST);
+    let turns = largest.div_ceil(u64::from(open_max.max(1)));
+    (turns * settings.http_timeout_ms).min(DELAY_MS_MAX)
 }
 
 fn script_ms(event: &PlannedEvent, settings: &Settings) -> u64 {
@@ -136,7 +136,7 @@ mod tests {
     use crate::profile::Profile;
     use crate::seed::Seed;
 
-    /// What these faults add to the bound, in milliseconds.
+    /// The time that these faults add to the bound, in milliseconds.
     fn added_ms(profile: &Profile, faults: &[Kind]) -> u64 {
         let bound = |profile: &Profile| drain(&Schedule::generate(Seed::new(1), profile));
         let with = faults.iter().fold(profile.clone(), |profile, fault| {
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn an_outage_costs_a_lease_the_trust_after_it_and_the_delay_that_it_led_to() {
+    fn outage_adds_a_lease_the_trust_time_and_a_longer_delay() {
         // 100, 200, 400, 800 ms, and then a second each, in 6.5 s: the tenth begins after 6.5 s.
         assert_eq!(Settings::scaled().failures_within(6_500), 10);
         let added = |faults: &[Kind]| added_ms(&Profile::calm(), faults);
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn a_receiver_that_was_away_costs_its_last_deadline_its_crowd_and_the_delay_that_it_led_to() {
+    fn receiver_fault_adds_a_deadline_its_queue_and_a_longer_delay() {
         let few = |per_host| Profile {
             receivers: 1,
             settings: Settings {
@@ -173,11 +173,11 @@ mod tests {
             assert_eq!(added, deadline + turns * 1_500 + delay);
         }
         let crowded = added_ms(&few(Some(1)), &[RefuseReceiver::KIND]);
-        assert_eq!(crowded, deadline + KEPT_AWAY_MS_MAX + delay);
+        assert_eq!(crowded, deadline + DELAY_MS_MAX + delay);
     }
 
     #[test]
-    fn an_answer_that_does_not_end_costs_the_whole_deadline() {
+    fn endless_response_costs_the_full_deadline() {
         let settings = Settings::scaled();
         let lasts = |behavior| {
             let planned = Schedule::generate(Seed::new(1), &Profile::calm());
@@ -187,20 +187,20 @@ mod tests {
             };
             script_ms(&event, &settings)
         };
-        let at_once = lasts(Behavior::answer(200));
+        let immediate = lasts(Behavior::answer(200));
         for kind in ["hang", "hang_after_head", "drip", "endless_body"] {
             let behavior = serde_json::from_value(serde_json::json!({ "kind": kind }));
             let behavior: Behavior = behavior.expect("each has defaults");
             assert_eq!(
                 lasts(behavior),
-                at_once + settings.http_timeout_ms,
+                immediate + settings.http_timeout_ms,
                 "{kind}"
             );
         }
     }
 
     #[test]
-    fn the_bound_is_above_the_longest_script_and_stays_finite() {
+    fn bound_is_above_the_longest_script_and_finite() {
         let schedule = Schedule::generate(Seed::new(1), &Profile::chaotic());
         let bound = drain(&schedule);
         // Three failures at the default settings alone take up to 17.5 s.

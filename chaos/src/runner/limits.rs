@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use crate::nemesis::BEYOND_LEASE_MS_MAX;
-use crate::schedule::Schedule;
+use crate::nemesis::Schedule;
 
 /// Maximum time from the start of a worker until it is ready. Its first start creates the schema.
 pub(super) const READY_MAX: Duration = Duration::from_secs(60);

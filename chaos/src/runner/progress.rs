@@ -5,8 +5,8 @@ use std::time::Duration;
 use tokio::time::interval;
 
 use crate::history::op::{Op, Phase, PhaseBegin};
+use crate::nemesis::Schedule;
 use crate::recorder::Recorder;
-use crate::schedule::Schedule;
 
 /// Interval between two lines with counts.
 const COUNTS_INTERVAL: Duration = Duration::from_secs(5);

@@ -11,14 +11,14 @@ use mock_receiver::{
 use tokio::net::TcpListener;
 
 use crate::fault::Link;
-use crate::hangs::Hangs;
+use crate::hangs::HangSwitch;
 use crate::history::op::{
     ANSWERED, ANSWERED_THEN_RESET, Op, PEER_CLOSED, RecvBegin, RecvEnd, SIG_UNCHECKED, SIG_VALID,
     Scripted,
 };
 use crate::links::Links;
+use crate::nemesis::Schedule;
 use crate::recorder::Recorder;
-use crate::schedule::Schedule;
 
 /// Maximum duration of a hanging request, in milliseconds. It exceeds the deadline of each attempt.
 const HANG_MS_MAX: u64 = 60_000;
@@ -27,7 +27,7 @@ const HANG_MS_MAX: u64 = 60_000;
 pub(super) struct Receivers {
     running: Vec<Receiver>,
     targets: Arc<Vec<String>>,
-    hangs: Hangs,
+    hangs: HangSwitch,
 }
 
 impl Receivers {
@@ -44,7 +44,7 @@ impl Receivers {
             .max()
             .unwrap_or(1);
         let script = script(schedule);
-        let hangs = Hangs::default();
+        let hangs = HangSwitch::default();
         let secrets: Secrets = schedule
             .secret
             .parse()
@@ -76,7 +76,7 @@ impl Receivers {
     }
 
     /// The switches that make receivers hang.
-    pub(super) fn hangs(&self) -> &Hangs {
+    pub(super) fn hangs(&self) -> &HangSwitch {
         &self.hangs
     }
 
@@ -108,7 +108,7 @@ fn script(schedule: &Schedule) -> Script {
 }
 
 /// Returns the script, which a hang switch can override.
-fn or_hang(script: Script, number: u32, hangs: Hangs) -> Script {
+fn or_hang(script: Script, number: u32, hangs: HangSwitch) -> Script {
     Arc::new(move |seen: &Seen| match hangs.takes(number) {
         true => Behavior::Hang {
             hold_ms: HANG_MS_MAX,

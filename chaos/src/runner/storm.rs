@@ -12,8 +12,8 @@ use tokio_util::sync::CancellationToken;
 use super::limits;
 use super::progress::as_us;
 use crate::history::op::{BoundReached, Op};
+use crate::nemesis::Schedule;
 use crate::recorder::Recorder;
-use crate::schedule::Schedule;
 use crate::system::SystemError;
 
 /// Waits until the faults and the posts have ended, or until their limits have passed.

@@ -9,7 +9,7 @@ use crate::fault::Link;
 use crate::history::op::Section;
 use crate::host::free_port;
 use crate::links::Links;
-use crate::schedule::Schedule;
+use crate::nemesis::Schedule;
 use crate::system::WorkerSpec;
 use crate::workload::Apis;
 
@@ -42,7 +42,7 @@ impl Workers {
         let mut main = Vec::new();
         let mut apis: BTreeMap<Section, Vec<Api>> = BTreeMap::new();
         for number in 0..schedule.profile.workers {
-            let env = schedule.profile.main_settings().env();
+            let env = schedule.main_settings().env();
             let mut spec = plan.spec(Section::Main, format!("w{number}"), env);
             if let Some(url) = spec.env.get_mut(DATABASE_URL) {
                 *url = links.lead_to_database(Link::ToPostgres(number), url)?;

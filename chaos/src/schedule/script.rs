@@ -1,4 +1,4 @@
-//! What the receiver does with the attempts of one event: failures first, then a success.
+//! The script of one event: how the receiver treats its attempts. Failures come first, then a success.
 
 use rand::RngExt;
 use rand::seq::IndexedRandom;
@@ -9,28 +9,31 @@ use crate::history::op::Scripted;
 use crate::profile::Profile;
 use crate::seed::Stream;
 
-/// Longest delay of an answer that is called quick, in milliseconds.
+/// Longest delay of a quick response, in milliseconds.
 const QUICK_MS_MAX: u64 = 20;
-/// How long a hang lasts at most, in milliseconds: far longer than any deadline of an attempt.
+/// Longest hang, in milliseconds. It exceeds every attempt deadline.
 const HANG_MS: u64 = 60_000;
-/// Time before each byte of an answer that drips, in milliseconds: no wait for one byte is long.
+/// Time before each byte of a dripping response, in milliseconds. Each wait for one byte is short.
 const DRIP_EVERY_MS: u64 = 100;
-/// Statuses that are failures and nothing more.
+/// Statuses that count as failures and have no other effect.
 const FAILING: &[u16] = &[
     400, 401, 404, 408, 418, 422, 425, 500, 500, 500, 502, 503, 504, 302, 308,
 ];
 
-/// Of two deaths, this many come by 410.
+/// Of two deaths, this number is caused by a 410.
 const GONE_OF_2: u32 = 1;
 
-/// Failures until the budget of attempts is spent, or a 410 before that; and the reason of that death.
-pub(super) fn deadly(draws: &mut Stream, profile: &Profile) -> (Vec<Behavior>, String) {
+/// Failures until the attempts are used up, or a 410 before that. Returns the reason of the death, too.
+pub(super) fn deadly(
+    draws: &mut Stream,
+    profile: &Profile,
+    attempts_max: u32,
+) -> (Vec<Behavior>, String) {
     let is_gone = draws.random_range(0..2) < GONE_OF_2;
-    let budget = profile.main_settings().max_attempts;
     let failures = if is_gone {
-        draws.random_range(0..budget)
+        draws.random_range(0..attempts_max)
     } else {
-        budget
+        attempts_max
     };
     let mut script: Vec<Behavior> = (0..failures).map(|_| failure(draws, profile)).collect();
     if is_gone {
@@ -40,8 +43,8 @@ pub(super) fn deadly(draws: &mut Stream, profile: &Profile) -> (Vec<Behavior>, S
     (script, reason.to_owned())
 }
 
-/// Each attempt fails with the profile's chance, at most
-/// `failures_max` in a row; the last one succeeds.
+/// Each attempt fails with the probability of the profile, at most `failures_max` times in a row. The
+/// last attempt succeeds.
 pub(super) fn surviving(draws: &mut Stream, profile: &Profile) -> Vec<Behavior> {
     let mut script = Vec::new();
     while script.len() < profile.failures_max as usize {
@@ -60,7 +63,7 @@ pub(super) fn surviving(draws: &mut Stream, profile: &Profile) -> Vec<Behavior> 
     script
 }
 
-/// What only the deadline of the attempt ends.
+/// A behavior that only the deadline of the attempt ends.
 fn hang(draws: &mut Stream) -> Behavior {
     match draws.random_range(0..8) {
         0 | 1 => Behavior::HangAfterHead {
@@ -146,7 +149,7 @@ fn delay(draws: &mut Stream, profile: &Profile) -> u64 {
     draws.random_range(0..=most)
 }
 
-/// What the history says of a behavior.
+/// The form of a behavior in the history.
 impl From<&Behavior> for Scripted {
     fn from(behavior: &Behavior) -> Scripted {
         let (after_ms, retry_after_s) = match behavior {
@@ -176,9 +179,9 @@ mod tests {
     use super::*;
     use crate::seed::Seed;
 
-    // Shares of some 26,000 attempts: 8 % that only a deadline ends, 62 % other failures.
+    // Shares of about 26,000 attempts: 8 % end at a deadline, 62 % are other failures.
     #[test]
-    fn one_in_eight_hangs_drips_and_one_in_twenty_failures_has_no_end() {
+    fn one_in_eight_hangs_drips_and_one_in_twenty_failures_is_endless() {
         let profile = Profile::chaotic();
         let mut draws = Seed::new(0x5eed).stream("receivers/scripts");
         let scripts = (0..8_000).map(|_| surviving(&mut draws, &profile));
@@ -200,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_drips_outlasts_every_deadline_and_never_pauses_for_one() {
+    fn dripping_response_outlasts_every_deadline_in_short_pauses() {
         let mut draws = Seed::new(1).stream("receivers/scripts");
         let mut hangs = std::iter::repeat_with(|| hang(&mut draws));
         let drip = hangs.find_map(|behavior| match behavior {
@@ -209,8 +212,8 @@ mod tests {
             } => Some((u64::from(bytes), every_ms)),
             _ => None,
         });
-        let (bytes, every_ms) = drip.expect("it has no end");
-        for (name, _) in crate::profile::PROFILES {
+        let (bytes, every_ms) = drip.expect("the iterator has no end");
+        for (name, _) in crate::profile::named::PROFILES {
             let profile = Profile::named(name).expect("a listed profile exists");
             let deadline_ms = profile.settings.http_timeout_ms;
             assert!(every_ms * 2 < deadline_ms && bytes * every_ms > 2 * deadline_ms);

@@ -1,14 +1,19 @@
-//! What a history says of its plan: all that the checkers need to know of it.
+//! The first line of a history: everything that checkers need to know of the plan.
 
 use std::collections::BTreeMap;
 
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
 use super::Schedule;
-use crate::history::op::{RunStart, Section};
+use crate::fault::Planned;
+use crate::history::op::RunStart;
 use crate::history::sha256_hex;
+use crate::plan::Section;
 use crate::profile::Settings;
 
-impl Schedule {
-    /// The begin of a history of this plan.
+impl<F: Planned + Serialize + DeserializeOwned> Schedule<F> {
+    /// The start of a history of this plan.
     #[must_use]
     pub fn run_start(&self) -> RunStart {
         let hangs_planned = self
@@ -18,7 +23,7 @@ impl Schedule {
         let failures_planned = self
             .section(Section::Main)
             .any(|event| event.script.len() > 1);
-        let mut sections = BTreeMap::from([(Section::Main, self.profile.main_settings())]);
+        let mut sections = BTreeMap::from([(Section::Main, self.main_settings())]);
         if self.section(Section::Defaults).next().is_some() {
             sections.insert(Section::Defaults, Settings::defaults());
         }

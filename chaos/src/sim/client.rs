@@ -15,7 +15,7 @@ use super::context::SimContext;
 use super::store::SimStore;
 use crate::history::op::{Acknowledged, Invoke, NotAcknowledged, Op};
 use crate::history::sha256_hex;
-use crate::schedule::PlannedEvent;
+use crate::plan::PlannedEvent;
 
 /// Maximum wait of a client for a response.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(3);

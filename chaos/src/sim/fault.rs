@@ -1,14 +1,14 @@
-//! The faults of the simulation: plain data, each with when it strikes.
+//! The faults of the simulation as plain data.
 //!
-//! A fault strikes at a time, or at the n-th pass of a named point: every await of the dispatcher is
-//! one. Nothing here applies a fault; `world` does.
+//! A fault strikes at a time, or at the n-th hit of a failpoint. Every await of the dispatcher is a
+//! failpoint. `world` injects the faults.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::fault::{Aftermath, Family, Harm, Kills, Kind, Needs};
+use crate::fault::{Aftermath, Family, Harm, Kills, Kind, Needs, Planned};
 use crate::nemesis;
 
 /// A panic in one attempt; its worker continues.
@@ -192,53 +192,53 @@ pub(crate) const RESPONSE_LOST: Kind = Kind {
     },
 };
 
-/// What a worker asks of the world.
+/// A call of a worker to the store or the transport.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Call {
-    /// Storing an event, for a client of the API.
+    /// Inserts an event, for a client of the API.
     Insert,
-    /// Waiting for its presence.
+    /// Waits for the presence of the worker.
     Present,
-    /// Claiming.
+    /// Claims due events.
     Claim,
-    /// Asking for the next due time.
+    /// Reads the next due time.
     NextDue,
-    /// One attempt on the wire.
+    /// Makes one attempt.
     Attempt,
-    /// Settling.
+    /// Settles a batch.
     Settle,
-    /// Releasing.
+    /// Releases claims.
     Release,
-    /// Looking for absent holders.
+    /// Reads the workers without presence.
     Absent,
-    /// Reclaiming.
+    /// Reclaims leases.
     Reclaim,
-    /// Forgetting a holder.
+    /// Deletes the row of a worker.
     Forget,
 }
 
-/// How far a call has come.
+/// The progress of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stage {
-    /// About to leave the worker.
+    /// The worker is about to send the call.
     Sent,
-    /// Committed by the store, or arrived at the receiver; the reply is not yet on its way.
+    /// The store has committed, or the request has arrived. The reply has not been sent.
     Applied,
-    /// The reply has left; the worker has not seen it.
+    /// The reply has been sent. The worker has not received it.
     Replied,
 }
 
-/// A place where the world may strike: a call at a stage; written `claim.applied`.
+/// A call at a stage, where a fault may strike. Its text form is `claim.applied`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Point {
-    /// Which call.
+    /// The call.
     pub call: Call,
-    /// At which stage.
+    /// The stage of the call.
     pub stage: Stage,
 }
 
-/// Every call with its name.
+/// Every call with its name in schedules.
 pub const CALLS: &[(Call, &str)] = &[
     (Call::Insert, "insert"),
     (Call::Present, "present"),
@@ -252,19 +252,19 @@ pub const CALLS: &[(Call, &str)] = &[
     (Call::Forget, "forget"),
 ];
 
-/// Every stage with its name, in order.
+/// Every stage with its name in schedules, in order.
 pub const STAGES: &[(Stage, &str)] = &[
     (Stage::Sent, "sent"),
     (Stage::Applied, "applied"),
     (Stage::Replied, "replied"),
 ];
 
-/// One fault of a schedule.
+/// One fault of a schedule of the simulation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlannedFault {
     /// When it strikes.
     pub on: When,
-    /// What is done.
+    /// The fault and its parameters.
     #[serde(flatten)]
     pub fault: Fault,
 }
@@ -273,116 +273,132 @@ pub struct PlannedFault {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum When {
-    /// So many milliseconds after the storm began, at this worker.
+    /// At a time after the storm began, at one worker.
     At {
-        /// Milliseconds of virtual time.
+        /// Virtual time, in milliseconds.
         ms: u64,
-        /// Which worker, where the fault is about one.
+        /// The worker, from 0, if the fault is done to one.
         worker: u32,
     },
-    /// At the n-th pass of a point, n from 1, at whichever worker passes.
+    /// At the n-th hit of a failpoint, at the worker that hits it.
     Pass {
-        /// The point.
+        /// The failpoint.
         point: Point,
-        /// Which pass.
+        /// Number of the hit, from 1.
         nth: u32,
     },
 }
 
-/// What can go wrong.
+/// A fault with its parameters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "f")]
 pub enum Fault {
-    /// The worker's process ends without a word; a new one starts later.
+    /// SIGKILL of a worker, and its restart.
     #[serde(rename = "worker.kill")]
     Kill {
         /// Milliseconds until the restart.
         down_ms: u64,
     },
-    /// The worker stands still and goes on later.
+    /// A worker is paused and resumes.
     #[serde(rename = "worker.pause")]
     Pause {
         /// Milliseconds.
         for_ms: u64,
     },
-    /// The worker is told to stop in order; a new one starts later.
+    /// SIGTERM of a worker, and its restart.
     #[serde(rename = "worker.terminate")]
     Stop {
-        /// Milliseconds until the restart, from the end.
+        /// Milliseconds from the exit to the restart.
         down_ms: u64,
     },
-    /// An attempt panics inside the worker.
+    /// An attempt panics inside its worker.
     #[serde(rename = "worker.panic")]
     Panic,
-    /// The worker's machine has no socket to give, or no port for this one receiver: attempts are not made.
+    /// Local exhaustion: a worker has no socket, or no port for one receiver, so that attempts fail.
     #[serde(rename = "worker.short")]
     Short {
-        /// Which receiver; all without one.
+        /// The receiver, from 0. Absent if it affects every receiver.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         receiver: Option<u32>,
         /// Milliseconds.
         for_ms: u64,
     },
-    /// The worker's presence connection is cut: others see its lock absent although it lives.
+    /// The presence connection of a running worker is cut, so that other workers see no lock.
     #[serde(rename = "presence.cut")]
     PresenceCut {
         /// Milliseconds until the lock is held again.
         for_ms: u64,
     },
-    /// A call of the store ends with an error: before it was applied or after, as its stage says.
+    /// A call to the store fails, before or after its commit, as its stage states.
     #[serde(rename = "store.error")]
     StoreError,
-    /// A call, or its reply, is late. More than the client's deadline is a stall.
+    /// A call, or its reply, is late. It times out if the delay exceeds the deadline of the client.
     #[serde(rename = "store.slow")]
     StoreSlow {
         /// Milliseconds.
         by_ms: u64,
     },
-    /// The worker's connections to the database are cut and cannot be made again for a while.
+    /// The connections of a worker to the database are cut, and new ones fail for a time.
     #[serde(rename = "store.cut")]
     StoreCut {
         /// Milliseconds.
         for_ms: u64,
     },
-    /// The database crashes and comes back: what is committed stays.
+    /// The database crashes and recovers. Committed rows stay.
     #[serde(rename = "postgres.kill")]
     StoreDown {
         /// Milliseconds.
         for_ms: u64,
     },
-    /// The database's clock jumps, and later jumps back.
+    /// The clock of the database jumps, and later jumps back.
     #[serde(rename = "clock.step")]
     ClockStep {
-        /// Milliseconds, negative into the past.
+        /// Milliseconds. A negative value jumps into the past.
         by_ms: i64,
         /// Milliseconds until it jumps back.
         for_ms: u64,
     },
-    /// The database's clock runs at another rate.
+    /// The clock of the database runs at another rate.
     #[serde(rename = "clock.drift")]
     ClockDrift {
-        /// Thousandths, positive is faster.
+        /// Difference of the rate in thousandths. A positive value is faster.
         per_mille: i64,
-        /// Milliseconds until it is set right.
+        /// Milliseconds until the clock is correct again.
         for_ms: u64,
     },
     /// A receiver refuses connections.
     #[serde(rename = "receiver.refuse")]
     Refuse {
-        /// Which receiver.
+        /// The receiver, from 0.
         receiver: u32,
         /// Milliseconds.
         for_ms: u64,
     },
-    /// An answer is written by the receiver and lost on its way.
+    /// A response is written by the receiver and lost.
     #[serde(rename = "response.lost")]
     ResponseLost,
 }
 
-impl Fault {
-    /// The kind of the fault. A kind that the real tier has, too, is the same value.
-    #[must_use]
-    pub const fn kind(&self) -> Kind {
+// A kind that the real tier has, too, is the same value.
+impl Planned for Fault {
+    const KINDS: &'static [Kind] = &[
+        nemesis::KillWorker::KIND,
+        nemesis::PauseWorker::KIND,
+        nemesis::TerminateWorker::KIND,
+        WORKER_PANIC,
+        WORKER_SHORT,
+        PRESENCE_CUT,
+        STORE_ERROR,
+        STORE_SLOW,
+        STORE_CUT,
+        nemesis::KillPostgres::KIND,
+        CLOCK_STEP,
+        CLOCK_DRIFT,
+        nemesis::RefuseReceiver::KIND,
+        RESPONSE_LOST,
+    ];
+
+    fn kind(&self) -> Kind {
         match self {
             Fault::Kill { .. } => nemesis::KillWorker::KIND,
             Fault::Pause { .. } => nemesis::PauseWorker::KIND,
@@ -400,8 +416,10 @@ impl Fault {
             Fault::ResponseLost => RESPONSE_LOST,
         }
     }
+}
 
-    /// How long until it is healed, in milliseconds; none for what heals by itself.
+impl Fault {
+    /// The time until the heal, in milliseconds. Absent if the restart of the worker ends the fault.
     #[must_use]
     pub const fn lasts_ms(&self) -> Option<u64> {
         match self {
@@ -421,14 +439,14 @@ impl Fault {
 }
 
 impl Call {
-    /// Its name.
+    /// Name of the call in schedules.
     #[must_use]
     pub fn name(self) -> &'static str {
         let found = CALLS.iter().find(|(call, _)| *call == self);
         found.map_or("", |(_, name)| name)
     }
 
-    /// The point at a stage of it.
+    /// The failpoint of this call at a stage.
     #[must_use]
     pub const fn at(self, stage: Stage) -> Point {
         Point { call: self, stage }
@@ -442,9 +460,9 @@ impl fmt::Display for Point {
     }
 }
 
-/// Why a text names no point.
+/// A text that is not a failpoint.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("{0:?} is no point; one is written like claim.applied")]
+#[error("{0:?} is not a failpoint: expected a name such as claim.applied")]
 pub struct PointError(String);
 
 impl FromStr for Point {
@@ -482,7 +500,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_point_reads_back_from_its_name() {
+    fn every_failpoint_reads_back_from_its_name() {
         for (call, _) in CALLS {
             for (stage, _) in STAGES {
                 let point = call.at(*stage);
@@ -493,8 +511,20 @@ mod tests {
         assert!("claim.lost".parse::<Point>().is_err());
     }
 
+    // The real tier and the simulation must use one value for one kind.
     #[test]
-    fn a_planned_fault_is_one_short_line_of_json() {
+    fn kind_with_a_name_of_the_real_tier_is_the_kind_of_the_real_tier() {
+        let shared = Fault::KINDS
+            .iter()
+            .filter(|kind| nemesis::kind(kind.name).is_some());
+        assert_eq!(shared.clone().count(), 5);
+        for kind in shared {
+            assert_eq!(Some(kind), nemesis::kind(kind.name));
+        }
+    }
+
+    #[test]
+    fn planned_fault_is_one_line_of_json() {
         let fault = PlannedFault {
             on: When::Pass {
                 point: Call::Claim.at(Stage::Applied),

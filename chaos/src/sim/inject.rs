@@ -10,7 +10,7 @@ use super::failpoint::FailpointHit;
 use super::fault::{Fault, Point, When};
 use super::process::RequestedEnd;
 use super::state::{SimState, skip};
-use crate::fault::{Family, Target};
+use crate::fault::{Family, Planned as _, Target};
 use crate::history::op::{FaultEffect, FaultEnd, FaultStart, Op};
 
 /// The effect of the faults at one failpoint on the call that hit it.

@@ -15,8 +15,8 @@ use super::run::Simulator;
 use super::schedule::{SimSchedule, TIER};
 use crate::checker::Finding;
 use crate::history::op::Section;
+use crate::plan::PlannedEvent;
 use crate::profile::Settings;
-use crate::schedule::PlannedEvent;
 use crate::seed::Seed;
 
 /// Duration of a cut of the database connections, in milliseconds. It is longer than a lease.

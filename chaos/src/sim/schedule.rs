@@ -8,8 +8,8 @@ mod draw;
 use serde::{Deserialize, Serialize};
 
 use super::fault::PlannedFault;
+use crate::plan::PlannedEvent;
 use crate::profile::Settings;
-use crate::schedule::PlannedEvent;
 use crate::seed::Seed;
 
 /// Value of `tier` in the file of such a schedule.
@@ -74,12 +74,6 @@ pub enum SimScheduleError {
 }
 
 impl SimSchedule {
-    /// Draws the schedule of `seed`.
-    #[must_use]
-    pub fn generate(seed: Seed, size: Size) -> SimSchedule {
-        draw::schedule(seed, size)
-    }
-
     /// Returns the schedule as JSON.
     #[must_use]
     pub fn to_text(&self) -> String {

@@ -14,7 +14,7 @@ use super::run::Simulator;
 use super::schedule::SimSchedule;
 use crate::fault::Target;
 use crate::history::op::Op;
-use crate::schedule::PlannedEvent;
+use crate::plan::PlannedEvent;
 
 /// Maximum number of runs of one shrinking.
 pub const PROBES_MAX: u32 = 2_000;

@@ -13,6 +13,7 @@ use super::fault::{Fault, PlannedFault};
 use super::model::Model;
 use super::process::SimProcess;
 use super::schedule::SimSchedule;
+use crate::fault::Planned as _;
 use crate::history::op::{FaultSkip, Op};
 use crate::seed::Stream;
 

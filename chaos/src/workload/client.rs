@@ -1,4 +1,4 @@
-//! One HTTP client of the API: sends bodies byte for byte and says what is certain about the answer.
+//! An HTTP client of the API. It sends bodies byte for byte, and returns only a certain result.
 
 use std::error::Error;
 use std::time::Duration;
@@ -7,35 +7,35 @@ use serde::Deserialize;
 
 use crate::history::op::{AttemptSeen, State};
 
-/// Whole deadline of a request to the API.
+/// Deadline of a request to the API.
 const DEADLINE: Duration = Duration::from_secs(10);
 
-/// A post, as it goes over the wire.
+/// A post with its exact content.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Post<'a> {
     /// The exact JSON text of the payload.
     pub(super) payload: &'a str,
-    /// The target that it names.
+    /// The URL of the receiver.
     pub(super) target: &'a str,
     /// Its idempotency key.
     pub(super) key: Option<&'a str>,
 }
 
-/// What is certain about a post.
+/// The certain result of a post.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Answer {
-    /// A whole 202 with this id.
+pub(super) enum PostResult {
+    /// A complete 202 with this id.
     Accepted(String),
-    /// A 4xx of the contract: nothing was stored.
+    /// A 4xx of the contract, with its body: the event was not stored.
     Refused(u16, String),
-    /// The connection was refused before a byte was sent.
+    /// The connection was refused before the first byte was sent.
     Unreachable(String),
-    /// Nothing is certain; with the status of the answer, if a whole one came.
+    /// The event may have been stored. Has the status of a complete response, if there was one.
     Unknown(Option<u16>, String),
 }
 
 impl Post<'_> {
-    /// The body. Written by hand: a JSON library would not leave the payload's bytes alone.
+    /// The body. It is not written by a JSON library, which would change the bytes of the payload.
     pub(super) fn body(&self) -> String {
         let Post {
             payload, target, ..
@@ -44,23 +44,23 @@ impl Post<'_> {
     }
 }
 
-impl Answer {
-    /// What a whole answer says.
-    pub(super) fn of(status: u16, body: &[u8]) -> Answer {
-        let told = || String::from_utf8_lossy(body).into_owned();
+impl PostResult {
+    /// The result of a complete response.
+    pub(super) fn of(status: u16, body: &[u8]) -> PostResult {
+        let text = || String::from_utf8_lossy(body).into_owned();
         match status {
             202 => match serde_json::from_slice::<Accepted>(body) {
-                Ok(accepted) => Answer::Accepted(accepted.id),
-                Err(error) => Answer::Unknown(Some(status), format!("no id: {error}")),
+                Ok(accepted) => PostResult::Accepted(accepted.id),
+                Err(error) => PostResult::Unknown(Some(status), format!("no id: {error}")),
             },
-            // 408 and 429 say nothing about what was stored.
-            400..500 if status != 408 && status != 429 => Answer::Refused(status, told()),
-            _ => Answer::Unknown(Some(status), told()),
+            // After a 408 or a 429 the event may have been stored.
+            400..500 if status != 408 && status != 429 => PostResult::Refused(status, text()),
+            _ => PostResult::Unknown(Some(status), text()),
         }
     }
 }
 
-/// An HTTP client that follows nothing and repeats nothing.
+/// An HTTP client without redirects and retries.
 #[derive(Clone, Debug)]
 pub(super) struct Client {
     http: reqwest::Client,
@@ -93,7 +93,7 @@ impl Client {
         }
     }
 
-    pub(super) async fn post(&self, api: &str, post: Post<'_>) -> Answer {
+    pub(super) async fn post(&self, api: &str, post: Post<'_>) -> PostResult {
         let mut request = self
             .http
             .post(format!("{api}/events"))
@@ -104,13 +104,15 @@ impl Client {
         }
         let response = match request.send().await {
             Ok(response) => response,
-            Err(error) if error.is_connect() => return Answer::Unreachable(told(&error)),
-            Err(error) => return Answer::Unknown(None, told(&error)),
+            Err(error) if error.is_connect() => return PostResult::Unreachable(root_cause(&error)),
+            Err(error) => return PostResult::Unknown(None, root_cause(&error)),
         };
         let status = response.status().as_u16();
         match response.bytes().await {
-            Ok(body) => Answer::of(status, &body),
-            Err(error) => Answer::Unknown(None, format!("{status}, then {}", told(&error))),
+            Ok(body) => PostResult::of(status, &body),
+            Err(error) => {
+                PostResult::Unknown(None, format!("{status}, then {}", root_cause(&error)))
+            }
         }
     }
 
@@ -146,8 +148,8 @@ impl Client {
     }
 }
 
-/// The innermost cause, which is the one that tells something.
-fn told(error: &reqwest::Error) -> String {
+/// The innermost cause of an error. The outer ones do not name the reason.
+fn root_cause(error: &reqwest::Error) -> String {
     let mut cause: &dyn Error = error;
     while let Some(source) = cause.source() {
         cause = source;

@@ -1,8 +1,8 @@
-//! A post over a connection of its own, sent as a bad client sends it: a byte at a time, not to its
-//! end, or given up before the answer.
+//! A post of a faulty client over a separate connection: one byte at a time, aborted, or without a wait
+//! for the response.
 //!
-//! Such a client is retired with its post: its connection is never used again. It speaks over a plain
-//! socket, because what it does is what a well-behaved HTTP client never would.
+//! The connection is not used again. The client uses a plain socket, because an HTTP library does not
+//! send incomplete requests.
 
 use std::io;
 use std::time::Duration;
@@ -11,72 +11,72 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
-use super::client::{Answer, Post};
+use super::client::{Post, PostResult};
 
-/// Blanks that are announced after the body of a post that is broken off, and never sent: without them
-/// the last place to break off would be one byte before its end, where it cannot be a whole event.
+/// Blanks that an aborted post announces after its body and does not send. Without them, the sent part
+/// could not be a valid event.
 const BLANKS: usize = 16;
-/// Bytes of an answer that are read at most.
+/// Maximum number of bytes of a response that are read.
 const ANSWER_BYTES_MAX: u64 = 64 * 1024;
 
-/// How a body is sent, and how long its answer is waited for.
+/// How a body is sent, and how long the client waits for the response.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Manner {
-    /// The pause after each byte, in milliseconds; 0 for a body in one piece.
+    /// The pause after each byte, in milliseconds. 0 sends the body in one piece.
     pub(crate) pause_ms: u64,
-    /// Where and how it is broken off; nothing for a whole one.
+    /// Where and how the post is aborted, if it is.
     pub(crate) stop: Option<Stop>,
-    /// How long the answer is waited for after the last byte, in milliseconds.
+    /// How long the client waits for the response after the last byte, in milliseconds.
     pub(crate) patience_ms: u64,
 }
 
-/// The end of a body before its end.
+/// The abort of a body.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Stop {
-    /// How much of the body is sent, in percent: all of it still lacks the blanks that were announced.
+    /// Share of the body that is sent, in percent. At 100, the announced blanks are still missing.
     pub(crate) at_percent: u32,
-    /// What comes instead of the rest.
+    /// The action instead of the rest.
     pub(crate) then: Then,
 }
 
-/// What comes instead of the rest of a body.
+/// The action of a client instead of the rest of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Then {
-    /// The connection is reset.
+    /// Resets the connection.
     Reset,
-    /// The client says that nothing more comes, and waits for an answer.
+    /// Closes the sending direction, and waits for a response.
     Close,
-    /// Nothing, until the dispatcher ends it.
+    /// Sends nothing more until the dispatcher ends the connection.
     Nothing,
 }
 
 impl Manner {
-    /// How many bytes of the body of `post` are sent, when it is broken off.
+    /// The number of bytes of the body that are sent, if the post is aborted.
     pub(super) fn cut_at(&self, post: Post<'_>) -> Option<usize> {
         let stop = self.stop?;
         Some(post.body().len() * stop.at_percent.min(100) as usize / 100)
     }
 }
 
-/// Sends a post in this manner to the API at `api`, which is `http://address:port`.
-pub(super) async fn post(api: &str, post: Post<'_>, manner: Manner) -> Answer {
+/// Sends a post in this manner to the API at `api`, in the form `http://address:port`.
+pub(super) async fn post(api: &str, post: Post<'_>, manner: Manner) -> PostResult {
     let address = api.strip_prefix("http://").unwrap_or(api);
     let mut stream = match TcpStream::connect(address).await {
         Ok(stream) => stream,
-        Err(error) => return Answer::Unreachable(error.to_string()),
+        Err(error) => return PostResult::Unreachable(error.to_string()),
     };
     let body = post.body();
     let cut_at = manner.cut_at(post);
     let announced = body.len() + if cut_at.is_some() { BLANKS } else { 0 };
     let head = head(address, post.key, announced);
     let bytes = &body.as_bytes()[..cut_at.unwrap_or(body.len())];
-    // A connection that is closed on us may hold an answer all the same.
+    // A connection that the dispatcher closed may still hold a response.
     let sent = send(&mut stream, head.as_bytes(), bytes, manner.pause_ms).await;
     match manner.stop.map(|stop| stop.then) {
         Some(Then::Reset) => {
             let _ = stream.set_zero_linger();
             let why = format!("reset after {} of {announced} bytes", bytes.len());
-            return Answer::Unknown(None, why);
+            return PostResult::Unknown(None, why);
         }
         Some(Then::Close) => {
             let _ = stream.shutdown().await;
@@ -86,9 +86,9 @@ pub(super) async fn post(api: &str, post: Post<'_>, manner: Manner) -> Answer {
     let patience = Duration::from_millis(manner.patience_ms);
     match timeout(patience, answer(&mut stream)).await {
         Ok(Ok(Some(answer))) => answer,
-        Ok(Ok(None)) => Answer::Unknown(None, "closed without a whole answer".to_owned()),
-        Ok(Err(error)) => Answer::Unknown(None, sent.err().unwrap_or(error).to_string()),
-        Err(_) => Answer::Unknown(None, format!("given up after {} ms", manner.patience_ms)),
+        Ok(Ok(None)) => PostResult::Unknown(None, "closed without a complete response".to_owned()),
+        Ok(Err(error)) => PostResult::Unknown(None, sent.err().unwrap_or(error).to_string()),
+        Err(_) => PostResult::Unknown(None, format!("given up after {} ms", manner.patience_ms)),
     }
 }
 
@@ -118,17 +118,17 @@ async fn send(
     Ok(())
 }
 
-/// The answer on a connection that ends with it; nothing if it did not come whole.
-async fn answer(stream: &mut TcpStream) -> Result<Option<Answer>, io::Error> {
+/// Reads the response on a connection that ends with it. Returns nothing if it is incomplete.
+async fn answer(stream: &mut TcpStream) -> Result<Option<PostResult>, io::Error> {
     let mut bytes = Vec::new();
     stream
         .take(ANSWER_BYTES_MAX)
         .read_to_end(&mut bytes)
         .await?;
-    Ok(whole(&bytes))
+    Ok(complete(&bytes))
 }
 
-fn whole(bytes: &[u8]) -> Option<Answer> {
+fn complete(bytes: &[u8]) -> Option<PostResult> {
     let end = bytes.windows(4).position(|four| four == b"\r\n\r\n")?;
     let head = std::str::from_utf8(&bytes[..end]).ok()?;
     let body = &bytes[end + 4..];
@@ -139,7 +139,7 @@ fn whole(bytes: &[u8]) -> Option<Answer> {
         let is_length = name.eq_ignore_ascii_case("content-length");
         is_length.then(|| value.trim().parse::<usize>().ok())?
     });
-    (length? == body.len()).then(|| Answer::of(status, body))
+    (length? == body.len()).then(|| PostResult::of(status, body))
 }
 
 #[cfg(test)]
@@ -156,29 +156,29 @@ mod tests {
     };
     const ACCEPTED: &str = "HTTP/1.1 202 Accepted\r\nContent-Length: 10\r\n\r\n{\"id\":\"a\"}";
 
-    /// What a listener that answers so got, and what the client made of it.
-    async fn posted(manner: Manner, says: &'static str) -> (String, Answer) {
+    /// The request that a listener with this response got, and the result of the client.
+    async fn posted(manner: Manner, response: &'static str) -> (String, PostResult) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let api = format!("http://{}", listener.local_addr().unwrap());
         let server = async move {
             let (mut stream, _) = listener.accept().await.unwrap();
             let mut got = String::new();
             let mut piece = [0; 64];
-            while !is_whole(&got) {
-                // A reset is an end, too.
+            while !is_complete(&got) {
+                // A reset also ends the request.
                 let Ok(1..) = stream.read(&mut piece).await.inspect(|read| {
                     got.push_str(std::str::from_utf8(&piece[..*read]).unwrap());
                 }) else {
                     break;
                 };
             }
-            let _ = stream.write_all(says.as_bytes()).await;
+            let _ = stream.write_all(response.as_bytes()).await;
             got
         };
         tokio::join!(server, post(&api, POST, manner))
     }
 
-    fn is_whole(request: &str) -> bool {
+    fn is_complete(request: &str) -> bool {
         let Some((head, body)) = request.split_once("\r\n\r\n") else {
             return false;
         };
@@ -196,18 +196,18 @@ mod tests {
     }
 
     #[test]
-    fn only_a_whole_answer_is_one() {
+    fn incomplete_response_is_not_a_response() {
         assert_eq!(
-            whole(ACCEPTED.as_bytes()),
-            Some(Answer::Accepted("a".into()))
+            complete(ACCEPTED.as_bytes()),
+            Some(PostResult::Accepted("a".into()))
         );
         for cut in [0, 20, ACCEPTED.len() - 1] {
-            assert_eq!(whole(&ACCEPTED.as_bytes()[..cut]), None, "{cut}");
+            assert_eq!(complete(&ACCEPTED.as_bytes()[..cut]), None, "{cut}");
         }
     }
 
     #[tokio::test]
-    async fn a_body_that_is_broken_off_lacks_what_it_announced_even_if_it_is_an_event_by_itself() {
+    async fn aborted_body_lacks_announced_bytes_even_if_it_is_a_valid_event() {
         let stop = |at_percent| Stop {
             at_percent,
             then: Then::Close,
@@ -220,35 +220,35 @@ mod tests {
             assert!(head.contains(&announced), "{head}");
             assert_eq!(body.len(), POST.body().len() * percent as usize / 100);
             assert!(POST.body().starts_with(body));
-            assert_eq!(answer, Answer::Refused(400, "no".into()));
+            assert_eq!(answer, PostResult::Refused(400, "no".into()));
         }
     }
 
     #[tokio::test]
-    async fn a_reset_and_an_answer_that_is_not_waited_for_are_unknown() {
+    async fn reset_or_missing_patience_makes_the_result_unknown() {
         let stop = Stop {
             at_percent: 50,
             then: Then::Reset,
         };
         let (_, answer) = posted(manner(Some(stop)), "").await;
-        assert!(matches!(answer, Answer::Unknown(None, _)), "{answer:?}");
+        assert!(matches!(answer, PostResult::Unknown(None, _)), "{answer:?}");
         let hasty = Manner {
             patience_ms: 0,
             ..manner(None)
         };
         let (got, answer) = posted(hasty, "").await;
-        assert!(got.ends_with(&POST.body()), "it was sent whole: {got}");
-        assert!(matches!(answer, Answer::Unknown(None, _)), "{answer:?}");
+        assert!(got.ends_with(&POST.body()), "it was sent in full: {got}");
+        assert!(matches!(answer, PostResult::Unknown(None, _)), "{answer:?}");
     }
 
     #[tokio::test]
-    async fn a_whole_body_in_single_bytes_gets_its_answer() {
+    async fn body_in_single_bytes_gets_its_response() {
         let slow = Manner {
             pause_ms: 1,
             ..manner(None)
         };
         let (got, answer) = posted(slow, ACCEPTED).await;
         assert!(got.ends_with(&POST.body()));
-        assert_eq!(answer, Answer::Accepted("a".into()));
+        assert_eq!(answer, PostResult::Accepted("a".into()));
     }
 }

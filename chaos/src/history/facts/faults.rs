@@ -250,6 +250,7 @@ mod tests {
                 worker: "w0".into(),
                 fault: FROM,
                 asked_us: FROM,
+                ended_us: TO,
                 code: None,
                 signal: None,
                 forced,

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Section;
 use crate::fault::{Family, Harm, Kind, Target};
+use crate::plan::Section;
 
 /// A worker was started, or is ready.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -25,6 +25,8 @@ pub struct WorkerExit {
     pub fault: u64,
     /// When it was asked, in microseconds of the harness's clock.
     pub asked_us: u64,
+    /// When it had exited, in microseconds of the harness's clock.
+    pub ended_us: u64,
     /// Its exit code, if it ended by itself.
     pub code: Option<i32>,
     /// The signal that ended it.

@@ -1,4 +1,4 @@
-//! The part of the proof that tells what was done to the system, and how it came back.
+//! The part of the proof about faults: their effects, and the recovery of the system.
 
 use std::collections::BTreeMap;
 
@@ -7,12 +7,12 @@ use crate::checker::recovery::{self, Rate};
 use crate::fault::{Family, REAL_FAMILIES};
 use crate::history::facts::{Facts, FaultFacts};
 
-/// Requests that are named for one fault at most.
+/// Maximum number of requests that are named per fault.
 const HITS_SHOWN_MAX: usize = 6;
 pub(super) fn text(text: &mut String, facts: &Facts<'_>) {
     line(
         text,
-        "\nfaults: what was done, what was seen of it, and the open requests that it ended",
+        "\nfaults: kind, target, observed effect, and the open requests that the fault ended",
     );
     let requests: BTreeMap<&str, String> = facts
         .receipts()
@@ -35,7 +35,7 @@ pub(super) fn text(text: &mut String, facts: &Facts<'_>) {
     recoveries(text, facts);
 }
 
-/// How long it took until deliveries came again, and until as many came as in the baseline, by kind.
+/// The time until the next delivery, and until nine tenths of the baseline rate, by kind.
 fn recoveries(text: &mut String, facts: &Facts<'_>) {
     let by_kind = recovery::recoveries(facts);
     if by_kind.is_empty() {
@@ -43,7 +43,7 @@ fn recoveries(text: &mut String, facts: &Facts<'_>) {
     }
     line(
         text,
-        "\nrecovery: from the end of a fault to the next delivery, and to nine tenths of the baseline's rate",
+        "\nrecovery: from the end of a fault to the next delivery, and to nine tenths of the baseline rate",
     );
     for (kind, recoveries) in by_kind {
         let next = recoveries.iter().filter_map(|recovery| recovery.next_us);
@@ -62,20 +62,20 @@ fn recoveries(text: &mut String, facts: &Facts<'_>) {
     }
     line(
         text,
-        "  a rate is told only where the posting went on and no further fault began before it was back",
+        "  a rate is stated only if posting continued and no other fault started before it was back",
     );
 }
 
 fn spread(mut times: Vec<u64>) -> String {
     times.sort_unstable();
     let Some(longest) = times.last() else {
-        return "not told".to_owned();
+        return "not stated".to_owned();
     };
     let (median, longest) = (seconds(times[times.len() / 2]), seconds(*longest));
     format!("n {} p50 {median} max {longest}", times.len())
 }
 
-/// A line for each family of faults that the plan has none of.
+/// One line for each family without a fault in the plan.
 pub(super) fn not_planned(facts: &Facts<'_>) -> impl Iterator<Item = String> {
     let planned = facts.start.map(|start| &start.faults_planned);
     let has = move |family: Family| {
@@ -107,7 +107,7 @@ fn fault_line(fault: &FaultFacts<'_>, requests: &BTreeMap<&str, String>) -> Stri
     let observed = match observed {
         Some(observed) => format!("; {observed}"),
         None if fault.is_effective() => String::new(),
-        None => "; no effect was seen".to_owned(),
+        None => "; no effect was observed".to_owned(),
     };
     format!(
         "  #{} {} {} at {}: {} requests open, {} ended by it{ended}{observed}; {back}",

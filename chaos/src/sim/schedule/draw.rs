@@ -7,8 +7,8 @@ use mock_receiver::{Behavior, RetryAfter};
 
 use super::{SimSchedule, Size, TIER};
 use crate::history::op::Section;
+use crate::plan::PlannedEvent;
 use crate::profile::Settings;
-use crate::schedule::PlannedEvent;
 use crate::seed::{Seed, Stream};
 use crate::sim::fault::{Call, Fault, PlannedFault, Stage, When};
 
@@ -23,29 +23,33 @@ const PASSES_MAX: u32 = 40;
 /// Duration of a hang, in milliseconds. It is longer than every attempt timeout.
 const HANG_MS: u64 = 60_000;
 
-pub(super) fn schedule(seed: Seed, size: Size) -> SimSchedule {
-    let mut knobs = seed.stream("sim/knobs");
-    let settings = settings(&mut knobs);
-    let storm_ms = knobs.random_range(1_500..=5_000);
-    let receivers = knobs.random_range(1..=3);
-    let mut schedule = SimSchedule {
-        tier: TIER.to_owned(),
-        seed,
-        workers: size.workers,
-        receivers,
-        per_host: *[2, 8, 64].choose(&mut knobs).expect("there are three"),
-        store_ms_max: knobs.random_range(0..=4),
-        wire_ms_max: knobs.random_range(0..=4),
-        partial_claims_percent: *[0, 30].choose(&mut knobs).expect("there are two"),
-        storm_ms,
-        events: events(seed, size, storm_ms, (receivers, &settings)),
-        faults: Vec::new(),
-        settings,
-    };
-    if knobs.random_range(0..CALM_ONE_IN) > 0 {
-        schedule.faults = faults(seed, &schedule);
+impl SimSchedule {
+    /// Draws the schedule of `seed`.
+    #[must_use]
+    pub fn generate(seed: Seed, size: Size) -> Self {
+        let mut knobs = seed.stream("sim/knobs");
+        let settings = settings(&mut knobs);
+        let storm_ms = knobs.random_range(1_500..=5_000);
+        let receivers = knobs.random_range(1..=3);
+        let mut schedule = SimSchedule {
+            tier: TIER.to_owned(),
+            seed,
+            workers: size.workers,
+            receivers,
+            per_host: *[2, 8, 64].choose(&mut knobs).expect("there are three"),
+            store_ms_max: knobs.random_range(0..=4),
+            wire_ms_max: knobs.random_range(0..=4),
+            partial_claims_percent: *[0, 30].choose(&mut knobs).expect("there are two"),
+            storm_ms,
+            events: events(seed, size, storm_ms, (receivers, &settings)),
+            faults: Vec::new(),
+            settings,
+        };
+        if knobs.random_range(0..CALM_ONE_IN) > 0 {
+            schedule.faults = faults(seed, &schedule);
+        }
+        schedule
     }
-    schedule
 }
 
 fn settings(knobs: &mut Stream) -> Settings {

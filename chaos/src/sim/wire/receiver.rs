@@ -15,7 +15,7 @@ use crate::history::op::{
     ANSWERED, ANSWERED_THEN_RESET, Op, PEER_CLOSED, RecvBegin, RecvEnd, SIG_UNCHECKED, SIG_VALID,
 };
 use crate::history::sha256_hex;
-use crate::schedule::PlannedEvent;
+use crate::plan::PlannedEvent;
 use crate::sim::clock::unix_us;
 use crate::sim::context::SimContext;
 use crate::sim::fault::{Call, Stage};
