@@ -1,7 +1,7 @@
-//! The seed: the one number from which everything drawn in a run follows.
+//! The seed: one number from which every draw of a run follows.
 //!
-//! Each thing that draws has a stream of its own, named by a label, so that a new draw in one place
-//! moves nothing in another. This is the only file of the harness that makes a generator.
+//! Each label has its own stream, so that a new draw in one place does not change the draws of another.
+//! No other file of the harness creates a random number generator.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,17 +11,17 @@ use rand_chacha::ChaCha12Rng;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-/// A repeatable source of draws; made by [`Seed::stream`] only.
+/// A repeatable source of draws. Only [`Seed::stream`] creates it.
 pub type Stream = ChaCha12Rng;
 
-/// What a run is drawn from; written `0x…` and read as decimal or `0x…`.
+/// The seed of a run. It is written as `0x…` and read as decimal or `0x…`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Seed(u64);
 
-/// Why a text is no seed.
+/// A text that is not a seed.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("a seed is a decimal or 0x… number of at most 64 bits, not {0:?}")]
+#[error("{0:?} is not a seed: expected a decimal or 0x… number of at most 64 bits")]
 pub struct SeedError(String);
 
 impl Seed {
@@ -31,23 +31,23 @@ impl Seed {
         Seed(number)
     }
 
-    /// A seed that nobody chose.
+    /// A random seed.
     #[must_use]
     #[expect(
         clippy::disallowed_methods,
-        reason = "a fresh seed is the one draw that has no seed"
+        reason = "a fresh seed is the only draw without a seed"
     )]
     pub fn fresh() -> Seed {
         Seed(rand::random())
     }
 
-    /// The seed that comes so many after this one.
+    /// This seed plus a number of steps. It wraps around at 64 bits.
     #[must_use]
     pub const fn plus(self, steps: u64) -> Seed {
         Seed(self.0.wrapping_add(steps))
     }
 
-    /// The stream of draws that belongs to `label`.
+    /// The stream of draws of this label.
     #[must_use]
     pub fn stream(self, label: &str) -> Stream {
         let mut hash = Sha256::new();
@@ -70,7 +70,7 @@ impl FromStr for Seed {
         let wrong = || SeedError(text.to_owned());
         let hex = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X"));
         let (digits, radix) = hex.map_or((text, 10), |digits| (digits, 16));
-        // from_str_radix would take a sign.
+        // `from_str_radix` would accept a sign.
         if !digits.chars().all(|c| c.is_digit(radix)) {
             return Err(wrong());
         }
@@ -104,20 +104,20 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_seed_reads_back_from_both_of_its_spellings(number: u64) {
+        fn seed_reads_back_from_hex_and_decimal(number: u64) {
             let seed = Seed::new(number);
             prop_assert_eq!(seed.to_string().parse::<Seed>().unwrap(), seed);
             prop_assert_eq!(number.to_string().parse::<Seed>().unwrap(), seed);
         }
 
         #[test]
-        fn any_text_is_a_seed_or_an_error_and_never_a_panic(text: String) {
+        fn no_text_panics(text: String) {
             let _ = text.parse::<Seed>();
         }
     }
 
     #[test]
-    fn signs_blanks_and_overlong_numbers_are_no_seeds() {
+    fn signs_blanks_and_long_numbers_are_not_seeds() {
         for text in [
             "",
             "0x",

@@ -1,4 +1,4 @@
-//! Payloads: JSON texts of many shapes whose exact bytes must arrive.
+//! Payloads of planned events: JSON texts of many shapes. Their exact bytes must arrive.
 
 use std::fmt::Write as _;
 
@@ -7,10 +7,10 @@ use rand::seq::IndexedRandom;
 
 use crate::seed::Stream;
 
-/// Deepest nesting that is drawn; the contract allows 128.
+/// Deepest nesting that is drawn. The contract allows 128.
 const DEPTH_MAX: usize = 100;
 
-/// Texts that a parse and a second writing would change.
+/// Texts that change if they are parsed and written again.
 const FRAGILE: &[&str] = &[
     "1.0",
     "-0",
@@ -30,7 +30,7 @@ const FRAGILE: &[&str] = &[
     "\"\u{7f}\u{2028}\u{feff}\"",
 ];
 
-/// Strings that are not ASCII, written as they are.
+/// Strings, most of them not ASCII, that are written without escapes.
 const WORDS: &[&str] = &[
     "déjà vu",
     "снег",
@@ -42,7 +42,7 @@ const WORDS: &[&str] = &[
     "a\u{0}b",
 ];
 
-/// One payload of at most `bytes_max` bytes, apart from a few of its own shape.
+/// Draws one payload of about `bytes_max` bytes at most. Small shapes may exceed a small limit.
 pub(super) fn draw(draws: &mut Stream, bytes_max: usize) -> String {
     match draws.random_range(0..20) {
         0..=4 => (*FRAGILE.choose(draws).expect("the list has entries")).to_owned(),
@@ -79,13 +79,13 @@ fn big(draws: &mut Stream, bytes_max: usize) -> String {
     let mut text = String::from("[");
     while text.len() + 12 < bytes {
         let number: u32 = draws.random();
-        write!(text, "{number},").expect("a string takes everything");
+        write!(text, "{number},").expect("writing to a string does not fail");
     }
     text.push_str("0]");
     text
 }
 
-/// A JSON string; its control characters escaped, everything else as it is.
+/// A JSON string in which only control characters, quotes and backslashes are escaped.
 fn string(text: &str) -> String {
-    serde_json::to_string(text).expect("a text is a JSON string")
+    serde_json::to_string(text).expect("every text is a JSON string")
 }
