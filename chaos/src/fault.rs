@@ -1,7 +1,7 @@
 //! Plan data about faults: kinds, targets, needs and harm. No IO and no import of the crate.
 //!
-//! Each kind declares its harm, and `fault.start` in the history stores the harm that applies to the
-//! target of that fault. Checkers, budgets and bounds read these fields and compare no names.
+//! Each kind declares its harm, and `fault.start` in the history stores the harm that applies to
+//! the target of that fault. Checkers, budgets and bounds read these fields and compare no names.
 
 use std::fmt;
 use std::str::FromStr;
@@ -56,8 +56,8 @@ pub const REAL_FAMILIES: &[(Family, &str)] = &[
     (Family::Client, "clients"),
 ];
 
-/// Conditions without which a fault cannot be injected. If one is missing, the fault is skipped with
-/// the reason.
+/// Conditions without which a fault cannot be injected. If one is missing, the fault is skipped
+/// with the reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Needs {
     /// A proxy on the links of the main section.
@@ -87,8 +87,8 @@ impl Needs {
     };
 }
 
-/// The harm that a fault may do to a correct dispatcher. It has no default, so that each kind states
-/// every field.
+/// The harm that a fault may do to a correct dispatcher. It has no default, so that each kind
+/// states every field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(
     clippy::struct_excessive_bools,
@@ -292,7 +292,8 @@ impl Target {
     }
 }
 
-/// The form of proofs and traces: `w0`, `every worker`, `w0/4711`, `w0->pg`, `r0`, `postgres`, `every API`.
+/// The form of proofs and traces: `w0`, `every worker`, `w0/4711`, `w0->pg`, `r0`, `postgres`,
+/// `every API`.
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

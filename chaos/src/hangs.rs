@@ -1,5 +1,5 @@
-//! The hang switch: makes receivers hang, whatever their scripts say. A fault sets it, and receivers
-//! read it.
+//! The hang switch: makes receivers hang, whatever their scripts say. A fault sets it, and
+//! receivers read it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -27,7 +27,8 @@ impl HangSwitch {
         self.state().hanging.remove(&receiver);
     }
 
-    /// Returns true if a new request to this receiver must hang, and counts it. Call it once per request.
+    /// Returns true if a new request to this receiver must hang, and counts it. Call it once per
+    /// request.
     #[must_use]
     pub fn takes(&self, receiver: u32) -> bool {
         let mut state = self.state();

@@ -1,7 +1,7 @@
 //! The links of a run: if the plan needs them, one proxy on each link between the parts.
 //!
-//! The connections of the harness (readiness, audit, final counts) and those of the section at default
-//! settings do not use proxies. A link that no proxy can carry keeps the reason.
+//! The connections of the harness (readiness, audit, final counts) and those of the section at
+//! default settings do not use proxies. A link that no proxy can carry keeps the reason.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -96,8 +96,8 @@ impl Links {
         Ok(address)
     }
 
-    /// Puts a proxy on a link to the database of a URL. Returns the URL to connect to, which is the same
-    /// if the database is not reached by TCP.
+    /// Puts a proxy on a link to the database of a URL. Returns the URL to connect to, which is the
+    /// same if the database is not reached by TCP.
     ///
     /// # Errors
     /// No local port is free.

@@ -1,8 +1,8 @@
 //! The nemesis: draws, injects, records and heals the faults of the real tier.
 //!
-//! To add a fault, implement `Strike` in one file and add one line to `faults!`. Faults run one after
-//! the other, because overlapping faults could not be told apart in the history. Only this file records
-//! faults. Only the runner decides when the storm ends.
+//! To add a fault, implement `Strike` in one file and add one line to `faults!`. Faults run one
+//! after the other, because overlapping faults could not be told apart in the history. Only this
+//! file records faults. Only the runner decides when the storm ends.
 
 mod abort_upload;
 mod black_hole;
@@ -121,8 +121,8 @@ impl Schedule {
     }
 }
 
-/// Injects every fault of the plan in turn. A fault whose trigger condition did not hold, or that cannot
-/// be injected, is skipped with the reason.
+/// Injects every fault of the plan in turn. A fault whose trigger condition did not hold, or that
+/// cannot be injected, is skipped with the reason.
 ///
 /// # Errors
 /// The system did not obey or did not recover, so that the harness cannot judge it.

@@ -1,7 +1,7 @@
 //! The parts of a schedule as plain data. No IO and no import of the crate.
 //!
-//! Schedules of both tiers are made of planned events. A planned fault has the fault type of its tier
-//! as a parameter, so that a schedule does not depend on the code that injects faults.
+//! Schedules of both tiers are made of planned events. A planned fault has the fault type of its
+//! tier as a parameter, so that a schedule does not depend on the code that injects faults.
 
 use mock_receiver::Behavior;
 use serde::{Deserialize, Serialize};
@@ -23,8 +23,8 @@ pub struct PlannedEvent {
     pub ordinal: u64,
     /// The section in which it is posted.
     pub section: Section,
-    /// When it is posted, in milliseconds after the baseline began, or after the storm began if there
-    /// is no baseline.
+    /// When it is posted, in milliseconds after the baseline began, or after the storm began if
+    /// there is no baseline.
     pub at_ms: u64,
     /// The receiver that is its target, from 0.
     pub receiver: u32,
@@ -53,7 +53,8 @@ pub struct PlannedFault<F> {
 /// When a fault starts: at a time, and then when a condition holds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Trigger {
-    /// Lower bound of the start, in milliseconds after the storm began. An earlier fault may delay it.
+    /// Lower bound of the start, in milliseconds after the storm began. An earlier fault may delay
+    /// it.
     pub at_ms: u64,
     /// The condition that must hold after that time.
     pub on: Condition,

@@ -1,7 +1,7 @@
 //! The profile: the parameters from which a seed draws a plan, as plain data.
 //!
-//! A profile states the numbers of events, failures and faults, and the settings of the dispatcher. It
-//! draws no events and no faults, and it does no IO.
+//! A profile states the numbers of events, failures and faults, and the settings of the dispatcher.
+//! It draws no events and no faults, and it does no IO.
 
 pub mod named;
 
@@ -46,8 +46,8 @@ pub struct Settings {
     pub max_abandoned: u32,
     /// Limit of open attempts per worker (`MAX_IN_FLIGHT`).
     pub max_in_flight: u32,
-    /// Limit of open attempts per worker and host (`MAX_IN_FLIGHT_PER_HOST`). If absent, the default of
-    /// the dispatcher applies.
+    /// Limit of open attempts per worker and host (`MAX_IN_FLIGHT_PER_HOST`). If absent, the
+    /// default of the dispatcher applies.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_in_flight_per_host: Option<u32>,
 }
@@ -94,7 +94,8 @@ impl Settings {
             .min(self.backoff_cap_ms)
     }
 
-    /// The greatest delay after this number of failures, in milliseconds. Jitter adds at most a quarter.
+    /// The greatest delay after this number of failures, in milliseconds. Jitter adds at most a
+    /// quarter.
     #[must_use]
     pub fn delay_ms_max(&self, failures: u32) -> u64 {
         self.delay_ms(failures).saturating_mul(5).div_ceil(4)
@@ -172,8 +173,8 @@ pub struct Profile {
     /// Number of faults of each other kind, by its name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub faults: BTreeMap<String, u32>,
-    /// True if the seed draws a subset of the kinds. Random subsets find more failures than one fixed
-    /// mix.
+    /// True if the seed draws a subset of the kinds. Random subsets find more failures than one
+    /// fixed mix.
     #[serde(default)]
     pub swarm: bool,
     /// Number of kills that must end an open request. With fewer, the verdict is unknown.
@@ -239,8 +240,8 @@ impl Profile {
         if self.swarm && left_out() { 0 } else { planned }
     }
 
-    /// The settings of the main section. The limits of attempts and of abandoned attempts are above the
-    /// numbers that the faults of the plan may use up, so that no event dies of a fault.
+    /// The settings of the main section. The limits of attempts and of abandoned attempts are above
+    /// the numbers that the faults of the plan may use up, so that no event dies of a fault.
     #[must_use]
     pub fn main_settings(&self, kinds: &[Kind]) -> Settings {
         let (mut abandons, mut failures) = (0, 0);

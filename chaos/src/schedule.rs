@@ -1,8 +1,9 @@
-//! The schedule: the complete plan of a run as plain data, drawn from the seed before the run starts.
+//! The schedule: the complete plan of a run as plain data, drawn from the seed before the run
+//! starts.
 //!
-//! The same seed and profile give the same schedule. They do not give the same interleaving, because
-//! real processes do not repeat theirs. No IO. The fault type is a parameter, so that this module does
-//! not depend on the code that injects faults.
+//! The same seed and profile give the same schedule. They do not give the same interleaving,
+//! because real processes do not repeat theirs. No IO. The fault type is a parameter, so that this
+//! module does not depend on the code that injects faults.
 
 mod payload;
 mod script;
@@ -91,8 +92,8 @@ impl<F: Planned> Schedule<F> {
         planned
     }
 
-    /// The number of kills that must end an open request: the number of the profile, and at most the
-    /// number of the plan.
+    /// The number of kills that must end an open request: the number of the profile, and at most
+    /// the number of the plan.
     #[must_use]
     pub fn kills_required(&self) -> u32 {
         let kills = self.faults.iter();
@@ -101,8 +102,8 @@ impl<F: Planned> Schedule<F> {
         self.profile.kills_required.min(planned)
     }
 
-    /// Returns true if a fault of the plan needs proxies on the links, or starts when a statement passes
-    /// on a link.
+    /// Returns true if a fault of the plan needs proxies on the links, or starts when a statement
+    /// passes on a link.
     #[must_use]
     pub fn needs_links(&self) -> bool {
         let mut conditions = self.faults.iter().map(|planned| planned.trigger.on);
@@ -197,8 +198,8 @@ fn main_events(seed: Seed, profile: &Profile, attempts_max: u32) -> Vec<PlannedE
         .collect()
 }
 
-/// When the events of the main section are posted, in milliseconds: evenly in the baseline, at random
-/// times in the storm.
+/// When the events of the main section are posted, in milliseconds: evenly in the baseline, at
+/// random times in the storm.
 fn post_times(seed: Seed, profile: &Profile) -> Vec<u64> {
     let mut times = seed.stream("workload/times");
     let quiet = u64::from(profile.baseline_events());
@@ -211,8 +212,8 @@ fn post_times(seed: Seed, profile: &Profile) -> Vec<u64> {
     (0..quiet).map(evenly).chain(at_ms).collect()
 }
 
-/// A few events for the dispatcher with default settings. Each is refused three times, so that the run
-/// shows the gaps of the default backoff.
+/// A few events for the dispatcher with default settings. Each is refused three times, so that the
+/// run shows the gaps of the default backoff.
 fn default_events(seed: Seed, profile: &Profile) -> Vec<PlannedEvent> {
     let mut payloads = seed.stream("defaults/payloads");
     let plan = |number: u32| PlannedEvent {

@@ -1,7 +1,7 @@
 //! The seed: one number from which every draw of a run follows.
 //!
-//! Each label has its own stream, so that a new draw in one place does not change the draws of another.
-//! No other file of the harness creates a random number generator.
+//! Each label has its own stream, so that a new draw in one place does not change the draws of
+//! another. No other file of the harness creates a random number generator.
 
 use std::fmt;
 use std::str::FromStr;

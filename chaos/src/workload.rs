@@ -1,8 +1,8 @@
 //! The workload: clients that post the planned events and read their states.
 //!
-//! A complete 202 is `ok`. A refused connection or a 4xx of the contract is `fail`, because the event was
-//! certainly not stored. Everything else is `info`, which is unknown. An unknown post is repeated only
-//! under its idempotency key, as a new op. Without a key it stays unknown.
+//! A complete 202 is `ok`. A refused connection or a 4xx of the contract is `fail`, because the
+//! event was certainly not stored. Everything else is `info`, which is unknown. An unknown post is
+//! repeated only under its idempotency key, as a new op. Without a key it stays unknown.
 
 mod client;
 mod upload;
@@ -68,8 +68,8 @@ impl Apis {
         }
     }
 
-    /// The name and the URL of the API for a try, in rotation. With `ready_only`, only ready APIs rotate if
-    /// there is one.
+    /// The name and the URL of the API for a try, in rotation. With `ready_only`, only ready APIs
+    /// rotate if there is one.
     fn choose(&self, turn: u64, ready_only: bool) -> (String, String) {
         let apis = self.apis.read().expect("no thread panics with the lock");
         let ready: Vec<&Api> = apis.iter().filter(|api| api.ready).collect();
@@ -107,8 +107,8 @@ pub struct Workload {
 }
 
 impl Workload {
-    /// A workload that posts to `apis`. `targets` has the URL of each receiver. The workloads of a run
-    /// share the counter `ops`, so that op numbers are unique.
+    /// A workload that posts to `apis`. `targets` has the URL of each receiver. The workloads of a
+    /// run share the counter `ops`, so that op numbers are unique.
     #[must_use]
     pub fn new(
         recorder: Recorder,
@@ -148,7 +148,8 @@ impl Workload {
         futures_util::future::join_all((0..clients).map(client)).await;
     }
 
-    /// Posts an event until it is certain whether it was stored. Without a key, an unknown post ends this.
+    /// Posts an event until it is certain whether it was stored. Without a key, an unknown post
+    /// ends this.
     pub(crate) async fn post_until_answered(&self, event: &PlannedEvent) {
         for _ in 0..POSTS_MAX {
             if self.posting_ended.is_cancelled() {
@@ -250,8 +251,8 @@ impl Workload {
         posted
     }
 
-    /// A post without a key cannot be repeated if its result is unknown. As a load balancer would, the
-    /// client does not send it to an API that is down.
+    /// A post without a key cannot be repeated if its result is unknown. As a load balancer would,
+    /// the client does not send it to an API that is down.
     async fn wait_for_a_ready_api(&self) {
         let mut changed = self.recorder.changed();
         for _ in 0..POSTS_MAX {

@@ -1,5 +1,5 @@
-//! `chaos list`: profiles, faults, checkers, saboteurs and drivers, with those that this machine cannot
-//! run.
+//! `chaos list`: profiles, faults, checkers, saboteurs and drivers, with those that this machine
+//! cannot run.
 //!
 //! It starts nothing. It checks whether a driver and a source of a Postgres server are available.
 

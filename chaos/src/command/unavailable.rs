@@ -1,4 +1,5 @@
-//! The kinds of fault that this machine, or this choice of a Postgres, does not allow, with reasons.
+//! The kinds of fault that this machine, or this choice of a Postgres, does not allow, with
+//! reasons.
 
 use std::collections::BTreeMap;
 

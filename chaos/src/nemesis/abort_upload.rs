@@ -1,8 +1,8 @@
 //! Uploads that are aborted inside their body, at any byte, by a reset or a close.
 //!
-//! Endangers: partial events in the store, connections of the API. Some uploads are aborted where the
-//! sent part is a valid event, and only the announced length shows that it is incomplete. Events with a
-//! key are posted in full afterwards. The effect is the number of aborted uploads.
+//! Endangers: partial events in the store, connections of the API. Some uploads are aborted where
+//! the sent part is a valid event, and only the announced length shows that it is incomplete.
+//! Events with a key are posted in full afterwards. The effect is the number of aborted uploads.
 
 use futures_util::future::join_all;
 use rand::RngExt;

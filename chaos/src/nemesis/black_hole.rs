@@ -1,8 +1,8 @@
 //! Black holes: a link swallows both directions, or one, and reports no error to either side.
 //!
-//! Endangers: fencing, lease exclusion, duplicates, liveness, and the outcome of inserts, claims and
-//! settles. On a link to the database, half of the black holes outlast a lease. The server may then
-//! end the session, so that the presence of a running worker ends. The effect is the number of
+//! Endangers: fencing, lease exclusion, duplicates, liveness, and the outcome of inserts, claims
+//! and settles. On a link to the database, half of the black holes outlast a lease. The server may
+//! then end the session, so that the presence of a running worker ends. The effect is the number of
 //! swallowed bytes.
 
 use rand::RngExt;
@@ -29,8 +29,8 @@ pub struct BlackHole {
     pub link: Link,
     /// Duration, in milliseconds.
     pub for_ms: u64,
-    /// True if the accepting side sees its connections end immediately, and only the other side keeps
-    /// them.
+    /// True if the accepting side sees its connections end immediately, and only the other side
+    /// keeps them.
     pub half_open: bool,
 }
 
@@ -49,7 +49,7 @@ impl Strike for BlackHole {
     const KIND: Kind = Kind {
         name: "net.black_hole",
         family: Family::Network,
-        about: "a link that swallows everything, on the way to the database at times for longer than a lease",
+        about: "a link that swallows everything, to the database at times beyond a lease",
         needs: Needs::LINKS,
         harm: HARM,
     };

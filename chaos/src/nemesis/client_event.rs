@@ -1,7 +1,7 @@
 //! Shared parts of client faults: the harm, and the events that they post in addition to the plan.
 //!
-//! The ordinals of these events are above every ordinal of the plan, and receivers answer every attempt
-//! with 200. In all else the events are accepted, sent, read and judged like others.
+//! The ordinals of these events are above every ordinal of the plan, and receivers answer every
+//! attempt with 200. In all else the events are accepted, sent, read and judged like others.
 
 use crate::fault::{Aftermath, Harm, Kills, Kind};
 use crate::plan::{PlannedEvent, Section};

@@ -1,7 +1,7 @@
 //! A reset of a connection to the database between the commit of a statement and its reply.
 //!
-//! Endangers: accepted events, attempt numbers, duplicates. The worker cannot know the outcome of an
-//! insert, a claim or a settle. The effect is the committed statement whose reply was lost.
+//! Endangers: accepted events, attempt numbers, duplicates. The worker cannot know the outcome of
+//! an insert, a claim or a settle. The effect is the committed statement whose reply was lost.
 
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
@@ -38,7 +38,8 @@ impl Strike for CutCommit {
     fn draw(draw: &Draw<'_>) -> Vec<PlannedFault<Self>> {
         let mut next = None;
         draw.spread(|draws| {
-            // The seed draws the first statement, so that runs with one such fault test all of them.
+            // The seed draws the first statement, so that runs with one such fault test all of
+            // them.
             let at = next.unwrap_or_else(|| draws.random_range(0..STATEMENTS.len()));
             next = Some((at + 1) % STATEMENTS.len());
             let cut_commit = Self {

@@ -1,8 +1,8 @@
-//! The harness holds every connection of the server, in some faults after it ended the sessions of the
-//! dispatcher.
+//! The harness holds every connection of the server, in some faults after it ended the sessions of
+//! the dispatcher.
 //!
-//! Endangers: presence, the 503 in time, results that workers hold past the lease, liveness. The effect
-//! is that one more client is refused because there are too many.
+//! Endangers: presence, the 503 in time, results that workers hold past the lease, liveness. The
+//! effect is that one more client is refused because there are too many.
 
 use std::time::Duration;
 
@@ -71,7 +71,8 @@ impl Strike for ExhaustConnections {
             if self.shut_out && !others.is_empty() {
                 end_sessions(&mut watch, &others).await?;
             }
-            // A free connection is taken here, or the dispatcher takes it and loses it in the next turn.
+            // A free connection is taken here, or the dispatcher takes it and loses it in the next
+            // turn.
             refusal = grab(world.own_server()?, &mut held).await;
             sleep(GRAB).await;
             others = sessions(&mut watch).await?;

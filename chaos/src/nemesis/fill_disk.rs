@@ -1,7 +1,7 @@
 //! A full disk under the database server. A server that cannot write its log exits.
 //!
-//! Endangers: acknowledged events, the 503 without a stored event, results that workers hold, liveness.
-//! The effect is a write of the harness that was refused.
+//! Endangers: acknowledged events, the 503 without a stored event, results that workers hold,
+//! liveness. The effect is a write of the harness that was refused.
 
 use std::time::Duration;
 

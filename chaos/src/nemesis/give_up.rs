@@ -1,8 +1,8 @@
 //! Clients that stop waiting before their response arrives, and post again under the same key.
 //!
-//! Endangers: one event per key, the id of the second response, acknowledgements that no client reads.
-//! A post without a key is not repeated and stays open. The effect is the number of clients that stopped
-//! waiting.
+//! Endangers: one event per key, the id of the second response, acknowledgements that no client
+//! reads. A post without a key is not repeated and stays open. The effect is the number of clients
+//! that stopped waiting.
 
 use futures_util::future::join_all;
 use rand::RngExt;

@@ -1,8 +1,8 @@
 //! A receiver that takes every request and does not respond, while the other receivers are healthy.
 //!
-//! Endangers: isolation, liveness. The hang replaces the script of the receiver. A request hangs until
-//! the deadline of its sender, so that events lose attempts. The effect is the number of requests that
-//! hung, and the duration counts from the first of them.
+//! Endangers: isolation, liveness. The hang replaces the script of the receiver. A request hangs
+//! until the deadline of its sender, so that events lose attempts. The effect is the number of
+//! requests that hung, and the duration counts from the first of them.
 
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
 //! A lock on the table of events, or on the rows of leased events.
 //!
-//! Endangers: statements that wait without a bound, settles past the lease, the 503 in time. The effect
-//! is the number of statements that waited for the lock.
+//! Endangers: statements that wait without a bound, settles past the lease, the 503 in time. The
+//! effect is the number of statements that waited for the lock.
 
 use std::time::Duration;
 

@@ -1,7 +1,8 @@
 //! SIGKILL of one backend: Postgres resets the instance, ends every session and recovers.
 //!
-//! Endangers: acknowledged events, presence (recovery empties the table of workers), statements with
-//! unknown outcome, duplicates. The effect is that a session of the harness ended with the others.
+//! Endangers: acknowledged events, presence (recovery empties the table of workers), statements
+//! with unknown outcome, duplicates. The effect is that a session of the harness ended with the
+//! others.
 
 use std::time::Duration;
 

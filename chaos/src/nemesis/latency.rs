@@ -1,7 +1,7 @@
 //! Latency on a link: each piece is delayed, some pieces by more than others.
 //!
-//! Endangers: deadlines, presence and claims of a worker with a slow database, order of arrival. The
-//! effect is the number of delayed pieces.
+//! Endangers: deadlines, presence and claims of a worker with a slow database, order of arrival.
+//! The effect is the number of delayed pieces.
 
 use rand::RngExt;
 use serde::{Deserialize, Serialize};

@@ -10,8 +10,8 @@ use crate::system::Exit;
 pub const BEYOND_LEASE_MS_MAX: u64 = 2_500;
 /// Longest duration of a fault of a receiver, in milliseconds.
 pub const RECEIVER_FAULT_MS_MAX: u64 = 5_000;
-/// Leases of one event that a fault of the database, or of the link to it, may end. Such a fault lasts
-/// little longer than one lease, and an event that was claimed again may be hit once more.
+/// Leases of one event that a fault of the database, or of the link to it, may end. Such a fault
+/// lasts little longer than one lease, and an event that was claimed again may be hit once more.
 pub(super) const OUTAGE_ABANDONS_MAX: u32 = 3;
 
 /// The start of a fault, which the nemesis has recorded.

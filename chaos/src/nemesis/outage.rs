@@ -63,8 +63,8 @@ pub(super) async fn heal_server<S: System>(world: &mut World<'_, S>) -> Result<(
     }
 }
 
-/// Waits until the end of an outage in which no client can connect. Returns the refusal of a connection
-/// that the harness tried.
+/// Waits until the end of an outage in which no client can connect. Returns the refusal of a
+/// connection that the harness tried.
 pub(super) async fn sit_out<S: System>(
     world: &mut World<'_, S>,
     until: Instant,

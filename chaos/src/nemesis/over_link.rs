@@ -80,8 +80,8 @@ pub(super) fn untouched(driver: &'static str, on: &str) -> SystemError {
     }
 }
 
-/// Sets a control on a link, and lets the link pass again this time after the control has affected a
-/// connection.
+/// Sets a control on a link, and lets the link pass again this time after the control has affected
+/// a connection.
 ///
 /// # Errors
 /// `Unavailable` if no traffic passed.

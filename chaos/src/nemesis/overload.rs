@@ -1,7 +1,8 @@
 //! A burst of posts far above the planned rate, by many concurrent clients.
 //!
-//! Endangers: acknowledgements, connections to the database, the delay of other events. Each event has a
-//! key. A post without a definite response is repeated under it. The effect is the rate of the burst.
+//! Endangers: acknowledgements, connections to the database, the delay of other events. Each event
+//! has a key. A post without a definite response is repeated under it. The effect is the rate of
+//! the burst.
 
 use futures_util::StreamExt as _;
 use futures_util::stream;

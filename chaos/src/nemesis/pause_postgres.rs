@@ -1,9 +1,9 @@
 //! SIGSTOP of the whole server, or of the postmaster alone, then SIGCONT.
 //!
 //! Endangers: waits without a bound, the 503 in time, results that workers hold past the lease, and
-//! statements that continue after their client stopped waiting. If the server is paused, sessions hang.
-//! If only the postmaster is paused, new connections hang. The effect is a statement, or a connection
-//! attempt, that waited.
+//! statements that continue after their client stopped waiting. If the server is paused, sessions
+//! hang. If only the postmaster is paused, new connections hang. The effect is a statement, or a
+//! connection attempt, that waited.
 
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
@@ -72,8 +72,8 @@ impl Strike for PausePostgres {
 }
 
 impl PausePostgres {
-    /// Pauses the server. A session that existed before sends a statement, which must not end before
-    /// the heal.
+    /// Pauses the server. A session that existed before sends a statement, which must not end
+    /// before the heal.
     async fn pause_all<S: System>(
         &self,
         world: &mut World<'_, S>,

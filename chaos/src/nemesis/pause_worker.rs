@@ -1,7 +1,8 @@
 //! SIGSTOP of one worker, or of all, past the lease, then SIGCONT.
 //!
-//! Endangers: fencing, lease exclusion, terminal states, duplicates. A worker that resumes still has
-//! attempts whose leases have ended. The driver observes the effect in the state of the process.
+//! Endangers: fencing, lease exclusion, terminal states, duplicates. A worker that resumes still
+//! has attempts whose leases have ended. The driver observes the effect in the state of the
+//! process.
 
 use std::time::Duration;
 
@@ -16,8 +17,8 @@ use crate::fault::{Aftermath, Family, Harm, Kills, Kind, Needs, Target};
 use crate::plan::{Condition, PlannedFault};
 use crate::system::{System, SystemError};
 
-/// Shortest time that a pause lasts beyond the lease, in milliseconds. Workers look for expired leases
-/// at intervals.
+/// Shortest time that a pause lasts beyond the lease, in milliseconds. Workers look for expired
+/// leases at intervals.
 const BEYOND_LEASE_MS_MIN: u64 = 500;
 /// Of four pauses, this number stops every worker.
 const OF_ALL_OF_4: u32 = 1;

@@ -2,8 +2,8 @@
 //!
 //! Endangers: attempts, backoff, liveness, isolation. The proxy on the link refuses, so that the
 //! receiver keeps its port. Open connections are reset, so that responses may be lost. A flapping
-//! receiver is back too briefly to work off its queue. The effect is the number of connections of the
-//! harness that were refused.
+//! receiver is back too briefly to work off its queue. The effect is the number of connections of
+//! the harness that were refused.
 
 use std::io::ErrorKind;
 use std::time::Duration;

@@ -1,8 +1,8 @@
 //! The macro `faults!` and the text form of a fault.
 //!
-//! One line of the list registers a fault: it becomes a variant of `Fault`, a kind of `KINDS`, a value
-//! of `f` in schedules, and an arm of draw, strike and heal. `mod` lines are written by hand, because
-//! rustfmt skips modules that a macro declares.
+//! One line of the list registers a fault: it becomes a variant of `Fault`, a kind of `KINDS`, a
+//! value of `f` in schedules, and an arm of draw, strike and heal. `mod` lines are written by hand,
+//! because rustfmt skips modules that a macro declares.
 
 use serde::de::{DeserializeOwned, Error};
 use serde::{Deserialize, Deserializer, Serialize};

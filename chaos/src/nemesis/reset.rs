@@ -13,8 +13,9 @@ use crate::plan::{Condition, PlannedFault};
 use crate::proxy::{Control, Direction};
 use crate::system::{System, SystemError};
 
-/// The byte in the direction of requests is below two to a power of at most this, so that nearly every
-/// request reaches it. Each power is equally likely, so that heads are hit as often as payloads.
+/// The byte in the direction of requests is below two to a power of at most this, so that nearly
+/// every request reaches it. Each power is equally likely, so that heads are hit as often as
+/// payloads.
 const UP_BITS_MAX: u32 = 10;
 /// The same for the direction of responses, which are short.
 const DOWN_BITS_MAX: u32 = 6;

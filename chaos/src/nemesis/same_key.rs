@@ -1,7 +1,7 @@
 //! Many concurrent posts under one idempotency key over all APIs, some of them with other bytes.
 //!
-//! Endangers: one event per key, the refusal of other bytes, posts that queue behind. The effect is that
-//! posts of one payload got its id and posts of the other payload were refused.
+//! Endangers: one event per key, the refusal of other bytes, posts that queue behind. The effect is
+//! that posts of one payload got its id and posts of the other payload were refused.
 
 use futures_util::future::join_all;
 use rand::RngExt;

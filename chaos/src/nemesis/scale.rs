@@ -1,6 +1,7 @@
 //! Other numbers of workers: one, all, none, two, and all again, by SIGTERM and start.
 //!
-//! Endangers: open attempts, lease exclusion, liveness. The effect is the number of workers that ran.
+//! Endangers: open attempts, lease exclusion, liveness. The effect is the number of workers that
+//! ran.
 
 use std::time::Duration;
 

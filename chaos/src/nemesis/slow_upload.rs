@@ -1,8 +1,8 @@
 //! Uploads that arrive one byte at a time, and in some faults one upload that never ends.
 //!
-//! Endangers: connections of the API, concurrent posts. A slow upload that ends is accepted like any
-//! other. The dispatcher must end an upload that does not end, within the bound of its contract. The
-//! fault lasts until then, and has no effect if the dispatcher never ends it.
+//! Endangers: connections of the API, concurrent posts. A slow upload that ends is accepted like
+//! any other. The dispatcher must end an upload that does not end, within the bound of its
+//! contract. The fault lasts until then, and has no effect if the dispatcher never ends it.
 
 use std::time::Duration;
 
@@ -131,7 +131,8 @@ impl SlowUpload {
         (accepted > 0).then_some(summary)
     }
 
-    /// Returns the end of the endless upload in words, and an error if the dispatcher did not end it.
+    /// Returns the end of the endless upload in words, and an error if the dispatcher did not end
+    /// it.
     async fn endless<S: System>(&self, world: &World<'_, S>) -> Result<String, ()> {
         if !self.endless {
             return Ok(String::new());

@@ -1,9 +1,9 @@
 //! The end of the database server, by an immediate stop or by SIGKILL of the postmaster, and its
 //! recovery.
 //!
-//! Endangers: acknowledged events, presence (recovery empties the table of workers), statements with
-//! unknown outcome, duplicates, and results that workers hold past the lease. The effect is that a
-//! client cannot connect.
+//! Endangers: acknowledged events, presence (recovery empties the table of workers), statements
+//! with unknown outcome, duplicates, and results that workers hold past the lease. The effect is
+//! that a client cannot connect.
 
 use serde::{Deserialize, Serialize};
 

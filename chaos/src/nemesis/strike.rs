@@ -16,12 +16,14 @@ const WITHIN_MS: u64 = 4_000;
 
 /// A fault of the real tier. One file implements it, and `faults!` in `nemesis.rs` registers it.
 ///
-/// A fault records nothing: the nemesis writes its start, its effect, its end and the exits of workers.
+/// A fault records nothing: the nemesis writes its start, its effect, its end and the exits of
+/// workers.
 pub(super) trait Strike: Sized {
     /// Name, family, description, needs and harm.
     const KIND: Kind;
 
-    /// Draws every fault of this kind. All values come from the seed, so that a schedule is plain data.
+    /// Draws every fault of this kind. All values come from the seed, so that a schedule is plain
+    /// data.
     fn draw(draw: &Draw<'_>) -> Vec<PlannedFault<Self>>;
 
     /// The parts of the system to which this fault is done.
@@ -32,18 +34,20 @@ pub(super) trait Strike: Sized {
         0
     }
 
-    /// Injects the fault, holds it if its effect shows only with time, and returns its observed effect.
+    /// Injects the fault, holds it if its effect shows only with time, and returns its observed
+    /// effect.
     ///
     /// # Errors
-    /// `Unavailable` if the fault cannot be injected now: it is skipped with the reason. Any other error
-    /// ends the run.
+    /// `Unavailable` if the fault cannot be injected now: it is skipped with the reason. Any other
+    /// error ends the run.
     async fn strike<S: System>(
         &self,
         world: &mut World<'_, S>,
         start: &Start,
     ) -> Result<Observed, SystemError>;
 
-    /// Ends the fault. Idempotent: it is called after each strike, and for every fault before the drain.
+    /// Ends the fault. Idempotent: it is called after each strike, and for every fault before the
+    /// drain.
     async fn heal<S: System>(&self, world: &mut World<'_, S>) -> Result<(), SystemError>;
 }
 
@@ -58,8 +62,8 @@ pub(super) struct Draw<'p> {
 }
 
 impl Draw<'_> {
-    /// Draws the faults of one kind, one in each equal slice of the storm after its first tenth. Each kind
-    /// has its own stream, so that the draws of one kind do not change those of another.
+    /// Draws the faults of one kind, one in each equal slice of the storm after its first tenth.
+    /// Each kind has its own stream, so that the draws of one kind do not change those of another.
     pub(super) fn spread<F: Strike>(
         &self,
         mut fault: impl FnMut(&mut Stream) -> (Condition, F),

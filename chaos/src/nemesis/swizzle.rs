@@ -1,7 +1,7 @@
 //! Swizzle: several links are cut one after the other and restored in another order.
 //!
-//! Endangers: liveness, lease exclusion, duplicates, because some parts reach each other and others do
-//! not. The effect is the effect of each cut.
+//! Endangers: liveness, lease exclusion, duplicates, because some parts reach each other and others
+//! do not. The effect is the effect of each cut.
 
 use std::time::Duration;
 

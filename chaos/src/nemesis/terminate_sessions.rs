@@ -1,5 +1,5 @@
-//! `pg_terminate_backend` of sessions of the dispatcher, in one or more rounds. Operators and proxies
-//! end connections in the same way.
+//! `pg_terminate_backend` of sessions of the dispatcher, in one or more rounds. Operators and
+//! proxies end connections in the same way.
 //!
 //! Endangers: statements with unknown outcome, presence, duplicates. The effect is the number of
 //! sessions that ended.

@@ -1,8 +1,8 @@
-//! SIGTERM of each worker in turn, as in a rolling restart: the next worker stops when the last is ready
-//! again.
+//! SIGTERM of each worker in turn, as in a rolling restart: the next worker stops when the last is
+//! ready again.
 //!
-//! Endangers: open attempts, duplicates, the shutdown grace. The effect is the exit of each worker. The
-//! checker `graceful_stop` judges how they exited.
+//! Endangers: open attempts, duplicates, the shutdown grace. The effect is the exit of each worker.
+//! The checker `graceful_stop` judges how they exited.
 
 use std::time::Duration;
 

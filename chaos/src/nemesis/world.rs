@@ -47,12 +47,13 @@ pub struct World<'a, S> {
 }
 
 impl<S> World<'_, S> {
-    /// Returns the requests that were open at the start and whose sender has exited since. A request of
-    /// another worker is not among them.
+    /// Returns the requests that were open at the start and whose sender has exited since. A
+    /// request of another worker is not among them.
     pub(super) async fn went_away(&self, start: &Start) -> Vec<String> {
         let until = Instant::now() + NOTICE;
         let mut changed = self.recorder.changed();
-        // Wakes at each line of the history. Stops when all requests have ended or the time is over.
+        // Wakes at each line of the history. Stops when all requests have ended or the time is
+        // over.
         while self.recorder.endings(&start.open, start.at_us).len() < start.open.len() {
             if timeout_at(until, changed.changed()).await.is_err() {
                 break;

@@ -1,6 +1,7 @@
 //! The profiles with a name on the command line, and the selection of faults for a profile.
 //!
-//! They are apart from `profile.rs` because they list the kinds of the nemesis, which imports profiles.
+//! They are apart from `profile.rs` because they list the kinds of the nemesis, which imports
+//! profiles.
 
 use std::collections::BTreeMap;
 
@@ -85,8 +86,8 @@ impl Profile {
         }
     }
 
-    /// The control run: without failures and faults, no event may be sent twice. A few events at default
-    /// settings are refused three times, so that there are gaps to judge.
+    /// The control run: without failures and faults, no event may be sent twice. A few events at
+    /// default settings are refused three times, so that there are gaps to judge.
     #[must_use]
     pub fn calm() -> Profile {
         Profile {
@@ -212,7 +213,8 @@ impl Profile {
         self.with_each([kind], count)
     }
 
-    /// Adds this number of faults of each kind of a family, except kills, which have their own number.
+    /// Adds this number of faults of each kind of a family, except kills, which have their own
+    /// number.
     #[must_use]
     pub fn with_family(self, family: Family, each: u32) -> Profile {
         self.with_each(KINDS.iter().filter(|kind| kind.family == family), each)

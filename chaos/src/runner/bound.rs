@@ -1,5 +1,5 @@
-//! The time limit of a drain, computed from the plan and the settings. After it, an event that is not
-//! final is a violation of liveness.
+//! The time limit of a drain, computed from the plan and the settings. After it, an event that is
+//! not final is a violation of liveness.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,10 +14,11 @@ use crate::profile::Settings;
 
 /// Longest `Retry-After` in scripts, in milliseconds.
 const RETRY_AFTER_MS: u64 = 1_000;
-/// Time limit for a reclaim, in milliseconds, after the presence of a worker ended or its lease expired.
+/// Time limit for a reclaim, in milliseconds, after the presence of a worker ended or its lease
+/// expired.
 const RECLAIM_MS: u64 = 5_000;
-/// After an outage, a worker reclaims expired leases only when the database has responded for this time,
-/// in milliseconds.
+/// After an outage, a worker reclaims expired leases only when the database has responded for this
+/// time, in milliseconds.
 const TRUST_MS: u64 = 5_000;
 /// Time per event of the backlog, in milliseconds.
 const EVENT_MS: u64 = 10;
@@ -26,8 +27,8 @@ const PER_HOST: u32 = 64;
 /// Longest delay of an event whose host is at its limit, in milliseconds.
 const DELAY_MS_MAX: u64 = 60_000;
 
-/// The sum of the longest script with its longest delays, the backlog, the aftermath of the faults, and
-/// the slack of the profile.
+/// The sum of the longest script with its longest delays, the backlog, the aftermath of the faults,
+/// and the slack of the profile.
 pub(super) fn drain(schedule: &Schedule) -> Duration {
     let main = schedule.main_settings();
     let longest = schedule
@@ -44,9 +45,9 @@ pub(super) fn drain(schedule: &Schedule) -> Duration {
     Duration::from_millis(longest + backlog_ms + aftermath_ms + schedule.profile.drain_slack_ms)
 }
 
-/// Time that the faults of the plan may add after all of them are healed. Faults run one after the other
-/// and an event has one wait at a time, so that the longest wait counts and not the sum. The failures of
-/// all faults together may lengthen the delay before the next attempt.
+/// Time that the faults of the plan may add after all of them are healed. Faults run one after the
+/// other and an event has one wait at a time, so that the longest wait counts and not the sum. The
+/// failures of all faults together may lengthen the delay before the next attempt.
 fn aftermath_ms(schedule: &Schedule, settings: &Settings) -> u64 {
     let mut failures = 0_u64;
     let mut longest_ms = 0;
@@ -66,8 +67,8 @@ fn aftermath_ms(schedule: &Schedule, settings: &Settings) -> u64 {
 struct Cost {
     /// Attempts that may fail.
     attempts: u64,
-    /// How long the event may still wait when the fault is healed: for the end of its lease, or for a
-    /// place at its receiver.
+    /// How long the event may still wait when the fault is healed: for the end of its lease, or for
+    /// a place at its receiver.
     wait_ms: u64,
 }
 

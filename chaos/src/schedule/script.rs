@@ -1,4 +1,5 @@
-//! The script of one event: how the receiver treats its attempts. Failures come first, then a success.
+//! The script of one event: how the receiver treats its attempts. Failures come first, then a
+//! success.
 
 use rand::RngExt;
 use rand::seq::IndexedRandom;
@@ -23,7 +24,8 @@ const FAILING: &[u16] = &[
 /// Of two deaths, this number is caused by a 410.
 const GONE_OF_2: u32 = 1;
 
-/// Failures until the attempts are used up, or a 410 before that. Returns the reason of the death, too.
+/// Failures until the attempts are used up, or a 410 before that. Returns the reason of the death,
+/// too.
 pub(super) fn deadly(
     draws: &mut Stream,
     profile: &Profile,
@@ -43,8 +45,8 @@ pub(super) fn deadly(
     (script, reason.to_owned())
 }
 
-/// Each attempt fails with the probability of the profile, at most `failures_max` times in a row. The
-/// last attempt succeeds.
+/// Each attempt fails with the probability of the profile, at most `failures_max` times in a row.
+/// The last attempt succeeds.
 pub(super) fn surviving(draws: &mut Stream, profile: &Profile) -> Vec<Behavior> {
     let mut script = Vec::new();
     while script.len() < profile.failures_max as usize {

@@ -314,7 +314,8 @@ pub enum Fault {
     /// An attempt panics inside its worker.
     #[serde(rename = "worker.panic")]
     Panic,
-    /// Local exhaustion: a worker has no socket, or no port for one receiver, so that attempts fail.
+    /// Local exhaustion: a worker has no socket, or no port for one receiver, so that attempts
+    /// fail.
     #[serde(rename = "worker.short")]
     Short {
         /// The receiver, from 0. Absent if it affects every receiver.
@@ -419,7 +420,8 @@ impl Planned for Fault {
 }
 
 impl Fault {
-    /// The time until the heal, in milliseconds. Absent if the restart of the worker ends the fault.
+    /// The time until the heal, in milliseconds. Absent if the restart of the worker ends the
+    /// fault.
     #[must_use]
     pub const fn lasts_ms(&self) -> Option<u64> {
         match self {

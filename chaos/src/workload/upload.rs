@@ -1,8 +1,8 @@
-//! A post of a faulty client over a separate connection: one byte at a time, aborted, or without a wait
-//! for the response.
+//! A post of a faulty client over a separate connection: one byte at a time, aborted, or without a
+//! wait for the response.
 //!
-//! The connection is not used again. The client uses a plain socket, because an HTTP library does not
-//! send incomplete requests.
+//! The connection is not used again. The client uses a plain socket, because an HTTP library does
+//! not send incomplete requests.
 
 use std::io;
 use std::time::Duration;
@@ -13,8 +13,8 @@ use tokio::time::{sleep, timeout};
 
 use super::client::{Post, PostResult};
 
-/// Blanks that an aborted post announces after its body and does not send. Without them, the sent part
-/// could not be a valid event.
+/// Blanks that an aborted post announces after its body and does not send. Without them, the sent
+/// part could not be a valid event.
 const BLANKS: usize = 16;
 /// Maximum number of bytes of a response that are read.
 const ANSWER_BYTES_MAX: u64 = 64 * 1024;

@@ -1,7 +1,7 @@
 //! One fault of a history, from its request to its heal, and the harm that it may do.
 //!
-//! Every answer comes from the family, the harm and the target in `fault.start`, and from the ops of
-//! the fault. No answer depends on a name.
+//! Every answer comes from the family, the harm and the target in `fault.start`, and from the ops
+//! of the fault. No answer depends on a name.
 
 use super::{At, ReceiptFacts};
 use crate::fault::{Family, Harm, Kills, Target};
@@ -187,7 +187,8 @@ mod tests {
     const FROM: u64 = 100;
     const TO: u64 = 200;
 
-    /// What `ask` says of a fault of this kind that is done to this target, with these ops after it.
+    /// What `ask` says of a fault of this kind that is done to this target, with these ops after
+    /// it.
     fn told<T>(kind: Kind, target: Target, more: &[Op], ask: impl Fn(&FaultFacts<'_>) -> T) -> T {
         let ops = fault(kind, target, (FROM, TO)).into_iter();
         let more = more.iter().map(|op| (TO, op.clone()));
@@ -204,7 +205,8 @@ mod tests {
         })
     }
 
-    /// Whether it may kill, let leases expire, lose settles, lose presence; and how many it abandons.
+    /// Whether it may kill, let leases expire, lose settles, lose presence; and how many it
+    /// abandons.
     fn harm(fault: &FaultFacts<'_>) -> ([bool; 4], usize) {
         let may = [
             fault.may_kill(),

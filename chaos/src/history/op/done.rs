@@ -69,7 +69,8 @@ pub struct FaultStart {
 }
 
 impl FaultStart {
-    /// The start of a fault of this kind, with the harm that applies to the target; no request is open.
+    /// The start of a fault of this kind, with the harm that applies to the target; no request is
+    /// open.
     #[must_use]
     pub fn new(fault: u64, kind: &Kind, target: Target) -> Self {
         Self {
