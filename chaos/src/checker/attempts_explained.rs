@@ -137,11 +137,12 @@ impl Window {
     }
 }
 
-/// Time and line of the settle, release or reclaim of an attempt, if the audit has it.
+/// Time and line of the settle or reclaim of an attempt, if the audit has it. A release is not an end:
+/// the next claim has the same number.
 fn committed_end(facts: &Facts<'_>, event: &EventFacts<'_>, number: u32) -> Option<(u64, u64)> {
     let row = facts.rows.get(event.id()?)?;
     let mut ends = row.steps.iter().filter(|(step, at)| {
-        matches!(step, Step::Settle | Step::Release | Step::Reclaim) && at.op.attempt == number
+        matches!(step, Step::Settle | Step::Reclaim) && at.op.attempt == number
     });
     ends.next().map(|(_, at)| (at.t, at.seq))
 }

@@ -10,7 +10,7 @@ use super::failpoint::FailpointHit;
 use super::fault::{Fault, Point, When};
 use super::process::RequestedEnd;
 use super::state::{SimState, skip};
-use crate::fault::{Family, Planned as _, Target};
+use crate::fault::{Family, Link, Planned as _, Target};
 use crate::history::op::{FaultEffect, FaultEnd, FaultStart, Op};
 
 /// The effect of the faults at one failpoint on the call that hit it.
@@ -181,7 +181,8 @@ impl SimState {
             Fault::StoreDown { .. } | Fault::ClockStep { .. } | Fault::ClockDrift { .. } => {
                 Target::Postgres
             }
-            Fault::Refuse { receiver, .. } => Target::Receiver(*receiver),
+            // The link, as in the real tier: its harm loses requests only on links to receivers.
+            Fault::Refuse { receiver, .. } => Target::Links(vec![Link::ToReceiver(*receiver)]),
             _ => self.processes[process].target(),
         }
     }
