@@ -14,6 +14,7 @@ pub mod fault;
 pub mod goals;
 pub mod hunt;
 mod inject;
+pub(crate) mod kinds;
 pub mod matrix;
 pub mod model;
 pub mod mutant;

@@ -218,7 +218,7 @@ mod tests {
     use crate::history::op::{FaultStart, Op};
     use crate::history::transition::Transition;
     use crate::nemesis::{HangReceiver, KillWorker, Latency, PauseWorker, StopPostgres};
-    use crate::sim::fault::CLOCK_STEP;
+    use crate::sim::kinds::CLOCK_STEP;
 
     /// Begin and end of attempt 3 of event 3, which has default settings and no fault.
     const THIRD: u64 = 6_501_000;

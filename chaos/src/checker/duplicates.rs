@@ -228,7 +228,7 @@ mod tests {
     use crate::history::op::{FaultStart, Op};
     use crate::history::transition::Step;
     use crate::nemesis::{BlackHole, CrashLoop, HangReceiver, OneWay, PauseWorker, StopPostgres};
-    use crate::sim::fault::{CLOCK_STEP, PRESENCE_CUT};
+    use crate::sim::kinds::{CLOCK_STEP, PRESENCE_CUT};
 
     #[test]
     fn unexplained_second_2xx_is_a_violation() {

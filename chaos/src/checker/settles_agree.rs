@@ -117,7 +117,7 @@ mod tests {
     use crate::fault::Kind;
     use crate::history::op::{ANSWERED_THEN_RESET, Op, RecvEnd};
     use crate::nemesis::{KillWorker, Latency, PauseWorker, RefuseReceiver, Reset};
-    use crate::sim::fault::WORKER_SHORT;
+    use crate::sim::kinds::WORKER_SHORT;
 
     #[test]
     fn delivered_before_the_2xx_is_a_violation() {

@@ -182,7 +182,7 @@ mod tests {
         CrashLoop, HangReceiver, KillWorker, Latency, PauseWorker, RefuseReceiver, Reset,
         StopPostgres, TerminateWorker,
     };
-    use crate::sim::fault::{CLOCK_STEP, PRESENCE_CUT, STORE_ERROR, WORKER_PANIC};
+    use crate::sim::kinds::{CLOCK_STEP, PRESENCE_CUT, STORE_ERROR, WORKER_PANIC};
 
     const FROM: u64 = 100;
     const TO: u64 = 200;
