@@ -169,7 +169,8 @@ pub const SETTINGS: &[Setting] = &[
         default: "10000",
         limits: Count(1, 1_000_000),
         about: "Maximum number of client connections. At the limit, the connection that has been \
-                idle longest is closed. A low file descriptor limit lowers it at start.",
+                idle longest is closed. A low limit of file descriptors lowers this maximum at \
+                start.",
     },
     Setting {
         name: "MAX_BODY_BYTES",

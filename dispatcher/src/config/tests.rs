@@ -99,10 +99,18 @@ fn all_invalid_settings_are_reported_together_with_their_fix() {
 }
 
 #[test]
+fn empty_target_range_is_refused() {
+    assert_eq!(
+        invalid(&[("ALLOWED_TARGET_CIDRS", "10.0.0.0/8,,")]),
+        ["ALLOWED_TARGET_CIDRS"]
+    );
+}
+
+#[test]
 fn too_short_lease_is_refused_with_the_smallest_valid_one() {
     assert_eq!(
-        errors(&[("LEASE_SECONDS", "10")]),
-        ["LEASE_SECONDS=10 is below 1.5 x HTTP_TIMEOUT=15: set at least 22.5"]
+        errors(&[("LEASE_SECONDS", "22.4")]),
+        ["LEASE_SECONDS=22.4 is below 1.5 x HTTP_TIMEOUT=15: set at least 22.5"]
     );
     assert!(read(&[("LEASE_SECONDS", "22.5")]).is_ok());
 }
