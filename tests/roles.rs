@@ -88,7 +88,8 @@ async fn check_and_migrate_report_the_state_of_the_schema() {
     );
     let migrated = run(&["migrate"]).await.unwrap();
     assert!(migrated.status.success(), "{}", text(&migrated.stderr));
-    assert!(text(&run(&["check"]).await.unwrap().stdout).contains("schema current"));
+    let after = text(&run(&["check"]).await.unwrap().stdout);
+    assert!(after.contains("\n  schema    current"), "{after}");
     let failed = run(&["healthcheck"]).await.unwrap();
     assert_eq!(
         failed.status.code(),

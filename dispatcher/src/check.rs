@@ -44,17 +44,17 @@ pub fn settings(config: &Config) -> String {
     summary
 }
 
-/// Returns the state of the schema, and the action of `dispatcher` at start.
+/// Returns the row with the state of the schema, and the action of `dispatcher` at start.
 ///
 /// # Errors
 /// The schema cannot be read.
 pub async fn schema(config: &Config) -> Result<&'static str, CheckError> {
     let store = PgStore::open(&StoreOptions::of(config));
     match store.is_current().await {
-        Ok(true) => Ok("schema current: `dispatcher` starts without a migration"),
-        Ok(false) => Ok("schema older than this binary: `dispatcher` migrates it at start"),
+        Ok(true) => Ok("  schema    current, `dispatcher` starts without a migration"),
+        Ok(false) => Ok("  schema    older than this binary, `dispatcher` migrates it at start"),
         Err(error) if error.is_missing_schema() => {
-            Ok("no schema yet: `dispatcher` creates it at start")
+            Ok("  schema    no schema yet, `dispatcher` creates it at start")
         }
         Err(error) => Err(CheckError(error)),
     }
