@@ -1,9 +1,11 @@
 //! The dispatcher binary: commands, configuration errors, roles, and TLS to Postgres.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, Output};
 
 use chaos::binary::dispatcher_binary;
+use chaos::host::free_port;
 use chaos::postgres::Postgres;
 use dispatcher::Role;
 use nix::unistd::{Gid, Uid, chown};
@@ -90,12 +92,42 @@ async fn check_and_migrate_report_the_state_of_the_schema() {
     assert!(migrated.status.success(), "{}", text(&migrated.stderr));
     let after = text(&run(&["check"]).await.unwrap().stdout);
     assert!(after.contains("\n  schema    current"), "{after}");
-    let failed = run(&["healthcheck"]).await.unwrap();
-    assert_eq!(
-        failed.status.code(),
-        Some(1),
-        "no dispatcher listens on the default port"
-    );
+}
+
+/// Runs `dispatcher healthcheck` with `BIND` set to `address`.
+async fn healthcheck(address: SocketAddr) -> Output {
+    let bind = address.to_string();
+    tokio::task::spawn_blocking(move || run(&["healthcheck"], &[("BIND", &bind)]))
+        .await
+        .expect("the command does not panic")
+}
+
+// A health check whose client always fails would let an engine restart a working container.
+#[tokio::test]
+async fn healthcheck_of_a_ready_dispatcher_exits_with_0() {
+    let app = App::over(&db::database().await, Role::Api, &[]).await;
+    let output = healthcheck(app.address).await;
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn healthcheck_without_a_database_reports_the_503() {
+    let no_database = format!("postgresql://postgres@127.0.0.1:{}/none", free_port());
+    let app = App::unready(&no_database, Role::Api, &[], &db::database().await).await;
+    let output = healthcheck(app.address).await;
+    let error = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{error}");
+    assert!(error.contains("returned 503"), "{error}");
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn healthcheck_without_a_dispatcher_names_the_setting() {
+    let output = healthcheck(([127, 0, 0, 1], free_port()).into()).await;
+    let error = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{error}");
+    assert!(error.contains("running with this BIND"), "{error}");
 }
 
 #[test]

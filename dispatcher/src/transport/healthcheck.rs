@@ -19,7 +19,7 @@ const HEALTH_TIMEOUT: Duration = Duration::from_secs(3);
 /// Reason why a dispatcher is not healthy.
 #[derive(Debug, thiserror::Error)]
 pub enum HealthError {
-    /// No response arrived within 3 s.
+    /// No response arrived.
     #[error("GET {url}: {reason}: is `dispatcher` running with this BIND?")]
     NoResponse {
         /// Address that was requested.
@@ -28,7 +28,7 @@ pub enum HealthError {
         reason: String,
     },
     /// The dispatcher runs and is not ready, mostly because the database is unreachable.
-    #[error("GET {url} returned {status}: its log contains the reason")]
+    #[error("GET {url} returned {status}: request it to see the reason")]
     NotReady {
         /// Address that was requested.
         url: String,
