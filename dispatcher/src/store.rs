@@ -26,7 +26,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 pub use self::claim::{CLAIM, CLAIM_BATCH_MAX, CLAIM_BYTES_MAX, ClaimLimit, Claimed};
-pub use self::connect::{DatabaseUrl, PgStore, StoreOptions};
+pub use self::connect::{DatabaseUrl, DatabaseUrlError, PgStore, StoreOptions};
 pub use self::error::StoreError;
 pub use self::find::{AttemptView, EventView};
 pub use self::gauges::Gauges;
@@ -80,13 +80,13 @@ pub trait Store: Clone + Send + Sync + 'static {
         caller: WorkerId,
     ) -> impl Future<Output = Result<Vec<WorkerId>, StoreError>> + Send;
 
-    /// reclaim: ends leases that have expired or whose worker has exited.
+    /// reclaim: ends leases that have expired or whose worker has no presence lock.
     fn reclaim(
         &self,
         reclaim: Reclaim,
     ) -> impl Future<Output = Result<Vec<Reclaimed>, StoreError>> + Send;
 
-    /// Deletes the registration of a worker that has exited.
+    /// Deletes the registration of an absent worker.
     fn forget(&self, worker: WorkerId) -> impl Future<Output = Result<(), StoreError>> + Send;
 }
 

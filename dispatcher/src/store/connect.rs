@@ -34,16 +34,34 @@ const WORK_STATEMENT_MS_MAX: u64 = 4_500;
 const _: () = assert!((ACCEPT_STATEMENT_MS_MAX as u128) < ACCEPT_TIMEOUT.as_millis());
 const _: () = assert!((WORK_STATEMENT_MS_MAX as u128) < WORK_TIMEOUT.as_millis());
 
-/// Health and gauges have a dedicated connection: if requests use all of theirs, the database is
-/// still reachable.
+/// Health and gauges have a dedicated connection, so that health checks succeed while requests use
+/// all other connections.
 const HEALTH_CONNECTIONS: u32 = 1;
 
 /// A connection that was idle for longer is pinged before an operation uses it.
 const TRUSTED_IDLE: Duration = Duration::from_millis(500);
 
+/// Form of `DATABASE_URL` that its errors show.
+const URL_FORM: &str = "postgresql://user:password@host:5432/database";
+
 /// `DATABASE_URL`, parsed.
 #[derive(Clone)]
 pub struct DatabaseUrl(PgConnectOptions);
+
+/// Reason why a `DATABASE_URL` is invalid. The text completes the sentence "DATABASE_URL …" and
+/// never contains the password.
+#[derive(Debug, thiserror::Error)]
+pub enum DatabaseUrlError {
+    /// The text is not a URL.
+    #[error("is not a URL ({0}); write one like {form}", form = URL_FORM)]
+    NotUrl(#[source] url::ParseError),
+    /// The scheme is neither `postgres` nor `postgresql`.
+    #[error("starts with {0}:; write one like {form}", form = URL_FORM)]
+    Scheme(String),
+    /// Postgres options cannot be read from the URL.
+    #[error("cannot be used ({0}); write one like {form}", form = URL_FORM)]
+    Unusable(#[source] sqlx::Error),
+}
 
 /// The settings of a store.
 #[derive(Clone, Debug)]
@@ -71,21 +89,14 @@ impl DatabaseUrl {
     /// Parses a `postgres://` URL.
     ///
     /// # Errors
-    /// The problem and the expected form. The text never contains the password.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        let form = "postgresql://user:password@host:5432/database";
-        let url = url::Url::parse(text)
-            .map_err(|e| format!("is not a URL ({e}); write one like {form}"))?;
+    /// The text is not the URL of a Postgres database.
+    pub fn parse(text: &str) -> Result<Self, DatabaseUrlError> {
+        let url = url::Url::parse(text).map_err(DatabaseUrlError::NotUrl)?;
         if !matches!(url.scheme(), "postgres" | "postgresql") {
-            return Err(format!(
-                "starts with {}:; write one like {form}",
-                url.scheme()
-            ));
+            return Err(DatabaseUrlError::Scheme(url.scheme().to_owned()));
         }
         let options = PgConnectOptions::from_str(text);
-        options
-            .map(Self)
-            .map_err(|e| format!("cannot be used ({e}); write one like {form}"))
+        options.map(Self).map_err(DatabaseUrlError::Unusable)
     }
 }
 

@@ -4,7 +4,7 @@
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The statement was not sent, so nothing was changed.
-    #[error("{operation}: the database is unreachable: {reason}")]
+    #[error("{operation}: the database is unavailable: {reason}")]
     Unavailable {
         /// The operation, as a phrase such as `settling attempts`.
         operation: &'static str,

@@ -22,7 +22,7 @@ const MIGRATION_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Debug, thiserror::Error)]
 pub enum SchemaError {
     /// Postgres is unreachable or the migration was interrupted. A retry may succeed.
-    #[error("the database is unreachable: {0}")]
+    #[error("the database is unavailable: {0}")]
     Unavailable(sqlx::Error),
     /// The schema does not belong to this program. A retry does not help.
     #[error(
