@@ -1,4 +1,5 @@
-//! Reclaim against Postgres: it ends a lease after its expiry, or if its worker has exited.
+//! Reclaim against Postgres: it ends a lease after its expiry, or if the presence lock of its
+//! worker is absent.
 //!
 //! A reclaim is the only transition that ends a lease without its token. If it acted too early,
 //! a running worker would lose its result and the event would be sent again.
@@ -56,7 +57,7 @@ async fn abandons_in_a_row_end_the_event_without_failures() {
     assert_eq!(Row::read(&bench, id).await, expected);
     let rows: Vec<_> = (1..=3).map(|n| (n, "abandoned".to_owned())).collect();
     assert_eq!(bench.attempts(id).await, rows);
-    // A worker that has exited cannot report how long its attempt took.
+    // The worker that knows how long the attempt took has not settled it.
     let no_duration =
         "select bool_and(started_at <= now() and duration_ms is null) from delivery_attempts";
     assert!(
@@ -89,7 +90,7 @@ async fn abandoned_event_is_due_after_its_delay_and_jitter() {
 }
 
 // The statement checks the lock again. A worker that still holds its lock keeps its leases, even
-// if the caller concluded that it has exited.
+// if the caller concluded that it is absent.
 #[tokio::test]
 async fn worker_is_absent_only_while_its_lock_is_free() {
     let bench = Bench::new().await;

@@ -1,9 +1,10 @@
 //! Presence: a session advisory lock that shows other workers that this worker runs.
 //!
 //! Order: lock, row in `workers`, first claim. So a row without a lock means that its worker has
-//! exited. The session may end without an error on this side (half-open connection). The sweep of
-//! the worker then misses its own lock or row and renews the presence. A pooler in transaction mode
-//! cannot keep a session lock; with `PRESENCE=false` only expired leases are reclaimed.
+//! exited or has lost its session. The session may end without an error on this side (half-open
+//! connection). The sweep of the worker then misses its own lock or row and renews the presence. A
+//! pooler in transaction mode cannot keep a session lock; with `PRESENCE=false` the leases of this
+//! worker end only by expiry.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -114,11 +115,6 @@ impl PgPresence {
                 forget(connection, worker).await
             })
             .await;
-    }
-
-    /// Returns true if the lock is held, as far as this process knows, or if presence is disabled.
-    pub fn is_held(&self) -> bool {
-        *self.held.borrow()
     }
 
     /// Takes the lock, registers the worker and waits for the end of the session. Returns its

@@ -1,5 +1,5 @@
-//! reclaim: ends leases of workers that have exited and leases that have expired. Their attempts
-//! become `abandoned`.
+//! reclaim: ends leases that have expired and leases of workers without a presence lock. Their
+//! attempts become `abandoned`.
 //!
 //! Safe to run again and concurrently: the statement skips rows that another session has locked,
 //! and an ended lease is not a candidate. A worker whose presence lock is held again loses no lease
@@ -108,7 +108,11 @@ pub(super) async fn reclaim(
             None,
             "the lease expired before the worker settled the attempt",
         ),
-        ReclaimCause::Gone(worker) => (HELD_BY_ABSENT, Some(worker.0), "the worker has exited"),
+        ReclaimCause::Gone(worker) => (
+            HELD_BY_ABSENT,
+            Some(worker.0),
+            "the presence lock of the worker was absent",
+        ),
     };
     // Not prepared, because the statement is rare. A plan that was cached for a small table could
     // read all of a large table for each lease.

@@ -96,13 +96,13 @@ fn log_reclaimed(lease: &Reclaimed, cause: ReclaimCause) {
     let (id, attempt) = (lease.key.id, lease.key.number);
     let cause = match cause {
         ReclaimCause::Expired => "lease expired",
-        ReclaimCause::Gone(_) => "worker has exited",
+        ReclaimCause::Gone(_) => "presence lock of the worker absent",
     };
-    let abandoned = lease.abandon_count;
+    let abandon_count = lease.abandon_count;
     if lease.is_dead {
-        tracing::warn!(event.id = %id, attempt, outcome = "abandoned", cause, abandoned, "dead");
+        tracing::warn!(event.id = %id, attempt, outcome = "abandoned", cause, abandon_count, "dead");
     } else {
-        tracing::info!(event.id = %id, attempt, outcome = "abandoned", cause, abandoned,
+        tracing::info!(event.id = %id, attempt, outcome = "abandoned", cause, abandon_count,
             worker.id = %lease.worker, "reclaimed, will be retried");
     }
 }

@@ -92,8 +92,8 @@ impl Model {
         released
     }
 
-    /// Ends leases that have expired or whose worker has exited, in id order. The number of jitter
-    /// factors limits the number of leases.
+    /// Ends leases that have expired or whose worker has no presence lock, in id order. The number
+    /// of jitter factors limits the number of leases.
     pub fn reclaim(&mut self, now_us: i64, reclaim: &Reclaim) -> Vec<Reclaimed> {
         let is_lapsed = |lease: &Lease| match reclaim.cause {
             ReclaimCause::Expired => lease.until_us <= now_us,
@@ -177,7 +177,7 @@ impl Model {
 const fn why(cause: ReclaimCause) -> &'static str {
     match cause {
         ReclaimCause::Expired => "the lease expired before the worker settled the attempt",
-        ReclaimCause::Gone(_) => "the worker has exited",
+        ReclaimCause::Gone(_) => "the presence lock of the worker was absent",
     }
 }
 
