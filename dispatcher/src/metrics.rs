@@ -46,8 +46,8 @@ pub struct Metrics {
     attempts: Family<ByOutcome, Counter>,
     attempt_seconds: Histogram,
     claimed: Counter,
-    deferred: Counter,
-    not_sent: Counter,
+    delayed: Counter,
+    exhausted: Counter,
     in_flight: Gauge,
     lost_leases: Counter,
     dead: Family<ByReason, Counter>,
@@ -70,8 +70,8 @@ impl Default for Metrics {
             attempts: Family::default(),
             attempt_seconds: seconds_histogram(),
             claimed: Counter::default(),
-            deferred: Counter::default(),
-            not_sent: Counter::default(),
+            delayed: Counter::default(),
+            exhausted: Counter::default(),
             in_flight: Gauge::default(),
             lost_leases: Counter::default(),
             dead: Family::default(),
@@ -113,12 +113,12 @@ impl Metrics {
         r.register(
             "deferrals",
             "Claims released without an attempt because their host was at its limit",
-            self.deferred.clone(),
+            self.delayed.clone(),
         );
         r.register(
             "shortages",
             "Claims released without an attempt because of local exhaustion (sockets or ports)",
-            self.not_sent.clone(),
+            self.exhausted.clone(),
         );
         r.register(
             "attempts_in_flight",
@@ -181,12 +181,12 @@ impl Metrics {
         self.claimed.inc_by(count as u64);
     }
 
-    pub(crate) fn deferred(&self) {
-        self.deferred.inc();
+    pub(crate) fn delayed(&self) {
+        self.delayed.inc();
     }
 
-    pub(crate) fn not_sent(&self) {
-        self.not_sent.inc();
+    pub(crate) fn exhausted(&self) {
+        self.exhausted.inc();
     }
 
     pub(crate) fn in_flight(&self, count: usize) {

@@ -59,7 +59,7 @@ impl<S: Store, P: Presence, T: Transport, R: Rng + Send> Worker<S, P, T, R> {
         tracing::info!(
             attempts = self.in_flight,
             queued = queued.len(),
-            "stopping, no event is claimed"
+            "stopping, no further event is claimed"
         );
         for event in &queued {
             self.releases.push(event.release(Duration::ZERO));

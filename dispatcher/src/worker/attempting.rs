@@ -47,7 +47,7 @@ impl<S: Store, P: Presence, T: Transport, R: Rng + Send> Worker<S, P, T, R> {
     pub(super) fn delay(&mut self, event: &ClaimedEvent, delay: Duration) {
         tracing::debug!(event.id = %event.claim.key.id, delay_ms = delay.as_millis(),
             "delayed, the host is at its limit");
-        self.parts.metrics.deferred();
+        self.parts.metrics.delayed();
         self.releases.push(event.release(delay));
     }
 
@@ -73,7 +73,7 @@ impl<S: Store, P: Presence, T: Transport, R: Rng + Send> Worker<S, P, T, R> {
             Some(Ok(result)) => self.decide(result, &attempted, now),
             Some(Err(_)) => {}
             // A panic is a bug of this program and says nothing about the receiver. The lease
-            // expires, as if the worker had been killed.
+            // then expires.
             None => {
                 tracing::error!(event.id = %attempted.key.id, attempt = attempted.key.number,
                     "attempt panicked, its lease will expire");
@@ -85,7 +85,7 @@ impl<S: Store, P: Presence, T: Transport, R: Rng + Send> Worker<S, P, T, R> {
     /// does not count.
     fn on_not_sent(&mut self, attempted: &Attempted, reason: &NotSent, now: Instant) {
         self.exhaustion.observed(reason, now);
-        self.parts.metrics.not_sent();
+        self.parts.metrics.exhausted();
         self.hosts.not_sent(&attempted.host);
         match reason {
             NotSent::Machine(_) => self.scheduler.rest_until(now + EXHAUSTION_REST),

@@ -1,4 +1,4 @@
-//! Outage detection: whether the database is reachable, when to try again, and when it counts as
+//! Outage detection: whether the database is available, when to try again, and when it counts as
 //! steady.
 //!
 //! Outages that follow each other closely count as one. A full disk is such a case: reads succeed
@@ -16,7 +16,7 @@ const PAUSE_MIN: Duration = Duration::from_millis(50);
 /// Maximum pause, so that the worker notices the end of an outage within this time.
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 
-/// Expired leases are reclaimed only after the database was reachable for this time without a
+/// Expired leases are reclaimed only after the database was available for this time without a
 /// break. Workers that were cut off settle their results first. A worker that has just started
 /// cannot know of an outage, so it waits as well.
 const STEADY: Duration = Duration::from_secs(5);
@@ -75,7 +75,7 @@ impl Database {
             self.steady_since = now;
             if !outage.is_repeated {
                 let outage_ms = (now - outage.since).as_millis();
-                tracing::info!(outage_ms, "database reachable again");
+                tracing::info!(outage_ms, "database available again");
             }
             self.ended = Some(outage);
         } else if self.ended.is_some() && self.is_steady(now) {
@@ -99,7 +99,7 @@ impl Database {
             outage.continues(error, now);
             self.outage = Some(outage);
         } else {
-            tracing::warn!(%error, "database unreachable, results are kept and no event is claimed");
+            tracing::warn!(%error, "database unavailable, results are kept and no event is claimed");
             self.outage = Some(Outage {
                 since: now,
                 closed_until: now + PAUSE_MIN,
@@ -118,7 +118,7 @@ impl Outage {
         if now - self.logged_at >= LOG_EVERY {
             self.logged_at = now;
             let outage_s = (now - self.since).as_secs();
-            tracing::warn!(%error, outage_s, "database still unreachable");
+            tracing::warn!(%error, outage_s, "database still unavailable");
         }
     }
 }
@@ -208,7 +208,7 @@ mod tests {
             assert!(database.is_steady(now + STEADY));
         });
         assert!(refused < 70, "{refused} calls");
-        // Unreachable, reachable, one line every 30 s, and steady.
+        // Unavailable, available again, one line every 30 s, and steady.
         assert!((3..=5).contains(&lines.len()), "{lines:#?}");
     }
 
@@ -221,7 +221,7 @@ mod tests {
         database.failed(&connection_lost(), start + STEADY);
         assert!(
             !database.is_steady(start + Duration::from_secs(60)),
-            "still unreachable"
+            "still unavailable"
         );
         let back = start + Duration::from_secs(60);
         database.answered(back);

@@ -14,7 +14,7 @@ use crate::store::{Presence, Store, StoreError};
 use crate::transport::Transport;
 
 impl<S: Store, P: Presence, T: Transport, R: Rng + Send> Worker<S, P, T, R> {
-    /// Starts all settles and releases that are due, unless the database is unreachable.
+    /// Starts all settles and releases that are due, unless the database is unavailable.
     pub(super) fn start_settling(&mut self) {
         let now = Instant::now();
         if !self.database.is_open(now) {
@@ -103,7 +103,7 @@ fn log_settled(settlement: &Settlement, settled: Settled) {
     let (word, error) = (outcome.as_str(), settlement.result.error.as_deref());
     if settled == Settled::LeaseLost {
         tracing::warn!(event.id = %id, attempt, outcome = word, status, elapsed_ms,
-            "lease lost: another worker reclaimed the event, result discarded");
+            "lease lost: a reclaim ended it, result discarded");
         return;
     }
     match settlement.disposition {

@@ -21,8 +21,8 @@ const BACKLOG_WAIT_MAX: Duration = Duration::from_millis(5);
 /// Maximum number of halvings of a claim. After nine, a claim of 500 events takes one event.
 const HALVINGS_MAX: u32 = 9;
 
-/// A full claim that took at most this time, and at most a quarter of `claim_max`, may double the
-/// next one.
+/// A full claim that took at most this time, and at most a quarter of `claim_max`, undoes one
+/// halving.
 const QUICK: Duration = Duration::from_secs(1);
 
 /// The settings that the scheduler needs.
