@@ -100,7 +100,7 @@ const TOO_DEEP: Kind = Kind {
 const UNAVAILABLE: Kind = Kind {
     status: StatusCode::SERVICE_UNAVAILABLE,
     name: "unavailable",
-    title: "The database is unavailable",
+    title: "The database cannot serve the request",
 };
 
 impl Problem {

@@ -77,7 +77,7 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, connections_max
         .await
         .is_err()
     {
-        tracing::warn!("time limit of the stop reached, active requests are aborted");
+        tracing::warn!("time limit of the stop reached, active requests end with the process");
     }
 }
 

@@ -121,7 +121,7 @@ mod tests {
 
     // Virtual time. The attempts end one after the other, each by its own deadline.
     #[tokio::test(start_paused = true)]
-    async fn attempts_share_the_lookup_of_a_name_that_does_not_resolve() {
+    async fn attempts_share_the_lookup_of_a_silent_name() {
         let (resolver, lookups) = (SlowResolver::new(), Lookups::default());
         for _ in 0..1_000 {
             let find = lookups.find("silent.test", |name| resolver.clone().look_up(name));

@@ -15,7 +15,7 @@ pub(super) fn client_config(extra: &RootCertStore) -> Result<ClientConfig, Trans
         tracing::warn!(
             unread,
             ?errors,
-            "certificate authorities of the system are unreadable and not trusted"
+            "some certificate authorities of the system are unreadable and not trusted"
         );
     }
     if roots.is_empty() {
