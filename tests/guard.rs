@@ -192,7 +192,7 @@ async fn name_with_only_refused_addresses_fails_the_attempt() {
 
 // `localhost` may also resolve to ::1, which is refused here. No process listens there.
 #[tokio::test]
-async fn only_allowed_addresses_of_a_name_are_dialled() {
+async fn only_allowed_addresses_of_a_name_are_dialed() {
     let app = App::start(&[("MAX_ATTEMPTS", "1")]).await;
     let endpoint = Endpoint::responding_with(200).await;
     let target = endpoint.url(1).replace("127.0.0.1", "localhost");

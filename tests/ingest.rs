@@ -4,8 +4,8 @@
 
 mod api_keys;
 mod bodies;
-mod crowds;
 mod idempotency;
+mod load;
 mod payload;
 mod routes;
 mod targets;

@@ -36,8 +36,8 @@ async fn ten_thousand_idle_clients_do_not_block_others() {
     );
     let database = db::database().await;
     let mut processes = Processes::of_role("api");
-    let address = processes.start("crowded", &database, &[]).await;
-    let before = processes.resident_kib("crowded");
+    let address = processes.start("limited", &database, &[]).await;
+    let before = processes.resident_kib("limited");
     // One below the limit. At the limit, the process would close the first client, and the test
     // would prove nothing about it.
     let opened = stream::iter(0..IDLE_CLIENTS - 1)
@@ -61,7 +61,7 @@ async fn ten_thousand_idle_clients_do_not_block_others() {
         202,
         "the longest idle client is closed for the new one"
     );
-    let grown = processes.resident_kib("crowded") - before;
+    let grown = processes.resident_kib("limited") - before;
     eprintln!(
         "{IDLE_CLIENTS} idle clients cost {grown} KiB, {} bytes per client",
         grown * 1_024 / IDLE_CLIENTS as u64
