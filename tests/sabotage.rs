@@ -28,7 +28,8 @@ async fn run(misbehavior: Misbehavior, budget: Budget, expected: Overall) -> Jud
     judged(&mut system, &schedule, BTreeMap::new(), expected).await
 }
 
-/// Returns a message if a saboteur was not detected by the predicted checker and only by listed ones.
+/// Returns a message if a saboteur was not detected by the predicted checker and only by listed
+/// ones.
 async fn misjudged(saboteur: &Saboteur) -> Option<String> {
     let mut checkers = CHECKERS.iter();
     let detecting = checkers.find(|checker| checker.name == saboteur.detected_by);
@@ -79,8 +80,8 @@ async fn honest_fake_dispatcher_passes_every_checker() {
     runs.collect::<Vec<()>>().await;
 }
 
-// A hang without a request shows nothing about the dispatcher. Counted as a fault without effect, it
-// made whole runs unknown.
+// A hang without a request shows nothing about the dispatcher. Counted as a fault without effect,
+// it made whole runs unknown.
 #[tokio::test(flavor = "multi_thread")]
 async fn hang_without_a_request_is_skipped_and_the_run_passes() {
     let profile = Budget::of_workers(2)

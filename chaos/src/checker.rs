@@ -1,7 +1,8 @@
 //! Checkers: pure functions of the history with three verdicts each, in one list.
 //!
-//! A checker does no IO and prefers observations of clients and receivers to those of the dispatcher.
-//! A checker that examined nothing is unknown. Each violation lists the lines that prove it.
+//! A checker does no IO and prefers observations of clients and receivers to those of the
+//! dispatcher. A checker that examined nothing is unknown. Each violation lists the lines that
+//! prove it.
 
 pub mod attempt_accounting;
 pub mod attempts;
@@ -77,8 +78,8 @@ pub const CHECKERS: &[Checker] = &[
     progress::CHECKER,
 ];
 
-/// Judges a history of a tier by every checker that is meant for it, exercised by it, and whose needs
-/// it meets.
+/// Judges a history of a tier by every checker that is meant for it, exercised by it, and whose
+/// needs it meets.
 pub fn judge(history: &History, tier: Tier) -> Vec<Finding> {
     let facts = Facts::of(history);
     let checkers = CHECKERS.iter().filter(|checker| checker.when.is_for(tier));

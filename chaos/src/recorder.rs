@@ -1,7 +1,8 @@
 //! The recorder: the only writer of the history, and queries over the history so far.
 //!
 //! Every observation gets its line number and its time under one lock, so the order of lines is the
-//! order of time. Each line is flushed when it is written, so a harness that dies leaves its history.
+//! order of time. Each line is flushed when it is written, so a harness that dies leaves its
+//! history.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;

@@ -2,8 +2,8 @@
 //! commit is on disk.
 //!
 //! A trigger turns `synchronous_commit` off for each insert, and the server is stopped immediately.
-//! Acknowledged events are lost, and `no_loss` must be invalid. Without the trigger the same run loses
-//! no event. No worker runs meanwhile, because any other commit would write the log.
+//! Acknowledged events are lost, and `no_loss` must be invalid. Without the trigger the same run
+//! loses no event. No worker runs meanwhile, because any other commit would write the log.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -68,8 +68,8 @@ fn record_receipts(endpoint: &Endpoint, recorder: &Recorder) {
         }));
 }
 
-/// Returns the verdict of `no_loss` if the server is stopped immediately after the last 202. Returns
-/// `None` if this machine has no server.
+/// Returns the verdict of `no_loss` if the server is stopped immediately after the last 202.
+/// Returns `None` if this machine has no server.
 async fn judged(trigger: Option<&'static str>) -> Option<Verdict> {
     let mut own = dedicated_server().await?;
     let database = own.create_database("durability").await.unwrap();

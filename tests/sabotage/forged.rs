@@ -1,5 +1,5 @@
-//! A forged history is detected: requests of an honest run are removed, and their attempts are recorded
-//! as failed connects. Before `attempts_explained`, such a run was judged `pass`.
+//! A forged history is detected: requests of an honest run are removed, and their attempts are
+//! recorded as failed connects. Before `attempts_explained`, such a run was judged `pass`.
 
 use std::collections::BTreeSet;
 

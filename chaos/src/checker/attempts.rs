@@ -1,9 +1,9 @@
 //! Attempt numbers are exact: each request has its own number, and each number is counted once.
 //!
 //! The header of the requests is compared with the attempts in the final read. An abandoned attempt
-//! needs a fault that ends leases, and each fault declares how many attempts of one event it may leave
-//! abandoned. An attempt may arrive after a later one only if its worker lost the lease and still ran,
-//! or if its link was late. No attempt is sent twice.
+//! needs a fault that ends leases, and each fault declares how many attempts of one event it may
+//! leave abandoned. An attempt may arrive after a later one only if its worker lost the lease and
+//! still ran, or if its link was late. No attempt is sent twice.
 
 use std::collections::BTreeSet;
 

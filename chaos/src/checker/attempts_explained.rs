@@ -1,9 +1,9 @@
 //! Every recorded attempt was made: a receiver got its request, or something explains why none did.
 //!
-//! The outcome of an attempt is the dispatcher's own report. Without this check, an attempt that was
-//! never made could be recorded as failed. A fault explains an attempt without a request only if it
-//! loses requests on the link to the receiver of the event, and only at the time of the attempt. An
-//! abandoned attempt needs a fault that can end or outlive a lease.
+//! The outcome of an attempt is the dispatcher's own report. Without this check, an attempt that
+//! was never made could be recorded as failed. A fault explains an attempt without a request only
+//! if it loses requests on the link to the receiver of the event, and only at the time of the
+//! attempt. An abandoned attempt needs a fault that can end or outlive a lease.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -110,9 +110,9 @@ struct Window {
 }
 
 impl Window {
-    /// From the request before the attempt, or else the post, to the request after it, the commit of
-    /// its end, or else the final read. A line of the audit may be late and is never early, so the
-    /// commit bounds only the end.
+    /// From the request before the attempt, or else the post, to the request after it, the commit
+    /// of its end, or else the final read. A line of the audit may be late and is never early, so
+    /// the commit bounds only the end.
     fn of(facts: &Facts<'_>, event: &EventFacts<'_>, number: u32) -> Self {
         let begins = || {
             let begins = event.receipts.iter().map(|receipt| receipt.begin);
@@ -137,8 +137,8 @@ impl Window {
     }
 }
 
-/// Time and line of the settle or reclaim of an attempt, if the audit has it. A release is not an end:
-/// the next claim has the same number.
+/// Time and line of the settle or reclaim of an attempt, if the audit has it. A release is not an
+/// end: the next claim has the same number.
 fn committed_end(facts: &Facts<'_>, event: &EventFacts<'_>, number: u32) -> Option<(u64, u64)> {
     let row = facts.rows.get(event.id()?)?;
     let mut ends = row.steps.iter().filter(|(step, at)| {

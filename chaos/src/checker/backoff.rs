@@ -1,12 +1,12 @@
 //! The gap between two requests of an event is within the bounds of the retry rule.
 //!
-//! The lower bound does not apply if a fault may have prevented the settle of the failure and the final
-//! read does not list it as settled, because the next attempt is then due immediately. It does not
-//! apply either if a fault moves the database clock or may delay the request. The upper bound applies
-//! only outside of faults and if the event was not released because of its host.
+//! The lower bound does not apply if a fault may have prevented the settle of the failure and the
+//! final read does not list it as settled, because the next attempt is then due immediately. It
+//! does not apply either if a fault moves the database clock or may delay the request. The upper
+//! bound applies only outside of faults and if the event was not released because of its host.
 //!
-//! A request that comes after one of a later attempt ends no gap, because `attempts` judges it. A gap
-//! is measured from begin to begin, because a receiver may record an end late.
+//! A request that comes after one of a later attempt ends no gap, because `attempts` judges it. A
+//! gap is measured from begin to begin, because a receiver may record an end late.
 
 use super::declaration::{Checker, Need, Property, When};
 use super::verdict::{Examination, Verdict};
@@ -64,7 +64,8 @@ fn check(facts: &Facts<'_>) -> Verdict {
     examination.verdict("no event was attempted twice", note)
 }
 
-/// Returns true if the event was released between the two attempts, because its host was at its limit.
+/// Returns true if the event was released between the two attempts, because its host was at its
+/// limit.
 fn was_released(facts: &Facts<'_>, event: &EventFacts<'_>, gap: &Gap) -> bool {
     let row = event.id().and_then(|id| facts.rows.get(id));
     // Compared by attempt numbers, because a line of the audit may be late.
@@ -186,15 +187,15 @@ fn retry_after_ms(before: &ReceiptFacts<'_>) -> u64 {
         .map_or(0, |seconds| seconds * 1_000)
 }
 
-/// Returns true if the link may have delayed an attempt, or its response with the Retry-After. A delay of
-/// the next attempt makes the gap longer and excuses nothing.
+/// Returns true if the link may have delayed an attempt, or its response with the Retry-After. A
+/// delay of the next attempt makes the gap longer and excuses nothing.
 fn may_have_delayed(fault: &FaultFacts<'_>, attempt: &ReceiptFacts<'_>) -> bool {
     let until_us = attempt.end_us().saturating_add(SETTLE_SLACK_US);
     fault.may_keep(attempt) && fault.overlaps(attempt.begin.t, until_us, WIRE_SLACK_US)
 }
 
-/// Returns true if a kill came while an attempt was open or before its settle, or if another fault that
-/// may end leases was active then.
+/// Returns true if a kill came while an attempt was open or before its settle, or if another fault
+/// that may end leases was active then.
 pub fn may_have_kept_unsettled(fault: &FaultFacts<'_>, attempt: &ReceiptFacts<'_>) -> bool {
     let until_us = attempt.end_us().saturating_add(SETTLE_SLACK_US);
     if fault.is_kill() {

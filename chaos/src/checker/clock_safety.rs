@@ -1,7 +1,7 @@
 //! Leases are measured on the database clock, whatever the clocks of the workers show.
 //!
-//! A lease ends exactly `LEASE_SECONDS` after the transaction of its claim. Other checkers judge leases
-//! and due times under clock faults.
+//! A lease ends exactly `LEASE_SECONDS` after the transaction of its claim. Other checkers judge
+//! leases and due times under clock faults.
 
 use super::declaration::{Checker, Need, Property, When};
 use super::verdict::{Examination, Verdict};

@@ -1,4 +1,5 @@
-//! The run tested its plan: kills that hit open requests, failures, hangs, gaps at default settings.
+//! The run tested its plan: kills that hit open requests, failures, hangs, gaps at default
+//! settings.
 //!
 //! The verdict is never invalid. It is unknown if a pass would prove too little.
 
@@ -80,7 +81,8 @@ fn check(facts: &Facts<'_>) -> Verdict {
     examination.verdict("no request was received", note)
 }
 
-/// Returns true if no fault of a kind was effective, unless all were skipped, which the proof lists.
+/// Returns true if no fault of a kind was effective, unless all were skipped, which the proof
+/// lists.
 fn is_uncovered(facts: &Facts<'_>, kind: &str, planned: u32) -> bool {
     let of_kind = |name: &str| name == kind;
     let skipped = facts.skipped.iter().filter(|(name, _)| of_kind(name));
@@ -163,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_kind_of_fault_that_took_no_effect_is_unknown_and_one_that_was_skipped_is_not() {
+    fn kind_without_effect_is_unknown_and_skipped_kind_is_not() {
         let word = |skipped: bool| {
             let sample = Sample::default().edit(|_, op| match op {
                 Op::RunStart(start) => {

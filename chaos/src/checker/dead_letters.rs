@@ -1,7 +1,7 @@
 //! The dead events are those that the plan lets die, each for its planned reason.
 //!
-//! Every other script succeeds before MAX_ATTEMPTS, and MAX_ABANDONED is above the planned faults. An
-//! event that is dead for another reason was given up too early.
+//! Every other script succeeds before MAX_ATTEMPTS, and MAX_ABANDONED is above the planned faults.
+//! An event that is dead for another reason was given up too early.
 
 use super::declaration::{Checker, Need, Property, When};
 use super::verdict::{Examination, Verdict};

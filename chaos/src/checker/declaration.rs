@@ -1,4 +1,5 @@
-//! The declaration of a checker: its invariant, the runs that it judges and the facts that it needs.
+//! The declaration of a checker: its invariant, the runs that it judges and the facts that it
+//! needs.
 
 use std::fmt;
 
@@ -121,8 +122,8 @@ impl When {
 }
 
 impl Need {
-    /// Returns true if the history provides this part. The audit is the only part that a run of this
-    /// dispatcher may lack.
+    /// Returns true if the history provides this part. The audit is the only part that a run of
+    /// this dispatcher may lack.
     const fn is_met(self, facts: &Facts<'_>) -> bool {
         !matches!(self, Self::Audit) || facts.has_audit
     }

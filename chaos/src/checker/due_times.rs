@@ -1,7 +1,7 @@
 //! Each due time is within the bounds of the retry rule, and no claim comes before it.
 //!
-//! All times are on the database clock, so the bounds are exact under any fault. `backoff` judges the
-//! gaps that receivers see.
+//! All times are on the database clock, so the bounds are exact under any fault. `backoff` judges
+//! the gaps that receivers see.
 
 use super::declaration::{Checker, Need, Property, When};
 use super::verdict::{Examination, Verdict};
@@ -196,8 +196,8 @@ mod tests {
         assert_eq!([1, 0].map(claimed), [false, true]);
     }
 
-    /// Returns true if the checker accepts this delay after a first attempt that got this status and a
-    /// Retry-After of one second, and was settled with this outcome.
+    /// Returns true if the checker accepts this delay after a first attempt that got this status
+    /// and a Retry-After of one second, and was settled with this outcome.
     fn is_due_after(status: u16, outcome: Option<&str>, due_us: i64) -> bool {
         let story = with_late_claims().edit(|_, op| {
             if let Op::RecvEnd(end) = op

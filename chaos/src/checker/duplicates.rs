@@ -146,8 +146,8 @@ fn is_unsettled_at_a_kill(
     !event.is_called_settled(receipt) && kills.any(|kill| may_have_kept_unsettled(kill, receipt))
 }
 
-/// Counts the attempts whose request was open at a kill, or answered and not settled. Requests of one
-/// attempt count once, because a worker sends an attempt once.
+/// Counts the attempts whose request was open at a kill, or answered and not settled. Requests of
+/// one attempt count once, because a worker sends an attempt once.
 fn open_at_kills(facts: &Facts<'_>) -> u64 {
     let mut attempts = BTreeSet::new();
     for (ordinal, event) in &facts.events {

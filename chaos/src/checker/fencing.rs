@@ -1,9 +1,9 @@
 //! A settle or release changes a row only with the lease token of the row.
 //!
-//! Each claim of an event has a new token, so a late settle differs from one in time. In Postgres, the
-//! token of a settle is the one that it logged with its attempt. A release logs no token, so Postgres
-//! shows only the release of a row without a lease. A refused statement changes no row, so only the
-//! simulation records it.
+//! Each claim of an event has a new token, so a late settle differs from one in time. In Postgres,
+//! the token of a settle is the one that it logged with its attempt. A release logs no token, so
+//! Postgres shows only the release of a row without a lease. A refused statement changes no row, so
+//! only the simulation records it.
 
 use std::collections::BTreeSet;
 

@@ -1,7 +1,8 @@
 //! A worker that gets SIGTERM exits in time and leaves no attempt behind.
 //!
-//! It exits with code 0 within `SHUTDOWN_SECONDS`, and its open attempts are settled or released. While
-//! no worker runs, no request is sent. Receivers cannot see which of several workers sent a request.
+//! It exits with code 0 within `SHUTDOWN_SECONDS`, and its open attempts are settled or released.
+//! While no worker runs, no request is sent. Receivers cannot see which of several workers sent a
+//! request.
 
 use std::collections::BTreeSet;
 
@@ -94,8 +95,8 @@ fn left_behind(facts: &Facts<'_>, exit: &At<'_, WorkerExit>) -> Vec<(String, u64
     found
 }
 
-/// Returns the intervals in which no worker of the main section ran. A killed worker counts as running,
-/// because its restart is not an exit.
+/// Returns the intervals in which no worker of the main section ran. A killed worker counts as
+/// running, because its restart is not an exit.
 fn idle(facts: &Facts<'_>) -> Vec<(u64, u64)> {
     let starts = facts
         .workers

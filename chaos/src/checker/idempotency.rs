@@ -1,8 +1,8 @@
 //! One idempotency key gets one event, and two events never share an id.
 //!
-//! The checker uses acknowledgements and requests, because an event without a response to its client
-//! may still have been stored twice. Posts of other bytes under a key are another event, and at most
-//! one of the two is accepted. A post is refused with 409 only if there is a conflict.
+//! The checker uses acknowledgements and requests, because an event without a response to its
+//! client may still have been stored twice. Posts of other bytes under a key are another event, and
+//! at most one of the two is accepted. A post is refused with 409 only if there is a conflict.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -56,8 +56,8 @@ fn check(facts: &Facts<'_>) -> Verdict {
     examination.verdict("no event was acknowledged", note)
 }
 
-/// Judges one key. Two events that are accepted under it have two ids, or share one, which [`check`]
-/// finds.
+/// Judges one key. Two events that are accepted under it have two ids, or share one, which
+/// [`check`] finds.
 fn judge_key(examination: &mut Examination, key: &str, events: &[Posted<'_, '_>]) {
     let ids = events.iter().flat_map(|(_, event)| ids(event));
     let ids: BTreeMap<&str, u64> = ids.collect();

@@ -1,8 +1,10 @@
-//! A post without a definite response (`info`) stored at most one event, and none of a partial body.
+//! A post without a definite response (`info`) stored at most one event, and none of a partial
+//! body.
 //!
 //! If the event is delivered it counts as recovered, and if it is absent as unknown. Neither is a
-//! violation. An event whose posts were all interrupted must not be stored. Without a key, an event has
-//! at most as many ids as posts that may have stored it. `idempotency` judges ids under one key.
+//! violation. An event whose posts were all interrupted must not be stored. Without a key, an event
+//! has at most as many ids as posts that may have stored it. `idempotency` judges ids under one
+//! key.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,8 +1,9 @@
-//! A hanging target does not delay the others: their events are sent about as soon as in the baseline.
+//! A hanging target does not delay the others: their events are sent about as soon as in the
+//! baseline.
 //!
-//! The wait of an event is the time from its 202 to its first request. Events that another fault may
-//! have delayed are not compared. The bound includes the delay that a loaded machine may add, which is
-//! shorter than a hang.
+//! The wait of an event is the time from its 202 to its first request. Events that another fault
+//! may have delayed are not compared. The bound includes the delay that a loaded machine may add,
+//! which is shorter than a hang.
 
 use super::backoff::RECOVERY_SLACK_US;
 use super::declaration::{Checker, Property, When};
@@ -79,7 +80,8 @@ fn baseline(facts: &Facts<'_>) -> Vec<Wait> {
     waits.unwrap_or_default()
 }
 
-/// The waits of the events of healthy targets that were accepted while another hung, shortest first.
+/// The waits of the events of healthy targets that were accepted while another hung, shortest
+/// first.
 fn beside_a_hang(facts: &Facts<'_>) -> Vec<Wait> {
     let hangs = facts.faults.iter().filter(|fault| fault.is_hang());
     let mut found = Vec::new();
@@ -108,7 +110,8 @@ fn waits(facts: &Facts<'_>, from: u64, to: u64, hanging: Option<u32>) -> Vec<Wai
     found
 }
 
-/// Returns the time of the 202 and the wait of an event, or `None` if another fault may have delayed it.
+/// Returns the time of the 202 and the wait of an event, or `None` if another fault may have
+/// delayed it.
 fn wait(
     facts: &Facts<'_>,
     ordinal: u64,
@@ -152,7 +155,8 @@ mod tests {
     const HANG: u64 = 10 * SECOND;
     const HEAL: u64 = 15 * SECOND;
 
-    /// So many events of receiver 1 in the baseline, and so many in the hang of receiver 0; each waits.
+    /// So many events of receiver 1 in the baseline, and so many in the hang of receiver 0; each
+    /// waits.
     struct Plan {
         quiet: u64,
         quiet_us: u64,

@@ -1,7 +1,7 @@
 //! The leases of an event do not overlap, and no lease of a running worker is ended early.
 //!
-//! Before a lease expires on the database clock, only its worker may end it, unless a fault killed the
-//! worker or cut its presence. An event without a lease cannot be reclaimed.
+//! Before a lease expires on the database clock, only its worker may end it, unless a fault killed
+//! the worker or cut its presence. An event without a lease cannot be reclaimed.
 
 use super::declaration::{Checker, Need, Property, When};
 use super::verdict::{Examination, Verdict};

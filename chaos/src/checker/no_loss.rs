@@ -1,8 +1,8 @@
 //! No acknowledged event is lost.
 //!
-//! A loss is judged by the 202 of the client and the complete 2xx of the receivers. The state that the
-//! dispatcher reports can only explain a missing delivery: `dead_letters` judges dead events, and
-//! `liveness` those that are still pending.
+//! A loss is judged by the 202 of the client and the complete 2xx of the receivers. The state that
+//! the dispatcher reports can only explain a missing delivery: `dead_letters` judges dead events,
+//! and `liveness` those that are still pending.
 
 use super::declaration::{Checker, Need, Property, When};
 use super::verdict::{Examination, Verdict};

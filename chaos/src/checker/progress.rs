@@ -1,7 +1,7 @@
 //! Without faults, due events are claimed and expired leases are ended within a bound.
 //!
-//! `liveness` judges only the end of the drain. This checker judges each interval of a run in which no
-//! fault was active and the last one had ended some time before.
+//! `liveness` judges only the end of the drain. This checker judges each interval of a run in which
+//! no fault was active and the last one had ended some time before.
 
 use super::backoff::{QUEUE_SLACK_US, RECOVERY_SLACK_US};
 use super::declaration::{Checker, Need, Property, When};
@@ -21,8 +21,8 @@ pub const CHECKER: Checker = Checker {
     check,
 };
 
-/// Time within which a worker ends an expired lease, in microseconds: five seconds of grace after an
-/// outage, five seconds between two sweeps, and one second of slack.
+/// Time within which a worker ends an expired lease, in microseconds: five seconds of grace after
+/// an outage, five seconds between two sweeps, and one second of slack.
 const EXPIRED_SWEEP_US: u64 = 11_000_000;
 
 fn check(facts: &Facts<'_>) -> Verdict {
@@ -101,7 +101,8 @@ fn waits<'a>(row: &'a RowFacts<'_>, end: u64, zero_us: i64) -> impl Iterator<Ite
                 at.op.due_us
             };
             let from = u64::try_from(begins? - zero_us).unwrap_or(0).max(at.t);
-            // An event that was claimed before its line was read has a wait of zero, which counts as examined.
+            // An event that was claimed before its line was read has a wait of zero, which counts
+            // as examined.
             (!at.op.after.is_final()).then_some(Wait {
                 from,
                 to: to.max(from),
@@ -111,8 +112,8 @@ fn waits<'a>(row: &'a RowFacts<'_>, end: u64, zero_us: i64) -> impl Iterator<Ite
         })
 }
 
-/// Returns the database clock at the begin of the run, as the earliest that any transition implies. A
-/// clock that a fault moves can then only make due times late.
+/// Returns the database clock at the begin of the run, as the earliest that any transition implies.
+/// A clock that a fault moves can then only make due times late.
 fn zero_us(facts: &Facts<'_>) -> i64 {
     let steps = facts.rows.values().flat_map(|row| &row.steps);
     steps

@@ -1,10 +1,10 @@
 //! After each fault, deliveries continue, and soon at the rate of the baseline.
 //!
-//! Two times are measured from the end of a fault: to the next complete 2xx of an acknowledged event,
-//! and to the begin of deliveries at nine tenths of the baseline rate. If no event was left, the first
-//! time begins with the next accept. The rate is measured only until the last post or the next fault,
-//! and only if the baseline had enough deliveries. Both times have one bound: lease, sweep, deadline
-//! and longest backoff.
+//! Two times are measured from the end of a fault: to the next complete 2xx of an acknowledged
+//! event, and to the begin of deliveries at nine tenths of the baseline rate. If no event was left,
+//! the first time begins with the next accept. The rate is measured only until the last post or the
+//! next fault, and only if the baseline had enough deliveries. Both times have one bound: lease,
+//! sweep, deadline and longest backoff.
 
 use std::collections::BTreeMap;
 
@@ -39,8 +39,8 @@ pub struct Recovery<'f> {
     pub kind: &'f str,
     /// Line of `fault.start`.
     pub seq: u64,
-    /// Time to the next delivery in microseconds, from the end of the fault or, if no event was left,
-    /// from the next accept. `None` if there was no delivery.
+    /// Time to the next delivery in microseconds, from the end of the fault or, if no event was
+    /// left, from the next accept. `None` if there was no delivery.
     pub next_us: Option<u64>,
     /// The rate of deliveries afterwards, or `None` without a baseline.
     pub rate: Option<Rate>,
@@ -77,8 +77,8 @@ pub fn recoveries<'f>(facts: &'f Facts<'_>) -> BTreeMap<&'f str, Vec<Recovery<'f
     found
 }
 
-/// Returns true if an event was left to deliver after a fault. On a slow machine, a fault may outlast
-/// all events.
+/// Returns true if an event was left to deliver after a fault. On a slow machine, a fault may
+/// outlast all events.
 fn is_exercised(facts: &Facts<'_>) -> bool {
     let healed = facts.faults.iter().filter_map(|fault| fault.end_us).min();
     healed.is_some_and(|end_us| owed_from(&owed(facts), end_us).is_some())
@@ -98,8 +98,8 @@ fn owed(facts: &Facts<'_>) -> Vec<(u64, u64)> {
     owed.collect()
 }
 
-/// Returns the time from which an event was left to deliver after a fault: the end of the fault, or the
-/// next accept.
+/// Returns the time from which an event was left to deliver after a fault: the end of the fault, or
+/// the next accept.
 fn owed_from(owed: &[(u64, u64)], end_us: u64) -> Option<u64> {
     let later = owed.iter().filter(|(_, taken)| *taken >= end_us);
     later.map(|(accepted, _)| *accepted.max(&end_us)).min()
@@ -227,7 +227,8 @@ mod tests {
         (recovery.next_us, recovery.rate)
     }
 
-    /// A baseline of two seconds with this many deliveries of event 0, and a last post at this time.
+    /// A baseline of two seconds with this many deliveries of event 0, and a last post at this
+    /// time.
     fn with_baseline(deliveries: u64, last_post: u64) -> Sample {
         let begins = |phase| {
             let bound_us = None;

@@ -1,7 +1,7 @@
 //! Each settle agrees with the response of its attempt.
 //!
-//! `delivered` needs a complete 2xx before the settle, and a complete 2xx in time must be settled as
-//! `delivered`. An attempt that fails by local exhaustion is released and not settled.
+//! `delivered` needs a complete 2xx before the settle, and a complete 2xx in time must be settled
+//! as `delivered`. An attempt that fails by local exhaustion is released and not settled.
 
 use super::backoff::SETTLE_SLACK_US;
 use super::declaration::{Checker, Need, Property, When};
@@ -64,8 +64,8 @@ fn check(facts: &Facts<'_>) -> Verdict {
     examination.verdict("no settle was recorded", "every settle agrees".into())
 }
 
-/// Returns true if the attempt had no connection while the worker's machine was exhausted, and no fault
-/// of the receiver or the network explains it.
+/// Returns true if the attempt had no connection while the worker's machine was exhausted, and no
+/// fault of the receiver or the network explains it.
 fn is_local_exhaustion(facts: &Facts<'_>, settle: At<'_, Transition>, claimed_us: u64) -> bool {
     let under_way = |wanted: fn(&FaultFacts<'_>) -> bool| {
         let mut faults = facts.faults.iter();
@@ -100,7 +100,8 @@ fn disagreement(
     }
     let receipt = taken?;
     let end = receipt.end?;
-    // Nine tenths, because the deadline begins before the request arrives and the response needs time.
+    // Nine tenths, because the deadline begins before the request arrives and the response needs
+    // time.
     let in_time = end.t - receipt.begin.t < settings.http_timeout_ms * 900;
     (end.op.how == ANSWERED && in_time).then(|| {
         let outcome = settle.op.outcome.as_deref().unwrap_or("a failure");

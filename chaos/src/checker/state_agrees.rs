@@ -1,8 +1,8 @@
 //! The reported state of an event agrees with the requests and responses of its receivers.
 //!
-//! `delivered` needs a complete 2xx in the attempt that is recorded as delivered, and a recorded status
-//! is that of the receiver. A response is recorded as too large if and only if it was endless, and an
-//! endless response is never recorded as complete.
+//! `delivered` needs a complete 2xx in the attempt that is recorded as delivered, and a recorded
+//! status is that of the receiver. A response is recorded as too large if and only if it was
+//! endless, and an endless response is never recorded as complete.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,5 @@
-//! An honest story of one event as the store tells it, for the checkers' tests, to be made dishonest.
+//! An honest story of one event as the store tells it, for the checkers' tests, to be made
+//! dishonest.
 //!
 //! Attempt 1 fails, attempt 2 loses its worker to a kill and its lease to a reclaim, attempt 3 is
 //! taken. The database's clock is the history's plus a million seconds.
@@ -72,7 +73,8 @@ impl Story {
         story
     }
 
-    /// One more transition, so many milliseconds after the begin; what else it counts is the edit's.
+    /// One more transition, so many milliseconds after the begin; what else it counts is the
+    /// edit's.
     pub(crate) fn then(mut self, ms: u64, step: Step, edit: impl Fn(&mut Transition)) -> Story {
         if step == Step::Claim {
             self.counts.attempt_count += 1;

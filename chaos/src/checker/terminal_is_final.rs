@@ -1,8 +1,9 @@
-//! A final event stays final: no transition follows until a replay, and no request follows its settle.
+//! A final event stays final: no transition follows until a replay, and no request follows its
+//! settle.
 //!
 //! A request after the end of its event is legal if its claim had lost its lease: a worker that was
-//! paused or lost its presence may send late. A late link may deliver a request after the worker has
-//! settled the attempt as failed.
+//! paused or lost its presence may send late. A late link may deliver a request after the worker
+//! has settled the attempt as failed.
 
 use super::declaration::{Checker, Need, Property, When};
 use super::verdict::{Examination, Verdict};

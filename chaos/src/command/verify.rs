@@ -1,8 +1,8 @@
 //! `chaos verify`: judges a stored run again from its files.
 //!
-//! It starts nothing and writes nothing. The files must be those that the manifest names: the history
-//! by its SHA-256, its number of lines and its audit, the schedule by its SHA-256. The verdict and
-//! every finding must then equal the stored ones.
+//! It starts nothing and writes nothing. The files must be those that the manifest names: the
+//! history by its SHA-256, its number of lines and its audit, the schedule by its SHA-256. The
+//! verdict and every finding must then equal the stored ones.
 
 use std::path::{Path, PathBuf};
 
@@ -239,7 +239,8 @@ mod tests {
     #[test]
     fn stored_run_gets_its_stored_verdict() {
         assert_eq!(code(&stored()), 0);
-        // One event without a drain: several checkers cannot decide, and that is the stored verdict.
+        // One event without a drain: several checkers cannot decide, and that is the stored
+        // verdict.
         assert_eq!(code(&stored_with_audit()), Overall::Unknown.exit_code());
     }
 

@@ -1,7 +1,7 @@
 //! Transitions that the store committed: one op per transition of an event, in commit order.
 //!
-//! They are written inside the transaction that makes the transition: by an audit trigger in Postgres,
-//! by the model in the simulation. No report of the dispatcher is used.
+//! They are written inside the transaction that makes the transition: by an audit trigger in
+//! Postgres, by the model in the simulation. No report of the dispatcher is used.
 
 use serde::{Deserialize, Serialize};
 

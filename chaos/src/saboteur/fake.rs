@@ -1,4 +1,5 @@
-//! The fake dispatcher: the API and the retries of the contract, with memory in place of a database.
+//! The fake dispatcher: the API and the retries of the contract, with memory in place of a
+//! database.
 //!
 //! Each worker has its own runtime, so a kill ends its connections and attempts immediately, as the
 //! kill of a process does.

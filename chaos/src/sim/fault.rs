@@ -3,9 +3,6 @@
 //! A fault strikes at a time, or at the n-th hit of a failpoint. Every await of the dispatcher is a
 //! failpoint. `world` injects the faults.
 
-use std::fmt;
-use std::str::FromStr;
-
 use serde::{Deserialize, Serialize};
 
 use super::kinds::{
@@ -14,73 +11,7 @@ use super::kinds::{
 };
 use crate::fault::{Kind, Planned};
 use crate::nemesis;
-
-/// A call of a worker to the store or the transport.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Call {
-    /// Inserts an event, for a client of the API.
-    Insert,
-    /// Waits for the presence of the worker.
-    Present,
-    /// Claims due events.
-    Claim,
-    /// Reads the next due time.
-    NextDue,
-    /// Makes one attempt.
-    Attempt,
-    /// Settles a batch.
-    Settle,
-    /// Releases claims.
-    Release,
-    /// Reads the workers without presence.
-    Absent,
-    /// Reclaims leases.
-    Reclaim,
-    /// Deletes the row of a worker.
-    Forget,
-}
-
-/// The progress of a call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Stage {
-    /// The worker is about to send the call.
-    Sent,
-    /// The store has committed, or the request has arrived. The reply has not been sent.
-    Applied,
-    /// The reply has been sent. The worker has not received it.
-    Replied,
-}
-
-/// A call at a stage, where a fault may strike. Its text form is `claim.applied`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct Point {
-    /// The call.
-    pub call: Call,
-    /// The stage of the call.
-    pub stage: Stage,
-}
-
-/// Every call with its name in schedules.
-pub const CALLS: &[(Call, &str)] = &[
-    (Call::Insert, "insert"),
-    (Call::Present, "present"),
-    (Call::Claim, "claim"),
-    (Call::NextDue, "next_due"),
-    (Call::Attempt, "attempt"),
-    (Call::Settle, "settle"),
-    (Call::Release, "release"),
-    (Call::Absent, "absent"),
-    (Call::Reclaim, "reclaim"),
-    (Call::Forget, "forget"),
-];
-
-/// Every stage with its name in schedules, in order.
-pub const STAGES: &[(Stage, &str)] = &[
-    (Stage::Sent, "sent"),
-    (Stage::Applied, "applied"),
-    (Stage::Replied, "replied"),
-];
+use crate::sim::failpoint::Failpoint;
 
 /// One fault of a schedule of the simulation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -106,7 +37,7 @@ pub enum When {
     /// At the n-th hit of a failpoint, at the worker that hits it.
     Pass {
         /// The failpoint.
-        point: Point,
+        point: Failpoint,
         /// Number of the hit, from 1.
         nth: u32,
     },
@@ -263,78 +194,12 @@ impl Fault {
     }
 }
 
-impl Call {
-    /// Name of the call in schedules.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        let found = CALLS.iter().find(|(call, _)| *call == self);
-        found.map_or("", |(_, name)| name)
-    }
-
-    /// The failpoint of this call at a stage.
-    #[must_use]
-    pub const fn at(self, stage: Stage) -> Point {
-        Point { call: self, stage }
-    }
-}
-
-impl fmt::Display for Point {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let stage = STAGES.iter().find(|(stage, _)| *stage == self.stage);
-        write!(f, "{}.{}", self.call.name(), stage.map_or("", |(_, s)| s))
-    }
-}
-
-/// A text that is not a failpoint.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("{0:?} is not a failpoint: expected a name such as claim.applied")]
-pub struct PointError(String);
-
-impl FromStr for Point {
-    type Err = PointError;
-
-    fn from_str(text: &str) -> Result<Point, PointError> {
-        let parse = || {
-            let (call, stage) = text.split_once('.')?;
-            let call = CALLS.iter().find(|(_, name)| *name == call)?.0;
-            let stage = STAGES.iter().find(|(_, name)| *name == stage)?.0;
-            Some(call.at(stage))
-        };
-        parse().ok_or_else(|| PointError(text.to_owned()))
-    }
-}
-
-impl TryFrom<String> for Point {
-    type Error = PointError;
-
-    fn try_from(text: String) -> Result<Point, PointError> {
-        text.parse()
-    }
-}
-
-impl From<Point> for String {
-    fn from(point: Point) -> String {
-        point.to_string()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
     use super::*;
-
-    #[test]
-    fn every_failpoint_reads_back_from_its_name() {
-        for (call, _) in CALLS {
-            for (stage, _) in STAGES {
-                let point = call.at(*stage);
-                assert_eq!(point.to_string().parse::<Point>().unwrap(), point);
-            }
-        }
-        assert!("claim".parse::<Point>().is_err());
-        assert!("claim.lost".parse::<Point>().is_err());
-    }
+    use crate::sim::failpoint::{Call, Stage};
 
     // The real tier and the simulation must use one value for one kind.
     #[test]

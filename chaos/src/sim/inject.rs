@@ -6,8 +6,9 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use super::context::SimContext;
+use super::failpoint::Failpoint;
 use super::failpoint::FailpointHit;
-use super::fault::{Fault, Point, When};
+use super::fault::{Fault, When};
 use super::process::RequestedEnd;
 use super::state::{SimState, skip};
 use crate::fault::{Family, Link, Planned as _, Target};
@@ -32,7 +33,12 @@ pub(super) struct CallEffect {
 
 impl SimContext {
     /// Strikes the faults that wait for this hit of a failpoint.
-    pub(super) fn hit(self: &Arc<Self>, process: usize, life: u32, failpoint: Point) -> CallEffect {
+    pub(super) fn hit(
+        self: &Arc<Self>,
+        process: usize,
+        life: u32,
+        failpoint: Failpoint,
+    ) -> CallEffect {
         let mut effect = CallEffect::default();
         let mut striking = Vec::new();
         {
@@ -147,7 +153,7 @@ impl CallEffect {
 }
 
 impl SimState {
-    fn trace_hit(&mut self, failpoint: Point, struck: bool) {
+    fn trace_hit(&mut self, failpoint: Failpoint, struck: bool) {
         if let Some(trace) = &mut self.trace {
             let same = trace.iter().filter(|hit| hit.failpoint == failpoint);
             let before = u32::try_from(same.count()).unwrap_or(u32::MAX);

@@ -10,7 +10,8 @@ use std::sync::Arc;
 use mock_receiver::Behavior;
 
 use super::failpoint::FailpointHit;
-use super::fault::{Call, Fault, PlannedFault, Stage, When};
+use super::failpoint::{Call, Stage};
+use super::fault::{Fault, PlannedFault, When};
 use super::run::Simulator;
 use super::schedule::{SimSchedule, TIER};
 use crate::checker::Finding;

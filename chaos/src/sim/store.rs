@@ -17,7 +17,7 @@ use tokio::time::sleep;
 
 use super::clock::unix_us;
 use super::context::SimContext;
-use super::fault::{Call, Stage};
+use super::failpoint::{Call, Stage};
 use super::inject::CallEffect;
 use super::mutant::Mutant;
 use super::state::SimState;

@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::context::SimContext;
-use super::fault::{Call, Stage};
+use super::failpoint::{Call, Stage};
 use super::store::wait_while_paused;
 use receiver::Exchange;
 

@@ -3,7 +3,7 @@
 //! Every answer comes from the family, the harm and the target in `fault.start`, and from the ops
 //! of the fault. No answer depends on a name.
 
-use super::{At, ReceiptFacts};
+use super::receipt::{At, ReceiptFacts};
 use crate::fault::{Family, Harm, Kills, Target};
 use crate::history::op::{FaultEffect, FaultStart};
 
@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn a_kill_counts_if_it_ended_a_request_and_a_fault_is_effective_if_anything_was_seen() {
+    fn kill_counts_with_a_hit_and_fault_with_any_observation() {
         let seen = |kind: Kind, ops: &[Op]| {
             told(kind, w0(), ops, |fault| {
                 (fault.is_counted_kill(), fault.is_effective())

@@ -1,6 +1,7 @@
 //! The transitions that the store committed, by event.
 
-use super::{At, Entry, at};
+use super::receipt::{At, at};
+use crate::history::Entry;
 use crate::history::op::Op;
 use crate::history::transition::{Census, Fenced, Step, Transition};
 

@@ -8,41 +8,41 @@ use crate::plan::Section;
 /// A worker was started, or is ready.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct WorkerSeen {
-    /// Its name.
+    /// The worker, such as `w0`.
     pub worker: String,
-    /// Where it belongs.
+    /// The section of the worker.
     pub section: Section,
-    /// True once it answered that it is ready.
+    /// True if `/readyz` returned 200, false if the process was only started.
     pub ready: bool,
 }
 
-/// A worker that was asked to stop has ended.
+/// A worker that was signalled to stop has exited.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct WorkerExit {
-    /// Its name.
+    /// The worker, such as `w0`.
     pub worker: String,
-    /// Number of the fault that asked it to.
+    /// Number of the fault that stopped it.
     pub fault: u64,
-    /// When it was asked, in microseconds of the harness's clock.
+    /// When SIGTERM was sent, in microseconds of the harness's clock.
     pub asked_us: u64,
     /// When it had exited, in microseconds of the harness's clock.
     pub ended_us: u64,
-    /// Its exit code, if it ended by itself.
+    /// Exit code, if no signal ended the process.
     pub code: Option<i32>,
-    /// The signal that ended it.
+    /// The signal that ended the process.
     pub signal: Option<i32>,
-    /// True when it was killed because its grace was over.
+    /// True if it was killed because it outlasted its grace.
     pub forced: bool,
 }
 
-/// What a worker's log holds that it must not, read when the run was over.
+/// Panics and ERROR lines in the log of a worker, read after the run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct WorkerLog {
-    /// Its name.
+    /// The worker, such as `w0`.
     pub worker: String,
-    /// Lines of its log.
+    /// Number of lines in the log.
     pub lines: u64,
-    /// The first lines that tell of a panic.
+    /// The first lines that report a panic.
     pub panics: Vec<String>,
     /// The first lines of level ERROR.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -62,7 +62,7 @@ pub struct FaultStart {
     pub target: Target,
     /// The harm of its kind that applies to this target.
     pub harm: Harm,
-    /// Why now.
+    /// The observation that started it.
     pub why: String,
     /// The requests that were open when it was requested.
     pub open: Vec<String>,
@@ -94,7 +94,7 @@ pub struct FaultEffect {
     pub effective_us: u64,
     /// The open requests that ended by it.
     pub hit: Vec<String>,
-    /// What else was seen of it.
+    /// Another observed effect.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed: Option<String>,
 }
@@ -109,8 +109,8 @@ pub struct FaultEnd {
 /// A fault of the plan that was not applied.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct FaultSkip {
-    /// Its name.
+    /// Name of its kind.
     pub f: String,
-    /// Why not.
+    /// The reason.
     pub why: String,
 }

@@ -48,7 +48,8 @@ fn without_effect(facts: &Facts<'_>) -> impl Iterator<Item = String> {
     })
 }
 
-/// The checkers that are not asked, each with the reason, and those without an audit in one sentence.
+/// The checkers that are not asked, each with the reason, and those without an audit in one
+/// sentence.
 fn not_asked(facts: &Facts<'_>, context: &Context) -> Vec<String> {
     let (audit, others): (Vec<NotAsked>, Vec<NotAsked>) = checker::not_asked(facts)
         .into_iter()

@@ -81,8 +81,8 @@ async fn read(worker: &Worker, body: Body) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// Stores the event unless its key is known, and returns its id. Returns `None` if the key belongs to
-/// another event.
+/// Stores the event unless its key is known, and returns its id. Returns `None` if the key belongs
+/// to another event.
 fn accept(worker: &Worker, key: Option<&str>, posted: &Posted<'_>) -> Option<String> {
     let mut memory = worker.memory();
     let key = key.filter(|_| worker.misbehavior.remembers_keys());

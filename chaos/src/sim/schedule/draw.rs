@@ -10,7 +10,8 @@ use crate::history::op::Section;
 use crate::plan::PlannedEvent;
 use crate::profile::Settings;
 use crate::seed::{Seed, Stream};
-use crate::sim::fault::{Call, Fault, PlannedFault, Stage, When};
+use crate::sim::failpoint::{Call, Stage};
+use crate::sim::fault::{Fault, PlannedFault, When};
 
 /// One of this number of seeds has no fault.
 const CALM_ONE_IN: u32 = 4;

@@ -18,7 +18,7 @@ use crate::history::sha256_hex;
 use crate::plan::PlannedEvent;
 use crate::sim::clock::unix_us;
 use crate::sim::context::SimContext;
-use crate::sim::fault::{Call, Stage};
+use crate::sim::failpoint::{Call, Stage};
 use crate::sim::inject::CallEffect;
 use crate::sim::state::OpenRequest;
 
