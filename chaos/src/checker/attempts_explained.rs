@@ -7,6 +7,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use url::{Host, Url};
+
 use super::backoff::WIRE_SLACK_US;
 use super::declaration::{Checker, Need, Property, When};
 use super::verdict::{Examination, Verdict};
@@ -24,8 +26,10 @@ pub const CHECKER: Checker = Checker {
     check,
 };
 
-/// Outcomes that the dispatcher decides before it connects. They state that no request was sent.
-const NEVER_SENT: &[&str] = &["dns", "target_refused"];
+/// Outcome of an attempt whose target has a name that did not resolve.
+const DNS: &str = "dns";
+/// Outcome of an attempt whose target has an address that the dispatcher refuses.
+const TARGET_REFUSED: &str = "target_refused";
 /// Outcome of a successful attempt.
 const DELIVERED: &str = "delivered";
 /// Outcome of an attempt whose lease ended before a settle.
@@ -55,7 +59,7 @@ fn check(facts: &Facts<'_>) -> Verdict {
             let receiver = receiver(event, &receivers);
             let mut faults = facts.faults_of(event).iter();
             let by_fault = faults.any(|fault| explains(fault, row, receiver, &window));
-            if !by_fault && !NEVER_SENT.contains(&row.outcome.as_str()) {
+            if !by_fault && !is_never_sent(event, row, &receivers) {
                 let what = format!(
                     "event {ordinal}: attempt {} is recorded as {}, no receiver got its request, and \
                      no fault explains it",
@@ -95,6 +99,24 @@ fn receiver(event: &EventFacts<'_>, receivers: &BTreeMap<&str, u32>) -> Option<u
         let target = &event.invokes.first()?.op.target;
         receivers.get(base(target)).copied()
     })
+}
+
+/// Returns true if the target of the event allows an outcome that the dispatcher decides before it
+/// connects. An address needs no name resolution. A target that gets requests is not refused.
+fn is_never_sent(
+    event: &EventFacts<'_>,
+    row: &AttemptSeen,
+    receivers: &BTreeMap<&str, u32>,
+) -> bool {
+    let Some(invoke) = event.invokes.first() else {
+        return false;
+    };
+    let target = &invoke.op.target;
+    match row.outcome.as_str() {
+        DNS => Url::parse(target).is_ok_and(|url| matches!(url.host(), Some(Host::Domain(_)))),
+        TARGET_REFUSED => !receivers.contains_key(base(target)),
+        _ => false,
+    }
 }
 
 fn base(target: &str) -> &str {
@@ -276,9 +298,24 @@ mod tests {
     }
 
     #[test]
-    fn outcome_before_a_connect_explains_a_missing_request() {
-        assert!(is_valid(failed("dns")));
-        assert!(is_valid(failed("target_refused")));
+    fn declared_cause_must_fit_the_target() {
+        let posted_to = |target: &'static str, outcome| {
+            is_valid(failed(outcome).edit(move |_, op| {
+                if let Op::IngestInvoke(invoke) = op
+                    && invoke.ordinal == 0
+                {
+                    invoke.target = target.into();
+                }
+            }))
+        };
+        assert!(posted_to("http://unknown.test/webhook/0", "dns"));
+        assert!(!posted_to("http://127.0.0.1:8080/webhook/0", "dns"));
+        assert!(!posted_to("http://[::1]:8080/webhook/0", "dns"));
+        assert!(posted_to("http://10.0.0.1/webhook/0", "target_refused"));
+        assert!(
+            !is_valid(failed("target_refused")),
+            "others get requests there"
+        );
     }
 
     #[test]
