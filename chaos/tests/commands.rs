@@ -181,7 +181,7 @@ fn stored_run_is_verified_and_never_overwritten() {
     });
     assert_one_error(&["verify", out], 4, "edited or cut");
     std::fs::write(&history, &honest[..honest.len() - 20]).unwrap();
-    assert_one_error(&["verify", out], 4, "cannot be read");
+    assert_one_error(&["verify", out], 4, "edited or cut");
     std::fs::write(&history, &honest).unwrap();
 
     // An edited schedule runs, and exit code 5 reports the difference from its seed.

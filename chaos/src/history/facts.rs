@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use super::op::{
     Acknowledged, BoundReached, Invoke, NotAcknowledged, Op, Phase, RecvBegin, RecvEnd, RunStart,
-    SIG_VALID, Section, State, WorkerExit, WorkerLog, WorkerSeen,
+    Section, State, WorkerExit, WorkerLog, WorkerSeen,
 };
 use super::{Entry, History};
 use crate::profile::Settings;
