@@ -97,13 +97,11 @@ pub fn not_asked(facts: &Facts<'_>) -> Vec<NotAsked> {
 
 /// Returns the verdict of a checker in one line, which the tests of the checkers compare.
 #[cfg(test)]
-pub(crate) fn said(checker: &Checker, history: &History) -> String {
+pub(crate) fn verdict_line(checker: &Checker, history: &History) -> String {
     let finding = Finding::of(checker, &Facts::of(history));
     format!("{}: {}", finding.verdict.word(), finding.summary())
 }
 
-#[cfg(test)]
-pub(crate) mod sample;
 #[cfg(test)]
 pub(crate) mod story;
 
@@ -113,7 +111,6 @@ mod tests {
 
     use super::*;
     use crate::history::op::{NotAcknowledged, Op, WorkerExit, WorkerLog};
-    use sample::Sample;
     use story::Story;
 
     fn names(findings: &[Finding]) -> Vec<&str> {
@@ -155,16 +152,16 @@ mod tests {
     fn ten_checkers_need_the_audit_and_judge_only_with_it() {
         let audit = with_need(Need::Audit);
         assert_eq!(audit.len(), 10);
-        let story = Story::default().history();
+        let story = Story::of_one_event().history();
         let asked = judge(&story, Tier::Real);
         assert_eq!(names(&asked), [&ALWAYS[..], &audit].concat());
-        let unaudited = judge(&Sample::default().history(), Tier::Real);
+        let unaudited = judge(&Story::of_four_events().history(), Tier::Real);
         assert!(!names(&unaudited).iter().any(|name| audit.contains(name)));
     }
 
     #[test]
     fn simulation_is_not_judged_by_the_plan_of_a_real_run() {
-        let story = Story::default().history();
+        let story = Story::of_one_event().history();
         let of_plan = ["dead_letters", "coverage"];
         let outside = ALWAYS.iter().filter(|name| !of_plan.contains(name));
         let expected: Vec<&str> = outside.copied().chain(with_need(Need::Audit)).collect();
@@ -195,12 +192,12 @@ mod tests {
             why: String::new(),
         });
         let asked = |op: Option<Op>| {
-            let sample = Sample::default();
-            let sample = match op {
-                Some(op) => sample.with(0, op),
-                None => sample,
+            let story = Story::of_four_events();
+            let story = match op {
+                Some(op) => story.with(0, op),
+                None => story,
             };
-            let history = sample.history();
+            let history = story.history();
             let findings = judge(&history, Tier::Real);
             let names = names(&findings);
             let conditional = names.iter().filter(|name| !ALWAYS.contains(name));
@@ -210,7 +207,7 @@ mod tests {
             assert_eq!(names.len() + not_asked(&facts).len(), CHECKERS.len());
             asked
         };
-        // The sample has a fault, after which events are delivered.
+        // The history has a fault, after which events are delivered.
         assert_eq!(asked(None), "recovery");
         assert_eq!(asked(Some(exit)), "graceful_stop recovery");
         assert_eq!(asked(Some(log)), "recovery errors_surfaced");
@@ -219,7 +216,7 @@ mod tests {
 
     #[test]
     fn checker_that_is_not_asked_names_its_missing_need() {
-        let history = Sample::default().history();
+        let history = Story::of_four_events().history();
         let facts = Facts::of(&history);
         let not_asked = not_asked(&facts);
         let missing = |name: &str| {
@@ -241,7 +238,7 @@ mod tests {
 
     #[test]
     fn honest_history_is_valid_to_every_checker() {
-        for finding in judge(&Sample::default().history(), Tier::Real) {
+        for finding in judge(&Story::of_four_events().history(), Tier::Real) {
             let verdict = &finding.verdict;
             assert!(verdict.is_valid(), "{}: {verdict:?}", finding.checker);
         }
@@ -250,7 +247,7 @@ mod tests {
     #[test]
     fn honest_audit_is_valid_to_every_checker_that_needs_it() {
         let audit = with_need(Need::Audit);
-        let findings = judge(&Story::default().history(), Tier::Real);
+        let findings = judge(&Story::of_one_event().history(), Tier::Real);
         for finding in findings.iter().filter(|f| audit.contains(&&*f.checker)) {
             let verdict = &finding.verdict;
             assert!(verdict.is_valid(), "{}: {verdict:?}", finding.checker);

@@ -143,7 +143,7 @@ impl Recorder {
     }
 
     /// Returns true if a receiver has sent a complete 2xx for this event.
-    pub fn is_taken(&self, ordinal: u64) -> bool {
+    pub fn is_received(&self, ordinal: u64) -> bool {
         self.state().received.contains(&ordinal)
     }
 

@@ -73,7 +73,6 @@ mod tests {
     #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
     use super::*;
-    use crate::checker::sample::Sample;
     use crate::checker::story::Story;
     use crate::history::History;
     use crate::nemesis::Schedule;
@@ -92,7 +91,7 @@ mod tests {
             let manifest: serde_json::Value = serde_json::from_str(&text).unwrap();
             manifest["audit"].clone()
         };
-        assert_eq!(audit(Story::default().history()), true);
-        assert_eq!(audit(Sample::default().history()), false);
+        assert_eq!(audit(Story::of_one_event().history()), true);
+        assert_eq!(audit(Story::of_four_events().history()), false);
     }
 }

@@ -109,13 +109,13 @@ fn wrong_total(facts: &Facts<'_>, row: &RowFacts<'_>) -> Option<(String, [u64; 2
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::checker::said;
     use crate::checker::story::Story;
+    use crate::checker::verdict_line;
     use crate::history::op::{Op, State};
 
     fn with(kind: Step, edit: impl Fn(&mut Transition)) -> Verdict {
         check(&Facts::of(
-            &Story::default().edit_steps(kind, edit).history(),
+            &Story::of_one_event().edit_steps(kind, edit).history(),
         ))
     }
 
@@ -146,14 +146,14 @@ mod tests {
     #[test]
     fn final_read_of_the_row_must_agree_with_its_claims() {
         let read = |id: &'static str| {
-            Story::default().edit(move |_, op| {
+            Story::of_one_event().edit(move |_, op| {
                 if let Op::State(state) = op {
                     (state.id, state.attempt_count) = (id.into(), Some(2));
                 }
             })
         };
         assert_eq!(
-            said(&CHECKER, &read("e").history()),
+            verdict_line(&CHECKER, &read("e").history()),
             "INVALID: 1 of 7 broken; event e: attempt_count is 2, and 3 claims were not released (lines [21, 18])"
         );
         assert!(is_valid(read("of-the-same-ordinal")));

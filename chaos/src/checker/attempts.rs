@@ -58,7 +58,7 @@ fn out_of_order(event: &EventFacts<'_>, faults: &[FaultFacts<'_>]) -> Found {
                 .any(|fault| fault.may_abandon() && !fault.may_kill() && fault.start.t <= t);
         let was_kept = faults
             .iter()
-            .any(|fault| fault.may_keep(receipt) && fault.start.t <= t);
+            .any(|fault| fault.may_lose_or_delay(receipt) && fault.start.t <= t);
         let is_excused = is_new && (lost_its_lease || was_kept);
         if number <= newest.0 && !is_excused {
             let what = format!("attempt {number} was received after attempt {}", newest.0);
@@ -112,25 +112,28 @@ fn miscounted(event: &EventFacts<'_>, excuses: usize) -> Found {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::checker::said;
-    use crate::checker::sample::{KILL, SECOND, Sample, links, w0};
+    use crate::checker::story::ops::{links, w0};
+    use crate::checker::story::{KILL, SECOND, Story};
+    use crate::checker::verdict_line;
     use crate::history::op::Op;
     use crate::nemesis::{HangReceiver, Latency, PauseWorker};
 
     #[test]
     fn number_of_two_requests_is_a_violation() {
-        let history = Sample::default().with_receipt(4 * SECOND, 0, 2).history();
+        let history = Story::of_four_events()
+            .with_receipt(4 * SECOND, 0, 2)
+            .history();
         assert!(check(&Facts::of(&history)).is_invalid());
     }
 
-    fn is_valid(sample: Sample) -> bool {
-        check(&Facts::of(&sample.history())).is_valid()
+    fn is_valid(story: Story) -> bool {
+        check(&Facts::of(&story.history())).is_valid()
     }
 
     /// Attempt 1 of event 1 has this outcome and arrives one second after attempt 2.
-    fn late(outcome: &'static str) -> Sample {
-        let sample = Sample::default().at(1, 1, LATE);
-        sample.edit(move |_, op| match op {
+    fn late(outcome: &'static str) -> Story {
+        let story = Story::of_four_events().with_request_at(1, 1, LATE);
+        story.edit(move |_, op| match op {
             Op::State(state) if state.ordinal == 1 => state.attempts[0].outcome = outcome.into(),
             _ => {}
         })
@@ -141,7 +144,7 @@ mod tests {
 
     #[test]
     fn late_attempt_is_excused_only_by_a_lost_lease_of_a_running_worker() {
-        let after = |f, from| late("abandoned").with_fault(f, w0(), (from, LATE + SECOND));
+        let after = |f, from| late("abandoned").with_fault(f, w0(), from..LATE + SECOND);
         assert!(
             !is_valid(late("abandoned")),
             "a killed worker sends nothing"
@@ -149,14 +152,14 @@ mod tests {
         assert!(is_valid(after(PauseWorker::KIND, LATE)));
         assert!(!is_valid(after(PauseWorker::KIND, LATE + 1)));
         assert!(!is_valid(after(HangReceiver::KIND, KILL)));
-        let settled = late("rejected").with_fault(PauseWorker::KIND, w0(), (KILL, LATE));
+        let settled = late("rejected").with_fault(PauseWorker::KIND, w0(), KILL..LATE);
         assert!(!is_valid(settled));
     }
 
     #[test]
     fn late_attempt_is_excused_by_its_own_link() {
         let kept = |link, from| {
-            late("rejected").with_fault(Latency::KIND, links(link), (from, LATE + SECOND))
+            late("rejected").with_fault(Latency::KIND, links(link), from..LATE + SECOND)
         };
         assert!(is_valid(kept("workers->r1", LATE)));
         assert!(!is_valid(kept("workers->r1", LATE + 1)));
@@ -165,12 +168,11 @@ mod tests {
 
     #[test]
     fn no_fault_excuses_an_attempt_that_is_sent_twice() {
-        let paused = |sample: Sample| sample.with_fault(PauseWorker::KIND, w0(), (KILL, LATE));
-        let kept =
-            |sample: Sample| sample.with_fault(Latency::KIND, links("workers->r1"), (KILL, LATE));
+        let paused = |story: Story| story.with_fault(PauseWorker::KIND, w0(), KILL..LATE);
+        let kept = |story: Story| story.with_fault(Latency::KIND, links("workers->r1"), KILL..LATE);
         for excused in [paused, kept] {
             // With the newest number, and with one before it.
-            let again = |attempt| excused(Sample::default().with_receipt(LATE, 1, attempt));
+            let again = |attempt| excused(Story::of_four_events().with_receipt(LATE, 1, attempt));
             assert!(!is_valid(again(2)));
             assert!(!is_valid(again(1)));
         }
@@ -178,26 +180,28 @@ mod tests {
 
     #[test]
     fn verdict_counts_requests_and_names_both_attempts() {
-        let told = |sample: Sample| said(&CHECKER, &sample.history());
+        let judged = |story: Story| verdict_line(&CHECKER, &story.history());
         assert_eq!(
-            told(Sample::default()),
+            judged(Story::of_four_events()),
             "valid: 4 examined, 10 requests received"
         );
         assert_eq!(
-            told(Sample::default().with_receipt(4 * SECOND, 0, 1)),
+            judged(Story::of_four_events().with_receipt(4 * SECOND, 0, 1)),
             "INVALID: 1 of 4 broken; event 0: attempt 1 was received after attempt 2 (lines [19, 25])"
         );
     }
 
     #[test]
     fn uncounted_request_is_a_violation() {
-        let history = Sample::default().with_receipt(4 * SECOND, 0, 3).history();
+        let history = Story::of_four_events()
+            .with_receipt(4 * SECOND, 0, 3)
+            .history();
         assert!(check(&Facts::of(&history)).is_invalid());
     }
 
     #[test]
     fn unlisted_attempt_is_a_violation() {
-        let history = Sample::default().edit(|_, op| {
+        let history = Story::of_four_events().edit(|_, op| {
             if let Op::State(state) = op {
                 state.attempts.remove(0);
             }
@@ -208,14 +212,14 @@ mod tests {
     #[test]
     fn abandoned_attempt_without_a_fault_is_a_violation() {
         assert!(!is_valid(
-            Sample::default().without(|op| matches!(op, Op::FaultStart(_)))
+            Story::of_four_events().without(|op| matches!(op, Op::FaultStart(_)))
         ));
     }
 
     #[test]
     fn pending_event_may_lack_attempts_in_its_read() {
         let status = |status: &'static str| {
-            Sample::default().edit(move |_, op| {
+            Story::of_four_events().edit(move |_, op| {
                 if let Op::State(state) = op {
                     state.status = Some(status.into());
                     state.attempts.truncate(1);

@@ -187,19 +187,19 @@ fn explains(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::checker::sample::{KILL, SECOND, Sample, links, w0};
-    use crate::checker::story::Story;
-    use crate::checker::{Overall, Tier, judge, said};
+    use crate::checker::story::ops::{links, w0};
+    use crate::checker::story::{KILL, SECOND, Story};
+    use crate::checker::{Overall, Tier, judge, verdict_line};
     use crate::history::op::Op;
     use crate::nemesis::{PauseWorker, Reset};
 
     /// Removes the request of an attempt and records the attempt with this outcome.
-    fn unreceived(sample: Sample, ordinal: u64, attempt: u32, outcome: &'static str) -> Sample {
+    fn unreceived(story: Story, ordinal: u64, attempt: u32, outcome: &'static str) -> Story {
         let is_request = move |op: &Op| {
             matches!(op, Op::RecvBegin(begin)
                 if (begin.ordinal, begin.attempt) == (Some(ordinal), Some(attempt)))
         };
-        sample.without(is_request).edit(move |_, op| {
+        story.without(is_request).edit(move |_, op| {
             if let Op::State(state) = op
                 && state.ordinal == ordinal
             {
@@ -211,23 +211,23 @@ mod tests {
         })
     }
 
-    fn is_valid(sample: Sample) -> bool {
-        check(&Facts::of(&sample.history())).is_valid()
+    fn is_valid(story: Story) -> bool {
+        check(&Facts::of(&story.history())).is_valid()
     }
 
     // Attempt 1 of event 0 comes after its post at 10 us, and attempt 2 is received at 200 ms.
-    fn failed(outcome: &'static str) -> Sample {
-        unreceived(Sample::default(), 0, 1, outcome)
+    fn failed(outcome: &'static str) -> Story {
+        unreceived(Story::of_four_events(), 0, 1, outcome)
     }
 
     #[test]
     fn attempt_without_request_and_fault_is_a_violation() {
         assert_eq!(
-            said(&CHECKER, &Sample::default().history()),
+            verdict_line(&CHECKER, &Story::of_four_events().history()),
             "valid: 10 examined, 0 attempts without a request, each explained"
         );
         assert_eq!(
-            said(&CHECKER, &failed("connect").history()),
+            verdict_line(&CHECKER, &failed("connect").history()),
             "INVALID: 1 of 10 broken; event 0: attempt 1 is recorded as connect, no receiver got its \
              request, and no fault explains it (lines [3, 18, 37])"
         );
@@ -242,19 +242,19 @@ mod tests {
         let beside = |link, under_way| {
             is_valid(failed("connect").with_fault(Reset::KIND, links(link), under_way))
         };
-        assert!(beside("workers->r0", (1_000, 2_000)));
-        assert!(!beside("workers->r1", (1_000, 2_000)));
-        assert!(!beside("w0->pg", (1_000, 2_000)));
-        assert!(beside("workers->r0", (200_000, SECOND)));
-        assert!(!beside("workers->r0", (200_001, SECOND)));
+        assert!(beside("workers->r0", 1_000..2_000));
+        assert!(!beside("workers->r1", 1_000..2_000));
+        assert!(!beside("w0->pg", 1_000..2_000));
+        assert!(beside("workers->r0", 200_000..SECOND));
+        assert!(!beside("workers->r0", 200_001..SECOND));
     }
 
     #[test]
     fn kill_explains_only_an_abandoned_attempt() {
-        let killed = |outcome| unreceived(Sample::default(), 1, 1, outcome);
+        let killed = |outcome| unreceived(Story::of_four_events(), 1, 1, outcome);
         assert!(is_valid(killed("abandoned")));
         assert!(!is_valid(killed("connect")));
-        let without_fault = killed("abandoned").without(|op| op.source() == "fault");
+        let without_fault = killed("abandoned").without_faults();
         assert!(!is_valid(without_fault));
         let later = killed("abandoned").edit(|t, op| {
             if op.source() == "fault" {
@@ -267,7 +267,7 @@ mod tests {
     #[test]
     fn pause_explains_only_a_timeout() {
         let paused =
-            |outcome| is_valid(failed(outcome).with_fault(PauseWorker::KIND, w0(), (1_000, 2_000)));
+            |outcome| is_valid(failed(outcome).with_fault(PauseWorker::KIND, w0(), 1_000..2_000));
         assert!(paused("timeout"));
         assert!(paused("abandoned"));
         assert!(!paused("connect"));
@@ -278,8 +278,8 @@ mod tests {
         // Attempt 1 is settled at 30 ms, and attempt 2 is received at 151 ms.
         let explained_from = |from| {
             let first = |op: &Op| matches!(op, Op::RecvBegin(begin) if begin.attempt == Some(1));
-            let story = Story::default().without(first);
-            let story = story.with_fault(Reset::KIND, links("workers->r2"), (from, from));
+            let story = Story::of_one_event().without(first);
+            let story = story.with_fault(Reset::KIND, links("workers->r2"), from..from);
             check(&Facts::of(&story.history())).is_valid()
         };
         assert_eq!([30_000, 30_001].map(explained_from), [true, false]);
@@ -287,7 +287,7 @@ mod tests {
 
     #[test]
     fn request_at_another_place_is_found_by_its_id() {
-        let strayed = Sample::default().edit(|_, op| {
+        let strayed = Story::of_four_events().edit(|_, op| {
             if let Op::RecvBegin(begin) = op
                 && (begin.ordinal, begin.attempt) == (Some(0), Some(1))
             {
@@ -320,8 +320,8 @@ mod tests {
 
     #[test]
     fn forged_history_of_unmade_attempts_is_unsafe() {
-        let overall = |sample: Sample| Overall::merge(&judge(&sample.history(), Tier::Real));
-        assert_eq!(overall(Sample::default()), Overall::Pass);
+        let overall = |story: Story| Overall::merge(&judge(&story.history(), Tier::Real));
+        assert_eq!(overall(Story::of_four_events()), Overall::Pass);
         // Two failures of event 3 still show the gaps at default settings.
         let forged = unreceived(failed("connect"), 2, 1, "connect");
         let findings = judge(&forged.history(), Tier::Real);

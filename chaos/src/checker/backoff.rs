@@ -191,7 +191,7 @@ fn retry_after_ms(before: &ReceiptFacts<'_>) -> u64 {
 /// delay of the next attempt makes the gap longer and excuses nothing.
 fn may_have_delayed(fault: &FaultFacts<'_>, attempt: &ReceiptFacts<'_>) -> bool {
     let until_us = attempt.end_us().saturating_add(SETTLE_SLACK_US);
-    fault.may_keep(attempt) && fault.overlaps(attempt.begin.t, until_us, WIRE_SLACK_US)
+    fault.may_lose_or_delay(attempt) && fault.overlaps(attempt.begin.t, until_us, WIRE_SLACK_US)
 }
 
 /// Returns true if a kill came while an attempt was open or before its settle, or if another fault
@@ -212,9 +212,12 @@ pub fn may_have_kept_unsettled(fault: &FaultFacts<'_>, attempt: &ReceiptFacts<'_
 
 #[cfg(test)]
 mod tests {
+    use std::ops::Range;
+
     use super::*;
-    use crate::checker::said;
-    use crate::checker::sample::{KILL, SECOND, Sample, links, w0};
+    use crate::checker::story::ops::{links, w0};
+    use crate::checker::story::{KILL, SECOND, Story};
+    use crate::checker::verdict_line;
     use crate::fault::{Kind, Target};
     use crate::history::op::{FaultStart, Op};
     use crate::history::transition::Transition;
@@ -225,17 +228,17 @@ mod tests {
     const THIRD: u64 = 6_501_000;
     const THIRD_END: u64 = THIRD + 1_000;
 
-    fn judged(sample: Sample) -> String {
-        said(&CHECKER, &sample.history())
+    fn judged(story: Story) -> String {
+        verdict_line(&CHECKER, &story.history())
     }
 
     /// Attempt 4 of event 3 comes this time after attempt 3.
-    fn fourth_after(us: u64) -> Sample {
-        Sample::default().at(3, 4, THIRD + us)
+    fn fourth_after(us: u64) -> Story {
+        Story::of_four_events().with_request_at(3, 4, THIRD + us)
     }
 
-    fn is_valid(sample: Sample) -> bool {
-        check(&Facts::of(&sample.history())).is_valid()
+    fn is_valid(story: Story) -> bool {
+        check(&Facts::of(&story.history())).is_valid()
     }
 
     /// Returns true if these are the exact bounds of the gap after attempt 3 of event 3.
@@ -269,7 +272,7 @@ mod tests {
              the longest gap is 16501 ms (lines [30, 41])"
         );
         assert_eq!(
-            judged(Sample::default()),
+            judged(Story::of_four_events()),
             "valid: 6 examined, 1 gaps excused by a fault that may have prevented a settle"
         );
     }
@@ -313,7 +316,7 @@ mod tests {
     #[test]
     fn only_a_release_excuses_a_long_gap() {
         let late = || fourth_after(30 * SECOND);
-        let told = |step: Step, attempt| {
+        let recorded = |step: Step, attempt| {
             let id = "e3".into();
             let back = Transition {
                 id,
@@ -323,23 +326,23 @@ mod tests {
             late().with(THIRD + SECOND, Op::of_transition(step, back))
         };
         assert!(!is_valid(late()));
-        assert!(is_valid(told(Step::Release, 4)));
-        assert!(!is_valid(told(Step::Release, 3)));
-        assert!(!is_valid(told(Step::Release, 5)));
-        assert!(!is_valid(told(Step::Claim, 4)));
+        assert!(is_valid(recorded(Step::Release, 4)));
+        assert!(!is_valid(recorded(Step::Release, 3)));
+        assert!(!is_valid(recorded(Step::Release, 5)));
+        assert!(!is_valid(recorded(Step::Claim, 4)));
         // Requests without a number count in their order.
         let unnumbered = |_: &mut u64, op: &mut Op| {
             if let Op::RecvBegin(begin) = op {
                 begin.attempt = None;
             }
         };
-        assert!(is_valid(told(Step::Release, 4).edit(unnumbered)));
-        assert!(!is_valid(told(Step::Release, 3).edit(unnumbered)));
+        assert!(is_valid(recorded(Step::Release, 4).edit(unnumbered)));
+        assert!(!is_valid(recorded(Step::Release, 3).edit(unnumbered)));
     }
 
     #[test]
     fn late_request_ends_no_gap_and_repeated_number_does() {
-        let at_once = |attempt| Sample::default().with_receipt(201_001, 0, attempt);
+        let at_once = |attempt| Story::of_four_events().with_receipt(201_001, 0, attempt);
         assert!(is_valid(at_once(1)));
         assert!(!is_valid(at_once(2)));
     }
@@ -347,8 +350,8 @@ mod tests {
     #[test]
     fn unsettled_attempt_is_no_failure_and_settled_one_is() {
         let third = |outcome: &'static str| {
-            let sample = Sample::default().with_receipt(KILL + 2 * SECOND + 100_000, 1, 3);
-            sample.edit(move |_, op| match op {
+            let story = Story::of_four_events().with_receipt(KILL + 2 * SECOND + 100_000, 1, 3);
+            story.edit(move |_, op| match op {
                 Op::State(state) if state.ordinal == 1 => {
                     state.attempts[0].outcome = outcome.into();
                 }
@@ -358,7 +361,11 @@ mod tests {
         assert!(is_valid(third("abandoned")));
         assert!(!is_valid(third("reset")));
         // The gap after a settled attempt is not excused either.
-        let at_once = |sample: Sample| sample.at(1, 2, KILL + 40).at(1, 3, KILL + SECOND);
+        let at_once = |story: Story| {
+            story
+                .with_request_at(1, 2, KILL + 40)
+                .with_request_at(1, 3, KILL + SECOND)
+        };
         assert!(is_valid(at_once(third("abandoned"))));
         assert!(!is_valid(at_once(third("reset"))));
     }
@@ -366,8 +373,8 @@ mod tests {
     #[test]
     fn clock_fault_excuses_a_short_gap() {
         let early = |f| {
-            let sample = Sample::default().at(0, 2, 50_000);
-            is_valid(sample.with_fault(f, Target::Postgres, (20_000, 30_000)))
+            let story = Story::of_four_events().with_request_at(0, 2, 50_000);
+            is_valid(story.with_fault(f, Target::Postgres, 20_000..30_000))
         };
         assert!(early(CLOCK_STEP));
         assert!(!early(PauseWorker::KIND));
@@ -377,12 +384,11 @@ mod tests {
     fn fault_and_its_aftermath_excuse_a_long_gap() {
         let late = |heal| {
             let kill = |op: &Op| op.source() == "fault";
-            let sample =
-                Sample::default()
-                    .without(kill)
-                    .at(0, 1, 10 * SECOND)
-                    .at(0, 2, 19 * SECOND);
-            is_valid(sample.with_fault(PauseWorker::KIND, w0(), (SECOND, heal)))
+            let story = Story::of_four_events()
+                .without(kill)
+                .with_request_at(0, 1, 10 * SECOND)
+                .with_request_at(0, 2, 19 * SECOND);
+            is_valid(story.with_fault(PauseWorker::KIND, w0(), SECOND..heal))
         };
         assert!(late(10 * SECOND - RECOVERY_SLACK_US));
         assert!(!late(10 * SECOND - RECOVERY_SLACK_US - 1));
@@ -391,24 +397,19 @@ mod tests {
     /// Returns true if a fault in this interval may concern attempt 3 of event 3.
     fn concerns(
         may: fn(&FaultFacts<'_>, &ReceiptFacts<'_>) -> bool,
-        (f, target): (Kind, Target),
-        under_way: (u64, u64),
+        kind: Kind,
+        target: Target,
+        under_way: Range<u64>,
     ) -> bool {
-        let sample = Sample::default().without(|op| op.source() == "fault");
-        let history = sample.with_fault(f, target, under_way).history();
+        let story = Story::of_four_events().without_faults();
+        let history = story.with_fault(kind, target, under_way).history();
         let facts = Facts::of(&history);
         may(&facts.faults[0], &facts.events[&3].receipts[2])
     }
 
     #[test]
     fn kill_may_lose_a_settle_within_its_slack() {
-        let kill = |from| {
-            concerns(
-                may_have_kept_unsettled,
-                (KillWorker::KIND, w0()),
-                (from, from),
-            )
-        };
+        let kill = |from| concerns(may_have_kept_unsettled, KillWorker::KIND, w0(), from..from);
         assert_eq!(
             [THIRD - WIRE_SLACK_US - 1, THIRD - WIRE_SLACK_US].map(kill),
             [false, true]
@@ -419,7 +420,7 @@ mod tests {
 
     #[test]
     fn other_fault_may_lose_a_settle_within_its_aftermath() {
-        let costs = |f| move |under_way| concerns(may_have_kept_unsettled, (f, w0()), under_way);
+        let costs = |f| move |under_way| concerns(may_have_kept_unsettled, f, w0(), under_way);
         let last = THIRD_END + SETTLE_SLACK_US;
         for (f, after_us) in [
             (PauseWorker::KIND, SETTLE_SLACK_US),
@@ -427,50 +428,47 @@ mod tests {
         ] {
             let healed = THIRD - after_us;
             assert_eq!(
-                [(0, healed - 1), (0, healed)].map(costs(f)),
+                [0..healed - 1, 0..healed].map(costs(f)),
                 [false, true],
                 "{}",
                 f.name
             );
             assert_eq!(
-                [(last, last), (last + 1, last + 1)].map(costs(f)),
+                [last..last, last + 1..last + 1].map(costs(f)),
                 [true, false],
                 "{}",
                 f.name
             );
         }
-        assert!(!costs(HangReceiver::KIND)((THIRD, THIRD_END)));
+        assert!(!costs(HangReceiver::KIND)(THIRD..THIRD_END));
     }
 
     #[test]
     fn link_may_delay_an_attempt_within_its_slack() {
         let keeps =
-            |f| move |under_way| concerns(may_have_delayed, (f, links("workers->r3")), under_way);
+            |f| move |under_way| concerns(may_have_delayed, f, links("workers->r3"), under_way);
         let (healed, last) = (THIRD - WIRE_SLACK_US, THIRD_END + SETTLE_SLACK_US);
         let late = keeps(Latency::KIND);
-        assert_eq!([(0, healed - 1), (0, healed)].map(late), [false, true]);
-        assert_eq!(
-            [(last, last), (last + 1, last + 1)].map(late),
-            [true, false]
-        );
-        assert!(!keeps(PauseWorker::KIND)((THIRD, THIRD_END)));
+        assert_eq!([0..healed - 1, 0..healed].map(late), [false, true]);
+        assert_eq!([last..last, last + 1..last + 1].map(late), [true, false]);
+        assert!(!keeps(PauseWorker::KIND)(THIRD..THIRD_END));
     }
 
     #[test]
     fn immediate_attempt_is_excused_only_by_a_kill() {
         let early = |killed: bool| {
-            let sample = Sample::default().edit(|t, op| match op {
+            let story = Story::of_four_events().edit(|t, op| match op {
                 Op::RecvBegin(begin) if begin.ordinal == Some(1) && begin.attempt == Some(2) => {
                     *t = KILL + 40;
                 }
                 _ => {}
             });
-            let sample = if killed {
-                sample
+            let story = if killed {
+                story
             } else {
-                sample.without(|op| op.source() == "fault")
+                story.without_faults()
             };
-            check(&Facts::of(&sample.history()))
+            check(&Facts::of(&story.history()))
         };
         assert!(early(true).is_valid());
         assert!(early(false).is_invalid());
@@ -480,7 +478,7 @@ mod tests {
     fn link_excuses_only_the_gap_after_its_attempt() {
         // Event 0 gets its response immediately, and its next attempt is due after 100 ms.
         let early = |link: &'static str, healed: u64| {
-            let sample = Sample::default().edit(move |t, op| match op {
+            let story = Story::of_four_events().edit(move |t, op| match op {
                 Op::RecvBegin(begin) if begin.ordinal == Some(0) && begin.attempt == Some(2) => {
                     *t = 50_000;
                 }
@@ -491,11 +489,11 @@ mod tests {
                 Op::FaultEnd(_) => *t = healed,
                 _ => {}
             });
-            check(&Facts::of(&sample.history()))
+            check(&Facts::of(&story.history()))
         };
         assert!(early("workers->r0", 90).is_valid());
         assert!(early("workers->r2", 90).is_invalid());
-        let before = Sample::default().edit(|t, op| match op {
+        let before = Story::of_four_events().edit(|t, op| match op {
             Op::RecvBegin(begin) if begin.ordinal == Some(0) => {
                 *t += if begin.attempt == Some(1) {
                     SECOND
@@ -517,7 +515,7 @@ mod tests {
 
     #[test]
     fn attempt_before_its_retry_after_is_a_violation() {
-        let history = Sample::default().edit(|_, op| {
+        let history = Story::of_four_events().edit(|_, op| {
             if let Op::RecvBegin(begin) = op
                 && begin.ordinal == Some(0)
                 && let Some(scripted) = &mut begin.scripted
@@ -530,7 +528,7 @@ mod tests {
 
     #[test]
     fn run_without_second_attempts_is_unknown() {
-        let history = Sample::default().without(|op| op.source() == "recv");
+        let history = Story::of_four_events().without(|op| op.source() == "recv");
         assert_eq!(check(&Facts::of(&history.history())).word(), "unknown");
     }
 }

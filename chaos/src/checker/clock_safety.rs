@@ -50,7 +50,7 @@ mod tests {
     #[test]
     fn lease_of_another_length_is_a_violation() {
         for off_us in [-1, 1] {
-            let story = Story::default().edit_steps(Step::Claim, |op| {
+            let story = Story::of_one_event().edit_steps(Step::Claim, |op| {
                 op.lease_until_us = op.lease_until_us.map(|until| until + off_us);
             });
             assert!(check(&Facts::of(&story.history())).is_invalid());

@@ -47,7 +47,7 @@ mod tests {
             delivered,
             dead,
         };
-        let story = Story::default().edit(move |_, op| {
+        let story = Story::of_one_event().edit(move |_, op| {
             if let Op::Census(census) = op {
                 *census = counted;
             }
@@ -78,7 +78,7 @@ mod tests {
 
     #[test]
     fn history_without_a_count_is_unknown() {
-        let story = Story::default().without(|op| matches!(op, Op::Census(_)));
+        let story = Story::of_one_event().without(|op| matches!(op, Op::Census(_)));
         assert_eq!(check(&Facts::of(&story.history())).word(), "unknown");
     }
 }

@@ -94,21 +94,22 @@ fn is_uncovered(facts: &Facts<'_>, kind: &str, planned: u32) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::checker::said;
-    use crate::checker::sample::{Sample, planned};
+    use crate::checker::story::Story;
+    use crate::checker::story::ops::planned;
+    use crate::checker::verdict_line;
     use crate::history::op::{BoundReached, FaultSkip, Op, Phase, PhaseBegin};
     use crate::nemesis::PauseWorker;
 
     fn without(drop: impl Fn(&Op) -> bool) -> &'static str {
-        check(&Facts::of(&Sample::default().without(drop).history())).word()
+        check(&Facts::of(&Story::of_four_events().without(drop).history())).word()
     }
 
-    fn told(sample: Sample) -> String {
-        said(&CHECKER, &sample.history())
+    fn judged(story: Story) -> String {
+        verdict_line(&CHECKER, &story.history())
     }
 
-    fn kills_required(kills: u32) -> Sample {
-        Sample::default().edit(move |_, op| {
+    fn kills_required(kills: u32) -> Story {
+        Story::of_four_events().edit(move |_, op| {
             if let Op::RunStart(start) = op {
                 start.kills_required = kills;
             }
@@ -116,26 +117,26 @@ mod tests {
     }
 
     #[test]
-    fn a_kill_that_hit_nothing_does_not_count() {
+    fn kill_that_hit_no_request_does_not_count() {
         assert_eq!(without(|op| matches!(op, Op::FaultEffect(_))), "unknown");
     }
 
     #[test]
-    fn as_many_kills_are_enough_as_are_required() {
+    fn required_number_of_kills_is_enough() {
         assert_eq!(
-            told(kills_required(1)),
+            judged(kills_required(1)),
             "valid: 10 examined, 1 kills in flight, 6 failures, 1 of them hangs"
         );
         assert_eq!(
-            told(kills_required(2)),
+            judged(kills_required(2)),
             "unknown: 10 examined, 1 kills hit an open request, 2 are required"
         );
-        assert!(told(kills_required(0)).starts_with("valid"));
+        assert!(judged(kills_required(0)).starts_with("valid"));
     }
 
     #[test]
-    fn what_is_not_planned_need_not_be_seen() {
-        let peaceful = Sample::default().edit(|_, op| match op {
+    fn unplanned_failures_and_hangs_are_not_required() {
+        let without_failures = Story::of_four_events().edit(|_, op| match op {
             Op::RunStart(start) => {
                 (start.failures_planned, start.hangs_planned) = (false, false);
                 start.sections.remove(&Section::Defaults);
@@ -149,25 +150,25 @@ mod tests {
             _ => {}
         });
         assert_eq!(
-            told(peaceful),
+            judged(without_failures),
             "valid: 10 examined, 1 kills in flight, 0 failures, 0 of them hangs"
         );
     }
 
     #[test]
-    fn failures_that_were_planned_and_never_seen_are_unknown() {
-        let answered = Sample::default().edit(|_, op| {
+    fn planned_failures_without_observation_are_unknown() {
+        let answered = Story::of_four_events().edit(|_, op| {
             if let Op::RecvEnd(end) = op {
                 end.status = Some(200);
             }
         });
-        assert!(told(answered).ends_with("failures are planned, and none was observed"));
+        assert!(judged(answered).ends_with("failures are planned, and none was observed"));
     }
 
     #[test]
     fn kind_without_effect_is_unknown_and_skipped_kind_is_not() {
         let word = |skipped: bool| {
-            let sample = Sample::default().edit(|_, op| match op {
+            let story = Story::of_four_events().edit(|_, op| match op {
                 Op::RunStart(start) => {
                     start.faults_planned.extend([planned(PauseWorker::KIND)]);
                 }
@@ -177,7 +178,7 @@ mod tests {
                 }
                 _ => {}
             });
-            check(&Facts::of(&sample.history())).word()
+            check(&Facts::of(&story.history())).word()
         };
         assert_eq!((word(false), word(true)), ("unknown", "valid"));
     }
@@ -190,17 +191,17 @@ mod tests {
             unfinished: "posting did not end".into(),
         });
         let cut = kills_required(9).with(1, reached);
-        assert_eq!(told(cut), "unknown: 10 examined, posting did not end");
+        assert_eq!(judged(cut), "unknown: 10 examined, posting did not end");
     }
 
     #[test]
-    fn a_run_whose_hangs_were_never_seen_is_unknown() {
+    fn planned_hangs_without_observation_are_unknown() {
         let hang = |op: &Op| matches!(op, Op::RecvEnd(end) if end.how.starts_with("hung"));
         assert_eq!(without(hang), "unknown");
     }
 
     #[test]
-    fn a_run_without_the_gaps_of_the_default_settings_is_unknown() {
+    fn run_without_gaps_at_default_settings_is_unknown() {
         let last = |op: &Op| matches!(op, Op::RecvBegin(b) if b.req.starts_with("r3-4-"));
         assert_eq!(without(last), "unknown");
     }

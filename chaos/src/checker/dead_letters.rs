@@ -52,13 +52,13 @@ fn check(facts: &Facts<'_>) -> Verdict {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::checker::said;
-    use crate::checker::sample::Sample;
+    use crate::checker::story::Story;
+    use crate::checker::verdict_line;
     use crate::history::op::Op;
 
     #[test]
     fn unplanned_death_is_a_violation() {
-        let history = Sample::default().edit(|_, op| {
+        let history = Story::of_four_events().edit(|_, op| {
             if let Op::State(state) = op
                 && state.ordinal == 2
             {
@@ -71,7 +71,7 @@ mod tests {
     #[test]
     fn death_for_another_reason_is_a_violation() {
         let died = |reason: Option<&str>| {
-            let history = Sample::default().edit(|_, op| match op {
+            let history = Story::of_four_events().edit(|_, op| match op {
                 Op::RunStart(start) => {
                     start.deaths.insert(2, "gone".into());
                 }
@@ -93,8 +93,8 @@ mod tests {
 
     #[test]
     fn dead_events_are_counted_and_violations_name_the_plan() {
-        let told = |status: &'static str, planned: bool| {
-            let history = Sample::default().edit(move |_, op| match op {
+        let judged = |status: &'static str, planned: bool| {
+            let history = Story::of_four_events().edit(move |_, op| match op {
                 Op::RunStart(start) if planned => {
                     start.deaths.insert(2, "gone".into());
                 }
@@ -103,31 +103,34 @@ mod tests {
                 }
                 _ => {}
             });
-            said(&CHECKER, &history.history())
+            verdict_line(&CHECKER, &history.history())
         };
         assert_eq!(
-            told("delivered", false),
+            judged("delivered", false),
             "valid: 4 examined, no event is dead"
         );
         assert_eq!(
-            told("dead", true),
+            judged("dead", true),
             "valid: 4 examined, 1 are dead, each as planned"
         );
         // Still pending: `liveness` judges that.
-        assert_eq!(told("pending", true), "valid: 4 examined, no event is dead");
         assert_eq!(
-            told("delivered", true),
+            judged("pending", true),
+            "valid: 4 examined, no event is dead"
+        );
+        assert_eq!(
+            judged("delivered", true),
             "INVALID: 1 of 4 broken; event 2 is delivered after 2 requests, and the plan expects gone (lines [40])"
         );
         assert_eq!(
-            told("dead", false),
+            judged("dead", false),
             "INVALID: 1 of 4 broken; event 2 is dead (gone) after 2 requests, and the plan expects delivered (lines [40])"
         );
     }
 
     #[test]
     fn run_without_final_reads_is_unknown() {
-        let history = Sample::default().without(|op| matches!(op, Op::State(_)));
+        let history = Story::of_four_events().without(|op| matches!(op, Op::State(_)));
         assert_eq!(check(&Facts::of(&history.history())).word(), "unknown");
     }
 }

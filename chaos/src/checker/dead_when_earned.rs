@@ -96,14 +96,14 @@ fn wrongly_pending((_, at): &StepAt<'_>, settings: &Settings) -> Option<String> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::checker::said;
     use crate::checker::story::Story;
+    use crate::checker::verdict_line;
     use crate::history::op::Op;
     use crate::history::transition::Transition;
 
     fn with(kind: Step, edit: impl Fn(&mut Transition)) -> Verdict {
         check(&Facts::of(
-            &Story::default().edit_steps(kind, edit).history(),
+            &Story::of_one_event().edit_steps(kind, edit).history(),
         ))
     }
 
@@ -139,7 +139,7 @@ mod tests {
 
     /// The verdict if the first attempt gets this status and is settled as gone.
     fn gone_by(status: Option<u16>) -> Verdict {
-        let story = Story::default().edit_steps(Step::Settle, |op| die(op, "gone"));
+        let story = Story::of_one_event().edit_steps(Step::Settle, |op| die(op, "gone"));
         let answered = story.edit(|_, op| {
             if let Op::RecvEnd(end) = op
                 && end.status == Some(500)
@@ -165,7 +165,7 @@ mod tests {
     fn cancelled_needs_an_operator() {
         let cancelled = |step| {
             let story = Story::accepted().then(20, step, |op| die(op, "cancelled"));
-            said(&CHECKER, &story.history())
+            verdict_line(&CHECKER, &story.history())
         };
         assert_eq!(
             cancelled(Step::Cancel),

@@ -108,8 +108,8 @@ fn requested_us(facts: &Facts<'_>, row: &RowFacts<'_>, settle: &Transition) -> u
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::checker::said;
     use crate::checker::story::Story;
+    use crate::checker::verdict_line;
     use crate::history::op::Op;
 
     fn is_valid(story: Story) -> bool {
@@ -118,7 +118,7 @@ mod tests {
 
     /// The story with every claim one minute later, so that no claim is early.
     fn with_late_claims() -> Story {
-        Story::default().edit_steps(Step::Claim, |op| op.now_us += 60_000_000)
+        Story::of_one_event().edit_steps(Step::Claim, |op| op.now_us += 60_000_000)
     }
 
     fn due_after(kind: Step, us: i64) -> bool {
@@ -135,19 +135,19 @@ mod tests {
 
     #[test]
     fn violation_states_delay_and_bounds() {
-        let told = |story: Story| said(&CHECKER, &story.history());
+        let judged = |story: Story| verdict_line(&CHECKER, &story.history());
         assert_eq!(
-            told(Story::default()),
+            judged(Story::of_one_event()),
             "valid: 3 examined, all within bounds"
         );
         let early = |op: &mut Transition| op.due_us = Some(op.now_us + 5);
         assert_eq!(
-            told(Story::default().edit_steps(Step::Settle, early)),
+            judged(Story::of_one_event().edit_steps(Step::Settle, early)),
             "INVALID: 1 of 3 broken; event e: due Some(5) us after the Settle of attempt 1, expected \
              100000 to 126000 us (lines [8])"
         );
         assert!(!is_valid(
-            Story::default().edit_steps(Step::Settle, |op| op.due_us = None)
+            Story::of_one_event().edit_steps(Step::Settle, |op| op.due_us = None)
         ));
     }
 
@@ -186,7 +186,7 @@ mod tests {
     #[test]
     fn claim_before_the_due_time_is_a_violation() {
         let claimed = |before_us: i64| {
-            is_valid(Story::default().edit_steps(Step::Claim, |op| {
+            is_valid(Story::of_one_event().edit_steps(Step::Claim, |op| {
                 // Due at 140 ms, claimed at 150 ms.
                 if op.attempt == 2 {
                     op.now_us -= 10_000 + before_us;

@@ -129,7 +129,10 @@ impl<'h> Causes<'_, 'h> {
     }
 
     fn is_late_on_its_link(&self, receipt: &ReceiptFacts<'_>) -> bool {
-        let mut faults = self.faults.iter().filter(|fault| fault.may_keep(receipt));
+        let mut faults = self
+            .faults
+            .iter()
+            .filter(|fault| fault.may_lose_or_delay(receipt));
         // The response is on its link for a while after the receiver has written it.
         let until_us = receipt.end_us().saturating_add(SETTLE_SLACK_US);
         faults.any(|fault| fault.overlaps(receipt.begin.t, until_us, WIRE_SLACK_US))
@@ -221,9 +224,9 @@ fn check(facts: &Facts<'_>) -> Verdict {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::checker::said;
-    use crate::checker::sample::{KILL, SECOND, Sample, links, w0};
-    use crate::checker::story::Story;
+    use crate::checker::story::ops::{links, w0};
+    use crate::checker::story::{KILL, SECOND, Story};
+    use crate::checker::verdict_line;
     use crate::fault::Kind;
     use crate::history::op::{FaultStart, Op};
     use crate::history::transition::Step;
@@ -232,13 +235,15 @@ mod tests {
 
     #[test]
     fn unexplained_second_2xx_is_a_violation() {
-        let history = Sample::default().with_receipt(9 * SECOND, 2, 3).history();
+        let history = Story::of_four_events()
+            .with_receipt(9 * SECOND, 2, 3)
+            .history();
         assert!(check(&Facts::of(&history)).is_invalid());
     }
 
     #[test]
     fn response_that_was_reset_causes_a_duplicate() {
-        let history = Sample::default()
+        let history = Story::of_four_events()
             .with_receipt(9 * SECOND, 2, 3)
             .edit(|_, op| {
                 if let Op::RecvEnd(end) = op
@@ -265,7 +270,7 @@ mod tests {
     #[test]
     fn recorded_delivery_needs_no_cause() {
         // Event 2 is recorded as delivered by attempt 2, and the response of attempt 3 was reset.
-        let history = Sample::default().with_receipt(9 * SECOND, 2, 3);
+        let history = Story::of_four_events().with_receipt(9 * SECOND, 2, 3);
         let history = history.edit(|_, op| {
             if let Op::RecvEnd(end) = op
                 && end.req.starts_with("r2-3-")
@@ -275,7 +280,7 @@ mod tests {
         });
         let history = history.history();
         assert_eq!(
-            said(&CHECKER, &history),
+            verdict_line(&CHECKER, &history),
             "valid: 5 examined, 1 response lost"
         );
     }
@@ -283,7 +288,7 @@ mod tests {
     #[test]
     fn fault_of_a_link_causes_duplicates_of_its_end() {
         let cause = |link: &'static str| {
-            let history = Sample::default().with_receipt(KILL - 9_000, 1, 1);
+            let history = Story::of_four_events().with_receipt(KILL - 9_000, 1, 1);
             let history = history.edit(move |_, op| {
                 if let Op::FaultStart(start) = op {
                     *start = FaultStart::new(1, &OneWay::KIND, links(link));
@@ -301,7 +306,7 @@ mod tests {
     #[test]
     fn early_reclaim_of_a_running_worker_causes_a_duplicate() {
         let cause = |lease_us: i64, link: &'static str| {
-            let story = Story::default()
+            let story = Story::of_one_event()
                 .edit_steps(Step::Reclaim, |op| {
                     op.lease_until_us = Some(op.now_us + lease_us)
                 })
@@ -322,11 +327,13 @@ mod tests {
 
     #[test]
     fn kill_causes_a_duplicate() {
-        let history = Sample::default().with_receipt(KILL - 9_000, 1, 1).history();
+        let history = Story::of_four_events()
+            .with_receipt(KILL - 9_000, 1, 1)
+            .history();
         let counts = by_cause(&Facts::of(&history));
         assert_eq!(counts, BTreeMap::from([(DuplicateCause::WorkerKilled, 1)]));
         assert_eq!(
-            said(&CHECKER, &history),
+            verdict_line(&CHECKER, &history),
             "valid: 5 examined, 1 worker killed in flight"
         );
     }
@@ -334,15 +341,15 @@ mod tests {
     /// The cause of a second 2xx of event 1 with this duration, beside a fault or none.
     fn cause_of(f: Option<Kind>, lasted_us: u64) -> DuplicateCause {
         let begin = KILL - 9_000;
-        let sample = Sample::default().without(|op| op.source() == "fault");
-        let sample = sample.with_receipt(begin, 1, 1).edit(move |t, op| {
+        let story = Story::of_four_events().without_faults();
+        let story = story.with_receipt(begin, 1, 1).edit(move |t, op| {
             if matches!(op, Op::RecvEnd(end) if end.req.starts_with("r1-1-")) {
                 *t = begin + lasted_us;
             }
         });
         let history = match f {
-            Some(f) => sample.with_fault(f, w0(), (begin, begin + SECOND)),
-            None => sample,
+            Some(f) => story.with_fault(f, w0(), begin..begin + SECOND),
+            None => story,
         };
         let history = history.history();
         let causes = by_cause(&Facts::of(&history));
@@ -374,25 +381,25 @@ mod tests {
 
     #[test]
     fn deliveries_and_unexplained_duplicates_are_counted() {
-        let told = |sample: Sample| said(&CHECKER, &sample.history());
-        assert_eq!(told(Sample::default()), "valid: 4 examined, none");
-        let told = told(Sample::default().with_receipt(9 * SECOND, 2, 3));
+        let judged = |story: Story| verdict_line(&CHECKER, &story.history());
+        assert_eq!(judged(Story::of_four_events()), "valid: 4 examined, none");
+        let line = judged(Story::of_four_events().with_receipt(9 * SECOND, 2, 3));
         let what = "event 2 was delivered more than once and no fault explains it";
         assert!(
-            told.starts_with(&format!("INVALID: 1 of 5 broken; {what}")),
-            "{told}"
+            line.starts_with(&format!("INVALID: 1 of 5 broken; {what}")),
+            "{line}"
         );
     }
 
-    // Attempt 1 of event 1 is open at the kill of the sample, and attempt 3 is not settled.
+    // Attempt 1 of event 1 is open at the kill, and attempt 3 is not settled.
     #[test]
     fn kills_cause_at_most_one_duplicate_per_open_request() {
         let received_again = |attempts: &[u32]| {
-            let again = |sample: Sample, (n, attempt): (u64, &u32)| {
-                sample.with_receipt(KILL - 9_000 + n, 1, *attempt)
+            let again = |story: Story, (n, attempt): (u64, &u32)| {
+                story.with_receipt(KILL - 9_000 + n, 1, *attempt)
             };
-            let sample = (0..).zip(attempts).fold(Sample::default(), again);
-            said(&CHECKER, &sample.history())
+            let story = (0..).zip(attempts).fold(Story::of_four_events(), again);
+            verdict_line(&CHECKER, &story.history())
         };
         assert_eq!(
             received_again(&[1]),
@@ -420,14 +427,14 @@ mod tests {
     #[test]
     fn kill_explains_no_duplicate_of_a_settled_attempt() {
         let settled = |outcome: &'static str| {
-            let sample = Sample::default().with_receipt(KILL - 9_000, 1, 1);
-            let sample = sample.edit(move |_, op| match op {
+            let story = Story::of_four_events().with_receipt(KILL - 9_000, 1, 1);
+            let story = story.edit(move |_, op| match op {
                 Op::State(state) if state.ordinal == 1 => {
                     state.attempts[0].outcome = outcome.into();
                 }
                 _ => {}
             });
-            check(&Facts::of(&sample.history()))
+            check(&Facts::of(&story.history()))
         };
         assert!(settled("abandoned").is_valid());
         assert!(settled("rejected").is_invalid());

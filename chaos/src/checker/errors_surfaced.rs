@@ -32,7 +32,7 @@ fn check(facts: &Facts<'_>) -> Verdict {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::checker::sample::Sample;
+    use crate::checker::story::Story;
     use crate::history::op::{Op, WorkerLog};
 
     fn judged(panics: Vec<String>, errors: Vec<String>) -> Verdict {
@@ -43,7 +43,9 @@ mod tests {
             errors,
         };
         check(&Facts::of(
-            &Sample::default().with(1, Op::WorkerLog(log)).history(),
+            &Story::of_four_events()
+                .with(1, Op::WorkerLog(log))
+                .history(),
         ))
     }
 
@@ -59,7 +61,7 @@ mod tests {
     #[test]
     fn run_without_logs_is_unknown() {
         assert_eq!(
-            check(&Facts::of(&Sample::default().history())).word(),
+            check(&Facts::of(&Story::of_four_events().history())).word(),
             "unknown"
         );
     }

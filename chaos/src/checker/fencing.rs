@@ -61,22 +61,23 @@ fn is_stale(step: Step, op: &Transition) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::checker::said;
     use crate::checker::story::Story;
+    use crate::checker::verdict_line;
     use crate::history::op::Op;
     use crate::history::transition::Fenced;
 
     #[test]
     fn settle_of_a_row_with_another_token_is_a_violation() {
         for held in [Some("other".to_owned()), None] {
-            let story = Story::default().edit_steps(Step::Settle, |op| op.held.clone_from(&held));
+            let story =
+                Story::of_one_event().edit_steps(Step::Settle, |op| op.held.clone_from(&held));
             assert!(check(&Facts::of(&story.history())).is_invalid());
         }
     }
 
     #[test]
     fn settle_without_a_token_is_a_violation() {
-        let story = Story::default().edit_steps(Step::Settle, |op| {
+        let story = Story::of_one_event().edit_steps(Step::Settle, |op| {
             (op.token, op.held) = (None, None);
         });
         assert!(check(&Facts::of(&story.history())).is_invalid());
@@ -85,7 +86,7 @@ mod tests {
     #[test]
     fn claim_needs_a_new_token() {
         let claimed = |token: Option<&'static str>| {
-            let story = Story::default().edit_steps(Step::Claim, |op| {
+            let story = Story::of_one_event().edit_steps(Step::Claim, |op| {
                 if op.attempt == 3 {
                     op.token = token.map(str::to_owned);
                 }
@@ -98,7 +99,7 @@ mod tests {
                     (op.token, op.held) = (Some("t".into()), Some("t".into()));
                 }
             });
-            said(&CHECKER, &settled.history())
+            verdict_line(&CHECKER, &settled.history())
         };
         assert_eq!(
             claimed(Some("another")),
@@ -122,9 +123,9 @@ mod tests {
             token: "t1".into(),
             already: false,
         };
-        let story = Story::default().with(Story::END, Op::Fenced(refused));
+        let story = Story::of_one_event().with(Story::END, Op::Fenced(refused));
         assert_eq!(
-            said(&CHECKER, &story.history()),
+            verdict_line(&CHECKER, &story.history()),
             "valid: 2 examined, 1 stale statements were refused"
         );
     }

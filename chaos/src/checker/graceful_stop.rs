@@ -125,8 +125,8 @@ fn idle(facts: &Facts<'_>) -> Vec<(u64, u64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::checker::said;
-    use crate::checker::sample::{SECOND, Sample};
+    use crate::checker::story::{SECOND, Story};
+    use crate::checker::verdict_line;
     use crate::fault::Target;
     use crate::history::op::{Op, WorkerSeen};
     use crate::nemesis::KillWorker;
@@ -144,7 +144,7 @@ mod tests {
         })
     }
 
-    fn stopped(took_us: u64, code: Option<i32>, forced: bool) -> Sample {
+    fn stopped(took_us: u64, code: Option<i32>, forced: bool) -> Story {
         let exit = WorkerExit {
             worker: "w0".into(),
             fault: 2,
@@ -154,12 +154,12 @@ mod tests {
             signal: None,
             forced,
         };
-        let sample = Sample::default().with(1, started("w0", Section::Main));
-        sample.with(ASKED + took_us, Op::WorkerExit(exit))
+        let story = Story::of_four_events().with(1, started("w0", Section::Main));
+        story.with(ASKED + took_us, Op::WorkerExit(exit))
     }
 
-    fn is_valid(sample: Sample) -> bool {
-        check(&Facts::of(&sample.history())).is_valid()
+    fn is_valid(story: Story) -> bool {
+        check(&Facts::of(&story.history())).is_valid()
     }
 
     #[test]
@@ -175,19 +175,19 @@ mod tests {
 
     #[test]
     fn violation_states_code_signal_and_duration() {
-        let told = |sample: Sample| said(&CHECKER, &sample.history());
+        let judged = |story: Story| verdict_line(&CHECKER, &story.history());
         assert_eq!(
-            told(stopped(SECOND, Some(0), false)),
+            judged(stopped(SECOND, Some(0), false)),
             "valid: 1 examined, each exit clean and in time"
         );
         assert_eq!(
-            told(stopped(11 * SECOND, Some(0), false)),
+            judged(stopped(11 * SECOND, Some(0), false)),
             "INVALID: 1 of 1 broken; w0 ended with code Some(0), signal None after 11000 ms (lines [37])"
         );
     }
 
     /// A stop without duration, and a request of event 0 at this time.
-    fn sent_at(t: u64) -> Sample {
+    fn sent_at(t: u64) -> Story {
         stopped(0, Some(0), false).with_receipt(t, 0, 3)
     }
 
@@ -224,8 +224,8 @@ mod tests {
     #[test]
     fn only_a_start_in_the_section_ends_its_idle_time() {
         let meanwhile = |op| {
-            let sample = sent_at(10 * SECOND).with(9 * SECOND, op);
-            is_valid(sample.with(12 * SECOND, started("w0", Section::Main)))
+            let story = sent_at(10 * SECOND).with(9 * SECOND, op);
+            is_valid(story.with(12 * SECOND, started("w0", Section::Main)))
         };
         assert!(!meanwhile(started("defaults", Section::Defaults)));
         let ready = WorkerSeen {
@@ -239,14 +239,14 @@ mod tests {
 
     #[test]
     fn attempt_that_was_open_at_a_stop_must_not_be_abandoned() {
-        // The attempt that the kill of the sample leaves abandoned, without the kill.
+        // The attempt that the kill leaves abandoned, without the kill.
         let open = |from, to| {
-            let sample = stopped(0, Some(0), false).edit(move |t, op| match op {
+            let story = stopped(0, Some(0), false).edit(move |t, op| match op {
                 Op::RecvBegin(begin) if begin.req == "r1-1" => *t = from,
                 Op::RecvEnd(end) if end.req == "r1-1" => *t = to,
                 _ => {}
             });
-            sample.without(|op| op.source() == "fault")
+            story.without_faults()
         };
         assert!(!is_valid(open(ASKED, ASKED)));
         assert!(is_valid(open(ASKED - 2, ASKED - 1)));
@@ -262,14 +262,14 @@ mod tests {
         assert!(is_valid(open(ASKED, ASKED).with_fault(
             KillWorker::KIND,
             Target::Worker(1),
-            (ASKED, ASKED)
+            ASKED..ASKED
         )));
     }
 
     #[test]
     fn run_without_stops_is_unknown() {
         assert_eq!(
-            check(&Facts::of(&Sample::default().history())).word(),
+            check(&Facts::of(&Story::of_four_events().history())).word(),
             "unknown"
         );
     }

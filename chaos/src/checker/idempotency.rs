@@ -94,12 +94,12 @@ fn acknowledgements(event: &EventFacts<'_>) -> impl Iterator<Item = u64> {
 mod tests {
     use super::*;
     use crate::checker::Witness;
-    use crate::checker::said;
-    use crate::checker::sample::Sample;
+    use crate::checker::story::Story;
+    use crate::checker::verdict_line;
     use crate::history::op::{Acknowledged, NotAcknowledged, Op};
 
     fn second_post_gets(id: &'static str) -> Verdict {
-        let history = Sample::default().edit(move |_, op| {
+        let history = Story::of_four_events().edit(move |_, op| {
             if let Op::IngestOk(ok) = op
                 && ok.op == 902
             {
@@ -127,7 +127,7 @@ mod tests {
 
     #[test]
     fn second_id_at_a_receiver_is_a_violation() {
-        let history = Sample::default().edit(|_, op| {
+        let history = Story::of_four_events().edit(|_, op| {
             if let Op::RecvBegin(begin) = op
                 && begin.ordinal == Some(2)
                 && begin.attempt == Some(2)
@@ -140,7 +140,7 @@ mod tests {
 
     /// The verdict if event 1 is posted under the key of event 2 and gets this response.
     fn other_bytes(answered: impl Fn(u64) -> Op) -> String {
-        let history = Sample::default().edit(move |_, op| match op {
+        let history = Story::of_four_events().edit(move |_, op| match op {
             Op::IngestInvoke(invoke) if invoke.ordinal == 1 => invoke.key = Some("key-2".into()),
             Op::IngestOk(ok) if ok.ordinal == 1 => *op = answered(ok.op),
             _ => {}
@@ -150,7 +150,7 @@ mod tests {
             Op::RecvEnd(end) => end.ordinal == Some(1),
             _ => false,
         });
-        said(&CHECKER, &unsent.history())
+        verdict_line(&CHECKER, &unsent.history())
     }
 
     fn refused(op: u64, ordinal: u64) -> Op {
@@ -187,7 +187,7 @@ mod tests {
     #[test]
     fn conflict_without_another_event_is_a_violation() {
         let second_post_is_refused_with = |status| {
-            let history = Sample::default().edit(move |_, op| {
+            let history = Story::of_four_events().edit(move |_, op| {
                 if let Op::IngestOk(ok) = op
                     && ok.op == 902
                 {
@@ -202,19 +202,19 @@ mod tests {
 
     #[test]
     fn key_of_one_post_is_not_posted_again() {
-        let history = Sample::default().edit(|_, op| match op {
+        let history = Story::of_four_events().edit(|_, op| match op {
             Op::IngestInvoke(invoke) if invoke.ordinal == 1 => invoke.key = Some("key-1".into()),
             _ => {}
         });
         assert_eq!(
-            said(&CHECKER, &history.history()),
+            verdict_line(&CHECKER, &history.history()),
             "valid: 4 examined, 1 keys posted again, 0 of them with other bytes"
         );
     }
 
     #[test]
     fn run_without_an_acknowledgement_is_unknown() {
-        let history = Sample::default().without(|op| matches!(op, Op::IngestOk(_)));
+        let history = Story::of_four_events().without(|op| matches!(op, Op::IngestOk(_)));
         let history = history.without(|op| op.source() == "recv");
         assert_eq!(check(&Facts::of(&history.history())).word(), "unknown");
     }

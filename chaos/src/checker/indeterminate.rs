@@ -110,14 +110,14 @@ fn rows<'h>(facts: &Facts<'h>) -> BTreeMap<u64, BTreeMap<&'h str, u64>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::checker::said;
-    use crate::checker::sample::Sample;
+    use crate::checker::story::Story;
+    use crate::checker::verdict_line;
     use crate::history::op::{Acknowledged, NotAcknowledged, Op};
     use crate::history::transition::Transition;
 
-    /// The sample in which the post of event 0 has no definite response.
-    fn open() -> Sample {
-        Sample::default().edit(|_, op| {
+    /// The history of four events, in which the post of event 0 has no definite response.
+    fn open() -> Story {
+        Story::of_four_events().edit(|_, op| {
             if let Op::IngestOk(ok) = op
                 && ok.ordinal == 0
             {
@@ -132,7 +132,7 @@ mod tests {
     }
 
     /// The same, but the post was interrupted.
-    fn cut() -> Sample {
+    fn cut() -> Story {
         open().edit(|_, op| {
             if let Op::IngestInvoke(invoke) = op
                 && invoke.ordinal == 0
@@ -142,21 +142,21 @@ mod tests {
         })
     }
 
-    fn unreceived(sample: Sample) -> Sample {
-        sample.without(|op| match op {
+    fn unreceived(story: Story) -> Story {
+        story.without(|op| match op {
             Op::RecvBegin(begin) => begin.ordinal == Some(0),
             Op::RecvEnd(end) => end.ordinal == Some(0),
             _ => false,
         })
     }
 
-    fn told(sample: Sample) -> Verdict {
-        check(&Facts::of(&sample.history()))
+    fn judged(story: Story) -> Verdict {
+        check(&Facts::of(&story.history()))
     }
 
     #[test]
     fn open_post_may_be_delivered_or_absent() {
-        let note = |sample: Sample| said(&CHECKER, &sample.history());
+        let note = |story: Story| verdict_line(&CHECKER, &story.history());
         assert_eq!(
             note(open()),
             "valid: 1 examined, 1 recovered, 0 unknown, 0 acknowledged by another post"
@@ -188,8 +188,8 @@ mod tests {
     }
 
     /// Event 0 is posted twice without a key, and the second post ends like this.
-    fn posted_again(ended: fn(NotAcknowledged) -> Op) -> Sample {
-        let sample = open().edit(|_, op| match op {
+    fn posted_again(ended: fn(NotAcknowledged) -> Op) -> Story {
+        let story = open().edit(|_, op| match op {
             Op::IngestInvoke(invoke) if invoke.op == 902 => {
                 (invoke.op, invoke.ordinal) = (900, 0);
             }
@@ -201,15 +201,15 @@ mod tests {
             status: None,
             why: String::new(),
         };
-        let sample = sample.without(|op| matches!(op, Op::IngestOk(ok) if ok.op == 902));
-        sample.with(40, ended(end))
+        let story = story.without(|op| matches!(op, Op::IngestOk(ok) if ok.op == 902));
+        story.with(40, ended(end))
     }
 
     #[test]
     fn event_has_at_most_one_id_per_post() {
-        let rows = |sample: Sample, ids: &[&str]| {
-            let told = |sample: Sample, id: &&str| sample.with(50, row(id));
-            told_valid(ids.iter().fold(unreceived(sample), told))
+        let rows = |story: Story, ids: &[&str]| {
+            let with_row = |story: Story, id: &&str| story.with(50, row(id));
+            is_valid(ids.iter().fold(unreceived(story), with_row))
         };
         assert!(rows(posted_again(Op::IngestInfo), &["a", "b"]));
         assert!(!rows(posted_again(Op::IngestInfo), &["a", "b", "c"]));
@@ -224,23 +224,23 @@ mod tests {
         assert!(rows(keyed, &["a", "b"]));
     }
 
-    fn told_valid(sample: Sample) -> bool {
-        told(sample).is_valid()
+    fn is_valid(story: Story) -> bool {
+        judged(story).is_valid()
     }
 
     #[test]
     fn partial_body_must_not_become_a_row() {
-        assert!(!told_valid(unreceived(cut()).with(50, row("a"))));
+        assert!(!is_valid(unreceived(cut()).with(50, row("a"))));
         let another = row("a");
         let of_another = another.transition().map(|(_, at)| at.clone());
         let claim = Op::Claim(of_another.expect("a transition"));
-        assert!(told_valid(unreceived(cut()).with(50, claim)));
+        assert!(is_valid(unreceived(cut()).with(50, claim)));
     }
 
     #[test]
     fn violation_states_ids_and_lines() {
         assert_eq!(
-            said(
+            verdict_line(
                 &CHECKER,
                 &unreceived(open())
                     .with(50, row("a"))
@@ -250,27 +250,27 @@ mod tests {
             "INVALID: 1 of 1 broken; event 0 has the ids [\"a\", \"b\"], and 1 posts may have stored it (lines [3, 13, 14])"
         );
         assert_eq!(
-            said(&CHECKER, &unreceived(cut()).with(50, row("a")).history()),
+            verdict_line(&CHECKER, &unreceived(cut()).with(50, row("a")).history()),
             "INVALID: 1 of 1 broken; event 0 was stored, and no post of it was complete (lines [3, 13])"
         );
     }
 
     #[test]
     fn partial_body_must_not_be_delivered() {
-        assert!(told(cut()).is_invalid());
-        assert!(told(unreceived(cut())).is_valid());
+        assert!(judged(cut()).is_invalid());
+        assert!(judged(unreceived(cut())).is_valid());
     }
 
     #[test]
     fn partial_body_must_not_be_acknowledged() {
-        let acknowledged = Sample::default().edit(|_, op| {
+        let acknowledged = Story::of_four_events().edit(|_, op| {
             if let Op::IngestInvoke(invoke) = op
                 && invoke.ordinal == 0
             {
                 invoke.cut_at = Some(40);
             }
         });
-        assert!(told(acknowledged).is_invalid());
+        assert!(judged(acknowledged).is_invalid());
     }
 
     #[test]
@@ -283,11 +283,11 @@ mod tests {
                 begin.id = Some("another".into());
             }
         });
-        assert!(told(two).is_invalid());
+        assert!(judged(two).is_invalid());
     }
 
     #[test]
     fn run_of_definite_responses_is_unknown() {
-        assert_eq!(told(Sample::default()).word(), "unknown");
+        assert_eq!(judged(Story::of_four_events()).word(), "unknown");
     }
 }

@@ -125,7 +125,7 @@ fn wait(
     let t = accepted.t;
     let mut others = facts.faults.iter().filter(|fault| !fault.is_hang());
     let explains = |fault: &FaultFacts<'_>| {
-        let of_another = fault.family() == Family::Receiver && !fault.may_keep(first);
+        let of_another = fault.family() == Family::Receiver && !fault.may_lose_or_delay(first);
         !of_another && fault.overlaps(t, first.begin.t, RECOVERY_SLACK_US)
     };
     if others.any(explains) {
@@ -146,17 +146,19 @@ fn percentile(waits: &[Wait]) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::ops::Range;
+
     use super::*;
-    use crate::checker::sample::{SECOND, Sample, links, w0};
+    use crate::checker::story::ops::{links, phase, w0};
+    use crate::checker::story::{SECOND, Story};
     use crate::fault::Kind;
-    use crate::history::op::{FaultEffect, FaultEnd, FaultStart, Op, PhaseBegin};
+    use crate::history::op::{FaultEffect, Op};
     use crate::nemesis::{HangReceiver, KillWorker, RefuseReceiver};
 
     const HANG: u64 = 10 * SECOND;
     const HEAL: u64 = 15 * SECOND;
 
-    /// So many events of receiver 1 in the baseline, and so many in the hang of receiver 0; each
-    /// waits.
+    /// Numbers and waits of the events of receiver 1, in the baseline and while receiver 0 hangs.
     struct Plan {
         quiet: u64,
         quiet_us: u64,
@@ -164,61 +166,51 @@ mod tests {
         beside_us: u64,
     }
 
-    const WHOLE: Plan = Plan {
+    const ENOUGH: Plan = Plan {
         quiet: 5,
         quiet_us: 10_000,
         beside: 5,
         beside_us: 20_000,
     };
 
-    fn begins(phase: Phase) -> Op {
-        let bound_us = None;
-        Op::Phase(PhaseBegin { phase, bound_us })
-    }
-
-    fn fault(
-        sample: Sample,
-        fault: u64,
-        (kind, target): (Kind, Target),
-        (from, to): (u64, u64),
-    ) -> Sample {
-        let start = FaultStart::new(fault, &kind, target);
+    /// Adds a fault that is effective from its start.
+    fn with_effective_fault(
+        story: Story,
+        kind: Kind,
+        target: Target,
+        under_way: Range<u64>,
+    ) -> Story {
         let effect = FaultEffect {
-            fault,
-            effective_us: from,
+            fault: under_way.start,
+            effective_us: under_way.start,
             hit: vec![],
             observed: Some("as a test".into()),
         };
-        sample
-            .with(from, Op::FaultStart(start))
-            .with(to, Op::FaultEffect(effect))
-            .with(to, Op::FaultEnd(FaultEnd { fault }))
+        story
+            .with(under_way.end, Op::FaultEffect(effect))
+            .with_fault(kind, target, under_way)
     }
 
     impl Plan {
-        fn sample(&self) -> Sample {
-            let is_main = |op: &Op| !matches!(op, Op::RunStart(_));
-            let mut sample = Sample::default()
-                .without(is_main)
-                .with(0, begins(Phase::Baseline))
-                .with(5 * SECOND, begins(Phase::Storm));
+        fn story(&self) -> Story {
+            let is_recorded = |op: &Op| !matches!(op, Op::RunStart(_));
+            let mut story = Story::of_four_events()
+                .without(is_recorded)
+                .with(0, phase(Phase::Baseline))
+                .with(5 * SECOND, phase(Phase::Storm));
             for n in 0..self.quiet {
-                sample = sample.with_event(100 + n, 1, n * SECOND / 2, self.quiet_us);
+                story = story.with_event(100 + n, 1, n * SECOND / 2, self.quiet_us);
             }
             for n in 0..self.beside {
-                sample = sample.with_event(200 + n, 1, HANG + n * SECOND / 2, self.beside_us);
+                story = story.with_event(200 + n, 1, HANG + n * SECOND / 2, self.beside_us);
             }
-            fault(
-                sample,
-                1,
-                (HangReceiver::KIND, Target::Receiver(0)),
-                (HANG, HEAL),
-            )
+            let target = Target::Receiver(0);
+            with_effective_fault(story, HangReceiver::KIND, target, HANG..HEAL)
         }
     }
 
-    fn judged(sample: Sample) -> &'static str {
-        let history = sample.history();
+    fn judged(story: Story) -> &'static str {
+        let history = story.history();
         let facts = Facts::of(&history);
         let verdict = check(&facts);
         assert_eq!(is_exercised(&facts), verdict.word() != "unknown");
@@ -226,22 +218,28 @@ mod tests {
     }
 
     #[test]
-    fn events_that_wait_no_longer_than_the_bound_are_isolated() {
-        assert_eq!(judged(WHOLE.sample()), "valid");
-        let bound_us = 2 * WHOLE.quiet_us + SLACK_US;
-        let waiting = |beside_us| Plan { beside_us, ..WHOLE }.sample();
+    fn wait_within_the_bound_is_valid() {
+        assert_eq!(judged(ENOUGH.story()), "valid");
+        let bound_us = 2 * ENOUGH.quiet_us + SLACK_US;
+        let waiting = |beside_us| {
+            Plan {
+                beside_us,
+                ..ENOUGH
+            }
+            .story()
+        };
         assert_eq!(judged(waiting(bound_us)), "valid");
         assert_eq!(judged(waiting(bound_us + 1)), "INVALID");
     }
 
     #[test]
-    fn every_event_that_waited_too_long_is_a_violation_and_no_other() {
+    fn only_waits_over_the_bound_are_violations() {
         let late = 3 * SECOND;
-        // One that waits as long as the bound waits no longer.
-        let bound_us = 2 * WHOLE.quiet_us + SLACK_US;
-        let sample = WHOLE.sample().with_event(299, 2, HANG, bound_us);
-        let sample = sample.with_event(300, 2, HANG, late);
-        match check(&Facts::of(&sample.history())) {
+        // A wait of exactly the bound is no violation.
+        let bound_us = 2 * ENOUGH.quiet_us + SLACK_US;
+        let story = ENOUGH.story().with_event(299, 2, HANG, bound_us);
+        let story = story.with_event(300, 2, HANG, late);
+        match check(&Facts::of(&story.history())) {
             Verdict::Invalid {
                 examined,
                 violations,
@@ -252,18 +250,18 @@ mod tests {
     }
 
     #[test]
-    fn of_a_hundred_events_one_may_wait() {
+    fn one_of_a_hundred_events_may_wait_longer() {
         let with_late = |late: u64| {
-            let soon = |sample: Sample, n| sample.with_event(300 + n, 1, HANG + n, 10_000);
-            let waiting = |sample: Sample, n| sample.with_event(400 + n, 1, HANG, 3 * SECOND);
-            let many = (0..94).fold(WHOLE.sample(), soon);
+            let soon = |story: Story, n| story.with_event(300 + n, 1, HANG + n, 10_000);
+            let waiting = |story: Story, n| story.with_event(400 + n, 1, HANG, 3 * SECOND);
+            let many = (0..94).fold(ENOUGH.story(), soon);
             judged((0..late).fold(many, waiting))
         };
         assert_eq!((with_late(1), with_late(2)), ("valid", "INVALID"));
-        // The second longest of a hundred may wait as long as the bound.
-        let soon = |sample: Sample, n| sample.with_event(300 + n, 1, HANG + n, 10_000);
-        let many = (0..93).fold(WHOLE.sample(), soon);
-        let bound_us = 2 * WHOLE.quiet_us + SLACK_US;
+        // The second longest wait of the hundred is exactly the bound.
+        let soon = |story: Story, n| story.with_event(300 + n, 1, HANG + n, 10_000);
+        let many = (0..93).fold(ENOUGH.story(), soon);
+        let bound_us = 2 * ENOUGH.quiet_us + SLACK_US;
         let waiting = many
             .with_event(500, 1, HANG, bound_us)
             .with_event(501, 1, HANG, 3 * SECOND);
@@ -271,43 +269,43 @@ mod tests {
     }
 
     #[test]
-    fn the_events_of_the_hanging_target_are_not_judged() {
-        let sample = WHOLE.sample().with_event(300, 0, HANG, 4 * SECOND);
-        assert_eq!(judged(sample), "valid");
+    fn events_of_the_hanging_target_are_not_judged() {
+        let story = ENOUGH.story().with_event(300, 0, HANG, 4 * SECOND);
+        assert_eq!(judged(story), "valid");
     }
 
     #[test]
-    fn an_event_that_another_fault_may_have_kept_is_not_judged() {
-        let late = || WHOLE.sample().with_event(300, 2, HANG + SECOND, 3 * SECOND);
+    fn event_that_another_fault_may_delay_is_not_judged() {
+        let late = || ENOUGH.story().with_event(300, 2, HANG + SECOND, 3 * SECOND);
         assert_eq!(judged(late()), "INVALID");
-        let killed = |end| fault(late(), 2, (KillWorker::KIND, w0()), (5 * SECOND, end));
+        let killed = |end| with_effective_fault(late(), KillWorker::KIND, w0(), 5 * SECOND..end);
         let aftermath = HANG + SECOND - RECOVERY_SLACK_US;
-        // Of the five others, those of the first second are left out, too.
-        let more = |sample: Sample| {
-            let one = |sample: Sample, n: u64| sample.with_event(600 + n, 1, HEAL - SECOND, 10);
-            (0..5).fold(sample, one)
+        // The aftermath also excludes events of the first second, so five later ones are added.
+        let more = |story: Story| {
+            let one = |story: Story, n: u64| story.with_event(600 + n, 1, HEAL - SECOND, 10);
+            (0..5).fold(story, one)
         };
         assert_eq!(judged(more(killed(aftermath))), "valid");
         assert_eq!(judged(more(killed(aftermath - 1))), "INVALID");
     }
 
     #[test]
-    fn a_receiver_that_was_away_explains_the_waits_of_its_own_events_only() {
-        let late = || WHOLE.sample().with_event(300, 2, HANG, 3 * SECOND);
+    fn refusing_receiver_explains_only_waits_of_its_events() {
+        let late = || ENOUGH.story().with_event(300, 2, HANG, 3 * SECOND);
         let away = |target: &'static str| {
-            let refused = (9 * SECOND, HANG - 1);
-            fault(late(), 2, (RefuseReceiver::KIND, links(target)), refused)
+            let refused = 9 * SECOND..HANG - 1;
+            with_effective_fault(late(), RefuseReceiver::KIND, links(target), refused)
         };
         assert_eq!(judged(away("workers->r2")), "valid");
         assert_eq!(judged(away("workers->r3")), "INVALID");
     }
 
     #[test]
-    fn an_event_after_the_heal_or_of_the_default_settings_is_not_judged() {
-        let after = WHOLE.sample().with_event(300, 2, HEAL, 4 * SECOND);
+    fn events_after_the_heal_or_of_defaults_are_not_judged() {
+        let after = ENOUGH.story().with_event(300, 2, HEAL, 4 * SECOND);
         assert_eq!(judged(after), "valid");
-        let other = WHOLE
-            .sample()
+        let other = ENOUGH
+            .story()
             .with_event(300, 2, HANG, 4 * SECOND)
             .edit(|_, op| {
                 if let Op::IngestInvoke(invoke) = op
@@ -321,14 +319,32 @@ mod tests {
 
     #[test]
     fn too_few_events_on_either_side_are_unknown() {
-        assert_eq!(judged(Plan { quiet: 4, ..WHOLE }.sample()), "unknown");
-        assert_eq!(judged(Plan { beside: 4, ..WHOLE }.sample()), "unknown");
-        assert_eq!(judged(Plan { beside: 0, ..WHOLE }.sample()), "unknown");
+        assert_eq!(judged(Plan { quiet: 4, ..ENOUGH }.story()), "unknown");
+        assert_eq!(
+            judged(
+                Plan {
+                    beside: 4,
+                    ..ENOUGH
+                }
+                .story()
+            ),
+            "unknown"
+        );
+        assert_eq!(
+            judged(
+                Plan {
+                    beside: 0,
+                    ..ENOUGH
+                }
+                .story()
+            ),
+            "unknown"
+        );
     }
 
     #[test]
-    fn a_run_without_a_hang_or_without_a_baseline_is_unknown() {
-        let without = |drop: fn(&Op) -> bool| judged(WHOLE.sample().without(drop));
+    fn run_without_a_hang_or_a_baseline_is_unknown() {
+        let without = |drop: fn(&Op) -> bool| judged(ENOUGH.story().without(drop));
         assert_eq!(without(|op| op.source() == "fault"), "unknown");
         let is_baseline = |op: &Op| matches!(op, Op::Phase(at) if at.phase == Phase::Baseline);
         assert_eq!(without(is_baseline), "unknown");

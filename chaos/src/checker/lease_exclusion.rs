@@ -70,23 +70,23 @@ fn holder_was_hit(facts: &Facts<'_>, reclaim: At<'_, Transition>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::checker::said;
-    use crate::checker::sample::links;
-    use crate::checker::story::{Story, process};
+    use crate::checker::story::Story;
+    use crate::checker::story::ops::{links, process};
+    use crate::checker::verdict_line;
     use crate::history::op::{FaultStart, Op};
     use crate::nemesis::{BlackHole, KillWorker};
 
     #[test]
-    fn a_claim_under_another_claim_is_a_violation() {
-        let story = Story::default().without(|op| matches!(op, Op::Reclaim(_)));
+    fn claim_during_another_lease_is_a_violation() {
+        let story = Story::of_one_event().without(|op| matches!(op, Op::Reclaim(_)));
         assert_eq!(
-            said(&CHECKER, &story.history()),
+            verdict_line(&CHECKER, &story.history()),
             "INVALID: 1 of 3 broken; event e was claimed while it had a lease (lines [9, 14])"
         );
     }
 
     #[test]
-    fn every_way_in_which_a_lease_ends_lets_the_next_claim_be() {
+    fn claim_after_the_end_of_a_lease_is_legal() {
         for end in [Step::Settle, Step::Release, Step::Cancel] {
             let claimed = Story::accepted().then(20, Step::Claim, |_| {});
             let story = claimed.then(30, end, |_| {}).then(40, Step::Claim, |_| {});
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn one_lease_is_not_ended_twice() {
+    fn second_reclaim_of_a_lease_is_a_violation() {
         let over = |op: &mut Transition| op.lease_until_us = Some(op.now_us);
         let reclaim = |story: Story, ms| story.then(ms, Step::Reclaim, over);
         let claimed = || Story::accepted().then(20, Step::Claim, |_| {});
@@ -108,20 +108,22 @@ mod tests {
         assert!(check(&Facts::of(&reclaimed.history())).is_valid());
         let twice = reclaim(reclaim(claimed(), 5_000), 6_000);
         assert_eq!(
-            said(&CHECKER, &twice.history()),
+            verdict_line(&CHECKER, &twice.history()),
             "INVALID: 1 of 1 broken; event e was reclaimed and had no lease (lines [7])"
         );
     }
 
     #[test]
-    fn a_holder_is_ended_by_a_fault_that_came_before() {
+    fn only_an_earlier_fault_explains_an_early_reclaim() {
         let hit = |from| {
             let early = |op: &mut Transition| op.lease_until_us = Some(op.now_us + 1);
-            let story = Story::default().in_peace().edit_steps(Step::Reclaim, early);
-            said(
+            let story = Story::of_one_event()
+                .without_faults()
+                .edit_steps(Step::Reclaim, early);
+            verdict_line(
                 &CHECKER,
                 &story
-                    .with_fault(KillWorker::KIND, process("h0"), (from, Story::END))
+                    .with_fault(KillWorker::KIND, process("h0"), from..Story::END)
                     .history(),
             )
         };
@@ -137,11 +139,11 @@ mod tests {
     }
 
     #[test]
-    fn an_early_end_needs_a_fault_that_hit_this_holder() {
+    fn early_reclaim_needs_a_fault_of_its_worker() {
         let early = |op: &mut Transition| op.lease_until_us = Some(op.now_us + 1);
-        let story = || Story::default().edit_steps(Step::Reclaim, early);
+        let story = || Story::of_one_event().edit_steps(Step::Reclaim, early);
         assert!(check(&Facts::of(&story().history())).is_valid());
-        let unharmed = story().without(|op| op.source() == "fault");
+        let unharmed = story().without_faults();
         assert!(check(&Facts::of(&unharmed.history())).is_invalid());
         let another = story().edit(|_, op| {
             if let Op::FaultStart(start) = op {
@@ -152,9 +154,9 @@ mod tests {
     }
 
     #[test]
-    fn a_presence_is_cut_on_the_way_to_the_database_and_on_no_other() {
+    fn only_a_database_link_fault_ends_presence() {
         let cut = |link: &'static str| {
-            let story = Story::default()
+            let story = Story::of_one_event()
                 .edit_steps(Step::Reclaim, |op| op.lease_until_us = Some(op.now_us + 1))
                 .edit(move |_, op| {
                     if let Op::FaultStart(start) = op {
@@ -169,10 +171,10 @@ mod tests {
     }
 
     #[test]
-    fn a_lease_that_ran_out_needs_none() {
-        let story = Story::default()
+    fn reclaim_of_an_expired_lease_needs_no_fault() {
+        let story = Story::of_one_event()
             .edit_steps(Step::Reclaim, |op| op.lease_until_us = Some(op.now_us))
-            .without(|op| op.source() == "fault");
+            .without_faults();
         assert!(check(&Facts::of(&story.history())).is_valid());
     }
 }

@@ -60,12 +60,12 @@ fn check(facts: &Facts<'_>) -> Verdict {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::checker::sample::Sample;
+    use crate::checker::story::Story;
     use crate::history::op::Op;
 
     #[test]
     fn pending_event_at_the_end_is_a_violation() {
-        let history = Sample::default().edit(|_, op| {
+        let history = Story::of_four_events().edit(|_, op| {
             if let Op::State(state) = op
                 && state.ordinal == 1
             {
@@ -77,7 +77,7 @@ mod tests {
 
     #[test]
     fn run_without_a_drain_is_unknown() {
-        let history = Sample::default().without(|op| matches!(op, Op::Phase(_)));
+        let history = Story::of_four_events().without(|op| matches!(op, Op::Phase(_)));
         assert_eq!(check(&Facts::of(&history.history())).word(), "unknown");
     }
 }

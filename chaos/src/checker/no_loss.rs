@@ -74,11 +74,11 @@ fn check(facts: &Facts<'_>) -> Verdict {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::checker::sample::Sample;
+    use crate::checker::story::Story;
     use crate::history::op::{Op, RecvEnd};
 
-    fn unreceived() -> Sample {
-        Sample::default().without(|op| {
+    fn unreceived() -> Story {
+        Story::of_four_events().without(|op| {
             matches!(
                 op,
                 Op::RecvEnd(RecvEnd {

@@ -87,27 +87,27 @@ fn phantom(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::checker::said;
-    use crate::checker::sample::Sample;
+    use crate::checker::story::Story;
+    use crate::checker::verdict_line;
     use crate::history::op::{NotAcknowledged, Op};
 
-    fn told(sample: Sample) -> String {
-        said(&CHECKER, &sample.history())
+    fn judged(story: Story) -> String {
+        verdict_line(&CHECKER, &story.history())
     }
 
-    fn is_valid(sample: Sample) -> bool {
-        check(&Facts::of(&sample.history())).is_valid()
+    fn is_valid(story: Story) -> bool {
+        check(&Facts::of(&story.history())).is_valid()
     }
 
     #[test]
     fn request_for_an_unposted_event_is_a_phantom() {
-        assert!(!is_valid(Sample::default().with_receipt(500, 77, 1)));
+        assert!(!is_valid(Story::of_four_events().with_receipt(500, 77, 1)));
     }
 
     #[test]
     fn request_before_its_post_is_a_phantom() {
         assert_eq!(
-            told(Sample::default().at(0, 1, 5)),
+            judged(Story::of_four_events().with_request_at(0, 1, 5)),
             "INVALID: 1 of 10 broken; event 0: received before it was posted (lines [3])"
         );
     }
@@ -115,7 +115,7 @@ mod tests {
     #[test]
     fn signed_request_without_ordinal_needs_a_known_id() {
         let stray = |id: Option<&'static str>, sig: &'static str| {
-            is_valid(Sample::default().edit(move |_, op| {
+            is_valid(Story::of_four_events().edit(move |_, op| {
                 if let Op::RecvBegin(begin) = op
                     && begin.ordinal == Some(0)
                 {
@@ -131,7 +131,7 @@ mod tests {
         let nothing_else = |op: &Op| {
             op.source() == "recv" && !matches!(op, Op::RecvBegin(b) if b.ordinal.is_none())
         };
-        let known = Sample::default().edit(|_, op| {
+        let known = Story::of_four_events().edit(|_, op| {
             if let Op::RecvBegin(begin) = op
                 && begin.ordinal == Some(0)
             {
@@ -139,12 +139,12 @@ mod tests {
             }
         });
         let note = "valid: 2 examined, 0 received without an acknowledgement";
-        assert_eq!(told(known.without(nothing_else)), note);
+        assert_eq!(judged(known.without(nothing_else)), note);
     }
 
     /// Event 0 is posted twice, one of its requests has another id, and the second post ends like this.
-    fn posted_again(ended: fn(NotAcknowledged) -> Op) -> Sample {
-        let sample = Sample::default().edit(|_, op| match op {
+    fn posted_again(ended: fn(NotAcknowledged) -> Op) -> Story {
+        let story = Story::of_four_events().edit(|_, op| match op {
             Op::RecvBegin(begin) if (begin.ordinal, begin.attempt) == (Some(0), Some(2)) => {
                 begin.id = Some("another".into());
             }
@@ -159,7 +159,7 @@ mod tests {
             status: None,
             why: String::new(),
         };
-        sample
+        story
             .without(|op| matches!(op, Op::IngestOk(ok) if ok.op == 902))
             .with(40, ended(end))
     }
@@ -173,7 +173,7 @@ mod tests {
     #[test]
     fn failed_post_must_not_be_received_and_an_open_one_may() {
         let ended = |fail: bool| {
-            let history = Sample::default().edit(|_, op| {
+            let history = Story::of_four_events().edit(|_, op| {
                 if let Op::IngestOk(ok) = op
                     && ok.ordinal == 0
                 {
@@ -191,7 +191,7 @@ mod tests {
                     };
                 }
             });
-            told(history)
+            judged(history)
         };
         assert!(ended(true).starts_with("INVALID: 2 of 10 broken"));
         assert_eq!(
@@ -202,7 +202,7 @@ mod tests {
 
     #[test]
     fn unacknowledged_id_is_a_phantom() {
-        let history = Sample::default().edit(|_, op| {
+        let history = Story::of_four_events().edit(|_, op| {
             if let Op::RecvBegin(begin) = op {
                 begin.id = Some("e-other".into());
             }

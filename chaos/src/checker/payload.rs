@@ -40,11 +40,11 @@ fn check(facts: &Facts<'_>) -> Verdict {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::checker::sample::Sample;
+    use crate::checker::story::Story;
     use crate::history::op::Op;
 
     fn with_other_bytes(sig: &'static str) -> Verdict {
-        let history = Sample::default().edit(move |_, op| {
+        let history = Story::of_four_events().edit(move |_, op| {
             if let Op::RecvBegin(begin) = op
                 && begin.ordinal == Some(2)
             {

@@ -149,9 +149,9 @@ fn longest_calm(storms: &[(u64, u64)], from: u64, to: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::checker::said;
-    use crate::checker::sample::w0;
     use crate::checker::story::Story;
+    use crate::checker::story::ops::w0;
+    use crate::checker::verdict_line;
     use crate::history::op::{Op, PhaseBegin};
     use crate::nemesis::PauseWorker;
 
@@ -162,7 +162,7 @@ mod tests {
                 *t = end;
             }
         });
-        said(&CHECKER, &story.history())
+        verdict_line(&CHECKER, &story.history())
     }
 
     fn is_valid(end: u64, story: Story) -> bool {
@@ -211,18 +211,18 @@ mod tests {
 
     #[test]
     fn waits_are_counted_and_violations_state_them() {
-        let told = |story: Story| said(&CHECKER, &story.history());
+        let judged = |story: Story| verdict_line(&CHECKER, &story.history());
         assert_eq!(
-            told(Story::default()),
+            judged(Story::of_one_event()),
             "valid: 6 examined, every wait within its bound"
         );
         assert_eq!(
-            told(Story::accepted()),
+            judged(Story::accepted()),
             "INVALID: 1 of 1 broken; event e was due for 59990 ms without a fault (lines [3])"
         );
-        let unread = Story::default().without(|op| matches!(op, Op::Phase(_)));
+        let unread = Story::of_one_event().without(|op| matches!(op, Op::Phase(_)));
         assert_eq!(
-            told(unread),
+            judged(unread),
             "unknown: 0 examined, the run has no final reads"
         );
     }
@@ -230,19 +230,19 @@ mod tests {
     #[test]
     fn fault_and_its_aftermath_are_excluded() {
         let second = 1_000_000;
-        let story = || Story::accepted().with_fault(PauseWorker::KIND, w0(), (second, 20 * second));
+        let story = || Story::accepted().with_fault(PauseWorker::KIND, w0(), second..20 * second);
         let bound = 6_750_000;
         let calm = 20 * second + RECOVERY_SLACK_US;
         assert!(is_valid(calm + bound, story()));
         assert!(!is_valid(calm + bound + 1, story()));
         // A fault inside of the first one changes nothing.
-        let within = || story().with_fault(PauseWorker::KIND, w0(), (2 * second, 3 * second));
+        let within = || story().with_fault(PauseWorker::KIND, w0(), 2 * second..3 * second);
         assert!(is_valid(calm + bound, within()));
     }
 
     #[test]
     fn unclaimed_due_event_is_a_violation() {
-        let story = Story::default().without(
+        let story = Story::of_one_event().without(
             |op| matches!(op.transition(), Some((step, at)) if step != Step::Accept || at.attempt > 0),
         );
         assert!(check(&Facts::of(&story.history())).is_invalid());
@@ -250,7 +250,7 @@ mod tests {
 
     #[test]
     fn expired_lease_that_stays_is_a_violation() {
-        let story = Story::default()
+        let story = Story::of_one_event()
             .without(|op| matches!(op.transition(), Some((_, at)) if at.attempt > 1))
             .without(|op| matches!(op, Op::Settle(_)));
         assert!(check(&Facts::of(&story.history())).is_invalid());
@@ -258,7 +258,7 @@ mod tests {
 
     #[test]
     fn wait_during_a_fault_is_excused() {
-        let story = Story::default()
+        let story = Story::of_one_event()
             .without(|op| matches!(op.transition(), Some((step, _)) if step != Step::Accept))
             .without(|op| matches!(op, Op::FaultEnd(_)))
             .edit(|t, op| {

@@ -90,10 +90,10 @@ fn owed(facts: &Facts<'_>) -> Vec<(u64, u64)> {
         .accepted()
         .filter(|(_, event)| event.section() == Section::Main);
     let owed = of_main.filter_map(|(_, event)| {
-        let taken = event.successes().map(|receipt| receipt.end_us()).min();
-        let is_dead = taken.is_none() && event.status() == Some("dead");
+        let delivered_us = event.successes().map(|receipt| receipt.end_us()).min();
+        let is_dead = delivered_us.is_none() && event.status() == Some("dead");
         let accepted = event.acknowledged.first()?;
-        (!is_dead).then(|| (accepted.t, taken.unwrap_or(u64::MAX)))
+        (!is_dead).then(|| (accepted.t, delivered_us.unwrap_or(u64::MAX)))
     });
     owed.collect()
 }
@@ -101,7 +101,9 @@ fn owed(facts: &Facts<'_>) -> Vec<(u64, u64)> {
 /// Returns the time from which an event was left to deliver after a fault: the end of the fault, or
 /// the next accept.
 fn owed_from(owed: &[(u64, u64)], end_us: u64) -> Option<u64> {
-    let later = owed.iter().filter(|(_, taken)| *taken >= end_us);
+    let later = owed
+        .iter()
+        .filter(|(_, delivered_us)| *delivered_us >= end_us);
     later.map(|(accepted, _)| *accepted.max(&end_us)).min()
 }
 
@@ -212,14 +214,15 @@ fn bound_us(settings: &Settings) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::checker::said;
-    use crate::checker::sample::{KILL, SECOND, Sample, w0};
-    use crate::history::op::{FaultEnd, FaultStart, Op, PhaseBegin};
+    use crate::checker::story::ops::{phase, w0};
+    use crate::checker::story::{KILL, SECOND, Story};
+    use crate::checker::verdict_line;
+    use crate::history::op::{FaultEnd, FaultStart, Op};
     use crate::nemesis::{KillWorker, PauseWorker};
 
-    /// End of the fault of the sample.
+    /// End of the kill in the history of four events.
     const HEALED: u64 = KILL + SECOND / 2;
-    /// Lease, deadline, longest backoff and slack at the settings of the sample.
+    /// Lease, deadline, longest backoff and slack at the settings of that history.
     const BOUND: u64 = 21_500_000;
 
     fn only(facts: &Facts<'_>) -> (Option<u64>, Option<Rate>) {
@@ -229,39 +232,35 @@ mod tests {
 
     /// A baseline of two seconds with this many deliveries of event 0, and a last post at this
     /// time.
-    fn with_baseline(deliveries: u64, last_post: u64) -> Sample {
-        let begins = |phase| {
-            let bound_us = None;
-            Op::Phase(PhaseBegin { phase, bound_us })
-        };
+    fn with_baseline(deliveries: u64, last_post: u64) -> Story {
         let late = |op: &Op| matches!(op, Op::Phase(at) if at.phase == Phase::Storm);
-        let sample = Sample::default()
+        let story = Story::of_four_events()
             .without(late)
-            .with(0, begins(Phase::Baseline))
-            .with(2 * SECOND, begins(Phase::Storm))
+            .with(0, phase(Phase::Baseline))
+            .with(2 * SECOND, phase(Phase::Storm))
             .edit(|t, op| match op {
                 Op::IngestInvoke(invoke) if invoke.op == 902 => *t = last_post,
                 // Only the receipts that a test adds are delivered.
                 Op::RecvEnd(end) => end.status = None,
                 _ => {}
             });
-        let quiet = |sample: Sample, n| sample.with_receipt(1_000 + n * 90_000, 0, 9);
-        (0..deliveries).fold(sample, quiet)
+        let quiet = |story: Story, n| story.with_receipt(1_000 + n * 90_000, 0, 9);
+        (0..deliveries).fold(story, quiet)
     }
 
     /// Adds this many deliveries from this time on, one every 200 ms.
-    fn delivered_from(sample: Sample, t: u64, deliveries: u64) -> Sample {
-        let one = |sample: Sample, n| sample.with_receipt(t + n * 200_000, 0, 9);
-        (0..deliveries).fold(sample, one)
+    fn delivered_from(story: Story, t: u64, deliveries: u64) -> Story {
+        let one = |story: Story, n| story.with_receipt(t + n * 200_000, 0, 9);
+        (0..deliveries).fold(story, one)
     }
 
-    fn rate_of(sample: Sample) -> Option<Rate> {
-        only(&Facts::of(&sample.history())).1
+    fn rate_of(story: Story) -> Option<Rate> {
+        only(&Facts::of(&story.history())).1
     }
 
     #[test]
     fn delivery_soon_after_a_fault_is_a_recovery() {
-        let history = Sample::default().history();
+        let history = Story::of_four_events().history();
         let facts = Facts::of(&history);
         assert!(check(&facts).is_valid());
         let took = 2 * SECOND + 1_000 - SECOND / 2;
@@ -271,24 +270,24 @@ mod tests {
     #[test]
     fn long_silence_after_a_fault_is_a_violation() {
         let silent = |gap: u64| {
-            let sample = Sample::default().edit(|t, op| match op {
+            let story = Story::of_four_events().edit(|t, op| match op {
                 Op::RecvBegin(_) | Op::RecvEnd(_) if *t > KILL + SECOND => {
                     *t = HEALED + gap + *t % 2;
                 }
                 _ => {}
             });
-            said(&CHECKER, &sample.history())
+            verdict_line(&CHECKER, &story.history())
         };
-        let told = "1 of 1 broken; 22500 ms passed between a worker.kill and the next delivery (lines [26])";
+        let line = "1 of 1 broken; 22500 ms passed between a worker.kill and the next delivery (lines [26])";
         assert!(silent(BOUND).starts_with("valid"));
-        assert_eq!(silent(BOUND + SECOND), format!("INVALID: {told}"));
+        assert_eq!(silent(BOUND + SECOND), format!("INVALID: {line}"));
         assert!(silent(BOUND + 2).starts_with("INVALID"));
     }
 
     #[test]
     fn delivery_at_the_end_of_a_fault_is_the_next_one() {
-        let sample = Sample::default().with_receipt(HEALED - 1_000, 0, 9);
-        assert_eq!(only(&Facts::of(&sample.history())).0, Some(0));
+        let story = Story::of_four_events().with_receipt(HEALED - 1_000, 0, 9);
+        assert_eq!(only(&Facts::of(&story.history())).0, Some(0));
     }
 
     #[test]
@@ -304,7 +303,7 @@ mod tests {
         let alone = |accepted: u64| {
             let others = |op: &Op| matches!(op, Op::RecvBegin(begin) if begin.ordinal == Some(1) && begin.attempt == Some(2));
             let late = HEALED + 2 * BOUND;
-            let sample = Sample::default().without(others).edit(|_, op| {
+            let story = Story::of_four_events().without(others).edit(|_, op| {
                 if let Op::State(state) = op
                     && state.ordinal == 1
                 {
@@ -312,7 +311,7 @@ mod tests {
                 }
             });
             check(&Facts::of(
-                &sample.with_event(7, 0, accepted, late - accepted).history(),
+                &story.with_event(7, 0, accepted, late - accepted).history(),
             ))
         };
         assert!(alone(HEALED + BOUND + 1_000).is_valid());
@@ -324,10 +323,10 @@ mod tests {
     #[test]
     fn rate_is_back_at_the_first_delivery_of_a_full_window() {
         let alone = || with_baseline(10, 15 * SECOND).with_receipt(HEALED + SECOND, 0, 9);
-        let sample = || delivered_from(alone(), HEALED + 3 * SECOND, 5);
-        assert_eq!(rate_of(sample()), Some(Rate::Back(3 * SECOND + 1_000)));
+        let story = || delivered_from(alone(), HEALED + 3 * SECOND, 5);
+        assert_eq!(rate_of(story()), Some(Rate::Back(3 * SECOND + 1_000)));
         assert_eq!(
-            said(&CHECKER, &sample().history()),
+            verdict_line(&CHECKER, &story().history()),
             "valid: 1 examined, at most 1001 ms to the next delivery, and at the baseline rate after 1 faults"
         );
     }
@@ -344,15 +343,15 @@ mod tests {
 
     #[test]
     fn four_deliveries_per_second_are_below_the_rate() {
-        let sample = delivered_from(with_baseline(10, 15 * SECOND), HEALED + SECOND, 4);
+        let story = delivered_from(with_baseline(10, 15 * SECOND), HEALED + SECOND, 4);
         let watched = 15 * SECOND - HEALED;
-        assert_eq!(rate_of(sample), Some(Rate::Away(watched)));
+        assert_eq!(rate_of(story), Some(Rate::Away(watched)));
     }
 
     #[test]
     fn baseline_of_nine_deliveries_has_no_rate() {
-        let sample = delivered_from(with_baseline(9, 15 * SECOND), HEALED, 5);
-        assert_eq!(rate_of(sample), None);
+        let story = delivered_from(with_baseline(9, 15 * SECOND), HEALED, 5);
+        assert_eq!(rate_of(story), None);
     }
 
     #[test]
@@ -366,8 +365,8 @@ mod tests {
         // Also not into a fault that began before and ends later.
         let another = |healed| {
             let end = Op::FaultEnd(FaultEnd { fault: 2 });
-            let sample = late(after).with(KILL, Op::FaultStart(fault(2)));
-            rate_of(sample.with(healed, end))
+            let story = late(after).with(KILL, Op::FaultStart(fault(2)));
+            rate_of(story.with(healed, end))
         };
         assert_eq!(another(HEALED), Some(Rate::Back(SECOND + 1_000)));
         assert_eq!(another(HEALED + 1), Some(Rate::Away(0)));
@@ -375,20 +374,20 @@ mod tests {
 
     #[test]
     fn fault_that_ended_before_changes_nothing() {
-        let sample = delivered_from(with_baseline(10, 15 * SECOND), HEALED, 5)
+        let story = delivered_from(with_baseline(10, 15 * SECOND), HEALED, 5)
             .with(SECOND, Op::FaultStart(fault(2)))
             .with(2 * SECOND, Op::FaultEnd(FaultEnd { fault: 2 }));
-        assert_eq!(rate_of(sample), Some(Rate::Back(1_000)));
+        assert_eq!(rate_of(story), Some(Rate::Back(1_000)));
     }
 
     #[test]
     fn low_rate_beyond_the_bound_is_a_violation() {
         let slow = |watched| {
-            let sample = with_baseline(10, HEALED + watched).with_receipt(HEALED, 0, 9);
-            said(&CHECKER, &sample.history())
+            let story = with_baseline(10, HEALED + watched).with_receipt(HEALED, 0, 9);
+            verdict_line(&CHECKER, &story.history())
         };
-        let told = "valid: 1 examined, at most 1 ms to the next delivery, and at the baseline rate after 0 faults";
-        assert_eq!(slow(BOUND), told);
+        let line = "valid: 1 examined, at most 1 ms to the next delivery, and at the baseline rate after 0 faults";
+        assert_eq!(slow(BOUND), line);
         assert_eq!(
             slow(BOUND + 1),
             "INVALID: 1 of 1 broken; 21500 ms after a worker.kill, deliveries were still slower than in \
@@ -398,37 +397,33 @@ mod tests {
 
     #[test]
     fn fault_that_outlasts_every_delivery_exercises_nothing() {
-        let exercised = |sample: Sample| is_exercised(&Facts::of(&sample.history()));
+        let exercised = |story: Story| is_exercised(&Facts::of(&story.history()));
         let ends = |at: u64| {
-            Sample::default().edit(move |t, op| {
+            Story::of_four_events().edit(move |t, op| {
                 if matches!(op, Op::FaultEnd(_)) {
                     *t = at;
                 }
             })
         };
         // Event 1 is delivered last in its section.
-        let taken = KILL + 2 * SECOND + 1_000;
-        assert!(exercised(ends(taken)));
-        assert!(!exercised(ends(taken + 1)));
+        let delivered_us = KILL + 2 * SECOND + 1_000;
+        assert!(exercised(ends(delivered_us)));
+        assert!(!exercised(ends(delivered_us + 1)));
         let lost = |op: &Op| matches!(op, Op::RecvBegin(begin) if begin.ordinal == Some(2));
-        assert!(exercised(ends(taken + 1).without(lost)));
-        assert!(!exercised(
-            Sample::default().without(|op| op.source() == "fault")
-        ));
+        assert!(exercised(ends(delivered_us + 1).without(lost)));
+        assert!(!exercised(Story::of_four_events().without_faults()));
     }
 
     #[test]
     fn deliveries_at_default_settings_are_not_counted() {
-        let sample = Sample::default()
+        let story = Story::of_four_events()
             .without(|op| matches!(op, Op::RecvBegin(begin) if begin.ordinal != Some(3)));
-        assert_eq!(check(&Facts::of(&sample.history())).word(), "unknown");
+        assert_eq!(check(&Facts::of(&story.history())).word(), "unknown");
     }
 
     #[test]
     fn run_without_faults_is_unknown() {
-        let history = Sample::default()
-            .without(|op| op.source() == "fault")
-            .history();
+        let history = Story::of_four_events().without_faults().history();
         assert_eq!(check(&Facts::of(&history)).word(), "unknown");
     }
 

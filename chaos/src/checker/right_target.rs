@@ -52,12 +52,12 @@ fn check(facts: &Facts<'_>) -> Verdict {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::checker::sample::Sample;
+    use crate::checker::story::Story;
     use crate::history::op::Op;
 
     #[test]
     fn request_at_another_receiver_is_a_violation() {
-        let history = Sample::default().edit(|_, op| {
+        let history = Story::of_four_events().edit(|_, op| {
             if let Op::RecvBegin(begin) = op
                 && begin.ordinal == Some(1)
             {
@@ -69,7 +69,7 @@ mod tests {
 
     #[test]
     fn request_without_ordinal_is_found_by_its_id() {
-        let history = Sample::default().edit(|_, op| {
+        let history = Story::of_four_events().edit(|_, op| {
             if let Op::RecvBegin(begin) = op
                 && begin.ordinal == Some(1)
             {

@@ -82,7 +82,7 @@ fn may_have_missed_the_response(facts: &Facts<'_>, receipt: &ReceiptFacts<'_>) -
     let until_us = receipt.end_us().saturating_add(SETTLE_SLACK_US);
     let mut faults = facts.faults.iter();
     faults.any(|fault| {
-        (fault.may_keep(receipt) || fault.may_pause())
+        (fault.may_lose_or_delay(receipt) || fault.may_pause())
             && fault.overlaps(receipt.begin.t, until_us, 0)
     })
 }
@@ -92,13 +92,13 @@ fn disagreement(
     receipt: Option<&ReceiptFacts<'_>>,
     settings: &Settings,
 ) -> Option<String> {
-    let taken = receipt.filter(|receipt| receipt.is_success());
+    let success = receipt.filter(|receipt| receipt.is_success());
     if settle.op.after.status == "delivered" {
         let before =
-            taken.is_some_and(|receipt| receipt.end.is_some_and(|end| end.seq < settle.seq));
+            success.is_some_and(|receipt| receipt.end.is_some_and(|end| end.seq < settle.seq));
         return (!before).then(|| "is settled as delivered, and no receiver had sent a 2xx".into());
     }
-    let receipt = taken?;
+    let receipt = success?;
     let end = receipt.end?;
     // Nine tenths, because the deadline begins before the request arrives and the response needs
     // time.
@@ -111,10 +111,12 @@ fn disagreement(
 
 #[cfg(test)]
 mod tests {
+    use std::ops::Range;
+
     use super::*;
-    use crate::checker::said;
-    use crate::checker::sample::{links, w0};
     use crate::checker::story::Story;
+    use crate::checker::story::ops::{links, w0};
+    use crate::checker::verdict_line;
     use crate::fault::Kind;
     use crate::history::op::{ANSWERED_THEN_RESET, Op, RecvEnd};
     use crate::nemesis::{KillWorker, Latency, PauseWorker, RefuseReceiver, Reset};
@@ -122,7 +124,7 @@ mod tests {
 
     #[test]
     fn delivered_before_the_2xx_is_a_violation() {
-        let late = Story::default().edit(|t, op| {
+        let late = Story::of_one_event().edit(|t, op| {
             if matches!(
                 op,
                 Op::RecvEnd(RecvEnd {
@@ -138,7 +140,7 @@ mod tests {
 
     #[test]
     fn delivered_after_a_500_is_a_violation() {
-        let story = Story::default().edit(|_, op| {
+        let story = Story::of_one_event().edit(|_, op| {
             if let Op::RecvEnd(end) = op {
                 end.status = Some(500);
             }
@@ -151,8 +153,8 @@ mod tests {
     }
 
     /// The first attempt is settled as a failure and got a 200 after this time.
-    fn taken(how: &'static str, after_us: u64) -> Story {
-        Story::default().in_peace().edit(move |t, op| {
+    fn failed_with_200(how: &'static str, after_us: u64) -> Story {
+        Story::of_one_event().without_faults().edit(move |t, op| {
             if let Op::RecvEnd(end) = op
                 && end.status == Some(500)
             {
@@ -168,35 +170,36 @@ mod tests {
 
     #[test]
     fn failure_after_a_2xx_in_time_is_a_violation() {
-        assert!(!is_valid(taken(ANSWERED, 1)));
-        assert!(is_valid(taken(ANSWERED_THEN_RESET, 1)));
+        assert!(!is_valid(failed_with_200(ANSWERED, 1)));
+        assert!(is_valid(failed_with_200(ANSWERED_THEN_RESET, 1)));
         // Nine tenths of a deadline of 1.5 s.
-        assert!(!is_valid(taken(ANSWERED, 1_349_999)));
-        assert!(is_valid(taken(ANSWERED, 1_350_000)));
+        assert!(!is_valid(failed_with_200(ANSWERED, 1_349_999)));
+        assert!(is_valid(failed_with_200(ANSWERED, 1_350_000)));
     }
 
     #[test]
     fn pause_and_link_excuse_a_failure_after_a_2xx() {
-        let with =
-            |f, target, under_way| is_valid(taken(ANSWERED, 1).with_fault(f, target, under_way));
+        let with = |f, target, under_way| {
+            is_valid(failed_with_200(ANSWERED, 1).with_fault(f, target, under_way))
+        };
         let last = END + SETTLE_SLACK_US;
         for (f, target) in [
             (PauseWorker::KIND, w0()),
             (Latency::KIND, links("workers->r1")),
         ] {
-            let under_way = |from, to| with(f, target.clone(), (from, to));
+            let under_way = |from, to| with(f, target.clone(), from..to);
             assert!(under_way(1, BEGIN));
             assert!(!under_way(1, BEGIN - 1));
             assert!(under_way(last, last));
             assert!(!under_way(last + 1, last + 1));
         }
-        assert!(!with(Latency::KIND, links("workers->r2"), (1, last)));
-        assert!(!with(KillWorker::KIND, w0(), (1, last)));
+        assert!(!with(Latency::KIND, links("workers->r2"), 1..last));
+        assert!(!with(KillWorker::KIND, w0(), 1..last));
     }
 
     #[test]
     fn no_fault_excuses_delivered_without_a_2xx() {
-        let refused = Story::default().edit(|_, op| {
+        let refused = Story::of_one_event().edit(|_, op| {
             if let Op::RecvEnd(end) = op {
                 end.status = Some(500);
             }
@@ -204,49 +207,50 @@ mod tests {
         assert!(!is_valid(refused.with_fault(
             PauseWorker::KIND,
             w0(),
-            (1, Story::END)
+            1..Story::END
         )));
     }
 
     #[test]
     fn violation_states_the_lines_of_settle_and_request() {
-        let told = |story: Story| said(&CHECKER, &story.history());
+        let judged = |story: Story| verdict_line(&CHECKER, &story.history());
         assert_eq!(
-            told(Story::default()),
+            judged(Story::of_one_event()),
             "valid: 2 examined, every settle agrees"
         );
         assert_eq!(
-            told(taken(ANSWERED, 1)),
+            judged(failed_with_200(ANSWERED, 1)),
             "INVALID: 1 of 2 broken; event e, attempt 1 got a 2xx in time and is settled as rejected \
              (lines [8, 6])"
         );
     }
 
     /// Returns true if the checker accepts this outcome of the first attempt beside these faults.
-    fn failed(outcome: &'static str, faults: &[(Kind, (u64, u64))]) -> bool {
-        let story = Story::default()
-            .in_peace()
+    fn failed(outcome: &'static str, faults: &[(Kind, Range<u64>)]) -> bool {
+        let story = Story::of_one_event()
+            .without_faults()
             .edit_steps(Step::Settle, |op| op.outcome = Some(outcome.into()));
-        let with =
-            |story: Story, (kind, under_way): &(Kind, _)| story.with_fault(*kind, w0(), *under_way);
+        let with = |story: Story, (kind, under_way): &(Kind, Range<u64>)| {
+            story.with_fault(*kind, w0(), under_way.clone())
+        };
         is_valid(faults.iter().fold(story, with))
     }
 
     #[test]
     fn local_exhaustion_settled_as_a_failure_is_a_violation() {
         // Claimed at 20 ms, settled at 30.
-        let always = (1, Story::END);
-        let short = (WORKER_SHORT, always);
-        assert!(!failed(CONNECT, &[short]));
-        assert!(failed("rejected", &[short]));
+        let always = 1..Story::END;
+        let short = || (WORKER_SHORT, always.clone());
+        assert!(!failed(CONNECT, &[short()]));
+        assert!(failed("rejected", &[short()]));
         for other in [RefuseReceiver::KIND, Reset::KIND] {
-            assert!(failed(CONNECT, &[(other, always)]));
-            assert!(failed(CONNECT, &[short, (other, (2, Story::END))]));
-            assert!(!failed(CONNECT, &[short, (other, (2, 19_999))]));
+            assert!(failed(CONNECT, &[(other, always.clone())]));
+            assert!(failed(CONNECT, &[short(), (other, 2..Story::END)]));
+            assert!(!failed(CONNECT, &[short(), (other, 2..19_999)]));
         }
-        assert!(!failed(CONNECT, &[(WORKER_SHORT, (1, 20_000))]));
-        assert!(failed(CONNECT, &[(WORKER_SHORT, (1, 19_999))]));
-        assert!(!failed(CONNECT, &[(WORKER_SHORT, (30_000, 40_000))]));
-        assert!(failed(CONNECT, &[(WORKER_SHORT, (30_001, 40_000))]));
+        assert!(!failed(CONNECT, &[(WORKER_SHORT, 1..20_000)]));
+        assert!(failed(CONNECT, &[(WORKER_SHORT, 1..19_999)]));
+        assert!(!failed(CONNECT, &[(WORKER_SHORT, 30_000..40_000)]));
+        assert!(failed(CONNECT, &[(WORKER_SHORT, 30_001..40_000)]));
     }
 }

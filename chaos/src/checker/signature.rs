@@ -36,12 +36,12 @@ fn check(facts: &Facts<'_>) -> Verdict {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::checker::sample::Sample;
+    use crate::checker::story::Story;
     use crate::history::op::Op;
 
     #[test]
     fn wrong_signature_is_a_violation() {
-        let history = Sample::default().edit(|_, op| {
+        let history = Story::of_four_events().edit(|_, op| {
             if let Op::RecvBegin(begin) = op
                 && begin.ordinal == Some(0)
             {
@@ -53,7 +53,7 @@ mod tests {
 
     #[test]
     fn run_without_complete_requests_is_unknown() {
-        let history = Sample::default().without(|op| matches!(op, Op::RecvBegin(_)));
+        let history = Story::of_four_events().without(|op| matches!(op, Op::RecvBegin(_)));
         assert_eq!(check(&Facts::of(&history.history())).word(), "unknown");
     }
 }

@@ -117,14 +117,14 @@ mod tests {
     #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
     use super::*;
-    use crate::checker::said;
-    use crate::checker::sample::Sample;
+    use crate::checker::story::Story;
+    use crate::checker::verdict_line;
     use crate::history::op::{Op, State};
 
     #[test]
     fn delivered_without_a_2xx_is_a_violation() {
         let unreceived = |status: &'static str| {
-            let unreceived = Sample::default().without(|op| match op {
+            let unreceived = Story::of_four_events().without(|op| match op {
                 Op::RecvBegin(begin) => begin.ordinal == Some(0),
                 Op::RecvEnd(end) => end.ordinal == Some(0),
                 _ => false,
@@ -136,7 +136,7 @@ mod tests {
                     (state.status, state.attempts) = (Some(status.into()), vec![]);
                 }
             });
-            said(&CHECKER, &unlisted.history())
+            verdict_line(&CHECKER, &unlisted.history())
         };
         assert!(unreceived("pending").starts_with("valid"));
         assert_eq!(
@@ -147,7 +147,7 @@ mod tests {
 
     #[test]
     fn attempt_recorded_as_delivered_after_a_500_is_a_violation() {
-        let history = Sample::default().edit(|_, op| {
+        let history = Story::of_four_events().edit(|_, op| {
             if let Op::State(state) = op
                 && state.ordinal == 0
             {
@@ -159,14 +159,14 @@ mod tests {
 
     /// The verdict if the final read of event 0 is edited.
     fn verdict_if(edit: impl Fn(&mut State)) -> String {
-        let history = Sample::default().edit(|_, op| {
+        let history = Story::of_four_events().edit(|_, op| {
             if let Op::State(state) = op
                 && state.ordinal == 0
             {
                 edit(state);
             }
         });
-        said(&CHECKER, &history.history())
+        verdict_line(&CHECKER, &history.history())
     }
 
     #[test]
@@ -196,7 +196,7 @@ mod tests {
             verdict_if(called),
             "INVALID: 1 of 4 broken; event 0, attempt 3: recorded as delivered, and no receiver got it (lines [38])"
         );
-        let unnumbered = Sample::default().edit(|_, op| match op {
+        let unnumbered = Story::of_four_events().edit(|_, op| match op {
             Op::State(state) => called(state),
             Op::RecvBegin(begin) => begin.attempt = None,
             _ => {}
@@ -220,7 +220,7 @@ mod tests {
     #[test]
     fn only_endless_response_may_be_recorded_as_too_large() {
         let word = |what: &'static str, outcome: &'static str| {
-            let history = Sample::default().edit(move |_, op| match op {
+            let history = Story::of_four_events().edit(move |_, op| match op {
                 Op::RecvBegin(begin) if begin.ordinal == Some(2) && begin.attempt == Some(1) => {
                     begin.scripted.as_mut().unwrap().what = what.into();
                 }
@@ -241,7 +241,7 @@ mod tests {
 
     #[test]
     fn run_without_final_reads_is_unknown() {
-        let history = Sample::default().without(|op| matches!(op, Op::State(_)));
+        let history = Story::of_four_events().without(|op| matches!(op, Op::State(_)));
         assert_eq!(check(&Facts::of(&history.history())).word(), "unknown");
     }
 }

@@ -62,7 +62,7 @@ fn sent_after_the_settle(facts: &Facts<'_>, row: &RowFacts<'_>) -> Vec<([u64; 2]
 /// Returns true if the link may have delivered the request after its worker settled the attempt.
 fn was_kept(facts: &Facts<'_>, receipt: &ReceiptFacts<'_>) -> bool {
     let mut faults = facts.faults.iter();
-    faults.any(|fault| fault.may_keep(receipt) && fault.start.t <= receipt.begin.t)
+    faults.any(|fault| fault.may_lose_or_delay(receipt) && fault.start.t <= receipt.begin.t)
 }
 
 fn sent_after_the_end(facts: &Facts<'_>, row: &RowFacts<'_>) -> u64 {
@@ -78,14 +78,14 @@ fn sent_after_the_end(facts: &Facts<'_>, row: &RowFacts<'_>) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::checker::said;
-    use crate::checker::sample::links;
     use crate::checker::story::Story;
+    use crate::checker::story::ops::links;
+    use crate::checker::verdict_line;
     use crate::history::op::Op;
     use crate::nemesis::Latency;
 
-    fn told(story: Story) -> String {
-        said(&CHECKER, &story.history())
+    fn judged(story: Story) -> String {
+        verdict_line(&CHECKER, &story.history())
     }
 
     fn is_valid(story: Story) -> bool {
@@ -94,7 +94,7 @@ mod tests {
 
     /// The request of an attempt arrives at the end.
     fn late(attempt: u32) -> Story {
-        Story::default().edit(move |t, op| {
+        Story::of_one_event().edit(move |t, op| {
             if matches!(op, Op::RecvBegin(begin) if begin.attempt == Some(attempt)) {
                 *t = LATE;
             }
@@ -107,7 +107,7 @@ mod tests {
     #[test]
     fn claim_after_the_end_is_a_violation() {
         assert_eq!(
-            told(Story::default().then(800, Step::Claim, |_| {})),
+            judged(Story::of_one_event().then(800, Step::Claim, |_| {})),
             "INVALID: 1 of 7 broken; event e was delivered, and then there was a Claim (lines [18, 19])"
         );
     }
@@ -115,14 +115,14 @@ mod tests {
     #[test]
     fn replay_after_the_end_is_legal() {
         let replayed =
-            Story::default().then(800, Step::Replay, |op| op.after.status = "pending".into());
+            Story::of_one_event().then(800, Step::Replay, |op| op.after.status = "pending".into());
         assert!(is_valid(replayed.then(900, Step::Claim, |_| {})));
     }
 
     #[test]
     fn request_after_its_settle_is_a_violation() {
         assert_eq!(
-            told(late(3)),
+            judged(late(3)),
             "INVALID: 1 of 6 broken; event e: attempt 3 was settled before it was received (lines [17, 18])"
         );
         assert!(!is_valid(late(1)));
@@ -130,9 +130,8 @@ mod tests {
 
     #[test]
     fn late_link_excuses_a_request_after_its_settle() {
-        let kept = |link, from| {
-            is_valid(late(3).with_fault(Latency::KIND, links(link), (from, Story::END)))
-        };
+        let kept =
+            |link, from| is_valid(late(3).with_fault(Latency::KIND, links(link), from..Story::END));
         assert!(kept("workers->r3", LATE));
         assert!(!kept("workers->r3", LATE + 1));
         assert!(!kept("workers->r4", LATE));
@@ -145,10 +144,10 @@ mod tests {
                 "valid: 6 examined, {late} requests came after the end, each of a claim that had lost its lease"
             )
         };
-        assert_eq!(told(late(2)), note(1));
-        assert_eq!(told(Story::default()), note(0));
+        assert_eq!(judged(late(2)), note(1));
+        assert_eq!(judged(Story::of_one_event()), note(0));
         // A request in a new round is not after the end.
         let replayed = late(2).then(800, Step::Replay, |op| op.after.status = "pending".into());
-        assert!(told(replayed).contains(" 0 requests came after the end"));
+        assert!(judged(replayed).contains(" 0 requests came after the end"));
     }
 }

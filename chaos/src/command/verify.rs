@@ -166,7 +166,6 @@ mod tests {
     #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
     use super::*;
-    use crate::checker::sample::Sample;
     use crate::checker::story::Story;
     use crate::profile::Profile;
     use crate::report::Context;
@@ -174,12 +173,12 @@ mod tests {
 
     /// A stored run: an honest history of a schedule.
     fn stored() -> tempfile::TempDir {
-        stored_run(|edit| Sample::default().edit(edit).history())
+        stored_run(|edit| Story::of_four_events().edit(edit).history())
     }
 
     /// The same with a store that accepted, claimed, settled and counted one event.
     fn stored_with_audit() -> tempfile::TempDir {
-        stored_run(|edit| Story::default().edit(edit).history())
+        stored_run(|edit| Story::of_one_event().edit(edit).history())
     }
 
     fn stored_run(history: impl Fn(&dyn Fn(&mut u64, &mut Op)) -> History) -> tempfile::TempDir {

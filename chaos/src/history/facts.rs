@@ -309,7 +309,7 @@ mod tests {
         };
         assert_eq!(ordinal(vec![Op::Accept(accepted.clone())]), Some(7));
         assert_eq!(ordinal(vec![Op::Accept(elsewhere)]), None);
-        let told = vec![Op::Accept(accepted), Op::IngestOk(acknowledged)];
-        assert_eq!(ordinal(told), Some(3));
+        let acknowledged = vec![Op::Accept(accepted), Op::IngestOk(acknowledged)];
+        assert_eq!(ordinal(acknowledged), Some(3));
     }
 }

@@ -116,7 +116,7 @@ fn duplicates_by_cause(text: &mut String, facts: &Facts<'_>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::checker::sample::Sample;
+    use crate::checker::story::Story;
     use crate::fault::Target;
     use crate::history::op::{FaultSkip, Op};
     use crate::nemesis::Schedule;
@@ -141,12 +141,10 @@ mod tests {
             f: Reset::KIND.name.into(),
             why: "as a test".into(),
         };
-        let sample = Sample::default().with(1, Op::FaultSkip(skip)).with_fault(
-            PauseWorker::KIND,
-            Target::Worker(1),
-            (2, 3),
-        );
-        let judged = Judged::new(schedule, sample.history());
+        let story = Story::of_four_events()
+            .with(1, Op::FaultSkip(skip))
+            .with_fault(PauseWorker::KIND, Target::Worker(1), 2..3);
+        let judged = Judged::new(schedule, story.history());
         let context = Context {
             git: "0123abc".into(),
             repeat: "cargo run -p chaos -- run --seed 0x1".into(),

@@ -25,7 +25,7 @@ pub(super) async fn drain(
     let rounds = async {
         for round in 1_u64.. {
             let all = round % READ_ALL_EVERY == 0;
-            let is_read = |ordinal: &u64| all || recorder.is_taken(*ordinal);
+            let is_read = |ordinal: &u64| all || recorder.is_received(*ordinal);
             let to_read: Vec<u64> = open.keys().copied().filter(is_read).collect();
             for ordinal in to_read {
                 let state = workload.read(ordinal, &open[&ordinal]).await;

@@ -108,7 +108,7 @@ impl FaultFacts<'_> {
 
     /// Returns true if this request, or its response, may be lost or late on its link.
     #[must_use]
-    pub fn may_keep(&self, receipt: &ReceiptFacts<'_>) -> bool {
+    pub fn may_lose_or_delay(&self, receipt: &ReceiptFacts<'_>) -> bool {
         let receiver = receipt.begin.op.receiver();
         self.harm().loses_requests
             && receiver.is_some_and(|receiver| self.target().is_link_to_receiver(receiver))
@@ -172,8 +172,7 @@ impl FaultFacts<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::checker::sample::{fault, links, w0};
-    use crate::checker::story::process;
+    use crate::checker::story::ops::{fault, links, process, w0};
     use crate::fault::Kind;
     use crate::history::History;
     use crate::history::facts::Facts;
@@ -187,10 +186,9 @@ mod tests {
     const FROM: u64 = 100;
     const TO: u64 = 200;
 
-    /// What `ask` says of a fault of this kind that is done to this target, with these ops after
-    /// it.
-    fn told<T>(kind: Kind, target: Target, more: &[Op], ask: impl Fn(&FaultFacts<'_>) -> T) -> T {
-        let ops = fault(kind, target, (FROM, TO)).into_iter();
+    /// Returns the value of `ask` for a fault of this kind and target, followed by these ops.
+    fn asked<T>(kind: Kind, target: Target, more: &[Op], ask: impl Fn(&FaultFacts<'_>) -> T) -> T {
+        let ops = fault(kind, target, FROM..TO).into_iter();
         let more = more.iter().map(|op| (TO, op.clone()));
         let history = History::from_ops(ops.chain(more));
         ask(&Facts::of(&history).faults[0])
@@ -205,8 +203,8 @@ mod tests {
         })
     }
 
-    /// Whether it may kill, let leases expire, lose settles, lose presence; and how many it
-    /// abandons.
+    /// Returns whether the fault may kill, let leases expire, lose settles and lose presence, and
+    /// the maximum number of attempts that it abandons.
     fn harm(fault: &FaultFacts<'_>) -> ([bool; 4], usize) {
         let may = [
             fault.may_kill(),
@@ -240,13 +238,13 @@ mod tests {
             (TerminateWorker::KIND, w0(), (none, 0)),
             (HangReceiver::KIND, links("w0->pg"), (none, 0)),
         ] {
-            let what = format!("{} of {target}", kind.name);
-            assert_eq!(told(kind, target, &[], harm), expected, "{what}");
+            let case = format!("{} of {target}", kind.name);
+            assert_eq!(asked(kind, target, &[], harm), expected, "{case}");
         }
     }
 
     #[test]
-    fn a_worker_that_was_stopped_by_force_was_killed() {
+    fn forced_stop_of_a_worker_is_a_kill() {
         let exit = |forced| {
             Op::WorkerExit(WorkerExit {
                 worker: "w0".into(),
@@ -259,7 +257,7 @@ mod tests {
             })
         };
         let killed = |ops: &[Op]| {
-            told(TerminateWorker::KIND, w0(), ops, |fault| {
+            asked(TerminateWorker::KIND, w0(), ops, |fault| {
                 (fault.may_kill(), fault.abandons_max())
             })
         };
@@ -272,7 +270,7 @@ mod tests {
     #[test]
     fn kill_counts_with_a_hit_and_fault_with_any_observation() {
         let seen = |kind: Kind, ops: &[Op]| {
-            told(kind, w0(), ops, |fault| {
+            asked(kind, w0(), ops, |fault| {
                 (fault.is_counted_kill(), fault.is_effective())
             })
         };
@@ -293,15 +291,15 @@ mod tests {
     }
 
     #[test]
-    fn a_fault_without_a_known_effect_had_it_at_its_request() {
+    fn fault_without_a_recorded_effect_is_effective_from_its_start() {
         let effective =
-            |ops: &[Op]| told(KillWorker::KIND, w0(), ops, |fault| fault.effective_us());
+            |ops: &[Op]| asked(KillWorker::KIND, w0(), ops, |fault| fault.effective_us());
         assert_eq!(effective(&[]), FROM);
         assert_eq!(effective(&[effect(&[], None)]), 150);
     }
 
     #[test]
-    fn a_fault_keeps_what_goes_over_its_link() {
+    fn link_fault_affects_only_requests_over_its_link() {
         let begin = |req: &str| {
             let op = Op::RecvBegin(RecvBegin {
                 req: req.into(),
@@ -315,32 +313,32 @@ mod tests {
             });
             History::from_ops([(1, op)])
         };
-        let keeps = |kind: Kind, target: Target, req: &str| {
+        let affects = |kind: Kind, target: Target, req: &str| {
             let history = begin(req);
             let facts = Facts::of(&history);
-            told(kind, target, &[], |fault| {
-                fault.may_keep(&facts.events[&0].receipts[0])
+            asked(kind, target, &[], |fault| {
+                fault.may_lose_or_delay(&facts.events[&0].receipts[0])
             })
         };
-        assert!(keeps(Latency::KIND, links("workers->r1"), "r1-7"));
-        assert!(keeps(
+        assert!(affects(Latency::KIND, links("workers->r1"), "r1-7"));
+        assert!(affects(
             Latency::KIND,
             links("workers->r0+workers->r1"),
             "r1-7"
         ));
-        assert!(keeps(RefuseReceiver::KIND, links("workers->r1"), "r1-7"));
+        assert!(affects(RefuseReceiver::KIND, links("workers->r1"), "r1-7"));
         assert!(
-            keeps(Latency::KIND, links("workers->r1"), "r1"),
+            affects(Latency::KIND, links("workers->r1"), "r1"),
             "a name without a number"
         );
-        assert!(!keeps(Latency::KIND, links("workers->r1"), "r2-7"));
-        assert!(!keeps(PauseWorker::KIND, links("workers->r1"), "r1-7"));
+        assert!(!affects(Latency::KIND, links("workers->r1"), "r2-7"));
+        assert!(!affects(PauseWorker::KIND, links("workers->r1"), "r1-7"));
     }
 
     #[test]
-    fn a_fault_concerns_the_holder_that_it_names_or_any() {
+    fn fault_concerns_its_named_holder_or_any() {
         let concerns = |target| {
-            told(KillWorker::KIND, target, &[], |fault| {
+            asked(KillWorker::KIND, target, &[], |fault| {
                 fault.may_concern("h0")
             })
         };
@@ -349,9 +347,9 @@ mod tests {
     }
 
     #[test]
-    fn a_fault_overlaps_what_it_touches_with_its_aftermath() {
+    fn fault_overlaps_until_the_end_of_its_aftermath() {
         let overlaps = |(from, to, after)| {
-            told(PauseWorker::KIND, w0(), &[], |fault| {
+            asked(PauseWorker::KIND, w0(), &[], |fault| {
                 fault.overlaps(from, to, after)
             })
         };
@@ -367,8 +365,8 @@ mod tests {
             [(TO + 5, 900, 5), (TO + 6, 900, 5)].map(overlaps),
             [true, false]
         );
-        // One that nobody healed goes on.
-        let [start, _] = fault(PauseWorker::KIND, w0(), (FROM, TO));
+        // A fault without a recorded end has no end.
+        let [start, _] = fault(PauseWorker::KIND, w0(), FROM..TO);
         let history = History::from_ops([start]);
         let unhealed = Facts::of(&history).faults[0];
         assert!(unhealed.overlaps(u64::MAX, u64::MAX, 0));
