@@ -36,10 +36,10 @@ impl FromStr for Wanted {
             "container" => Ok(Self::Container),
             "machine" => Ok(Self::Machine),
             "downloaded" => Ok(Self::Downloaded),
-            url if url.starts_with("postgres://") || url.starts_with("postgresql://") => {
-                Ok(Self::Url(url.to_owned()))
-            }
-            other => Err(PostgresError::UnknownSource(other.to_owned())),
+            other => match other.split_once("://") {
+                Some(("postgres" | "postgresql", _)) => Ok(Self::Url(other.to_owned())),
+                _ => Err(PostgresError::UnknownSource(other.to_owned())),
+            },
         }
     }
 }
