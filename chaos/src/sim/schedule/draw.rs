@@ -42,7 +42,7 @@ impl SimSchedule {
             wire_ms_max: knobs.random_range(0..=4),
             partial_claims_percent: *[0, 30].choose(&mut knobs).expect("there are two"),
             storm_ms,
-            events: events(seed, size, storm_ms, (receivers, &settings)),
+            events: events(seed, size, storm_ms, receivers, &settings),
             faults: Vec::new(),
             settings,
         };
@@ -72,7 +72,8 @@ fn events(
     seed: Seed,
     size: Size,
     storm_ms: u64,
-    (receivers, settings): (u32, &Settings),
+    receivers: u32,
+    settings: &Settings,
 ) -> Vec<PlannedEvent> {
     let mut times = seed.stream("sim/times");
     let mut at_ms: Vec<u64> = (0..size.events)
