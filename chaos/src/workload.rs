@@ -132,7 +132,7 @@ impl Workload {
     }
 
     /// Posts every event at its time by `clients` clients. Returns when each post has an answer, or
-    /// soon after [`Workload::end_posting`].
+    /// soon after `Workload::end_posting`.
     pub async fn run(&self, events: &[&PlannedEvent], clients: u32, begin: Instant) {
         let clients = clients.max(1) as usize;
         let client = |number: usize| async move {

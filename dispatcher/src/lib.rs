@@ -3,7 +3,7 @@
 //! `POST /events` is committed to Postgres and gets a 202. A worker claims due events, sends them,
 //! signed, to their targets, and writes `delivered`, a retry or `dead`.
 //!
-//! [`event`] defines the data, [`api`] accepts events, [`store`] contains every transition,
+//! [`event`] defines the data, `api` accepts events, [`store`] contains every transition,
 //! [`worker`] delivers, and [`backoff`] is the retry rule. [`serve`] is the only wiring: `api` and
 //! `worker` meet in Postgres and in one wake-up handle.
 
