@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
-use crate::history::op::{Op, Section};
+use crate::history::op::{Op, RecvBegin, Section};
 use crate::history::{Entry, History};
 
 /// A shared recorder; clones write to the same history.
@@ -97,6 +97,19 @@ impl Recorder {
     /// Returns the open requests of the main section with the time of their begin.
     pub fn open_requests(&self) -> BTreeMap<String, u64> {
         self.state().open.clone()
+    }
+
+    /// Returns the requests of the main section that were open at `since_us` or began later, with
+    /// the times of their begin. `open` are those that were open then.
+    pub fn open_since(&self, open: &BTreeMap<String, u64>, since_us: u64) -> BTreeMap<String, u64> {
+        let state = self.state();
+        let recent = state.entries.iter().rev();
+        let recent = recent.take_while(|entry| entry.t >= since_us);
+        let begun = recent.filter_map(|entry| match &entry.op {
+            Op::RecvBegin(begin) if state.is_main(begin) => Some((begin.req.clone(), entry.t)),
+            _ => None,
+        });
+        open.clone().into_iter().chain(begun).collect()
     }
 
     /// Returns the open requests with an attempt number.
@@ -202,13 +215,8 @@ impl State {
                     .entry(ok.ordinal)
                     .or_insert_with(|| ok.id.clone());
             }
-            Op::RecvBegin(begin) => {
-                let section = begin
-                    .ordinal
-                    .and_then(|ordinal| self.sections.get(&ordinal));
-                if section != Some(&Section::Defaults) {
-                    self.open.insert(begin.req.clone(), t);
-                }
+            Op::RecvBegin(begin) if self.is_main(begin) => {
+                self.open.insert(begin.req.clone(), t);
             }
             Op::RecvEnd(end) => {
                 self.open.remove(&end.req);
@@ -218,6 +226,13 @@ impl State {
             }
             _ => {}
         }
+    }
+
+    fn is_main(&self, begin: &RecvBegin) -> bool {
+        let section = begin
+            .ordinal
+            .and_then(|ordinal| self.sections.get(&ordinal));
+        section != Some(&Section::Defaults)
     }
 
     fn write(&mut self, entry: &Entry) {
@@ -234,8 +249,50 @@ mod tests {
     #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
     use super::*;
-    use crate::history::op::{Phase, PhaseBegin};
+    use crate::history::op::{Phase, PhaseBegin, RecvEnd};
     use crate::history::sha256_hex;
+
+    fn begin(req: &str) -> Op {
+        Op::RecvBegin(RecvBegin {
+            req: req.into(),
+            ordinal: None,
+            id: None,
+            attempt: Some(1),
+            target: String::new(),
+            sha256: String::new(),
+            sig: String::new(),
+            scripted: None,
+        })
+    }
+
+    fn end(req: &str) -> Op {
+        Op::RecvEnd(RecvEnd {
+            req: req.into(),
+            ordinal: None,
+            status: None,
+            how: String::new(),
+        })
+    }
+
+    // The engine takes a while to kill a container, and requests begin meanwhile.
+    #[test]
+    fn request_that_begins_after_the_start_of_a_fault_may_be_hit_by_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let recorder = Recorder::create(&dir.path().join("history.jsonl")).unwrap();
+        for op in [begin("r0-1"), end("r0-1"), begin("r0-2")] {
+            recorder.record(op);
+        }
+        let open = recorder.open_requests();
+        let last_us = recorder.now_us();
+        while recorder.now_us() == last_us {}
+        let start_us = recorder.now_us();
+        for op in [begin("r0-3"), end("r0-3"), end("r0-2")] {
+            recorder.record(op);
+        }
+        let since = recorder.open_since(&open, start_us);
+        let names: Vec<_> = since.keys().map(String::as_str).collect();
+        assert_eq!(names, ["r0-2", "r0-3"]);
+    }
 
     #[test]
     fn file_equals_the_recorded_history_and_is_never_overwritten() {

@@ -28,7 +28,7 @@ pub(super) struct Start {
 pub(super) struct Observed {
     /// Time by which the fault had taken effect, in microseconds of the history.
     pub(super) effective_us: u64,
-    /// Requests that were open at the start and ended by the fault.
+    /// Requests that were open at the start, or began before the effect, and were ended by the fault.
     pub(super) hit: Vec<String>,
     /// Any other observation, in words. A fault without an observed effect does not count.
     pub(super) seen: Option<String>,

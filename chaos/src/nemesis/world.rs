@@ -47,14 +47,18 @@ pub struct World<'a, S> {
 }
 
 impl<S> World<'_, S> {
-    /// Returns the requests that were open at the start and whose sender has exited since. A
-    /// request of another worker is not among them.
+    /// Returns the requests that were open at the start, or began since, and whose sender has
+    /// exited. A request of another worker is not among them.
+    ///
+    /// Requests that began since the start belong to them because a kill takes time: an engine
+    /// takes a few hundred milliseconds to kill a container.
     pub(super) async fn went_away(&self, start: &Start) -> Vec<String> {
+        let open = self.recorder.open_since(&start.open, start.at_us);
         let until = Instant::now() + NOTICE;
         let mut changed = self.recorder.changed();
         // Wakes at each line of the history. Stops when all requests have ended or the time is
         // over.
-        while self.recorder.endings(&start.open, start.at_us).len() < start.open.len() {
+        while self.recorder.endings(&open, start.at_us).len() < open.len() {
             if timeout_at(until, changed.changed()).await.is_err() {
                 break;
             }
@@ -64,10 +68,10 @@ impl<S> World<'_, S> {
         // Nine tenths: the deadline began before the request arrived.
         let deadline_us = self.settings.http_timeout_ms * 900;
         let early = |req: &str, end_us: u64| {
-            let begin = start.open.get(req);
+            let begin = open.get(req);
             begin.is_some_and(|begin| end_us.saturating_sub(*begin) < deadline_us)
         };
-        let endings = self.recorder.endings(&start.open, start.at_us);
+        let endings = self.recorder.endings(&open, start.at_us);
         endings
             .into_iter()
             .filter(|(req, how, end_us)| closed(how) && early(req, *end_us))

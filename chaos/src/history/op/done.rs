@@ -92,7 +92,7 @@ pub struct FaultEffect {
     pub fault: u64,
     /// When it had taken effect, in microseconds of the harness's clock.
     pub effective_us: u64,
-    /// The open requests that ended by it.
+    /// The requests that it ended: open at its start, or begun before it took effect.
     pub hit: Vec<String>,
     /// Another observed effect.
     #[serde(default, skip_serializing_if = "Option::is_none")]
