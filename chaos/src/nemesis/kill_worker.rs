@@ -63,9 +63,11 @@ impl Strike for KillWorker {
             kind.is_some_and(|kind| kind.family == Family::Network)
         });
         let mut links = has_links.then(|| draw.seed.stream("nemesis/worker.kill/links"));
+        let mut killed = None;
         draw.spread(|draws| {
             let on = at_a_receiver(draws, draw.profile.workers);
-            let worker = draws.random_range(0..draw.profile.workers);
+            let worker = another(draws, killed, draw.profile.workers);
+            killed = Some(worker);
             let on = match links.as_mut() {
                 Some(links) => on_a_link(links, worker).unwrap_or(on),
                 None => on,
@@ -103,6 +105,17 @@ impl Strike for KillWorker {
     }
 }
 
+/// Draws a worker other than the one that was killed last, if there is another.
+///
+/// While a killed worker is away, the others take the due events. Soon after its restart it has no
+/// open request that a second kill could hit.
+fn another(draws: &mut Stream, killed: Option<u32>, workers: u32) -> u32 {
+    match killed {
+        Some(killed) if workers > 1 => (killed + draws.random_range(1..workers)) % workers,
+        _ => draws.random_range(0..workers),
+    }
+}
+
 fn at_a_receiver(draws: &mut Stream, workers: u32) -> Condition {
     if draws.random_range(0..4) >= AT_A_RECEIVER_OF_4 {
         return Condition::OpenRequests(draws.random_range(workers..=workers + OPEN_REQUESTS_MORE));
@@ -132,4 +145,42 @@ fn passed(on: Condition) -> Option<String> {
         _ => return None,
     };
     Some(format!("killed just after {what}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fault::Planned as _;
+    use crate::nemesis::Schedule;
+    use crate::profile::Profile;
+    use crate::seed::Seed;
+
+    /// The workers of the kills in the order of their planned times.
+    fn killed(seed: u64, profile: &Profile) -> Vec<Target> {
+        let schedule = Schedule::generate(Seed::new(seed), profile);
+        let faults = schedule.faults.iter().map(|planned| &planned.fault);
+        let kills = faults.filter(|fault| fault.kind().is_kill());
+        kills.map(|fault| fault.target()).collect()
+    }
+
+    #[test]
+    fn no_worker_is_killed_twice_in_a_row() {
+        let profile = Profile::chaotic();
+        for seed in 0..20 {
+            let killed = killed(seed, &profile);
+            assert_eq!(killed.len(), profile.kills as usize, "seed {seed}");
+            let twice = killed.windows(2).any(|pair| pair[0] == pair[1]);
+            assert!(!twice, "seed {seed}: {killed:?}");
+        }
+    }
+
+    #[test]
+    fn only_worker_is_killed_each_time() {
+        let profile = Profile {
+            workers: 1,
+            ..Profile::chaotic()
+        };
+        let killed = killed(1, &profile);
+        assert_eq!(killed, vec![Target::Worker(0); profile.kills as usize]);
+    }
 }
