@@ -8,6 +8,7 @@ mod idempotency;
 mod load;
 mod payload;
 mod routes;
+mod strangers;
 mod targets;
 mod unavailable;
 mod upload;

@@ -9,6 +9,7 @@ mod connections;
 mod get_event;
 mod health;
 mod idempotency_key;
+mod lingering;
 mod outages;
 mod post_event;
 mod problem;
@@ -17,6 +18,7 @@ mod state;
 
 use axum::Router;
 use axum::http::Uri;
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{get, post};
 
 use self::problem::Problem;
@@ -27,10 +29,9 @@ pub(crate) fn router(api: Api) -> Router {
     let events = Router::new()
         .route("/events", post(post_event::post_event))
         .route("/events/{id}", get(get_event::get_event))
-        .route_layer(axum::middleware::from_fn_with_state(
-            api.clone(),
-            auth::authorize,
-        ));
+        .route_layer(from_fn(connections::with_place))
+        // The last layer runs first: only an authorized request gets a place.
+        .route_layer(from_fn_with_state(api.clone(), auth::authorize));
     events
         .merge(operations())
         .method_not_allowed_fallback(method_not_allowed)

@@ -64,6 +64,8 @@ pub struct ApiConfig {
     pub connections_max: u32,
     /// `MAX_BODY_BYTES`.
     pub body_bytes_max: usize,
+    /// `MAX_BODIES_BYTES`, at least `MAX_BODY_BYTES`.
+    pub bodies_bytes_max: usize,
     /// `API_KEYS`. If empty, no key is required.
     pub keys: Vec<String>,
     /// `ALLOWED_TARGET_CIDRS`.
@@ -156,6 +158,7 @@ fn read_all(reader: &mut Reader<'_>) -> Option<Config> {
     let worker = worker(reader);
     let connections_max = reader.small_count("MAX_API_CONNECTIONS");
     let body_bytes_max = reader.count("MAX_BODY_BYTES");
+    let bodies_bytes_max = reader.count("MAX_BODIES_BYTES").max(body_bytes_max);
     let response_bytes_max = reader.count("MAX_RESPONSE_BYTES");
     let snippet_bytes_max = reader.count("RESPONSE_SNIPPET_BYTES");
     let accept_connections = reader.small_count("ACCEPT_CONNECTIONS");
@@ -177,6 +180,7 @@ fn read_all(reader: &mut Reader<'_>) -> Option<Config> {
             default_target,
             connections_max,
             body_bytes_max,
+            bodies_bytes_max,
             keys,
             allowed: allowed.clone(),
         },

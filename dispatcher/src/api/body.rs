@@ -4,17 +4,19 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Body;
 use axum::extract::Request;
-use axum::http::header::{CONTENT_LENGTH, EXPECT};
+use axum::http::header::CONTENT_LENGTH;
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
 use serde_json::value::RawValue;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
+use super::connections::Connection;
 use super::problem::Problem;
 
 /// Maximum nesting of arrays and objects in a payload.
@@ -22,10 +24,6 @@ const DEPTH_MAX: usize = 128;
 
 /// Time limit for a whole body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// Maximum number of bytes that are read of a refused body. If none were read, the client would get
-/// a reset instead of the response.
-const DISCARDED_BYTES_MAX: usize = 16 << 20;
 
 /// Maximum length of a field name in a problem.
 const FIELD_CHARS_MAX: usize = 64;
@@ -37,48 +35,73 @@ pub(super) struct PostBody<'a> {
     pub(super) target_url: Option<String>,
 }
 
-/// Reads a body of at most `bytes_max` bytes.
-pub(super) async fn read(request: Request, bytes_max: usize) -> Result<Bytes, Problem> {
-    if content_length(&request).is_some_and(|length| length > bytes_max as u64) {
-        discard(request).await;
+/// A complete body.
+#[derive(Debug)]
+pub(super) struct Received {
+    pub(super) bytes: Bytes,
+    _reserved: OwnedSemaphorePermit,
+}
+
+/// Reads a body of at most `bytes_max` bytes. Its bytes are reserved from `free`, before they
+/// arrive if their number is known. A refused body is not read to its end: its connection closes.
+pub(super) async fn read(
+    request: Request,
+    bytes_max: usize,
+    free: &Arc<Semaphore>,
+) -> Result<Received, Problem> {
+    let length = content_length(&request).unwrap_or(0);
+    if length > bytes_max as u64 {
         return Err(Problem::too_large(bytes_max));
     }
+    let length = usize::try_from(length).map_err(|_| Problem::too_large(bytes_max))?;
+    let mut reserved = reserve(free, length)?;
+    let connection = Connection::of(&request);
+    let mut bytes = BytesMut::with_capacity(length);
     let mut body = request.into_body();
-    match timeout(BODY_TIMEOUT, read_all(&mut body, bytes_max)).await {
-        Err(_) => Err(Problem::slow_body(BODY_TIMEOUT)),
-        Ok(Err(error)) => Err(Problem::malformed(format!(
-            "the body is incomplete: {error}; send it again"
-        ))),
-        Ok(Ok(Some(bytes))) => Ok(bytes),
-        Ok(Ok(None)) => {
-            drain(body).await;
-            Err(Problem::too_large(bytes_max))
-        }
-    }
-}
-
-/// Reads and drops the body of a refused request, up to [`DISCARDED_BYTES_MAX`]. A client that sent
-/// `Expect: 100-continue` has not sent its body yet, so none is read.
-pub(super) async fn discard(request: Request) {
-    let is_too_long =
-        content_length(&request).is_some_and(|length| length > DISCARDED_BYTES_MAX as u64);
-    if is_too_long || request.headers().contains_key(EXPECT) {
-        return;
-    }
-    drain(request.into_body()).await;
-}
-
-async fn drain(mut body: Body) {
-    let mut left = DISCARDED_BYTES_MAX;
+    let upload = connection.start_upload();
     let reading = async {
-        while let Some(Ok(frame)) = body.frame().await {
-            left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
-            if left == 0 {
-                break;
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|error| {
+                Problem::malformed(format!("the body is incomplete: {error}; send it again"))
+            })?;
+            let data = frame.data_ref().map_or(&[][..], |data| data);
+            let received = bytes.len() + data.len();
+            if received > bytes_max {
+                return Err(Problem::too_large(bytes_max));
             }
+            let missing = received.saturating_sub(reserved.num_permits());
+            reserved.merge(reserve(free, missing)?);
+            bytes.extend_from_slice(data);
         }
+        Ok(())
     };
-    let _ = timeout(BODY_TIMEOUT, reading).await;
+    tokio::select! {
+        biased;
+        read = timeout(BODY_TIMEOUT, reading) => {
+            read.map_err(|_| Problem::slow_body(BODY_TIMEOUT))??;
+        }
+        () = connection.must_close() => {
+            let detail = "the limit of MAX_API_CONNECTIONS is reached and this body is slow; \
+                          nothing was stored, try again";
+            return Err(Problem::overloaded(detail));
+        }
+    }
+    upload.complete();
+    Ok(Received {
+        bytes: bytes.freeze(),
+        _reserved: reserved,
+    })
+}
+
+fn reserve(free: &Arc<Semaphore>, bytes: usize) -> Result<OwnedSemaphorePermit, Problem> {
+    let permits = u32::try_from(bytes).ok();
+    let reserved = permits.and_then(|n| Arc::clone(free).try_acquire_many_owned(n).ok());
+    reserved.ok_or_else(|| {
+        Problem::overloaded(
+            "the bodies that are being received have reached MAX_BODIES_BYTES; nothing was \
+             stored, try again",
+        )
+    })
 }
 
 fn content_length(request: &Request) -> Option<u64> {
@@ -89,20 +112,6 @@ fn content_length(request: &Request) -> Option<u64> {
         .ok()?
         .parse()
         .ok()
-}
-
-/// Returns `None` if the body is longer than `bytes_max`.
-async fn read_all(body: &mut Body, bytes_max: usize) -> Result<Option<Bytes>, axum::Error> {
-    let mut bytes = BytesMut::new();
-    while let Some(frame) = body.frame().await {
-        let frame = frame?;
-        let data = frame.data_ref().map_or(&[][..], |data| data);
-        if bytes.len() + data.len() > bytes_max {
-            return Ok(None);
-        }
-        bytes.extend_from_slice(data);
-    }
-    Ok(Some(bytes.freeze()))
 }
 
 /// Parses a complete body.

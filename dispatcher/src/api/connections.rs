@@ -1,34 +1,57 @@
-//! Connection limiter: bounds the number of client connections, so that clients cannot use all file
-//! descriptors.
+//! Connection limiter: bounds the number of client connections and of requests in progress, so that
+//! clients cannot use all file descriptors.
 //!
-//! At the limit, it closes the connection that has been idle longest and admits the next one. A
-//! connection with an active request is closed only after its response.
+//! A connection is idle unless its request has a place. Only an authorized request gets one. A
+//! client without a key is therefore always idle. At the limit, the connection that has been idle
+//! longest is closed for the next one. Health and metrics need no place.
+//!
+//! Clients that never had a place hold at most half of the connections. Otherwise many of them
+//! would close the kept connections of authorized clients.
 
 use std::collections::BTreeMap;
 use std::pin::pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
+use axum::extract::Request;
+use axum::middleware::Next;
+use axum::response::Response;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-/// Idle number of a connection with an active request.
+/// Connections beyond `MAX_API_CONNECTIONS`, for health and metrics: no request to `/events` gets a
+/// place on them.
+pub(super) const OPERATIONS_CONNECTIONS: u32 = 16;
+
+/// If no place is free, an upload that has taken longer is ended for the next request.
+const UPLOAD_MIN: Duration = Duration::from_secs(2);
+
+/// Number of a connection whose request has a place and waits for nothing from its client.
 const ACTIVE: u64 = 0;
 
 #[derive(Debug)]
 pub(super) struct ConnectionLimiter {
+    /// One permit per open connection.
     permits: Arc<Semaphore>,
     connections_max: u32,
-    idle: Mutex<Idle>,
+    /// One permit per request in progress to `/events`.
+    places: Arc<Semaphore>,
+    waiting: Mutex<Waiting>,
     became_idle: Notify,
 }
 
-/// Connections without an active request. The number grows with each connection that becomes idle,
-/// so the first entry has been idle longest.
+/// Connections that wait for their client. The number grows with each change, so the first entry
+/// of a map has waited longest.
 #[derive(Debug, Default)]
-struct Idle {
+struct Waiting {
     last_number: u64,
-    by_number: BTreeMap<u64, CancellationToken>,
+    /// Idle connections that never had a place.
+    strangers: BTreeMap<u64, CancellationToken>,
+    /// The other idle connections.
+    authorized: BTreeMap<u64, CancellationToken>,
+    uploading: BTreeMap<u64, (Instant, CancellationToken)>,
 }
 
 /// One admitted connection. Drop returns its permit.
@@ -36,27 +59,42 @@ struct Idle {
 pub(super) struct Connection {
     limiter: Arc<ConnectionLimiter>,
     must_close: CancellationToken,
-    idle_number: AtomicU64,
+    number: AtomicU64,
+    had_place: AtomicBool,
+    may_have_unread_bytes: AtomicBool,
     _permit: OwnedSemaphorePermit,
 }
 
-/// While it exists, the limiter does not choose its connection to be closed.
-pub(super) struct ActiveRequest(Arc<Connection>);
+/// The place of a request in progress. While it exists, the limiter does not close its connection.
+pub(super) struct Place {
+    connection: Arc<Connection>,
+    _permit: OwnedSemaphorePermit,
+}
+
+/// The time in which a request with a place waits for its body.
+pub(super) struct Upload(Arc<Connection>);
+
+/// Runs a request with a place. Without a free one, the request waits.
+pub(super) async fn with_place(request: Request, next: Next) -> Response {
+    let place = Connection::of(&request).take_place().await;
+    let response = next.run(request).await;
+    drop(place);
+    response
+}
 
 impl ConnectionLimiter {
-    pub(super) fn new(connections_max: u32) -> Arc<Self> {
+    pub(super) fn new(requests_max: u32) -> Arc<Self> {
+        let connections_max = requests_max.saturating_add(OPERATIONS_CONNECTIONS);
         Arc::new(Self {
-            permits: Arc::new(Semaphore::new(
-                usize::try_from(connections_max).unwrap_or(Semaphore::MAX_PERMITS),
-            )),
+            permits: semaphore(connections_max),
             connections_max,
-            idle: Mutex::default(),
+            places: semaphore(requests_max),
+            waiting: Mutex::default(),
             became_idle: Notify::new(),
         })
     }
 
-    /// Waits for a permit. At the limit, the connection that has been idle longest must close. If
-    /// all are active, the first one that completes its request must close.
+    /// Waits for a permit. At the limit, the connection that has been idle longest must close.
     pub(super) async fn admit(self: &Arc<Self>) -> Arc<Connection> {
         let permit = match Arc::clone(&self.permits).try_acquire_owned() {
             Ok(permit) => permit,
@@ -65,7 +103,9 @@ impl ConnectionLimiter {
         let connection = Arc::new(Connection {
             limiter: Arc::clone(self),
             must_close: CancellationToken::new(),
-            idle_number: AtomicU64::new(ACTIVE),
+            number: AtomicU64::new(ACTIVE),
+            had_place: AtomicBool::new(false),
+            may_have_unread_bytes: AtomicBool::new(false),
             _permit: permit,
         });
         connection.set_idle();
@@ -85,11 +125,38 @@ impl ConnectionLimiter {
     }
 
     /// Returns false if no connection is idle.
-    fn close_longest_idle(&self) -> bool {
-        let longest = self.idle().by_number.pop_first();
-        longest
-            .inspect(|(_, must_close)| must_close.cancel())
-            .is_some()
+    pub(super) fn close_longest_idle(&self) -> bool {
+        let strangers_max = (self.connections_max / 2) as usize;
+        let longest = self.waiting().pop_longest_idle(strangers_max);
+        longest.inspect(CancellationToken::cancel).is_some()
+    }
+
+    /// Waits for a place. One ended upload is enough, because its place comes to this waiter.
+    async fn end_one_upload(&self) -> OwnedSemaphorePermit {
+        let mut place = pin!(Arc::clone(&self.places).acquire_owned());
+        while let Some(next_try) = self.end_longest_upload(Instant::now()) {
+            tokio::select! {
+                biased;
+                place = place.as_mut() => return place.expect("the semaphore is never closed"),
+                () = sleep_until(next_try) => {}
+            }
+        }
+        place.await.expect("the semaphore is never closed")
+    }
+
+    /// Ends the longest upload if it has taken [`UPLOAD_MIN`]. Otherwise returns the time at which
+    /// one can have.
+    fn end_longest_upload(&self, now: Instant) -> Option<Instant> {
+        let mut waiting = self.waiting();
+        let Some(longest) = waiting.uploading.first_entry() else {
+            return Some(now + UPLOAD_MIN);
+        };
+        let ends_at = longest.get().0 + UPLOAD_MIN;
+        if now < ends_at {
+            return Some(ends_at);
+        }
+        longest.remove().1.cancel();
+        None
     }
 
     /// Waits until all connections have ended.
@@ -98,48 +165,138 @@ impl ConnectionLimiter {
         drop(all.expect("the semaphore is never closed"));
     }
 
-    fn idle(&self) -> MutexGuard<'_, Idle> {
-        self.idle
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting
             .lock()
             .expect("no code panics while it holds this lock")
     }
 }
 
+fn semaphore(permits: u32) -> Arc<Semaphore> {
+    let permits = usize::try_from(permits).unwrap_or(Semaphore::MAX_PERMITS);
+    Arc::new(Semaphore::new(permits))
+}
+
 impl Connection {
+    /// Returns the connection of a request. The server has added it.
+    pub(super) fn of(request: &Request) -> Arc<Self> {
+        let connection = request.extensions().get::<Arc<Self>>();
+        Arc::clone(connection.expect("the server adds the connection to each request"))
+    }
+
     /// Waits until the limiter requires this connection to close.
     pub(super) async fn must_close(&self) {
         self.must_close.cancelled().await;
     }
 
-    /// Returns true if there is no active request.
-    pub(super) fn is_idle(&self) -> bool {
-        self.idle_number.load(Ordering::Acquire) != ACTIVE
+    /// Returns true if a request has a place and does not wait for its body.
+    pub(super) fn is_active(&self) -> bool {
+        self.number.load(Ordering::Acquire) == ACTIVE
     }
 
-    pub(super) fn start_request(self: &Arc<Self>) -> ActiveRequest {
+    /// Notes that the client has sent bytes that may not be a complete request.
+    pub(super) fn received(&self) {
+        self.may_have_unread_bytes.store(true, Ordering::Release);
+    }
+
+    /// Returns true if the client may still be sending a request.
+    pub(super) fn may_have_unread_bytes(&self) -> bool {
+        self.may_have_unread_bytes.load(Ordering::Acquire)
+    }
+
+    /// Notes that a head is complete. The connection counts as idle from now on.
+    pub(super) fn start_request(&self, has_body: bool) {
+        self.may_have_unread_bytes
+            .store(has_body, Ordering::Release);
+        self.set_idle();
+    }
+
+    async fn take_place(self: &Arc<Self>) -> Place {
+        let permit = match Arc::clone(&self.limiter.places).try_acquire_owned() {
+            Ok(permit) => permit,
+            Err(_) => self.limiter.end_one_upload().await,
+        };
+        self.had_place.store(true, Ordering::Release);
         self.set_active();
-        ActiveRequest(Arc::clone(self))
+        Place {
+            connection: Arc::clone(self),
+            _permit: permit,
+        }
     }
 
-    fn set_active(&self) {
-        let number = self.idle_number.swap(ACTIVE, Ordering::AcqRel);
-        self.limiter.idle().by_number.remove(&number);
+    /// Marks the request as waiting for its body, until the result is dropped.
+    pub(super) fn start_upload(self: &Arc<Self>) -> Upload {
+        let since = Instant::now();
+        self.wait_for_client(|waiting, number, must_close| {
+            waiting.uploading.insert(number, (since, must_close));
+        });
+        Upload(Arc::clone(self))
     }
 
     fn set_idle(&self) {
-        let mut idle = self.limiter.idle();
-        idle.last_number += 1;
-        let number = idle.last_number;
-        self.idle_number.store(number, Ordering::Release);
-        idle.by_number.insert(number, self.must_close.clone());
-        drop(idle);
+        self.wait_for_client(|waiting, number, must_close| {
+            let idle = match self.had_place.load(Ordering::Acquire) {
+                true => &mut waiting.authorized,
+                false => &mut waiting.strangers,
+            };
+            idle.insert(number, must_close);
+        });
         self.limiter.became_idle.notify_one();
+    }
+
+    fn wait_for_client(&self, insert: impl FnOnce(&mut Waiting, u64, CancellationToken)) {
+        let mut waiting = self.limiter.waiting();
+        waiting.last_number += 1;
+        let number = waiting.last_number;
+        let before = self.number.swap(number, Ordering::AcqRel);
+        waiting.remove(before);
+        insert(&mut waiting, number, self.must_close.clone());
+    }
+
+    fn set_active(&self) {
+        let mut waiting = self.limiter.waiting();
+        let before = self.number.swap(ACTIVE, Ordering::AcqRel);
+        waiting.remove(before);
     }
 }
 
-impl Drop for ActiveRequest {
+impl Waiting {
+    fn pop_longest_idle(&mut self, strangers_max: usize) -> Option<CancellationToken> {
+        let stranger = self.strangers.first_key_value().map(|(number, _)| *number);
+        let authorized = self.authorized.first_key_value().map(|(number, _)| *number);
+        let number = match (stranger, authorized) {
+            (Some(stranger), Some(authorized)) if self.strangers.len() <= strangers_max => {
+                stranger.min(authorized)
+            }
+            (stranger, authorized) => stranger.or(authorized)?,
+        };
+        let stranger = self.strangers.remove(&number);
+        stranger.or_else(|| self.authorized.remove(&number))
+    }
+
+    fn remove(&mut self, number: u64) {
+        self.strangers.remove(&number);
+        self.authorized.remove(&number);
+        self.uploading.remove(&number);
+    }
+}
+
+impl Upload {
+    /// Notes that the body was read completely.
+    pub(super) fn complete(self) {
+        self.0.may_have_unread_bytes.store(false, Ordering::Release);
+    }
+}
+
+impl Drop for Upload {
     fn drop(&mut self) {
-        self.0.set_idle();
+        self.0.set_active();
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.connection.set_idle();
     }
 }
 
@@ -155,35 +312,93 @@ mod tests {
 
     use super::*;
 
-    #[tokio::test]
-    async fn longest_idle_connection_must_close_for_the_next() {
-        let limiter = ConnectionLimiter::new(2);
-        let [first, second] = [limiter.admit().await, limiter.admit().await];
-        drop(first.start_request());
-        assert!(
-            limiter.admit().now_or_never().is_none(),
-            "both connections are still open"
-        );
-        assert!(second.must_close.is_cancelled() && !first.must_close.is_cancelled());
-        drop(second);
-        assert!(limiter.admit().now_or_never().is_some());
+    async fn admit(limiter: &Arc<ConnectionLimiter>, count: u32) -> Vec<Arc<Connection>> {
+        let mut admitted = Vec::new();
+        for _ in 0..count {
+            admitted.push(limiter.admit().await);
+        }
+        admitted
     }
 
     #[tokio::test]
-    async fn active_connection_must_close_only_after_its_response() {
+    async fn longest_idle_connection_must_close_for_the_next() {
         let limiter = ConnectionLimiter::new(2);
-        let [first, second] = [limiter.admit().await, limiter.admit().await];
-        let [first_request, second_request] = [first.start_request(), second.start_request()];
-        let mut next = pin!(limiter.admit());
-        assert!(next.as_mut().now_or_never().is_none());
-        assert!(!first.must_close.is_cancelled() && !second.must_close.is_cancelled());
-        drop(second_request);
+        let mut open = admit(&limiter, 2 + OPERATIONS_CONNECTIONS).await;
+        open[0].start_request(false);
         assert!(
-            next.as_mut().now_or_never().is_none(),
-            "the second connection still writes its response"
+            limiter.admit().now_or_never().is_none(),
+            "all connections are still open"
         );
-        assert!(second.must_close.is_cancelled() && !first.must_close.is_cancelled());
-        drop((second, first_request));
+        let closing: Vec<_> = open.iter().map(|c| c.must_close.is_cancelled()).collect();
+        assert_eq!(closing.iter().position(|closing| *closing), Some(1));
+        assert_eq!(closing.iter().filter(|closing| **closing).count(), 1);
+        drop(open.remove(1));
+        assert!(limiter.admit().now_or_never().is_some());
+    }
+
+    // Clients without a key have no place, so they cannot make an authorized client wait.
+    #[tokio::test]
+    async fn connection_with_a_place_is_not_closed() {
+        let limiter = ConnectionLimiter::new(2);
+        let first = limiter.admit().await;
+        let place = first.take_place().await;
+        let strangers = admit(&limiter, 1 + OPERATIONS_CONNECTIONS).await;
+        for _ in &strangers {
+            assert!(limiter.close_longest_idle());
+        }
+        assert!(!limiter.close_longest_idle() && !first.must_close.is_cancelled());
+        assert!(strangers.iter().all(|c| c.must_close.is_cancelled()));
+        drop(place);
+        assert!(limiter.close_longest_idle() && first.must_close.is_cancelled());
+    }
+
+    // The strangers come later, and only if they are at most half can they close a kept connection.
+    #[tokio::test]
+    async fn strangers_close_no_kept_connection_of_an_authorized_client() {
+        let limiter = ConnectionLimiter::new(2);
+        let kept = admit(&limiter, 2).await;
+        for connection in &kept {
+            drop(connection.take_place().await);
+        }
+        let strangers = admit(&limiter, OPERATIONS_CONNECTIONS).await;
+        let half = (limiter.connections_max / 2) as usize;
+        for _ in half..strangers.len() {
+            assert!(limiter.close_longest_idle());
+        }
+        assert!(kept.iter().all(|c| !c.must_close.is_cancelled()));
+        assert!(limiter.close_longest_idle() && kept[0].must_close.is_cancelled());
+    }
+
+    // All places are taken. Health must still be served.
+    #[tokio::test]
+    async fn requests_without_a_place_have_connections_left() {
+        let limiter = ConnectionLimiter::new(2);
+        let open = admit(&limiter, 2).await;
+        let places = [open[0].take_place().await, open[1].take_place().await];
+        let health = admit(&limiter, OPERATIONS_CONNECTIONS).await;
+        assert!(health[0].take_place().now_or_never().is_none());
+        assert!(health.iter().all(|c| !c.must_close.is_cancelled()));
+        drop(places);
+        assert!(health[0].take_place().now_or_never().is_some());
+    }
+
+    // The time is virtual, so the test takes none.
+    #[tokio::test(start_paused = true)]
+    async fn long_upload_ends_if_no_place_is_free() {
+        let limiter = ConnectionLimiter::new(2);
+        let open = admit(&limiter, 4).await;
+        let mut places = vec![open[0].take_place().await, open[1].take_place().await];
+        let upload = open[1].start_upload();
+        let since = Instant::now();
+        let mut next = pin!(open[2].take_place());
+        tokio::select! {
+            _ = next.as_mut() => panic!("no place is free"),
+            () = open[1].must_close() => {}
+        }
+        assert_eq!(since.elapsed().as_secs(), UPLOAD_MIN.as_secs());
+        assert!(!open[0].must_close.is_cancelled(), "it waits for no client");
+        drop(upload);
+        drop(places.pop());
         assert!(next.now_or_never().is_some());
     }
 }

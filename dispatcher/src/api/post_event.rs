@@ -45,16 +45,15 @@ pub(super) async fn post_event(State(api): State<Api>, request: Request) -> Resp
 
 async fn accept(api: &Api, request: Request) -> Result<EventId, Problem> {
     if !is_json(request.headers()) {
-        body::discard(request).await;
         return Err(Problem::content_type());
     }
     if is_encoded(request.headers()) {
-        body::discard(request).await;
         return Err(Problem::content_encoding());
     }
     let key = idempotency_key(request.headers());
-    let bytes = body::read(request, api.config.body_bytes_max).await?;
-    let event = new_event(api, key?, body::parse(&bytes)?)?;
+    // The body keeps its bytes reserved until the response.
+    let body = body::read(request, api.config.body_bytes_max, &api.body_bytes).await?;
+    let event = new_event(api, key?, body::parse(&body.bytes)?)?;
     if !api.shared.migrated.is_set() {
         return Err(Problem::unavailable(
             "the dispatcher has not reached its database yet; nothing was stored, try again",

@@ -17,7 +17,7 @@ use crate::store::StoreError;
 /// `Retry-After` of a 503, in seconds. Most outages, such as a restart of Postgres, are short.
 const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, PartialEq, Eq, Serialize)]
 pub(super) struct Problem {
     #[serde(rename = "type")]
     kind: String,
@@ -97,6 +97,11 @@ const TOO_DEEP: Kind = Kind {
     name: "payload-too-deep",
     title: "The payload is nested too deeply",
 };
+const OVERLOADED: Kind = Kind {
+    status: StatusCode::SERVICE_UNAVAILABLE,
+    name: "overloaded",
+    title: "The dispatcher has too many requests",
+};
 const UNAVAILABLE: Kind = Kind {
     status: StatusCode::SERVICE_UNAVAILABLE,
     name: "unavailable",
@@ -171,6 +176,10 @@ impl Problem {
     pub(super) fn too_deep(depth_max: usize) -> Self {
         let detail = format!("the payload has more than {depth_max} levels; send a flatter one");
         Self::new(TOO_DEEP, detail).field("payload")
+    }
+
+    pub(super) fn overloaded(detail: impl Into<String>) -> Self {
+        Self::new(OVERLOADED, detail).header(RETRY_AFTER, RETRY_AFTER_SECONDS)
     }
 
     pub(super) fn unavailable(detail: impl Into<String>) -> Self {

@@ -1,11 +1,17 @@
-//! HTTP server: limits the number of clients and their slowness, and completes active requests
-//! before it stops.
+//! HTTP server: limits the number of clients, the size of heads and the slowness of clients, and
+//! completes active requests before it stops.
 
+use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::http::HeaderValue;
+use axum::http::header::CONNECTION;
+use axum::response::Response;
+use hyper::Request;
+use hyper::body::{Body, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -17,9 +23,14 @@ use tokio_io_timeout::TimeoutStream;
 use tokio_util::sync::CancellationToken;
 
 use super::connections::{Connection, ConnectionLimiter};
+use super::lingering::Lingering;
 
 /// Time limit for the head of a request. It includes the idle time before the request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Maximum size of the head of a request. It is also the size of the read buffer of a connection,
+/// so it limits the memory that clients without a key can use.
+const HEAD_BYTES_MAX: usize = 32 << 10;
 
 /// Time limit for one write. Without it, a client that sends requests and does not read the
 /// responses would keep its connection forever.
@@ -39,10 +50,10 @@ pub(crate) struct Stop {
     pub(crate) timeout: Duration,
 }
 
-/// Serves until the stop signal. Then it accepts no connection and completes active requests. If
-/// `connections_max` connections are open, the one that has been idle longest is closed.
-pub(crate) async fn serve(listener: TcpListener, router: Router, connections_max: u32, stop: Stop) {
-    let limiter = ConnectionLimiter::new(connections_max);
+/// Serves until the stop signal. Then it accepts no connection and completes active requests.
+/// `requests_max` is the limit of [`ConnectionLimiter`].
+pub(crate) async fn serve(listener: TcpListener, router: Router, requests_max: u32, stop: Stop) {
+    let limiter = ConnectionLimiter::new(requests_max);
     let mut is_failing = false;
     loop {
         let accepted = tokio::select! {
@@ -68,6 +79,8 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, connections_max
                     );
                 }
                 is_failing = true;
+                // This frees a descriptor if clients use too many of them.
+                limiter.close_longest_idle();
                 sleep(ACCEPT_PAUSE).await;
             }
         }
@@ -98,21 +111,29 @@ async fn serve_connection(
 ) {
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(WRITE_TIMEOUT));
+    let stream = Lingering::new(stream, Arc::clone(&connection));
     let router = TowerToHyperService::new(router);
-    let service = service_fn(|request| {
-        let active = connection.start_request();
+    let service = service_fn(|mut request: Request<Incoming>| {
+        connection.start_request(!request.body().is_end_stream());
+        request.extensions_mut().insert(Arc::clone(&connection));
         let response = router.call(request);
+        let connection = &connection;
         async move {
-            let response = response.await;
-            drop(active);
-            response
+            let mut response: Response = response.await?;
+            if connection.may_have_unread_bytes() {
+                let close = HeaderValue::from_static("close");
+                response.headers_mut().insert(CONNECTION, close);
+            }
+            Ok::<_, Infallible>(response)
         }
     });
     let mut serving = pin!(
         http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD_TIMEOUT)
-            .serve_connection(TokioIo::new(Box::pin(stream)), service)
+            .max_header_size(HEAD_BYTES_MAX)
+            .max_buf_size(HEAD_BYTES_MAX)
+            .serve_connection(TokioIo::new(stream), service)
     );
     // Errors of a connection are not logged: the client causes them and sees them.
     tokio::select! {
@@ -120,7 +141,7 @@ async fn serve_connection(
         _ = serving.as_mut() => return,
         () = stop.cancelled() => {}
         () = connection.must_close() => {
-            if connection.is_idle() {
+            if !connection.is_active() {
                 return;
             }
         }
@@ -140,10 +161,11 @@ mod tests {
     use tokio::time::Instant;
 
     use super::*;
+    use crate::api::connections::{OPERATIONS_CONNECTIONS, with_place};
 
     const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n";
 
-    /// A server with a limit of two connections, whose handler waits for the test.
+    /// A server with a limit of two requests, whose handler waits for the test.
     struct Server {
         address: SocketAddr,
         request_started: Arc<Notify>,
@@ -164,7 +186,10 @@ mod tests {
                 started.notify_one();
                 may_respond.notified().await;
             };
-            let router = Router::new().route("/", get(handler));
+            let router = Router::new()
+                .route("/", get(handler))
+                .route_layer(axum::middleware::from_fn(with_place))
+                .route("/livez", get(|| async {}));
             tokio::spawn(serve(listener, router, 2, stop_after(STOP_TIMEOUT)));
             server
         }
@@ -192,26 +217,50 @@ mod tests {
         assert_eq!(&head, b"HTTP/1.1 200 OK");
     }
 
-    // The limit is two, so the third client is served only because the idle connection is closed.
+    // Each head is incomplete, so the next client is served only if the first of them is closed.
     #[tokio::test]
     async fn idle_connection_is_closed_for_the_next_client() {
         let server = Server::start().await;
-        let mut idle = TcpStream::connect(server.address).await.unwrap();
         let mut active = server.send().await;
         server.request_started.notified().await;
-        let mut third = server.send().await;
-        assert_eq!(
-            idle.read(&mut [0]).await.unwrap(),
-            0,
-            "the idle connection is closed"
+        let mut slow = Vec::new();
+        for _ in 0..=OPERATIONS_CONNECTIONS {
+            let mut stream = TcpStream::connect(server.address).await.unwrap();
+            stream.write_all(&REQUEST[..9]).await.unwrap();
+            slow.push(stream);
+        }
+        let mut next = server.send().await;
+        let ended = slow[0].read(&mut [0]).await;
+        assert!(
+            matches!(ended, Ok(0) | Err(_)),
+            "the longest idle connection is closed"
         );
         server.request_started.notified().await;
         server.may_respond.notify_waiters();
         assert_response(&mut active).await;
-        assert_response(&mut third).await;
+        assert_response(&mut next).await;
     }
 
-    // Both connections are active, so the third client waits and no response is cut off.
+    #[tokio::test]
+    async fn health_is_served_while_all_places_are_taken() {
+        let server = Server::start().await;
+        let mut active = Vec::new();
+        for _ in 0..2 {
+            active.push(server.send().await);
+            server.request_started.notified().await;
+        }
+        let _waits_for_a_place = server.send().await;
+        let mut health = TcpStream::connect(server.address).await.unwrap();
+        let request = b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n";
+        health.write_all(request).await.unwrap();
+        assert_response(&mut health).await;
+        server.may_respond.notify_waiters();
+        for stream in &mut active {
+            assert_response(stream).await;
+        }
+    }
+
+    // Both places are taken, so the third request waits and no response is cut off.
     #[tokio::test]
     async fn active_requests_complete_before_the_next_client_is_served() {
         let server = Server::start().await;

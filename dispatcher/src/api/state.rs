@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use tokio::sync::Notify;
+use sha2::{Digest, Sha256};
+use tokio::sync::{Notify, Semaphore};
 
 use super::outages::Outages;
 use crate::config::ApiConfig;
@@ -15,6 +16,10 @@ use crate::store::PgStore;
 pub(crate) struct Api {
     pub(super) store: PgStore,
     pub(super) config: Arc<ApiConfig>,
+    /// SHA-256 of each of the `API_KEYS`.
+    pub(super) key_digests: Arc<[[u8; 32]]>,
+    /// One permit per byte of the request bodies that may be in memory.
+    pub(super) body_bytes: Arc<Semaphore>,
     pub(super) shared: Shared,
     pub(super) outages: Arc<Outages>,
 }
@@ -34,8 +39,11 @@ pub(crate) struct Migrated(AtomicBool);
 
 impl Api {
     pub(crate) fn new(store: PgStore, config: ApiConfig, shared: Shared) -> Self {
+        let digests = config.keys.iter().map(|key| Sha256::digest(key).into());
         Self {
             store,
+            key_digests: digests.collect(),
+            body_bytes: Arc::new(Semaphore::new(config.bodies_bytes_max)),
             config: Arc::new(config),
             shared,
             outages: Arc::default(),

@@ -168,15 +168,22 @@ pub const SETTINGS: &[Setting] = &[
         name: "MAX_API_CONNECTIONS",
         default: "10000",
         limits: Count(1, 1_000_000),
-        about: "Maximum number of client connections. At the limit, the connection that has been \
-                idle longest is closed. A low limit of file descriptors lowers this maximum at \
-                start.",
+        about: "Maximum number of requests to /events in progress. Health and metrics have 16 more \
+                connections. Beyond them, the connection that has been idle longest is closed. A \
+                low limit of file descriptors lowers this maximum at start.",
     },
     Setting {
         name: "MAX_BODY_BYTES",
         default: "1048576",
         limits: Bytes(1, GIB_BYTES),
         about: "Maximum size of a request body of POST /events.",
+    },
+    Setting {
+        name: "MAX_BODIES_BYTES",
+        default: "268435456",
+        limits: Bytes(1, 1 << 40),
+        about: "Maximum total size of the request bodies that are being received. Counts as \
+                MAX_BODY_BYTES if it is smaller. Beyond it, the response is 503.",
     },
     Setting {
         name: "MAX_RESPONSE_BYTES",

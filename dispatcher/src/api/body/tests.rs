@@ -1,12 +1,15 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use futures_util::stream;
+use axum::body::Body;
+use futures_util::{FutureExt, StreamExt, stream};
 use proptest::prelude::*;
 
 use super::*;
+use crate::api::connections::ConnectionLimiter;
 
 fn payload_of(body: &str) -> String {
     parse(body.as_bytes()).unwrap().payload.to_owned()
@@ -150,52 +153,103 @@ proptest! {
     }
 }
 
-/// Numbers of chunks.
-#[derive(Default)]
-struct Counts {
-    sent: AtomicUsize,
-    alive: AtomicUsize,
-    alive_max: AtomicUsize,
+/// A request on a connection of its own.
+async fn request(body: Body) -> Request {
+    let mut request = Request::new(body);
+    let connection = ConnectionLimiter::new(1).admit().await;
+    request.extensions_mut().insert(connection);
+    request
 }
 
-/// A chunk that counts itself while it exists.
-struct Chunk(Arc<Counts>);
-
-const CHUNK_BYTES: usize = 1 << 20;
-
-impl Chunk {
-    fn create(counts: &Arc<Counts>) -> Bytes {
-        counts.sent.fetch_add(1, Ordering::Relaxed);
-        let alive = counts.alive.fetch_add(1, Ordering::Relaxed) + 1;
-        counts.alive_max.fetch_max(alive, Ordering::Relaxed);
-        Bytes::from_owner(Self(Arc::clone(counts)))
-    }
+/// A body that never ends, and counts its chunks.
+fn endless(chunks: &Arc<AtomicUsize>) -> Body {
+    let chunks = Arc::clone(chunks);
+    Body::from_stream(stream::repeat_with(move || {
+        chunks.fetch_add(1, Ordering::Relaxed);
+        Ok::<_, io::Error>(Bytes::from_static(&[b' '; 1 << 10]))
+    }))
 }
 
-impl AsRef<[u8]> for Chunk {
-    fn as_ref(&self) -> &[u8] {
-        &[b' '; CHUNK_BYTES]
-    }
+fn free(bytes: usize) -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(bytes))
 }
 
-impl Drop for Chunk {
-    fn drop(&mut self) {
-        self.0.alive.fetch_sub(1, Ordering::Relaxed);
-    }
+/// A body without a length, which arrives in two chunks of the given sizes and then goes on.
+async fn unfinished(sizes: [usize; 2]) -> Request {
+    let chunks = sizes.map(|size| Ok::<_, io::Error>(Bytes::from(vec![b' '; size])));
+    request(Body::from_stream(
+        stream::iter(chunks).chain(stream::pending()),
+    ))
+    .await
 }
 
-// A chunked body has no Content-Length. It is read so that the client sees its 413, and each chunk
-// is dropped before the next one is read.
+async fn with_length(length: usize, body: Body) -> Request {
+    let mut request = request(body).await;
+    request.headers_mut().insert(CONTENT_LENGTH, length.into());
+    request
+}
+
 #[tokio::test]
-async fn endless_body_is_refused_after_a_limit_and_not_stored() {
-    let counts = Arc::<Counts>::default();
-    let endless = stream::repeat_with({
-        let counts = Arc::clone(&counts);
-        move || Ok::<_, io::Error>(Chunk::create(&counts))
-    });
-    let refused = read(Request::new(Body::from_stream(endless)), 10).await;
-    assert!(refused.is_err());
-    assert_eq!(counts.alive_max.load(Ordering::Relaxed), 1);
-    let sent = counts.sent.load(Ordering::Relaxed);
-    assert_eq!(sent, 1 + DISCARDED_BYTES_MAX / CHUNK_BYTES);
+async fn endless_body_is_refused_at_the_first_byte_over_the_limit() {
+    let chunks = Arc::<AtomicUsize>::default();
+    let refused = read(request(endless(&chunks)).await, 10, &free(1 << 20)).await;
+    assert_eq!(refused.unwrap_err(), Problem::too_large(10));
+    assert_eq!(chunks.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test]
+async fn body_with_too_large_a_length_is_not_read() {
+    let chunks = Arc::<AtomicUsize>::default();
+    for bytes in [11, usize::MAX] {
+        let refused = read(with_length(bytes, endless(&chunks)).await, 10, &free(20)).await;
+        assert_eq!(refused.unwrap_err(), Problem::too_large(10));
+    }
+    assert_eq!(chunks.load(Ordering::Relaxed), 0);
+}
+
+// Nothing of the first body has arrived, and nothing of the second one may be read.
+#[tokio::test]
+async fn announced_bytes_are_reserved_before_they_arrive() {
+    let free = free(15);
+    let silent = with_length(
+        10,
+        Body::from_stream(stream::pending::<io::Result<Bytes>>()),
+    )
+    .await;
+    let mut first = pin!(read(silent, 10, &free));
+    assert!(first.as_mut().now_or_never().is_none());
+    let chunks = Arc::<AtomicUsize>::default();
+    let refused = read(with_length(6, endless(&chunks)).await, 10, &free).await;
+    assert_eq!(refused.unwrap_err(), overloaded());
+    assert_eq!(chunks.load(Ordering::Relaxed), 0);
+    let fits = read(with_length(5, Body::from("12345")).await, 10, &free);
+    assert_eq!(fits.await.unwrap().bytes, "12345");
+}
+
+#[tokio::test]
+async fn bytes_of_a_chunked_body_are_reserved_as_they_arrive() {
+    let free = free(15);
+    {
+        let mut first = pin!(read(unfinished([4, 4]).await, 10, &free));
+        assert!(first.as_mut().now_or_never().is_none());
+        assert_eq!(free.available_permits(), 15 - 8);
+        let refused = read(unfinished([4, 4]).await, 10, &free).await;
+        assert_eq!(refused.unwrap_err(), overloaded());
+        assert_eq!(free.available_permits(), 15 - 8);
+    }
+    assert_eq!(free.available_permits(), 15, "the client disconnected");
+}
+
+// The insert uses the memory of the body, so the reservation ends after it.
+#[tokio::test]
+async fn bytes_stay_reserved_until_the_body_is_dropped() {
+    let free = free(15);
+    let received = read(request(Body::from("12345")).await, 10, &free).await;
+    assert_eq!(free.available_permits(), 10);
+    drop(received);
+    assert_eq!(free.available_permits(), 15);
+}
+
+fn overloaded() -> Problem {
+    reserve(&free(0), 1).unwrap_err()
 }
