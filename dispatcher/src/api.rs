@@ -21,6 +21,7 @@ use axum::http::Uri;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{get, post};
 
+pub(crate) use self::connections::OPERATIONS_CONNECTIONS;
 use self::problem::Problem;
 pub(crate) use self::state::{Api, Shared};
 

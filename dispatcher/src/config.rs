@@ -110,6 +110,9 @@ pub struct TransportConfig {
     pub extra_authorities: RootCertStore,
     /// Maximum number of idle connections per host: `MAX_IN_FLIGHT_PER_HOST`.
     pub idle_per_host_max: usize,
+    /// Maximum number of idle connections to all hosts: `MAX_IN_FLIGHT`, or less if file descriptors
+    /// are scarce.
+    pub idle_max: usize,
 }
 
 impl Config {
@@ -192,6 +195,7 @@ fn read_all(reader: &mut Reader<'_>) -> Option<Config> {
             allowed,
             extra_authorities: extra_authorities?,
             idle_per_host_max: worker.in_flight_per_host_max,
+            idle_max: worker.in_flight_max,
         },
         worker,
         log: LogConfig {

@@ -36,17 +36,19 @@ fn start(command: Command) -> Result<(), Box<dyn Error>> {
 
 async fn run(command: Command) -> Result<(), Box<dyn Error>> {
     let mut config = Config::from_env()?;
-    let limit = descriptors::raise_limit()
-        .map_err(|error| format!("raising the limit of file descriptors: {error}"))?;
-    descriptors::reserve(&mut config, limit);
     let role = match command {
-        Command::Serve => Role::Serve,
+        Command::Serve | Command::Check => Role::Serve,
         Command::Api => Role::Api,
         Command::Worker => Role::Worker,
         Command::Migrate => return cli::migrate(&config).await,
-        Command::Check => return cli::check(&config).await,
         Command::Healthcheck => return Ok(transport::healthcheck(config.bind).await?),
     };
+    let limit = descriptors::raise_limit()
+        .map_err(|error| format!("raising the limit of file descriptors: {error}"))?;
+    descriptors::share(&mut config, role, limit)?;
+    if matches!(command, Command::Check) {
+        return cli::check(&config).await;
+    }
     log::start(&config.log);
     let listener = TcpListener::bind(config.bind).await.map_err(|error| {
         format!(

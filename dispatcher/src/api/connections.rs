@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 /// Connections beyond `MAX_API_CONNECTIONS`, for health and metrics: no request to `/events` gets a
 /// place on them.
-pub(super) const OPERATIONS_CONNECTIONS: u32 = 16;
+pub(crate) const OPERATIONS_CONNECTIONS: u32 = 16;
 
 /// If no place is free, an upload that has taken longer is ended for the next request.
 const UPLOAD_MIN: Duration = Duration::from_secs(2);
