@@ -74,6 +74,22 @@ fn invalid_settings_are_reported_together_at_start() {
     }
 }
 
+// Deliveries would use all descriptors, and no client could connect.
+#[test]
+fn too_few_descriptors_for_clients_refuse_the_start() {
+    let program = dispatcher_binary().expect("the binary can be built");
+    for command in ["serve", "api", "worker", "check"] {
+        let mut limited = Command::new("prlimit");
+        limited.arg("--nofile=140:140").arg(&program).arg(command);
+        let output = limited.env_clear().output();
+        let output = output.expect("prlimit of util-linux is installed");
+        let error = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{command}: {error}");
+        assert!(error.contains("140 file descriptors"), "{error}");
+        assert!(error.contains("ulimit -n"), "{error}");
+    }
+}
+
 #[tokio::test]
 async fn check_and_migrate_report_the_state_of_the_schema() {
     let database = db::database().await;

@@ -1,8 +1,10 @@
 //! Clients without a key, or with slow heads and bodies: they hold no place against authorized
 //! clients, and health and metrics are served all the time.
 
+use tokio::time::timeout;
+
 use super::{GOOD, api, stored};
-use crate::support::app::{App, until};
+use crate::support::app::{App, WAIT_MAX, until};
 use crate::support::raw::Connection;
 
 const KEYED: (&str, &str) = ("API_KEYS", "k");
@@ -54,7 +56,9 @@ async fn clients_without_a_key_delay_no_authorized_client() {
         for _ in 0..BEYOND {
             strangers.push(sent(&app, &bytes).await);
         }
-        let accepted = app.post_with(&[("authorization", "Bearer k")], GOOD).await;
+        let accepted = app.post_with(&[("authorization", "Bearer k")], GOOD);
+        let accepted = timeout(WAIT_MAX, accepted).await;
+        let accepted = accepted.unwrap_or_else(|_| panic!("not served: {bytes:.60}"));
         assert_eq!(accepted.status(), 202, "{bytes:.60}");
         assert_health(&app).await;
     }
