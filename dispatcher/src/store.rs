@@ -7,6 +7,7 @@
 
 mod claim;
 mod connect;
+mod database_url;
 mod error;
 mod find;
 mod gauges;
@@ -26,7 +27,8 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 pub use self::claim::{CLAIM, CLAIM_BATCH_MAX, CLAIM_BYTES_MAX, ClaimLimit, Claimed};
-pub use self::connect::{DatabaseUrl, DatabaseUrlError, PgStore, StoreOptions};
+pub use self::connect::{PgStore, StoreOptions};
+pub use self::database_url::{DatabaseUrl, DatabaseUrlError};
 pub use self::error::StoreError;
 pub use self::find::{AttemptView, EventView};
 pub use self::gauges::Gauges;

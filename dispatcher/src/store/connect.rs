@@ -4,14 +4,13 @@
 //! Presence and migration open dedicated sessions, because neither fits the statement timeouts of
 //! the pools.
 
-use std::fmt;
-use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection, PgPool};
 
+use super::database_url::DatabaseUrl;
 use super::keyed::KeyedPosts;
 use super::pool::Pool;
 
@@ -41,28 +40,6 @@ const HEALTH_CONNECTIONS: u32 = 1;
 /// A connection that was idle for longer is pinged before an operation uses it.
 const TRUSTED_IDLE: Duration = Duration::from_millis(500);
 
-/// Form of `DATABASE_URL` that its errors show.
-const URL_FORM: &str = "postgresql://user:password@host:5432/database";
-
-/// `DATABASE_URL`, parsed.
-#[derive(Clone)]
-pub struct DatabaseUrl(PgConnectOptions);
-
-/// Reason why a `DATABASE_URL` is invalid. The text completes the sentence "DATABASE_URL …" and
-/// never contains the password.
-#[derive(Debug, thiserror::Error)]
-pub enum DatabaseUrlError {
-    /// The text is not a URL.
-    #[error("is not a URL ({0}); write one like {form}", form = URL_FORM)]
-    NotUrl(#[source] url::ParseError),
-    /// The scheme is neither `postgres` nor `postgresql`.
-    #[error("starts with {0}:; write one like {form}", form = URL_FORM)]
-    Scheme(String),
-    /// Postgres options cannot be read from the URL.
-    #[error("cannot be used ({0}); write one like {form}", form = URL_FORM)]
-    Unusable(#[source] sqlx::Error),
-}
-
 /// The settings of a store.
 #[derive(Clone, Debug)]
 pub struct StoreOptions {
@@ -85,39 +62,6 @@ pub struct PgStore {
     pub(super) session: PgConnectOptions,
 }
 
-impl DatabaseUrl {
-    /// Parses a `postgres://` URL.
-    ///
-    /// # Errors
-    /// The text is not the URL of a Postgres database.
-    pub fn parse(text: &str) -> Result<Self, DatabaseUrlError> {
-        let url = url::Url::parse(text).map_err(DatabaseUrlError::NotUrl)?;
-        if !matches!(url.scheme(), "postgres" | "postgresql") {
-            return Err(DatabaseUrlError::Scheme(url.scheme().to_owned()));
-        }
-        let options = PgConnectOptions::from_str(text);
-        options.map(Self).map_err(DatabaseUrlError::Unusable)
-    }
-}
-
-/// Shows host, port and database, never the password.
-impl fmt::Display for DatabaseUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (host, port) = (self.0.get_host(), self.0.get_port());
-        write!(
-            f,
-            "{host}:{port}/{}",
-            self.0.get_database().unwrap_or("(default)")
-        )
-    }
-}
-
-impl fmt::Debug for DatabaseUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
 impl PgStore {
     /// Opens the store without waiting for Postgres. Connections are opened when an operation needs
     /// one.
@@ -126,7 +70,6 @@ impl PgStore {
             .database
             .0
             .clone()
-            .application_name("webhook-dispatcher")
             // The caller logs a failed statement once.
             .disable_statement_logging()
             .options([
