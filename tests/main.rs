@@ -20,6 +20,7 @@ mod recovery;
 mod roles;
 mod sabotage;
 mod schema;
+mod sessions;
 mod simulation;
 mod support;
 mod tidy;

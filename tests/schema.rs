@@ -1,10 +1,15 @@
-//! The schema: concurrent migration, and the index that the claim uses.
+//! The schema: migration beside other sessions, and the index that the claim uses.
 
+use std::os::unix::fs::MetadataExt;
+
+use chaos::postgres::OwnServer;
 use dispatcher::event::EventId;
 use dispatcher::store::{CLAIM, PgStore, SchemaError, StoreOptions};
 use futures_util::future::join_all;
+use nix::unistd::{Gid, Uid, chown};
 use sqlx::Connection;
 
+use crate::support::db::dedicated_server;
 use crate::support::fixture::Bench;
 use crate::support::{app, db};
 
@@ -64,34 +69,41 @@ async fn concurrent_migrations_succeed_and_keep_a_newer_schema() {
     assert!(stores[0].is_current().await.unwrap());
 }
 
-// A replica before its promotion, or a server that an operator set to read-only. The state passes,
-// so the process must wait and not exit.
+/// A server that is restarted as a standby without a primary: it accepts reads only, until it is
+/// promoted.
+async fn standby() -> Option<(OwnServer, String)> {
+    let mut own = dedicated_server().await?;
+    let database = own.create_database("standby").await.unwrap();
+    own.stop_at_once().await.unwrap();
+    let directory = own.postgres().data_dir().expect("the server runs here");
+    let owner = std::fs::metadata(directory).unwrap();
+    let signal = directory.join("standby.signal");
+    std::fs::write(&signal, "").unwrap();
+    let (user, group) = (Uid::from_raw(owner.uid()), Gid::from_raw(owner.gid()));
+    chown(&signal, Some(user), Some(group)).unwrap();
+    own.bring_up().await.unwrap();
+    Some((own, database))
+}
+
+// A standby before its promotion. The state passes, so the process must wait and not exit.
 #[tokio::test]
-async fn read_only_database_is_unavailable_and_not_foreign() {
-    let url = db::database().await;
-    let pool = db::pool(&url).await;
-    let read_only = |to: &'static str| {
-        let set = format!(
-            "do $$ begin execute format('alter database %I {to}', current_database()); end $$"
-        );
-        sqlx::raw_sql(sqlx::AssertSqlSafe(set)).execute(&pool)
+async fn standby_is_unavailable_until_its_promotion() {
+    let Some((own, database)) = standby().await else {
+        return;
     };
-    read_only("set default_transaction_read_only = on")
-        .await
-        .unwrap();
-    let store = PgStore::open(&StoreOptions::of(&app::config(&url, &[])));
+    let store = PgStore::open(&StoreOptions::of(&app::config(&database, &[])));
     let refused = store.migrate().await;
     assert!(
         matches!(refused, Err(SchemaError::Unavailable(_))),
         "{refused:?}"
     );
-    read_only("reset default_transaction_read_only")
+    let mut session = own.session().await.unwrap();
+    let promoted: bool = sqlx::query_scalar("select pg_promote()")
+        .fetch_one(&mut session)
         .await
         .unwrap();
-    store
-        .migrate()
-        .await
-        .expect("the database accepts writes again");
+    assert!(promoted);
+    store.migrate().await.expect("the server accepts writes");
 }
 
 // Ids are UUIDs of version 7.

@@ -19,6 +19,7 @@ mod presence;
 mod reclaim;
 mod release;
 mod schema;
+mod session;
 mod settle;
 
 use std::future::Future;
@@ -132,7 +133,7 @@ impl Store for PgStore {
         let columns = SettleColumns::of(&settlements);
         self.work
             .run("settling attempts", async |connection| {
-                settle::settle(connection, columns).await
+                settle::settle(connection, &columns).await
             })
             .await
     }
@@ -140,7 +141,7 @@ impl Store for PgStore {
     async fn release(&self, releases: Vec<Release>) -> Result<usize, StoreError> {
         self.work
             .run("releasing claims", async |connection| {
-                release::release(connection, releases).await
+                release::release(connection, releases.clone()).await
             })
             .await
     }
@@ -156,7 +157,7 @@ impl Store for PgStore {
     async fn reclaim(&self, reclaim: Reclaim) -> Result<Vec<Reclaimed>, StoreError> {
         self.work
             .run("reclaiming leases", async |connection| {
-                reclaim::reclaim(connection, reclaim).await
+                reclaim::reclaim(connection, reclaim.clone()).await
             })
             .await
     }

@@ -7,12 +7,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{ConnectOptions, Connection, PgPool};
+use sqlx::postgres::PgPoolOptions;
+use sqlx::{Connection, PgConnection, PgPool};
+use tokio::time::timeout;
 
 use super::database_url::DatabaseUrl;
 use super::keyed::KeyedPosts;
 use super::pool::Pool;
+use super::session::{CONNECT_TIMEOUT, Renewal, Session, is_outdated};
 
 /// Timeout of an operation of the API, so that a 503 is sent within two seconds.
 const ACCEPT_TIMEOUT: Duration = Duration::from_millis(1_500);
@@ -21,17 +23,11 @@ const ACCEPT_TIMEOUT: Duration = Duration::from_millis(1_500);
 /// again.
 const WORK_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Timeout of opening a connection. It may exceed the timeout of the operation that needs it.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-
 /// `statement_timeout` of the server, below the timeout on this side: a statement must not run on
 /// after its caller has given up. The server counts from the arrival of the statement, so one that
 /// waited long for its connection may still outlive its caller.
-const ACCEPT_STATEMENT_MS_MAX: u64 = 1_400;
-const WORK_STATEMENT_MS_MAX: u64 = 4_500;
-
-const _: () = assert!((ACCEPT_STATEMENT_MS_MAX as u128) < ACCEPT_TIMEOUT.as_millis());
-const _: () = assert!((WORK_STATEMENT_MS_MAX as u128) < WORK_TIMEOUT.as_millis());
+const ACCEPT_STATEMENT: &str = "1400ms";
+const WORK_STATEMENT: &str = "4500ms";
 
 /// Health and gauges have a dedicated connection, so that health checks succeed while requests use
 /// all other connections.
@@ -39,6 +35,9 @@ const HEALTH_CONNECTIONS: u32 = 1;
 
 /// A connection that was idle for longer is pinged before an operation uses it.
 const TRUSTED_IDLE: Duration = Duration::from_millis(500);
+
+/// A session at a server that vanished must not use up the time of the operation.
+const PING_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The settings of a store.
 #[derive(Clone, Debug)]
@@ -58,49 +57,50 @@ pub struct PgStore {
     pub(super) work: Pool,
     pub(super) health: Pool,
     pub(super) keyed: Arc<KeyedPosts>,
-    /// Options of dedicated sessions, without a `statement_timeout`.
-    pub(super) session: PgConnectOptions,
+    pub(super) presence: Session,
+    pub(super) migration: Session,
+    pub(super) renewal: Renewal,
 }
 
 impl PgStore {
     /// Opens the store without waiting for Postgres. Connections are opened when an operation needs
     /// one.
     pub fn open(options: &StoreOptions) -> Self {
-        let session = options
-            .database
-            .0
-            .clone()
-            // The caller logs a failed statement once.
-            .disable_statement_logging()
-            .options([
-                // The 202 depends on it, so the default of the server does not apply.
-                ("synchronous_commit", "on"),
-                // The server must end the session of a vanished client before its locks block
-                // others for long.
-                ("tcp_keepalives_idle", "10"),
-                ("tcp_keepalives_interval", "5"),
-                ("tcp_keepalives_count", "3"),
-            ]);
-        let limit = |ms: u64| ("statement_timeout", ms.to_string());
-        let accept = session.clone().options([limit(ACCEPT_STATEMENT_MS_MAX)]);
-        // Index scans only, so that plans do not depend on statistics.
-        let work = session.clone().options([limit(WORK_STATEMENT_MS_MAX)]);
-        let work = work.options([
+        let session = |own: &[_]| Session::new(options.database.0.clone(), own);
+        let accept = session(&[
+            ("statement_timeout", ACCEPT_STATEMENT),
+            ("lock_timeout", "0"),
+        ]);
+        let presence = session(&[("statement_timeout", WORK_STATEMENT), ("lock_timeout", "0")]);
+        let work = session(&[
+            ("statement_timeout", WORK_STATEMENT),
+            ("lock_timeout", "0"),
+            // Index scans only, so that plans do not depend on statistics.
             ("enable_seqscan", "off"),
             ("enable_bitmapscan", "off"),
             // A deep backlog makes cost estimates large. JIT compilation would then take longer
             // than the statement.
             ("jit", "off"),
         ]);
-        let pool =
-            |options, connections, timeout| Pool::new(connect_lazy(options, connections), timeout);
-        Self {
-            health: pool(accept.clone(), HEALTH_CONNECTIONS, ACCEPT_TIMEOUT),
-            accept: pool(accept, options.accept_connections, ACCEPT_TIMEOUT),
-            work: pool(work, options.work_connections, WORK_TIMEOUT),
+        // Waiting DDL blocks every statement on its table.
+        let migration = session(&[("statement_timeout", "0"), ("lock_timeout", "2s")]);
+        let renewal = Renewal::default();
+        let pool = |session: &Session, connections, timeout| {
+            let connections = connect_lazy(session, &renewal, connections);
+            Pool::new(connections, timeout, renewal.clone())
+        };
+        let store = Self {
+            health: pool(&accept, HEALTH_CONNECTIONS, ACCEPT_TIMEOUT),
+            accept: pool(&accept, options.accept_connections, ACCEPT_TIMEOUT),
+            work: pool(&work, options.work_connections, WORK_TIMEOUT),
             keyed: Arc::new(KeyedPosts::new(options.accept_connections)),
-            session,
-        }
+            presence,
+            migration,
+            renewal: renewal.clone(),
+        };
+        let pools = [&store.health, &store.accept, &store.work];
+        renewal.set_pools(pools.map(Pool::connections).to_vec());
+        store
     }
 
     /// Closes every connection of the pools.
@@ -111,17 +111,34 @@ impl PgStore {
     }
 }
 
-fn connect_lazy(options: PgConnectOptions, connections: u32) -> PgPool {
+fn connect_lazy(session: &Session, renewal: &Renewal, connections: u32) -> PgPool {
+    let (checked, acquired, released) = (session.clone(), renewal.requests(), renewal.requests());
     PgPoolOptions::new()
         .max_connections(connections)
         .acquire_timeout(CONNECT_TIMEOUT)
         .test_before_acquire(false)
-        .before_acquire(|connection, meta| {
+        .after_connect(move |connection, _| {
+            let session = checked.clone();
+            Box::pin(async move { session.check(connection).await })
+        })
+        .before_acquire(move |connection, meta| {
+            let is_outdated = is_outdated(&acquired, meta.age);
             Box::pin(async move {
                 // `Ok(false)` replaces the connection without an error. If the server is down, the
                 // new connection fails.
-                Ok(meta.idle_for <= TRUSTED_IDLE || connection.ping().await.is_ok())
+                let is_trusted = meta.idle_for <= TRUSTED_IDLE;
+                Ok(!is_outdated && (is_trusted || is_alive(connection).await))
             })
         })
-        .connect_lazy_with(options)
+        .after_release(move |_, meta| {
+            let is_outdated = is_outdated(&released, meta.age);
+            Box::pin(async move { Ok(!is_outdated) })
+        })
+        .connect_lazy_with(session.options())
+}
+
+async fn is_alive(connection: &mut PgConnection) -> bool {
+    timeout(PING_TIMEOUT, connection.ping())
+        .await
+        .is_ok_and(|reply| reply.is_ok())
 }

@@ -81,11 +81,36 @@ impl StoreError {
         }
     }
 
+    /// Returns true if the error concerns one statement, and the database is available.
+    pub fn is_of_one_statement(&self) -> bool {
+        // 40001: serialization failure; 40P01: deadlock; 57014: cancelled by a timeout.
+        let codes = ["40001", "40P01", "57014"];
+        matches!(self, Self::Refused { sqlstate, .. } if codes.contains(&sqlstate.as_str()))
+    }
+
     /// Returns true if the tables do not exist yet.
     pub fn is_missing_schema(&self) -> bool {
         // 42P01: undefined table.
         matches!(self, Self::Refused { sqlstate, .. } if sqlstate == "42P01")
     }
+}
+
+/// Returns true if Postgres rolled the statement back because of a concurrent transaction.
+pub(super) fn is_rolled_back(error: &sqlx::Error) -> bool {
+    has_sqlstate(error, &["40001", "40P01"])
+}
+
+/// Returns true if the session cannot be used any more, and others probably neither.
+pub(super) fn is_of_session(error: &sqlx::Error) -> bool {
+    // 25006: read-only; 57P0: ended by the server; 0A000: the result of a cached plan has other
+    // types; 26000: the prepared statement is absent.
+    has_sqlstate(error, &["25006", "57P0", "0A000", "26000"])
+}
+
+/// Returns true if the SQLSTATE begins with one of `codes`.
+pub(super) fn has_sqlstate(error: &sqlx::Error, codes: &[&str]) -> bool {
+    let sqlstate = error.as_database_error().and_then(|reply| reply.code());
+    sqlstate.is_some_and(|sqlstate| codes.iter().any(|code| sqlstate.starts_with(code)))
 }
 
 #[cfg(test)]

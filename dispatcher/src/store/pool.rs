@@ -11,15 +11,22 @@ use std::time::Duration;
 use sqlx::pool::PoolConnection;
 use sqlx::{PgConnection, PgPool, Postgres};
 use tokio::time::error::Elapsed;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
-use super::error::StoreError;
+use super::error::{StoreError, is_of_session, is_rolled_back};
+use super::session::Renewal;
+
+/// Pauses between repetitions of statements that Postgres rolled back. The first repetition has
+/// none.
+const REPEAT_PAUSE_MIN: Duration = Duration::from_millis(1);
+const REPEAT_PAUSE_MAX: Duration = Duration::from_millis(50);
 
 /// Connections to one database with one timeout per operation.
 #[derive(Clone, Debug)]
 pub(super) struct Pool {
     connections: PgPool,
     timeout: Duration,
+    renewal: Renewal,
     /// True while `connect_patiently` waits for a connection.
     connecting: Arc<AtomicBool>,
 }
@@ -30,22 +37,29 @@ struct PooledConnection {
     connection: Option<PoolConnection<Postgres>>,
     operation: &'static str,
     deadline: Instant,
+    renewal: Renewal,
 }
 
 impl Pool {
-    pub(super) fn new(connections: PgPool, timeout: Duration) -> Self {
+    pub(super) fn new(connections: PgPool, timeout: Duration, renewal: Renewal) -> Self {
         Self {
             connections,
             timeout,
+            renewal,
             connecting: Arc::default(),
         }
     }
 
-    /// Runs `statements` on a connection. `operation` names them in errors.
+    pub(super) fn connections(&self) -> PgPool {
+        self.connections.clone()
+    }
+
+    /// Runs `statements` on a connection, and again if Postgres rolls them back for the sake of
+    /// other transactions. `operation` names them in errors.
     pub(super) async fn run<T>(
         &self,
         operation: &'static str,
-        statements: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error>,
+        statements: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error> + Clone,
     ) -> Result<T, StoreError> {
         let no_turn = std::future::ready(());
         self.run_after(no_turn, operation, statements).await
@@ -57,11 +71,20 @@ impl Pool {
         &self,
         turn: impl Future<Output = G>,
         operation: &'static str,
-        statements: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error>,
+        statements: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error> + Clone,
     ) -> Result<T, StoreError> {
         let (_turn, mut pooled) = self.acquire_after(turn, operation).await?;
         let deadline = pooled.deadline;
-        let result = timeout_at(deadline, statements(pooled.connection())).await;
+        let mut pause = Duration::ZERO;
+        let result = loop {
+            let result = timeout_at(deadline, statements.clone()(pooled.connection())).await;
+            let is_rolled_back = matches!(&result, Ok(Err(error)) if is_rolled_back(error));
+            if !is_rolled_back || Instant::now() + pause >= deadline {
+                break result;
+            }
+            sleep(pause).await;
+            pause = (pause * 2).clamp(REPEAT_PAUSE_MIN, REPEAT_PAUSE_MAX);
+        };
         pooled.finish(result)
     }
 
@@ -85,6 +108,7 @@ impl Pool {
                     connection: Some(connection),
                     operation,
                     deadline,
+                    renewal: self.renewal.clone(),
                 };
                 return Ok((turn, pooled));
             }
@@ -133,8 +157,11 @@ impl PooledConnection {
                 Ok(value)
             }
             Ok(Err(error)) => {
+                let is_of_session = is_of_session(&error);
                 let error = StoreError::while_running(self.operation, error);
-                if matches!(error, StoreError::Refused { .. }) {
+                if is_of_session {
+                    self.renewal.request();
+                } else if matches!(error, StoreError::Refused { .. }) {
                     self.connection.take();
                 }
                 Err(error)

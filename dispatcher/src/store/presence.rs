@@ -9,21 +9,23 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
+use sqlx::postgres::{PgListener, PgPoolOptions};
 use sqlx::{Connection, PgConnection, Row};
 use tokio::sync::watch;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::connect::PgStore;
 use super::pool::Pool;
+use super::session::{CONNECT_TIMEOUT, Renewal, Session, no_reply};
 use crate::event::WorkerId;
 
 /// Pause before the next try to take the lock.
 const RETRY_AFTER: Duration = Duration::from_millis(50);
 
-/// Timeout of one try: connect, lock, register.
-const TAKE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Timeout of one try: connect, lock, register. After a failover, a try at the old server must end
+/// soon.
+const TAKE_TIMEOUT: Duration = CONNECT_TIMEOUT;
 
 const LOCK: &str = "select pg_try_advisory_lock($1)";
 
@@ -64,7 +66,8 @@ pub trait Presence: Clone + Send + Sync + 'static {
 pub struct PgPresence {
     worker: WorkerId,
     enabled: bool,
-    session: PgConnectOptions,
+    session: Session,
+    renewal: Renewal,
     pool: Pool,
     held: Arc<watch::Sender<bool>>,
 }
@@ -75,7 +78,8 @@ impl PgPresence {
         Self {
             worker,
             enabled,
-            session: store.session.clone(),
+            session: store.presence.clone(),
+            renewal: store.renewal.clone(),
             pool: store.work.clone(),
             held: Arc::new(watch::Sender::new(!enabled)),
         }
@@ -120,16 +124,20 @@ impl PgPresence {
     /// Takes the lock, registers the worker and waits for the end of the session. Returns its
     /// error, or `None` after `renew`.
     async fn hold_session(&self) -> Option<sqlx::Error> {
+        let opened = Instant::now();
         let listener = match timeout(TAKE_TIMEOUT, self.take()).await {
             Ok(Ok(listener)) => listener,
             Ok(Err(error)) => return Some(error),
-            Err(_) => return Some(sqlx::Error::PoolTimedOut),
+            Err(_) => return Some(no_reply()),
         };
         self.held.send_replace(true);
         tracing::info!(worker.id = %self.worker, "presence held");
         tokio::select! {
             biased;
             ended = end_of(listener) => Some(ended),
+            () = self.renewal.requested_after(opened) => {
+                Some(sqlx::Error::Protocol("all sessions are opened again".into()))
+            }
             () = self.becomes(false) => None,
         }
     }
@@ -138,13 +146,14 @@ impl PgPresence {
         // If the server refuses, the pool of the listener retries with pauses of up to seconds.
         // Other workers would reclaim the leases of this one meanwhile. So a plain connection is
         // tried first, every 50 ms.
-        let probe = PgConnection::connect_with(&self.session).await?;
+        let probe = self.session.open().await?;
         probe.close().await?;
         let single = PgPoolOptions::new()
             .max_connections(1)
-            .connect_lazy_with(self.session.clone());
+            .connect_lazy_with(self.session.options());
         let mut listener = PgListener::connect_with(&single).await?;
         listener.eager_reconnect(false);
+        self.session.check(&mut listener).await?;
         let is_locked: bool = sqlx::query_scalar(LOCK)
             .bind(self.worker.0)
             .fetch_one(&mut listener)

@@ -46,7 +46,7 @@ impl PgStore {
         let single = PgPoolOptions::new()
             .max_connections(1)
             .acquire_timeout(MIGRATION_CONNECT_TIMEOUT)
-            .connect_with(self.session.clone())
+            .connect_with(self.migration.options())
             .await
             .map_err(SchemaError::Unavailable)?;
         let migrated = migrator.run(&single).await;

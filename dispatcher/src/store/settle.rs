@@ -123,7 +123,7 @@ impl SettleColumns {
 
 pub(super) async fn settle(
     connection: &mut PgConnection,
-    columns: SettleColumns,
+    columns: &SettleColumns,
 ) -> Result<Vec<Settled>, sqlx::Error> {
     let rows = sqlx::query(SETTLE)
         .bind(&columns.ids)
@@ -145,7 +145,7 @@ pub(super) async fn settle(
         settled.insert(EventId(row.try_get("id")?), Settled::Now);
     }
     if settled.len() < columns.ids.len() {
-        for id in already(connection, &columns).await? {
+        for id in already(connection, columns).await? {
             settled.entry(id).or_insert(Settled::Already);
         }
     }

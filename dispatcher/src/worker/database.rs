@@ -88,6 +88,10 @@ impl Database {
     }
 
     pub(super) fn failed(&mut self, error: &StoreError, now: Instant) {
+        if error.is_of_one_statement() {
+            tracing::warn!(%error, "statement failed, the database is available");
+            return self.answered(now);
+        }
         let is_steady = self.is_steady(now);
         if let Some(outage) = &mut self.outage {
             // Concurrent calls fail together, and only the first failure extends the pause.
@@ -152,6 +156,24 @@ mod tests {
         assert_eq!(pauses, [50, 100, 200, 400, 800, 1000, 1000]);
         database.answered(now);
         assert!(database.is_open(now));
+    }
+
+    #[test]
+    fn timeout_or_deadlock_of_a_statement_is_no_outage() {
+        let now = Instant::now();
+        let mut database = Database::new(now);
+        for sqlstate in ["40001", "40P01", "57014"] {
+            let error = StoreError::Refused {
+                operation: "testing",
+                sqlstate: sqlstate.into(),
+                reason: "refused".into(),
+            };
+            database.failed(&error, now);
+            assert!(database.is_open(now), "{sqlstate}");
+        }
+        assert!(database.is_steady(now + STEADY));
+        database.failed(&connection_lost(), now);
+        assert!(!database.is_open(now));
     }
 
     #[derive(Clone, Default)]
