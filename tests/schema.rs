@@ -1,16 +1,19 @@
 //! The schema: migration beside other sessions, and the index that the claim uses.
 
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 use chaos::postgres::OwnServer;
 use dispatcher::event::EventId;
 use dispatcher::store::{CLAIM, PgStore, SchemaError, StoreOptions};
 use futures_util::future::join_all;
 use nix::unistd::{Gid, Uid, chown};
-use sqlx::Connection;
+use sqlx::migrate::{Migrate, Migrator};
+use sqlx::{Connection, PgConnection};
 
 use crate::support::db::dedicated_server;
 use crate::support::fixture::Bench;
+use crate::support::process::command;
 use crate::support::{app, db};
 
 // A generic plan is costed while the table is small and used when it is large. It must use the due
@@ -91,6 +94,9 @@ async fn standby_is_unavailable_until_its_promotion() {
     let Some((own, database)) = standby().await else {
         return;
     };
+    let check = command(&["check"], &[("DATABASE_URL", &database)]).await;
+    assert_eq!(check.code, Some(1), "{}", check.text);
+    assert!(check.text.contains("is a standby"), "{}", check.text);
     let store = PgStore::open(&StoreOptions::of(&app::config(&database, &[])));
     let refused = store.migrate().await;
     assert!(
@@ -104,6 +110,69 @@ async fn standby_is_unavailable_until_its_promotion() {
         .unwrap();
     assert!(promoted);
     store.migrate().await.expect("the server accepts writes");
+}
+
+/// A store of a new database whose defaults would end each wait for a lock.
+async fn impatient_store() -> (PgStore, String) {
+    let url = db::database().await;
+    let impatient = "do $$ begin
+        execute format('alter database %I set statement_timeout = 100', current_database());
+        execute format('alter database %I set lock_timeout = 100', current_database());
+    end $$";
+    let mut session = PgConnection::connect(&url).await.unwrap();
+    sqlx::raw_sql(impatient)
+        .execute(&mut session)
+        .await
+        .unwrap();
+    (
+        PgStore::open(&StoreOptions::of(&app::config(&url, &[]))),
+        url,
+    )
+}
+
+fn assert_waits_for(what: &str, migrated: Result<(), SchemaError>) {
+    let error = migrated.expect_err("another session holds the lock");
+    assert!(error.retry_after().is_some(), "{error}");
+    assert!(error.to_string().contains(what), "{error}");
+}
+
+// Another process migrates for longer than any timeout of the role. That is no foreign schema.
+#[tokio::test]
+async fn start_waits_for_a_migration_of_another_process() {
+    let (store, url) = impatient_store().await;
+    let mut other = PgConnection::connect(&url).await.unwrap();
+    other.lock().await.unwrap();
+    assert_waits_for("lock of the migrations", store.migrate().await);
+    other.unlock().await.unwrap();
+    store.migrate().await.expect("the lock is free");
+    // A current schema is only read.
+    other.lock().await.unwrap();
+    store.migrate().await.expect("nothing is left to migrate");
+}
+
+// DDL that waits for its lock blocks all claims behind it, so each wait is short.
+#[tokio::test]
+async fn migration_waits_for_a_table_lock_and_is_repeated() {
+    let (store, url) = impatient_store().await;
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../migrations");
+    let migrations = Migrator::new(Path::new(folder)).await.unwrap();
+    let mut owner = PgConnection::connect(&url).await.unwrap();
+    sqlx::raw_sql("set statement_timeout = 0; set lock_timeout = 0")
+        .execute(&mut owner)
+        .await
+        .unwrap();
+    migrations.run_to(1, &mut owner).await.unwrap();
+    // The lock of a vacuum. Every migration of the table conflicts with it.
+    let mut vacuum = PgConnection::connect(&url).await.unwrap();
+    let locking = "begin; lock table webhook_events in share update exclusive mode";
+    sqlx::raw_sql(locking).execute(&mut vacuum).await.unwrap();
+    assert_waits_for("table lock", store.migrate().await);
+    sqlx::raw_sql("rollback")
+        .execute(&mut vacuum)
+        .await
+        .unwrap();
+    store.migrate().await.expect("the table is free");
+    assert!(store.is_current().await.unwrap());
 }
 
 // Ids are UUIDs of version 7.

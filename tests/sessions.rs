@@ -2,6 +2,8 @@
 //! session ends all sessions of the process.
 
 mod errors;
+mod pooler;
+mod roles;
 
 use dispatcher::Role;
 use sqlx::PgPool;

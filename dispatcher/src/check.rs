@@ -1,12 +1,39 @@
 //! `dispatcher check`: reports the settings in effect and the state of the database.
 
-use crate::config::Config;
-use crate::store::{PgStore, StoreError, StoreOptions};
+use rand::rngs::StdRng;
 
-/// The database is unreachable or refuses the connection.
+use crate::config::Config;
+use crate::event::WorkerId;
+use crate::store::{PgPresence, PgStore, SchemaError, SchemaState, StoreError, StoreOptions};
+
+/// Why `serve` would not work with this database.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}: check DATABASE_URL, and that Postgres runs")]
-pub struct CheckError(#[source] StoreError);
+pub enum CheckError {
+    /// The database is unreachable or refuses the connection.
+    #[error("{0}: check DATABASE_URL, and that Postgres runs")]
+    Unreachable(#[source] SchemaError),
+    /// The sessions or the schema cannot be used.
+    #[error(transparent)]
+    Schema(SchemaError),
+    /// The database accepts no writes.
+    #[error("{0}: point DATABASE_URL at a server that accepts writes")]
+    ReadOnly(&'static str),
+    /// The role cannot run with the schema, or cannot migrate it.
+    #[error("the role of DATABASE_URL lacks {0}: grant the rights that the README lists")]
+    Rights(String),
+    /// The worker could not hold its presence.
+    #[error("{0}")]
+    Presence(#[source] StoreError),
+}
+
+impl From<SchemaError> for CheckError {
+    fn from(error: SchemaError) -> Self {
+        match error {
+            SchemaError::Unavailable(_) | SchemaError::Pool(_) => Self::Unreachable(error),
+            other => Self::Schema(other),
+        }
+    }
+}
 
 /// Returns a summary of the settings, with the warnings about them.
 pub fn settings(config: &Config) -> String {
@@ -44,18 +71,40 @@ pub fn settings(config: &Config) -> String {
     summary
 }
 
-/// Returns the row with the state of the schema, and the action of `dispatcher` at start.
+/// Does with the database what `serve` would do before its first claim, except for a migration, and
+/// prints each result.
 ///
 /// # Errors
-/// The schema cannot be read.
-pub async fn schema(config: &Config) -> Result<&'static str, CheckError> {
+/// `serve` would not work with this database.
+pub async fn database(config: &Config, print: impl Fn(&str)) -> Result<(), CheckError> {
     let store = PgStore::open(&StoreOptions::of(config));
-    match store.is_current().await {
-        Ok(true) => Ok("  schema    current, `dispatcher` starts without a migration"),
-        Ok(false) => Ok("  schema    older than this binary, `dispatcher` migrates it at start"),
-        Err(error) if error.is_missing_schema() => {
-            Ok("  schema    no schema yet, `dispatcher` creates it at start")
-        }
-        Err(error) => Err(CheckError(error)),
+    let found = store.inspect().await?;
+    print(&format!("  server    {}", found.server));
+    for setting in found.unsafe_settings {
+        print(&format!(
+            "  warning: {setting} is not on, so a crash of the server can lose accepted events"
+        ));
     }
+    if let Some(reason) = found.read_only {
+        return Err(CheckError::ReadOnly(reason));
+    }
+    let schema = found.schema?;
+    print(match schema {
+        SchemaState::Current => "  schema    current, `dispatcher` starts without a migration",
+        SchemaState::Older => {
+            "  schema    older than this binary, `dispatcher` migrates it at start"
+        }
+        SchemaState::Absent => "  schema    no schema yet, `dispatcher` creates it at start",
+    });
+    if !found.missing_rights.is_empty() {
+        return Err(CheckError::Rights(found.missing_rights.join(", ")));
+    }
+    print("  rights    sufficient");
+    if config.worker.presence && schema == SchemaState::Current {
+        let mut rng: StdRng = rand::make_rng();
+        let presence = PgPresence::new(&store, WorkerId::random(&mut rng), true);
+        presence.probe().await.map_err(CheckError::Presence)?;
+        print("  presence  held, and other sessions see it");
+    }
+    Ok(())
 }

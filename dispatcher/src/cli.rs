@@ -6,7 +6,7 @@ use std::io::Write;
 use clap::{Parser, Subcommand};
 use dispatcher::check;
 use dispatcher::config::{Config, settings};
-use dispatcher::store::{PgStore, StoreOptions};
+use dispatcher::store::{PgStore, SchemaError, StoreOptions};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -46,7 +46,16 @@ pub(crate) fn print_error(error: &str) {
 /// Updates the schema to that of this binary.
 pub(crate) async fn migrate(config: &Config) -> Result<(), Box<dyn Error>> {
     let store = PgStore::open(&StoreOptions::of(config));
-    store.migrate().await?;
+    // Another process migrates, or uses a table that a migration changes.
+    while let Err(error) = store.migrate().await {
+        match (&error, error.retry_after()) {
+            (SchemaError::Locked(_), Some(pause)) => {
+                print_error(&error.to_string());
+                tokio::time::sleep(pause).await;
+            }
+            _ => return Err(error.into()),
+        }
+    }
     print("the schema is current");
     Ok(())
 }
@@ -54,8 +63,7 @@ pub(crate) async fn migrate(config: &Config) -> Result<(), Box<dyn Error>> {
 /// Prints the settings, then the state of the database.
 pub(crate) async fn check(config: &Config) -> Result<(), Box<dyn Error>> {
     print(&check::settings(config));
-    print(check::schema(config).await?);
-    Ok(())
+    Ok(check::database(config, print).await?)
 }
 
 /// Returns a token that SIGTERM or SIGINT cancels. A second signal ends the process immediately.

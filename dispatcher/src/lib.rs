@@ -25,7 +25,7 @@ use std::time::Duration;
 use rand::rngs::StdRng;
 use tokio::net::TcpListener;
 use tokio::task::{JoinError, JoinHandle};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::api::server::Stop;
@@ -36,8 +36,8 @@ use crate::store::{PgPresence, PgStore, SchemaError, StoreOptions};
 use crate::transport::{HttpTransport, TransportError};
 use crate::worker::{Parts, Worker};
 
-/// Pause between two tries to migrate at start.
-const START_PAUSE: Duration = Duration::from_millis(250);
+/// Interval of equal log lines while the start waits for Postgres.
+const LOG_EVERY: Duration = Duration::from_secs(30);
 
 /// The role of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -179,24 +179,34 @@ async fn end_by(deadline: Instant, mut task: JoinHandle<()>) -> Result<(), JoinE
     }
 }
 
-/// Migrates as soon as Postgres is reachable. Returns false if `shutdown` comes first.
+/// Migrates as soon as Postgres is reachable and permits it. Returns false if `shutdown` comes
+/// first.
 async fn migrate(store: PgStore, shutdown: CancellationToken) -> Result<bool, SchemaError> {
-    let mut waited = false;
+    let mut logged: Option<(String, Instant)> = None;
     loop {
         let error = tokio::select! {
             biased;
             () = shutdown.cancelled() => return Ok(false),
             migrated = store.migrate() => match migrated {
                 Ok(()) => return Ok(true),
-                Err(foreign @ SchemaError::Foreign(_)) => return Err(foreign),
-                Err(unavailable) => unavailable,
+                Err(error) => error,
             },
         };
-        if !waited {
+        let Some(pause) = error.retry_after() else {
+            return Err(error);
+        };
+        // Another reason, such as a lock after an outage, is logged immediately.
+        let (reason, now) = (error.to_string(), Instant::now());
+        let is_new = |(last, at): &(String, Instant)| *last != reason || now - *at >= LOG_EVERY;
+        if logged.as_ref().is_none_or(is_new) {
             tracing::warn!(%error, "waiting for Postgres, requests get 503 until then");
+            logged = Some((reason, now));
         }
-        waited = true;
-        tokio::time::sleep(START_PAUSE).await;
+        tokio::select! {
+            biased;
+            () = shutdown.cancelled() => return Ok(false),
+            () = sleep(pause) => {}
+        }
     }
 }
 

@@ -96,3 +96,27 @@ impl Processes {
         app::settings(database, own)
     }
 }
+
+/// Exit code and output of a binary that has exited.
+pub(crate) struct Exited {
+    pub(crate) code: Option<i32>,
+    /// Standard output, then standard error.
+    pub(crate) text: String,
+}
+
+/// Runs the binary with only the given environment variables and waits for its exit.
+pub(crate) async fn command(arguments: &[&str], environment: &[(&str, &str)]) -> Exited {
+    let program = dispatcher_binary().expect("the binary can be built");
+    let mut command = tokio::process::Command::new(program);
+    command.args(arguments).env_clear().kill_on_drop(true);
+    command.envs(environment.iter().copied());
+    let output = tokio::time::timeout(WAIT_MAX, command.output()).await;
+    let output = output
+        .expect("the binary exits")
+        .expect("the binary can be started");
+    let text = [output.stdout, output.stderr].concat();
+    Exited {
+        code: output.status.code(),
+        text: String::from_utf8_lossy(&text).into_owned(),
+    }
+}

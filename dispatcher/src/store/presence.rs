@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::connect::PgStore;
+use super::error::StoreError;
 use super::pool::Pool;
 use super::session::{CONNECT_TIMEOUT, Renewal, Session, no_reply};
 use crate::event::WorkerId;
@@ -139,6 +140,39 @@ impl PgPresence {
                 Some(sqlx::Error::Protocol("all sessions are opened again".into()))
             }
             () = self.becomes(false) => None,
+        }
+    }
+
+    /// Takes the presence, checks that other sessions see it, and ends it.
+    ///
+    /// # Errors
+    /// The session, the lock or the row is refused, or the lock is not exclusive.
+    pub async fn probe(&self) -> Result<(), StoreError> {
+        const OPERATION: &str = "taking the presence";
+        let taken = timeout(TAKE_TIMEOUT, self.take()).await;
+        let listener = taken
+            .unwrap_or_else(|_| Err(no_reply()))
+            .map_err(|error| StoreError::while_running(OPERATION, error))?;
+        let worker = self.worker;
+        let probed = self.pool.run(OPERATION, async |connection| {
+            let is_shared: bool = sqlx::query_scalar(LOCK)
+                .bind(worker.0)
+                .fetch_one(&mut *connection)
+                .await?;
+            let is_absent = absent_workers(connection, worker).await?.contains(&worker);
+            forget(connection, worker).await?;
+            Ok((is_shared, is_absent))
+        });
+        let (is_shared, is_absent) = probed.await?;
+        drop(listener);
+        match is_shared || is_absent {
+            true => Err(StoreError::Unavailable {
+                operation: OPERATION,
+                reason: "sessions share a server session, as behind a pooler in transaction mode: \
+                         connect without it, or set PRESENCE=false"
+                    .to_owned(),
+            }),
+            false => Ok(()),
         }
     }
 

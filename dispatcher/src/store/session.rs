@@ -145,6 +145,12 @@ pub(super) fn no_reply() -> sqlx::Error {
     sqlx::Error::Io(Error::new(ErrorKind::TimedOut, text))
 }
 
+/// Returns true if the server does not apply the settings or has another encoding. A retry does not
+/// help.
+pub(super) fn is_refused(error: &sqlx::Error) -> bool {
+    matches!(error, sqlx::Error::Configuration(reason) if reason.is::<SessionError>())
+}
+
 impl From<SessionError> for sqlx::Error {
     fn from(error: SessionError) -> Self {
         Self::Configuration(Box::new(error))
