@@ -153,7 +153,10 @@ fn read_all(reader: &mut Reader<'_>) -> Option<Config> {
     let database = reader.secret("DATABASE_URL", DatabaseUrl::parse);
     let allowed = reader.parsed("ALLOWED_TARGET_CIDRS", AllowList::parse);
     let default_target = default_target(reader, allowed.as_ref());
-    let keys = reader.secret("API_KEYS", values::api_keys);
+    let keys = match reader.given("API_KEYS") {
+        Some(_) => reader.secret("API_KEYS", values::api_keys),
+        None => Some(Vec::new()),
+    };
     let signer = reader.secret("WEBHOOK_SECRET", Signer::parse);
     let extra_authorities = reader.parsed("EXTRA_CA_FILE", values::authorities);
     let filter = reader.parsed("LOG", values::log_filter);
@@ -170,10 +173,8 @@ fn read_all(reader: &mut Reader<'_>) -> Option<Config> {
     // Every setting has been read by now, so an early return hides no error.
     let (bind, keys, allowed) = (bind?, keys?, allowed?);
     let mut warnings = Vec::new();
-    if !bind.ip().is_loopback() {
-        warnings.extend(check_secret(reader, bind, allow_default_secret));
-        warnings.extend(check_keys(bind, &keys));
-    }
+    warnings.extend(check_secret(reader, bind, allow_default_secret));
+    warnings.extend(check_keys(bind, &keys));
     Some(Config {
         bind,
         database: database?,
@@ -272,7 +273,7 @@ fn policy(reader: &mut Reader<'_>) -> Policy {
 }
 
 /// Refuses the published secret on a server that other machines can reach. Returns a warning if
-/// `allow_default_secret` permits it.
+/// `allow_default_secret` permits it, or on loopback, because a proxy may forward requests to it.
 fn check_secret(
     reader: &mut Reader<'_>,
     bind: SocketAddr,
@@ -283,7 +284,7 @@ fn check_secret(
     if secrets.split(',').all(|secret| secret.trim() != default) {
         return None;
     }
-    if allow_default_secret {
+    if allow_default_secret || bind.ip().is_loopback() {
         return Some(
             "WEBHOOK_SECRET is the published default, so everybody can forge signatures: \
              set a secret"
@@ -302,9 +303,9 @@ fn check_secret(
 
 /// Returns a warning if a server that other machines can reach requires no key.
 fn check_keys(bind: SocketAddr, keys: &[String]) -> Option<String> {
-    keys.is_empty().then(|| {
+    (keys.is_empty() && !bind.ip().is_loopback()).then(|| {
         format!(
-            "API_KEYS is empty and BIND={bind} is not loopback, so every client that reaches it \
+            "API_KEYS is not set and BIND={bind} is not loopback, so every client that reaches it \
              can send signed events: set API_KEYS"
         )
     })

@@ -31,14 +31,26 @@ pub enum SecretError {
          plain text"
     )]
     NotBase64,
+    /// The list or one of its entries is in quotes, which `docker --env-file` keeps.
+    #[error("has an entry in quotes: remove the quotes")]
+    Quoted,
+    /// The text contains `whsec_` in another case, or not at its start.
+    #[error("has an entry with whsec_ in another case or place: begin the entry with whsec_")]
+    MisplacedPrefix,
+    /// The text contains characters that a secret does not have on purpose.
+    #[error("has an entry with a line break or another invisible character: remove it")]
+    Invisible,
 }
 
 impl Signer {
     /// Parses `WEBHOOK_SECRET`: entries separated by commas, each `whsec_<base64>` or plain text.
     ///
     /// # Errors
-    /// An entry is empty or is not valid base64.
+    /// An entry is empty, is not valid base64, or is probably not the secret that was meant.
     pub fn parse(secrets: &str) -> Result<Self, SecretError> {
+        if is_quoted(secrets.trim()) {
+            return Err(SecretError::Quoted);
+        }
         let keys = secrets.split(',').map(|entry| key(entry.trim()));
         Ok(Self {
             keys: keys.collect::<Result<_, _>>()?,
@@ -65,7 +77,24 @@ impl std::fmt::Debug for Signer {
     }
 }
 
+/// Returns true if the text stands in a pair of quotes.
+pub(crate) fn is_quoted(text: &str) -> bool {
+    let ends = [('"', '"'), ('\'', '\''), ('`', '`'), ('“', '”'), ('‘', '’')];
+    let inner = |(open, close)| text.strip_prefix(open)?.strip_suffix(close);
+    ends.into_iter().any(|ends| inner(ends).is_some())
+}
+
 fn key(entry: &str) -> Result<Hmac<Sha256>, SecretError> {
+    if is_quoted(entry) {
+        return Err(SecretError::Quoted);
+    }
+    if entry.contains(|c: char| c.is_control() || c == '\u{feff}') {
+        return Err(SecretError::Invisible);
+    }
+    let folded = entry.to_ascii_lowercase();
+    if folded.contains(ENCODED_PREFIX) && !entry.starts_with(ENCODED_PREFIX) {
+        return Err(SecretError::MisplacedPrefix);
+    }
     let bytes = match entry.strip_prefix(ENCODED_PREFIX) {
         Some(encoded) => STANDARD
             .decode(encoded)
@@ -129,10 +158,43 @@ mod tests {
                 "{text:?}"
             );
         }
-        assert_eq!(
-            Signer::parse("whsec_###").unwrap_err(),
-            SecretError::NotBase64
-        );
+        for text in [
+            "whsec_###",
+            "whsec_QUJDQQ",
+            "whsec_whsec_QUJD",
+            "whsec_QU JD",
+        ] {
+            assert_eq!(
+                Signer::parse(text).unwrap_err(),
+                SecretError::NotBase64,
+                "{text:?}"
+            );
+        }
+    }
+
+    // Each of these would sign, and no receiver would accept the signature.
+    #[test]
+    fn secret_that_was_not_meant_is_refused() {
+        use SecretError::{Invisible, MisplacedPrefix, Quoted};
+        for (text, expected) in [
+            ("\"s\"", Quoted),
+            ("'s'\n", Quoted),
+            ("\"a,b\"", Quoted),
+            ("a, 'b'", Quoted),
+            ("“s”", Quoted),
+            ("\"\"", Quoted),
+            ("WHSEC_QUJD", MisplacedPrefix),
+            ("Whsec_QUJD", MisplacedPrefix),
+            ("a,\"whsec_QUJD", MisplacedPrefix),
+            ("WEBHOOK_SECRET=whsec_QUJD", MisplacedPrefix),
+            ("a\nb", Invisible),
+            ("\u{feff}a", Invisible),
+        ] {
+            assert_eq!(Signer::parse(text).unwrap_err(), expected, "{text:?}");
+        }
+        for text in ["it's", "\"", "a\"b\"c", "whsec", "with spaces and ü"] {
+            assert!(Signer::parse(text).is_ok(), "{text:?}");
+        }
     }
 
     proptest! {

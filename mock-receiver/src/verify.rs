@@ -38,6 +38,18 @@ pub enum SecretsError {
         /// Position in the list, from 1.
         position: usize,
     },
+    /// An entry is in quotes, which `docker --env-file` keeps.
+    #[error("entry {position} is in quotes")]
+    Quoted {
+        /// Position in the list, from 1.
+        position: usize,
+    },
+    /// An entry contains `whsec_` in another case, or not at its start.
+    #[error("entry {position} has whsec_ in another case or place")]
+    MisplacedPrefix {
+        /// Position in the list, from 1.
+        position: usize,
+    },
     /// An entry begins with `whsec_`, and the rest is not a base64 key.
     #[error("entry {position} has no padded base64 key after whsec_")]
     InvalidBase64 {
@@ -65,13 +77,24 @@ impl Secrets {
     ///
     /// # Errors
     ///
-    /// If an entry is empty, or is not base64 after `whsec_`.
+    /// If an entry is empty, is not base64 after `whsec_`, or is probably not the secret that was
+    /// meant.
     pub fn parse(text: &str) -> Result<Self, SecretsError> {
+        if is_quoted(text.trim()) {
+            return Err(SecretsError::Quoted { position: 1 });
+        }
         let keys = text.split(',').enumerate().map(|(index, entry)| {
             let position = index + 1;
             let entry = entry.trim();
             if entry.is_empty() {
                 return Err(SecretsError::EmptyEntry { position });
+            }
+            if is_quoted(entry) {
+                return Err(SecretsError::Quoted { position });
+            }
+            let has_prefix = entry.to_ascii_lowercase().contains(BASE64_PREFIX);
+            if has_prefix && !entry.starts_with(BASE64_PREFIX) {
+                return Err(SecretsError::MisplacedPrefix { position });
             }
             let key = match entry.strip_prefix(BASE64_PREFIX) {
                 Some(encoded) => BASE64
@@ -148,6 +171,13 @@ impl fmt::Debug for Secrets {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "Secrets({} hidden)", self.keys.len())
     }
+}
+
+/// Returns true if the text stands in a pair of quotes.
+fn is_quoted(text: &str) -> bool {
+    let ends = [('"', '"'), ('\'', '\''), ('`', '`'), ('“', '”'), ('‘', '’')];
+    let inner = |(open, close)| text.strip_prefix(open)?.strip_suffix(close);
+    ends.into_iter().any(|ends| inner(ends).is_some())
 }
 
 fn present<'a>(name: &str, value: Option<&'a [u8]>) -> Result<&'a [u8], InvalidReason> {

@@ -65,9 +65,16 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Returns the text of a setting, or its default.
+    /// Returns the text of a setting, or its default. Files and secrets often end with a line
+    /// break, so the white space around the text does not belong to it.
     pub(super) fn text(&self, name: &str) -> String {
-        (self.lookup)(name).unwrap_or_else(|| setting(name).default.to_owned())
+        let given = self.given(name);
+        given.unwrap_or_else(|| setting(name).default.to_owned())
+    }
+
+    /// Returns the text of a setting if the variable is set.
+    pub(super) fn given(&self, name: &str) -> Option<String> {
+        (self.lookup)(name).map(|text| text.trim().to_owned())
     }
 
     /// Parses a setting. The error completes the sentence "NAME=value …".
@@ -121,7 +128,6 @@ impl<'a> Reader<'a> {
         };
         let text = self.text(name);
         let value = text
-            .trim()
             .parse::<u64>()
             .ok()
             .filter(|value| (least..=most).contains(value));
@@ -141,7 +147,7 @@ impl<'a> Reader<'a> {
 
     /// Returns a boolean: `true`, `false`, `1` or `0`.
     pub(super) fn flag(&mut self, name: &str) -> bool {
-        let parse = |text: &str| match text.trim() {
+        let parse = |text: &str| match text {
             "true" | "1" => Ok(true),
             "false" | "0" => Ok(false),
             _ => Err("is invalid: set true or false"),
@@ -153,13 +159,12 @@ impl<'a> Reader<'a> {
         let Limits::Seconds(least, most) = setting(name).limits else {
             panic!("the limits of {name} are not those of a duration")
         };
-        let text = match ((self.lookup)(name), default) {
+        let text = match (self.given(name), default) {
             (Some(text), _) => text,
             (None, Some(default)) => return Some(default),
             (None, None) => setting(name).default.to_owned(),
         };
         let value = text
-            .trim()
             .parse::<f64>()
             .ok()
             .filter(|value| (least..=most).contains(value));

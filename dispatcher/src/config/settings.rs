@@ -68,8 +68,8 @@ pub const SETTINGS: &[Setting] = &[
         name: "API_KEYS",
         default: "",
         limits: Text("visible ASCII, comma-separated"),
-        about: "Keys for /events, sent as `Authorization: Bearer KEY`. If empty, no key is \
-                required.",
+        about: "Keys for /events, sent as `Authorization: Bearer KEY`. If not set, no key is \
+                required. A blank value is refused.",
     },
     Setting {
         name: "TARGET_URL",

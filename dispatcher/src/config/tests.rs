@@ -61,7 +61,11 @@ fn defaults_are_those_of_the_specification() {
     );
     assert_eq!(config.transport.snippet_bytes_max, 1024);
     assert!(config.api.default_target.is_none() && config.api.keys.is_empty());
-    assert!(config.warnings.is_empty());
+    assert_eq!(config.warnings.len(), 1);
+    assert!(
+        config.warnings[0].starts_with("WEBHOOK_SECRET is the published default"),
+        "also on loopback"
+    );
 }
 
 #[test]
@@ -126,7 +130,8 @@ fn database_url_is_refused_without_its_password() {
 fn every_default_in_the_table_is_accepted() {
     for setting in SETTINGS {
         let is_derived = setting.default.contains("HTTP_TIMEOUT");
-        if !is_derived {
+        let must_be_unset = setting.name == "API_KEYS";
+        if !is_derived && !must_be_unset {
             let config = read(&[(setting.name, setting.default)]);
             assert!(config.is_ok(), "{}", setting.name);
         }
@@ -145,6 +150,54 @@ fn numbers_outside_the_limits_are_refused() {
         ("MAX_IN_FLIGHT", ""),
     ] {
         assert_eq!(invalid(&[(name, value)]), [name], "{value}");
+    }
+}
+
+// Files, k8s secrets and Windows end a value with a line break.
+#[test]
+fn white_space_around_every_setting_is_removed() {
+    let given = [
+        ("BIND", "127.0.0.1:1"),
+        ("DATABASE_URL", "postgresql://a@b/c"),
+        ("WEBHOOK_SECRET", "one, two"),
+        ("API_KEYS", "k1 ,k2"),
+        ("TARGET_URL", "https://example.com/a"),
+        ("ALLOWED_TARGET_CIDRS", "10.0.0.0/8, ::1"),
+        ("EXTRA_CA_FILE", ""),
+        ("LOG", "info , dispatcher=debug"),
+        ("LOG_FORMAT", "json"),
+        ("PRESENCE", "false"),
+    ];
+    for setting in SETTINGS {
+        let value = given.iter().find(|(name, _)| *name == setting.name);
+        let value = value.map_or(setting.default, |(_, value)| value);
+        let value = match setting.default.contains("HTTP_TIMEOUT") {
+            true => "100.5",
+            false => value,
+        };
+        let padded = format!("\t {value} \r\n");
+        let (plain, padded) = (
+            read(&[(setting.name, value)]).unwrap(),
+            read(&[(setting.name, &padded)]).unwrap(),
+        );
+        assert_eq!(
+            format!("{plain:?}"),
+            format!("{padded:?}"),
+            "{}",
+            setting.name
+        );
+        let sign = |config: &Config| config.transport.signer.sign("id", 1, b"{}");
+        assert_eq!(sign(&plain), sign(&padded), "{}", setting.name);
+    }
+}
+
+// An empty variable of a deployment must not open the API, and quotes do not belong to a key.
+#[test]
+fn blank_or_quoted_api_keys_are_refused() {
+    for keys in [
+        "", " ", "\n", ",", "a,", "\"\"", "'a'", "\"a,b\"", "a,\"b\"",
+    ] {
+        assert_eq!(invalid(&[("API_KEYS", keys)]), ["API_KEYS"], "{keys:?}");
     }
 }
 
@@ -188,7 +241,7 @@ fn ca_file_without_certificates_is_refused() {
 
 #[test]
 fn invalid_log_filter_or_format_is_refused() {
-    for filter in ["inof", "info,dispatcher=loud", "[", "dispatcher"] {
+    for filter in ["inof", "info,dispatcher=loud", "[", "dispatcher", "info,,"] {
         assert_eq!(invalid(&[("LOG", filter)]), ["LOG"], "{filter}");
     }
     for filter in ["info", "WARN", "info, dispatcher=debug", "off", ""] {

@@ -8,6 +8,8 @@ use rustls::pki_types::pem::{self, PemObject};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::{LevelFilter, ParseError};
 
+use crate::signature::is_quoted;
+
 /// Reason why a value is invalid.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ValueError {
@@ -19,8 +21,14 @@ pub(super) enum ValueError {
     LogFilter(#[source] ParseError),
     #[error("contains {0:?}, which is not a level: set one like info or info,dispatcher=debug")]
     LogLevel(String),
+    #[error("has an empty entry: set filters separated by single commas")]
+    EmptyFilter,
+    #[error("is blank: set a key, or remove the variable to require no key")]
+    NoKey,
     #[error("has an empty entry: set keys separated by single commas")]
     EmptyKey,
+    #[error("has a key in quotes: remove the quotes")]
+    QuotedKey,
     #[error("has a key with characters that an HTTP header cannot contain: use visible ASCII")]
     KeyCharacters,
     #[error("cannot be read ({0}): set the path of a PEM file")]
@@ -53,6 +61,9 @@ pub(super) fn log_filter(text: &str) -> Result<String, ValueError> {
     let text = parts.join(",");
     EnvFilter::try_new(&text).map_err(ValueError::LogFilter)?;
     for part in parts {
+        if part.is_empty() && !text.is_empty() {
+            return Err(ValueError::EmptyFilter);
+        }
         let is_word = !part.is_empty() && !part.contains(['=', '[']);
         if is_word && part.parse::<LevelFilter>().is_err() {
             return Err(ValueError::LogLevel(part.to_owned()));
@@ -61,14 +72,21 @@ pub(super) fn log_filter(text: &str) -> Result<String, ValueError> {
     Ok(text)
 }
 
+/// A blank text is refused: an empty variable of a deployment must not open the API.
 pub(super) fn api_keys(text: &str) -> Result<Vec<String>, ValueError> {
-    if text.trim().is_empty() {
-        return Ok(Vec::new());
+    if text.is_empty() {
+        return Err(ValueError::NoKey);
+    }
+    if is_quoted(text) {
+        return Err(ValueError::QuotedKey);
     }
     let keys = text.split(',').map(|key| {
         let key = key.trim();
         if key.is_empty() {
             return Err(ValueError::EmptyKey);
+        }
+        if is_quoted(key) {
+            return Err(ValueError::QuotedKey);
         }
         if !key.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(ValueError::KeyCharacters);
