@@ -15,6 +15,7 @@ mod model;
 mod no_loss;
 mod oracle;
 mod outage;
+mod process;
 mod reclaim;
 mod recovery;
 mod roles;

@@ -2,11 +2,16 @@
 
 use std::error::Error;
 use std::io::Write;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
-use dispatcher::check;
 use dispatcher::config::{Config, settings};
 use dispatcher::store::{PgStore, SchemaError, StoreOptions};
+use dispatcher::{check, log};
+use nix::sys::signal::Signal;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -38,9 +43,30 @@ pub(crate) enum Command {
     Healthcheck,
 }
 
+/// Time limit of an error message whose reader has stalled.
+const ERROR_PRINT_MAX: Duration = Duration::from_secs(1);
+
+/// Time that a second signal leaves for the last lines of the log.
+const LAST_LINES_MAX: Duration = Duration::from_millis(100);
+
+/// Signals that stop the process gracefully.
+const STOP_SIGNALS: [SignalKind; 4] = [
+    SignalKind::hangup(),
+    SignalKind::interrupt(),
+    SignalKind::quit(),
+    SignalKind::terminate(),
+];
+
 /// Writes one error to stderr. A failed write is ignored, because there is no other place for it.
+/// A separate thread writes, because the end of the process must not wait for a stalled reader.
 pub(crate) fn print_error(error: &str) {
-    let _ = writeln!(std::io::stderr(), "dispatcher: {error}");
+    let (done, written) = mpsc::channel();
+    let line = format!("dispatcher: {error}\n");
+    thread::spawn(move || {
+        let _ = std::io::stderr().write_all(line.as_bytes());
+        let _ = done.send(());
+    });
+    let _ = written.recv_timeout(ERROR_PRINT_MAX);
 }
 
 /// Updates the schema to that of this binary.
@@ -66,25 +92,27 @@ pub(crate) async fn check(config: &Config) -> Result<(), Box<dyn Error>> {
     Ok(check::database(config, print).await?)
 }
 
-/// Returns a token that SIGTERM or SIGINT cancels. A second signal ends the process immediately.
+/// Returns a token that the first of [`STOP_SIGNALS`] cancels. A second one ends the process
+/// immediately.
 pub(crate) fn shutdown_on_signals() -> std::io::Result<CancellationToken> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
+    static STOPPING: AtomicBool = AtomicBool::new(false);
+    // A log file at its size limit raises this signal, which would end the process. With a handler,
+    // the write fails instead.
+    let _ = signal(SignalKind::from_raw(Signal::SIGXFSZ as i32))?;
     let shutdown = CancellationToken::new();
-    let signalled = shutdown.clone();
-    tokio::spawn(async move {
-        for _ in 0..2 {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
+    for kind in STOP_SIGNALS {
+        let (mut received, shutdown) = (signal(kind)?, shutdown.clone());
+        tokio::spawn(async move {
+            while received.recv().await.is_some() {
+                if STOPPING.swap(true, Ordering::Relaxed) {
+                    tracing::warn!("second signal, exiting now, open attempts are reclaimed");
+                    log::flush(LAST_LINES_MAX);
+                    std::process::exit(130);
+                }
+                shutdown.cancel();
             }
-            if signalled.is_cancelled() {
-                print_error("second signal: exiting now, open attempts end with their leases");
-                std::process::exit(130);
-            }
-            signalled.cancel();
-        }
-    });
+        });
+    }
     Ok(shutdown)
 }
 

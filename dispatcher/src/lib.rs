@@ -13,6 +13,7 @@ pub mod check;
 pub mod config;
 pub mod descriptors;
 pub mod event;
+pub mod log;
 pub mod metrics;
 pub mod signature;
 pub mod store;

@@ -1,14 +1,13 @@
 //! Entry point: environment -> settings -> listener -> serve.
 
 mod cli;
-mod log;
 
 use std::error::Error;
 use std::process::ExitCode;
 
 use clap::Parser;
 use dispatcher::config::Config;
-use dispatcher::{Role, descriptors, serve, transport};
+use dispatcher::{Role, descriptors, log, serve, transport};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 
@@ -49,7 +48,8 @@ async fn run(command: Command) -> Result<(), Box<dyn Error>> {
     if matches!(command, Command::Check) {
         return cli::check(&config).await;
     }
-    log::start(&config.log);
+    let shutdown = cli::shutdown_on_signals()?;
+    let _flush = log::start(&config.log).map_err(|error| format!("starting the log: {error}"))?;
     let listener = TcpListener::bind(config.bind).await.map_err(|error| {
         format!(
             "listening on BIND={}: {error}: set a free address",
@@ -57,6 +57,5 @@ async fn run(command: Command) -> Result<(), Box<dyn Error>> {
         )
     })?;
     log::settings(&config, role);
-    let shutdown = cli::shutdown_on_signals()?;
     Ok(serve(config, role, listener, shutdown).await?)
 }

@@ -3,7 +3,8 @@
 //! Each dispatcher has its own registry, so that tests can run several in one process. Names and
 //! labels are an interface for operators: change them only with an entry in the change log.
 
-use std::sync::Mutex;
+use std::sync::atomic::AtomicU64;
+use std::sync::{LazyLock, Mutex};
 use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -16,6 +17,9 @@ use prometheus_client::registry::{Registry, Unit};
 
 use crate::event::{Disposition, Outcome, Settled, Settlement};
 use crate::store::{ReclaimCause, Reclaimed};
+
+/// Log lines that were not written. The log belongs to the process, so all registries share it.
+pub(crate) static LOG_LINES_DROPPED: LazyLock<Counter> = LazyLock::new(Counter::default);
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct ByOutcome {
@@ -53,7 +57,7 @@ pub struct Metrics {
     dead: Family<ByReason, Counter>,
     reclaims: Family<ByCause, Counter>,
     due: Gauge,
-    oldest_due_seconds: Gauge<f64, std::sync::atomic::AtomicU64>,
+    oldest_due_seconds: Gauge<f64, AtomicU64>,
 }
 
 /// The buckets range from 1 ms to 33 s.
@@ -150,6 +154,15 @@ impl Metrics {
             "Time since the oldest due event became due, from SQL",
             Unit::Seconds,
             self.oldest_due_seconds.clone(),
+        );
+        Self::register_process(r);
+    }
+
+    fn register_process(r: &mut Registry) {
+        r.register(
+            "log_lines_dropped",
+            "Log lines dropped because the output was full, closed or not read",
+            LOG_LINES_DROPPED.clone(),
         );
     }
 

@@ -155,7 +155,8 @@ pub const SETTINGS: &[Setting] = &[
         name: "SHUTDOWN_SECONDS",
         default: "HTTP_TIMEOUT + 5",
         limits: Seconds(0.0, DAY_SECONDS),
-        about: "Time limit of a stop after SIGTERM or SIGINT.",
+        about: "Time limit of a stop after SIGHUP, SIGINT, SIGQUIT or SIGTERM. A second signal ends \
+                the process immediately.",
     },
     Setting {
         name: "PRESENCE",
