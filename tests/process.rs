@@ -1,4 +1,4 @@
-//! The process: its log and its signals. Each test runs the binary as `dispatcher
+//! The process: its log, its signals and its clock. Each test runs the binary as `dispatcher
 //! worker`.
 
 use std::fs::File;
@@ -182,6 +182,7 @@ async fn each_stop_signal_settles_open_attempts() {
         assert_eq!(running.exit_code().await, Some(0), "{signal}: {}", log());
         let event = running.api.event(&id).await;
         assert_eq!(outcomes(&event), ["delivered"], "{signal}");
+        assert!(!log().contains("clock of the database"), "{}", log());
         running.api.stop().await;
     }
 }
@@ -203,5 +204,41 @@ async fn second_signal_ends_the_process_immediately() {
     .await;
     running.signal(Signal::SIGQUIT);
     assert_eq!(running.exit_code().await, Some(130), "{}", log());
+    running.api.stop().await;
+}
+
+/// `now()` of this schema is ten minutes ahead.
+const WRONG_CLOCK: &str = "
+create schema wrong;
+create function wrong.now() returns timestamptz language sql stable
+    as 'select pg_catalog.now() + interval ''10 minutes''';
+do $$ begin
+    execute format('alter database %I set search_path = public, wrong, pg_catalog',
+                   current_database());
+end $$";
+
+// Receivers refuse timestamps that are more than 300 s off, so the process signs with its own
+// clock. The rest works with any clock of the database.
+#[tokio::test]
+async fn wrong_clock_of_the_database_is_reported_and_signs_nothing() {
+    let (database, endpoint) = (db::database().await, Endpoint::responding_with(200).await);
+    let pool = db::pool(&database).await;
+    sqlx::raw_sql(WRONG_CLOCK).execute(&pool).await.unwrap();
+    let (output, log) = log_file();
+    let errors = output.try_clone().unwrap();
+    let running = Running::start(&database, &[], "", output, errors).await;
+    let id = running.api.accept("1", &endpoint.url(0)).await;
+    let event = running.api.event_with_status(&id, "delivered").await;
+    assert_eq!(outcomes(&event), ["delivered"]);
+    let receipt = &endpoint.journal.receipts()[0];
+    assert!(receipt.signature.is_valid(), "{:?}", receipt.signature);
+    until("the difference is logged", || async {
+        log().contains("WARN the clock of the database differs")
+    })
+    .await;
+    let offset_s = running
+        .sample("webhook_database_clock_offset_seconds")
+        .await;
+    assert!((590.0..=600.0).contains(&offset_s), "{offset_s}");
     running.api.stop().await;
 }

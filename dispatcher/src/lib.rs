@@ -10,6 +10,7 @@
 mod api;
 pub mod backoff;
 pub mod check;
+mod clock;
 pub mod config;
 pub mod descriptors;
 pub mod event;
@@ -21,6 +22,7 @@ pub mod target;
 pub mod transport;
 pub mod worker;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use rand::rngs::StdRng;
@@ -28,6 +30,7 @@ use tokio::net::TcpListener;
 use tokio::task::{JoinError, JoinHandle};
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::api::server::Stop;
 use crate::api::{Api, Shared};
@@ -126,6 +129,8 @@ async fn work(
     }
     shared.migrated.set();
     tracing::info!("schema is current");
+    let watching = clock::watch(store.clone(), Arc::clone(&shared.metrics));
+    let _watching = AbortOnDropHandle::new(tokio::spawn(watching));
     if role == Role::Api {
         shutdown.cancelled().await;
         return Ok(());

@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{LazyLock, Mutex};
 use std::time::Duration;
 
+use chrono::TimeDelta;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -58,6 +59,7 @@ pub struct Metrics {
     reclaims: Family<ByCause, Counter>,
     due: Gauge,
     oldest_due_seconds: Gauge<f64, AtomicU64>,
+    clock_offset_seconds: Gauge<f64, AtomicU64>,
 }
 
 /// The buckets range from 1 ms to 33 s.
@@ -82,6 +84,7 @@ impl Default for Metrics {
             reclaims: Family::default(),
             due: Gauge::default(),
             oldest_due_seconds: Gauge::default(),
+            clock_offset_seconds: Gauge::default(),
         };
         metrics.register();
         metrics
@@ -155,10 +158,16 @@ impl Metrics {
             Unit::Seconds,
             self.oldest_due_seconds.clone(),
         );
-        Self::register_process(r);
+        self.register_process(r);
     }
 
-    fn register_process(r: &mut Registry) {
+    fn register_process(&self, r: &mut Registry) {
+        r.register_with_unit(
+            "database_clock_offset",
+            "Clock of the database minus clock of this process, 0 if within one round trip",
+            Unit::Seconds,
+            self.clock_offset_seconds.clone(),
+        );
         r.register(
             "log_lines_dropped",
             "Log lines dropped because the output was full, closed or not read",
@@ -188,6 +197,10 @@ impl Metrics {
         self.due.set(gauges.due);
         self.oldest_due_seconds
             .set(gauges.oldest_due_age.as_secs_f64());
+    }
+
+    pub(crate) fn clock_offset(&self, offset: TimeDelta) {
+        self.clock_offset_seconds.set(offset.as_seconds_f64());
     }
 
     pub(crate) fn claimed(&self, count: usize) {

@@ -6,6 +6,7 @@
 //! of the simulation.
 
 mod claim;
+mod clock;
 mod connect;
 mod database_url;
 mod error;

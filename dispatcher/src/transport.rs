@@ -57,7 +57,7 @@ pub struct Request {
     pub id: EventId,
     /// Number of the attempt from 1: header `webhook-attempt`.
     pub number: u32,
-    /// Start of the attempt by the database's clock: header `webhook-timestamp`.
+    /// Start of the attempt by [`Transport::now`]: header `webhook-timestamp`.
     pub started_at: DateTime<Utc>,
     /// Header `webhook-signature`.
     pub signature: String,
@@ -69,6 +69,10 @@ pub struct Request {
 
 /// Sends attempts. Two implementations: [`HttpTransport`] and that of the simulation.
 pub trait Transport: Clone + Send + Sync + 'static {
+    /// Returns the clock of this process. Receivers compare signed timestamps with their clocks,
+    /// so the clock of the database decides nothing here.
+    fn now(&self) -> DateTime<Utc>;
+
     /// Sends one request and returns its result within the deadline.
     ///
     /// # Errors
@@ -182,6 +186,10 @@ fn response_started(connection: &CaptureConnection) -> bool {
 }
 
 impl Transport for HttpTransport {
+    fn now(&self) -> DateTime<Utc> {
+        Utc::now()
+    }
+
     async fn attempt(&self, request: Request) -> Result<AttemptResult, NotSent> {
         match timeout(self.timeout, self.exchange(request)).await {
             Ok(result) => result,

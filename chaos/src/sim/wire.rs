@@ -8,11 +8,13 @@ mod receiver;
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use dispatcher::event::{AttemptResult, Outcome};
 use dispatcher::transport::{NotSent, Request, Transport};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
+use super::clock::unix_us;
 use super::context::SimContext;
 use super::failpoint::{Call, Stage};
 use super::store::wait_while_paused;
@@ -27,6 +29,11 @@ pub(super) struct SimTransport {
 }
 
 impl Transport for SimTransport {
+    fn now(&self) -> DateTime<Utc> {
+        DateTime::from_timestamp_micros(unix_us(self.context.now_us()))
+            .expect("simulated times are in the range of chrono")
+    }
+
     async fn attempt(&self, mut request: Request) -> Result<AttemptResult, NotSent> {
         let sent = Call::Attempt.at(Stage::Sent);
         let effect = self.context.hit(self.process, self.life, sent);

@@ -130,12 +130,13 @@ fn attempt(transport: impl Transport, signer: Signer, event: ClaimedEvent) -> Wo
         // the settle if the claim waited for its connection. So `started_at` may be early by the
         // travel time of the reply.
         let started_at = event.times.claimed_at + (started - event.times.received_at);
+        let signed_at = transport.now();
         let id = key.id.to_string();
-        let signature = signer.sign(&id, started_at.timestamp(), &event.claim.payload);
+        let signature = signer.sign(&id, signed_at.timestamp(), &event.claim.payload);
         let request = Request {
             id: key.id,
             number: key.number,
-            started_at,
+            started_at: signed_at,
             signature,
             target_url: event.claim.target_url,
             payload: Bytes::from(event.claim.payload),
