@@ -10,6 +10,7 @@ mod network;
 mod operations;
 mod request;
 mod retry_after;
+mod reuse;
 mod tls;
 mod view;
 

@@ -113,6 +113,8 @@ pub struct TransportConfig {
     /// Maximum number of idle connections to all hosts: `MAX_IN_FLIGHT`, or less if file descriptors
     /// are scarce.
     pub idle_max: usize,
+    /// `CONNECTION_REUSE`.
+    pub connection_reuse: bool,
 }
 
 impl Config {
@@ -167,6 +169,7 @@ fn read_all(reader: &mut Reader<'_>) -> Option<Config> {
     let bodies_bytes_max = reader.count("MAX_BODIES_BYTES").max(body_bytes_max);
     let response_bytes_max = reader.count("MAX_RESPONSE_BYTES");
     let snippet_bytes_max = reader.count("RESPONSE_SNIPPET_BYTES");
+    let connection_reuse = reader.flag("CONNECTION_REUSE");
     let accept_connections = reader.small_count("ACCEPT_CONNECTIONS");
     let work_connections = reader.small_count("WORK_CONNECTIONS");
     let allow_default_secret = reader.flag("ALLOW_DEFAULT_SECRET");
@@ -197,6 +200,7 @@ fn read_all(reader: &mut Reader<'_>) -> Option<Config> {
             extra_authorities: extra_authorities?,
             idle_per_host_max: worker.in_flight_per_host_max,
             idle_max: worker.in_flight_max,
+            connection_reuse,
         },
         worker,
         log: LogConfig {

@@ -8,7 +8,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use url::{Host, Url};
+use url::{Host, Position, Url};
 
 /// Maximum length of a target, in bytes.
 pub const TARGET_URL_BYTES_MAX: usize = 8_192;
@@ -35,6 +35,9 @@ pub enum TargetError {
     /// Does not have two slashes after the scheme.
     #[error("must begin with http:// or https://, with both slashes")]
     Slashes,
+    /// Has a host name with a character that neither DNS nor HTTP permits. URL parsers accept it.
+    #[error("has {0:?} in its host name; use letters, digits, `-`, `.` and `_`")]
+    HostName(char),
     /// Contains a user name or a password.
     #[error("must not contain credentials; the signature authenticates a delivery")]
     Credentials,
@@ -52,7 +55,7 @@ impl TargetUrl {
     /// # Errors
     /// See [`TargetError`].
     pub fn parse(text: &str, allowed: &AllowList) -> Result<Self, TargetError> {
-        parse_url(text, allowed)?;
+        Destination::parse(text, allowed)?;
         Ok(Self(text.to_owned()))
     }
 
@@ -62,40 +65,117 @@ impl TargetUrl {
     }
 }
 
-/// Validates a target and returns its URL.
-pub(crate) fn parse_url(text: &str, allowed: &AllowList) -> Result<Url, TargetError> {
-    if text.len() > TARGET_URL_BYTES_MAX {
-        return Err(TargetError::TooLong);
+/// A target in the parts that a request needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Destination {
+    pub(crate) is_https: bool,
+    /// Name in ASCII form, or address without brackets.
+    pub(crate) host: String,
+    pub(crate) port: u16,
+    /// Header `Host`: the port is left out if it is the default.
+    pub(crate) authority: String,
+    /// Path and query as given, if RFC 3986 permits their characters.
+    pub(crate) path_and_query: String,
+}
+
+impl Destination {
+    /// Validates a target.
+    pub(crate) fn parse(text: &str, allowed: &AllowList) -> Result<Self, TargetError> {
+        if text.len() > TARGET_URL_BYTES_MAX {
+            return Err(TargetError::TooLong);
+        }
+        if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
+            return Err(TargetError::Blank);
+        }
+        let url = Url::parse(text).map_err(TargetError::NotUrl)?;
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err(TargetError::Scheme(url.scheme().to_owned()));
+        }
+        // The parser reads `http:host`, `http:/host` and `http:\\host` as `http://host`. A client
+        // that writes them has made a mistake.
+        let rest = text.get(url.scheme().len()..);
+        let rest = rest.and_then(|rest| rest.strip_prefix("://"));
+        let rest = rest.ok_or(TargetError::Slashes)?;
+        let (authority, rest) = split_authority(rest);
+        // The parser drops an empty user name.
+        if authority.contains('@') {
+            return Err(TargetError::Credentials);
+        }
+        let port = url.port_or_known_default().unwrap_or_default();
+        if port == 0 {
+            return Err(TargetError::PortZero);
+        }
+        // The parser has already converted other forms of addresses, such as 2130706433 and 0x7f.1.
+        let (host, literal) = match url.host() {
+            Some(Host::Ipv4(address)) => (address.to_string(), Some(IpAddr::V4(address))),
+            Some(Host::Ipv6(address)) => (address.to_string(), Some(IpAddr::V6(address))),
+            Some(Host::Domain(name)) => (name.to_owned(), None),
+            None => (String::new(), None),
+        };
+        let is_in_names = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
+        match literal {
+            None => {
+                if let Some(c) = host.chars().find(|c| !is_in_names(*c)) {
+                    return Err(TargetError::HostName(c));
+                }
+            }
+            Some(address) => {
+                if let Some(range) = allowed.refusal(address) {
+                    return Err(TargetError::Refused(address, range));
+                }
+            }
+        }
+        Ok(Self {
+            is_https: url.scheme() == "https",
+            host,
+            port,
+            authority: url.authority().to_owned(),
+            path_and_query: path_and_query(rest),
+        })
     }
-    if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
-        return Err(TargetError::Blank);
+
+    /// Returns scheme, host and port.
+    pub(crate) fn origin(&self) -> String {
+        let scheme = if self.is_https { "https" } else { "http" };
+        format!("{scheme}://{}", self.authority)
     }
-    let url = Url::parse(text).map_err(TargetError::NotUrl)?;
-    if !matches!(url.scheme(), "http" | "https") {
-        return Err(TargetError::Scheme(url.scheme().to_owned()));
+}
+
+/// Splits the text after the scheme like the URL parser, which skips further slashes.
+fn split_authority(text: &str) -> (&str, &str) {
+    let text = text.trim_start_matches(['/', '\\']);
+    let end = text.find(['/', '\\', '?', '#']).unwrap_or(text.len());
+    text.split_at(end)
+}
+
+/// Returns path and query. Characters that RFC 3986 permits stay as they are: a receiver may have
+/// signed them. The URL parser handles each other one.
+fn path_and_query(text: &str) -> String {
+    let text = text.split('#').next().unwrap_or_default();
+    let mut sent = String::with_capacity(text.len() + 1);
+    let mut is_query = false;
+    for c in text.chars() {
+        if sent.is_empty() && !matches!(c, '/' | '\\') {
+            sent.push('/');
+        }
+        is_query |= c == '?';
+        if is_permitted(c) {
+            sent.push(c);
+            continue;
+        }
+        let parent = if is_query { "http://h/?" } else { "http://h/" };
+        let url = Url::parse(&format!("{parent}{c}")).expect("every character is valid there");
+        sent.push_str(&url[Position::BeforePath..][parent.len() - "http://h".len()..]);
     }
-    // The parser reads `http:host`, `http:/host` and `http:\\host` as `http://host`. A client that
-    // writes them has made a mistake.
-    let rest = text.get(url.scheme().len()..);
-    if !rest.is_some_and(|rest| rest.starts_with("://")) {
-        return Err(TargetError::Slashes);
+    if sent.is_empty() {
+        sent.push('/');
     }
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err(TargetError::Credentials);
-    }
-    if url.port() == Some(0) {
-        return Err(TargetError::PortZero);
-    }
-    // The parser has already converted other forms of addresses, such as 2130706433 and 0x7f.1.
-    let literal = match url.host() {
-        Some(Host::Ipv4(address)) => Some(IpAddr::V4(address)),
-        Some(Host::Ipv6(address)) => Some(IpAddr::V6(address)),
-        Some(Host::Domain(_)) | None => None,
-    };
-    match literal.and_then(|address| allowed.refusal(address).map(|range| (address, range))) {
-        Some((address, range)) => Err(TargetError::Refused(address, range)),
-        None => Ok(url),
-    }
+    sent
+}
+
+/// Characters of path and query in RFC 3986, sections 3.3 and 3.4, with `%`.
+fn is_permitted(c: char) -> bool {
+    c.is_ascii_alphanumeric() || "-._~%!$&'()*+,;=:@/?".contains(c)
 }
 
 /// `ALLOWED_TARGET_CIDRS`: ranges in which targets are allowed although a rule refuses them.
@@ -156,6 +236,11 @@ const REFUSED_IPV4: &[([u8; 4], u8, &str)] = &[
         [169, 254, 0, 0],
         16,
         "link-local, used for cloud metadata (169.254.0.0/16)",
+    ),
+    (
+        [168, 63, 129, 16],
+        32,
+        "the wire server of Azure (168.63.129.16)",
     ),
     ([172, 16, 0, 0], 12, "private (172.16.0.0/12)"),
     (
@@ -257,5 +342,105 @@ fn refused_ipv6(address: Ipv6Addr) -> Option<&'static str> {
         Some((_, _, why)) => Some(why),
         None if holds(GLOBAL_IPV6.0, GLOBAL_IPV6.1) => None,
         None => Some("outside global unicast (2000::/3)"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    fn parse(text: &str) -> Result<Destination, TargetError> {
+        Destination::parse(text, &AllowList::default())
+    }
+
+    #[test]
+    fn permitted_characters_of_path_and_query_stay_as_given() {
+        for given in [
+            "/",
+            "/?",
+            "/a??x",
+            "/a//b/../c/./d",
+            "/%7Euser/%2e%2E%2Fx",
+            "/a;v=1,2/b@c:d!$&'()*+~._-",
+            "/it's?name=O'Brien&sig=a-b_c~d%2B%3D",
+            "/a?x=%zz&y=%&&",
+            "/?next=https://x.test/?y=1",
+            "//b",
+        ] {
+            let sent = parse(&format!("https://example.com{given}")).unwrap();
+            assert_eq!(sent.path_and_query, given);
+        }
+    }
+
+    #[test]
+    fn other_characters_follow_the_url_standard() {
+        for (given, sent) in [
+            ("", "/"),
+            ("#part", "/"),
+            ("?x", "/?x"),
+            ("/a#b?c", "/a"),
+            ("\\a\\b", "/a/b"),
+            ("/a?b\\c", "/a?b\\c"),
+            ("/é?é=☃'", "/%C3%A9?%C3%A9=%E2%98%83'"),
+            ("/{id}`\"<>", "/%7Bid%7D%60%22%3C%3E"),
+            ("/a?{id}\"<>", "/a?{id}%22%3C%3E"),
+        ] {
+            let found = parse(&format!("http://example.com{given}")).unwrap();
+            assert_eq!(found.path_and_query, sent, "{given}");
+        }
+    }
+
+    #[test]
+    fn host_and_port_are_those_of_the_url_parser() {
+        for (given, is_https, host, port, authority) in [
+            (
+                "http://EXAMPLE.com",
+                false,
+                "example.com",
+                80,
+                "example.com",
+            ),
+            ("HTTPS://a:443/x", true, "a", 443, "a"),
+            (
+                "https://b\u{fc}cher.test:81",
+                true,
+                "xn--bcher-kva.test",
+                81,
+                "xn--bcher-kva.test:81",
+            ),
+            (
+                "http://[2606::1]:81/x",
+                false,
+                "2606::1",
+                81,
+                "[2606::1]:81",
+            ),
+            (
+                "http:////my_service?a/b",
+                false,
+                "my_service",
+                80,
+                "my_service",
+            ),
+        ] {
+            let found = parse(given).unwrap();
+            assert_eq!(
+                (found.is_https, &*found.host, found.port, &*found.authority),
+                (is_https, host, port, authority),
+            );
+        }
+    }
+
+    #[test]
+    fn target_that_cannot_be_sent_is_refused() {
+        for c in "\"{}`!$&'()*+,;=~".chars() {
+            let found = parse(&format!("http://a{c}b.com/"));
+            assert_eq!(found, Err(TargetError::HostName(c)));
+        }
+        for given in ["http://@a.com/", "http://:@a.com", "http://a@b@c.com"] {
+            assert_eq!(parse(given), Err(TargetError::Credentials));
+        }
+        assert!(parse("http://a.com/@b").is_ok());
     }
 }

@@ -5,13 +5,18 @@
 //! This module knows neither the database nor the retry rule.
 
 mod classify;
+mod deadline;
 mod dial;
 mod error;
+mod exchange;
 mod exhaustion;
 mod healthcheck;
 mod lookups;
+mod pool;
 mod read_response;
 mod resolve;
+#[cfg(test)]
+mod tests;
 mod trust;
 mod wire;
 
@@ -22,33 +27,28 @@ use std::time::Duration;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use http_body_util::Full;
-use hyper::Uri;
-use hyper::header::{ACCEPT, CONTENT_TYPE, USER_AGENT};
-use hyper::http::Extensions;
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::{CaptureConnection, capture_connection};
-use hyper_util::rt::{TokioExecutor, TokioTimer};
-use tokio::time::{Instant, timeout};
+use hyper::header::{ACCEPT, CONNECTION, CONTENT_TYPE, HOST, USER_AGENT};
+use tokio::time::Instant;
 
+use self::deadline::Deadline;
 use self::dial::Dialer;
 pub use self::error::{NotSent, TransportError};
+use self::exchange::{After, exchange};
 pub use self::healthcheck::{HealthError, healthcheck};
-use self::read_response::{ResponseLimits, read_response};
+use self::pool::{Pool, PoolLimits};
+use self::read_response::ResponseLimits;
 use self::resolve::GuardedResolver;
-use self::wire::ResponseStarted;
 use crate::config::TransportConfig;
 use crate::event::{AttemptResult, EventId, Outcome};
-use crate::target::{self, AllowList, TargetError};
+use crate::target::{AllowList, Destination, TargetError};
 
 const USER_AGENT_VALUE: &str = concat!("webhook-dispatcher/", env!("CARGO_PKG_VERSION"));
 
-/// Common servers close an idle connection after 5 s. A shorter time here avoids most requests on a
-/// connection that the receiver is about to close.
-const IDLE_CONNECTION_MAX: Duration = Duration::from_secs(4);
+/// Servers that respond twice do it within 1 to 2 ms.
+const SILENCE: Duration = Duration::from_millis(5);
 
-/// Limits the head of a response. It is also the size of the buffer for the body.
-const RESPONSE_HEAD_BYTES_MAX: usize = 64 << 10;
-const RESPONSE_HEADERS_MAX: usize = 100;
+/// Longer than most pauses after which a server closes a connection or responds again.
+const FIRST_SILENCE: Duration = Duration::from_millis(500);
 
 /// One signed request.
 #[derive(Clone, Debug)]
@@ -84,34 +84,43 @@ pub trait Transport: Clone + Send + Sync + 'static {
 }
 
 /// Transport over sockets.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct HttpTransport {
-    client: Client<Dialer, Full<Bytes>>,
+    dialer: Dialer,
+    pool: Pool,
     timeout: Duration,
     limits: ResponseLimits,
     allowed: Arc<AllowList>,
 }
 
 impl HttpTransport {
-    /// Loads the certificate authorities and creates the client.
+    /// Loads the certificate authorities. Must be called inside a runtime.
     ///
     /// # Errors
     /// There is no certificate authority to trust.
     pub fn new(config: &TransportConfig) -> Result<Self, TransportError> {
+        Self::with_silence(config, SILENCE, FIRST_SILENCE)
+    }
+
+    fn with_silence(
+        config: &TransportConfig,
+        silence: Duration,
+        first_silence: Duration,
+    ) -> Result<Self, TransportError> {
         let allowed = Arc::new(config.allowed.clone());
         let tls = trust::client_config(&config.extra_authorities)?;
-        let dialer = Dialer::new(GuardedResolver::new(Arc::clone(&allowed)), Arc::new(tls));
-        // The client repeats a request only if its pooled connection ended before the first byte
-        // was written. Nothing was sent then, so one attempt is still one request.
-        let client = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(IDLE_CONNECTION_MAX)
-            .pool_max_idle_per_host(config.idle_per_host_max)
-            .http1_max_buf_size(RESPONSE_HEAD_BYTES_MAX)
-            .http1_max_headers(RESPONSE_HEADERS_MAX)
-            .build(dialer);
         Ok(Self {
-            client,
+            dialer: Dialer::new(GuardedResolver::new(Arc::clone(&allowed)), Arc::new(tls)),
+            pool: Pool::new(PoolLimits {
+                kept_max: if config.connection_reuse {
+                    config.idle_max
+                } else {
+                    0
+                },
+                kept_per_host_max: config.idle_per_host_max,
+                silence,
+                first_silence,
+            }),
             timeout: config.timeout,
             limits: ResponseLimits {
                 response_bytes_max: config.response_bytes_max,
@@ -121,68 +130,62 @@ impl HttpTransport {
         })
     }
 
-    async fn exchange(&self, request: Request) -> Result<AttemptResult, NotSent> {
-        let start = Instant::now();
-        let started_at = request.started_at;
-        // The resolver does not see literal addresses, so they are checked here, on each attempt.
-        // The allow list may have changed since the event was accepted.
-        let target = match target::parse_url(&request.target_url, &self.allowed) {
-            Ok(url) => url.as_str().parse::<Uri>(),
-            Err(refused @ TargetError::Refused(..)) => {
-                return Ok(AttemptResult::failed(
-                    Outcome::TargetRefused,
-                    format!("target {refused}"),
-                ));
-            }
-            Err(invalid) => {
-                return Ok(AttemptResult::failed(
-                    Outcome::Connect,
-                    format!("target {invalid}"),
-                ));
-            }
+    /// Sends the request once. If it fails on a kept connection, it is not repeated.
+    async fn send(&self, request: Request, to: &Destination) -> Result<AttemptResult, NotSent> {
+        let (start, started_at) = (Instant::now(), request.started_at);
+        let deadline = Deadline::after(self.timeout);
+        let host = to.origin();
+        let taken = self.pool.take(&host);
+        let socket = match taken.socket {
+            Some(socket) => socket,
+            None => match self.dialer.dial(to, request.turn(), deadline).await {
+                Ok(socket) => socket,
+                Err(error) => return classify::without_connection(error),
+            },
         };
-        let mut request = match target {
-            Ok(target) => request.into_http(target),
-            Err(invalid) => {
-                return Ok(AttemptResult::failed(
-                    Outcome::Connect,
-                    format!("target {invalid}"),
-                ));
-            }
+        let Ok(request) = request.into_http(to, taken.may_keep) else {
+            let error = "the target has no valid path";
+            return Ok(AttemptResult::failed(Outcome::Connect, error));
         };
-        let connection = capture_connection(&mut request);
-        match self.client.request(request).await {
-            Ok(response) => {
-                Ok(read_response(response, self.limits, || started_at + start.elapsed()).await)
-            }
-            Err(error) => classify::before_response(&error, response_started(&connection)),
+        let now = || started_at + start.elapsed();
+        let exchanged = exchange(socket, request, deadline, self.limits, now).await;
+        match exchanged.after {
+            After::Keep(socket, idle_max) => self.pool.keep(&host, socket, idle_max),
+            After::Close => {}
+            After::Refuse(reason) => self.pool.refuse(&host, reason),
         }
+        Ok(exchanged.result)
     }
 }
 
 impl Request {
+    /// Number of the address with which the attempt begins. It differs between the attempts of an
+    /// event, and spreads the first attempts of all events over the addresses.
+    fn turn(&self) -> usize {
+        let (_, random) = self.id.0.as_u64_pair();
+        (random as usize).wrapping_add(self.number as usize)
+    }
+
     /// Sends no `Accept-Encoding`, because the response is not decoded.
-    fn into_http(self, target: Uri) -> hyper::Request<Full<Bytes>> {
-        hyper::Request::post(target)
+    fn into_http(
+        self,
+        to: &Destination,
+        may_keep: bool,
+    ) -> Result<hyper::Request<Full<Bytes>>, hyper::http::Error> {
+        let mut request = hyper::Request::post(to.path_and_query.as_str())
+            .header(HOST, &to.authority)
             .header(ACCEPT, "*/*")
             .header(USER_AGENT, USER_AGENT_VALUE)
             .header(CONTENT_TYPE, "application/json")
             .header("webhook-id", self.id.to_string())
             .header("webhook-timestamp", self.started_at.timestamp())
             .header("webhook-signature", self.signature)
-            .header("webhook-attempt", self.number)
-            .body(Full::new(self.payload))
-            .expect("UUIDs, numbers and base64 are valid header values")
+            .header("webhook-attempt", self.number);
+        if !may_keep {
+            request = request.header(CONNECTION, "close");
+        }
+        request.body(Full::new(self.payload))
     }
-}
-
-/// Returns true if a response had started on the connection of the request.
-fn response_started(connection: &CaptureConnection) -> bool {
-    let mut extensions = Extensions::new();
-    if let Some(connected) = connection.connection_metadata().as_ref() {
-        connected.get_extras(&mut extensions);
-    }
-    extensions.get().is_some_and(ResponseStarted::get)
 }
 
 impl Transport for HttpTransport {
@@ -190,16 +193,18 @@ impl Transport for HttpTransport {
         Utc::now()
     }
 
+    /// The target is checked on each attempt, because the allow list may have changed since the
+    /// event was accepted. The resolver does not see literal addresses.
     async fn attempt(&self, request: Request) -> Result<AttemptResult, NotSent> {
-        match timeout(self.timeout, self.exchange(request)).await {
-            Ok(result) => result,
-            Err(_) => Ok(AttemptResult::failed(
-                Outcome::Timeout,
-                format!(
-                    "no complete response within HTTP_TIMEOUT={} s",
-                    self.timeout.as_secs_f64()
-                ),
-            )),
+        match Destination::parse(&request.target_url, &self.allowed) {
+            Ok(to) => self.send(request, &to).await,
+            Err(error) => {
+                let outcome = match error {
+                    TargetError::Refused(..) => Outcome::TargetRefused,
+                    _ => Outcome::Connect,
+                };
+                Ok(AttemptResult::failed(outcome, format!("target {error}")))
+            }
         }
     }
 }

@@ -1,16 +1,17 @@
 //! Unreachable targets: the outcome of each class. Each counts as a failed attempt.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use dispatcher::Role;
 use serde_json::Value;
-use tokio::net::{TcpListener, TcpSocket};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 use super::{ONCE, sent};
 use crate::support::app::App;
 use crate::support::db;
 use crate::support::names::NameServer;
 use crate::support::process::Processes;
+use crate::support::raw::RawReceiver;
 use crate::support::view::{attempts, outcomes};
 
 /// URL of a port on which no process listens.
@@ -43,23 +44,69 @@ async fn invalid_host_name_has_outcome_dns() {
     app.stop().await;
 }
 
-// The accept queue is full, so the kernel drops further SYN packets without a response.
+/// A port whose accept queue is full, so the kernel drops further SYN packets without a response.
+struct Silent {
+    address: SocketAddr,
+    _listener: TcpListener,
+    _queue: Vec<TcpStream>,
+}
+
+impl Silent {
+    async fn start(port: u16) -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        // A client of another test may use the port.
+        socket.set_reuseaddr(true).unwrap();
+        socket
+            .bind(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port))
+            .unwrap();
+        let listener = socket.listen(1).unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut queue = Vec::new();
+        let wait = std::time::Duration::from_millis(300);
+        while let Ok(stream) = tokio::time::timeout(wait, TcpStream::connect(address)).await {
+            queue.push(stream.unwrap());
+            assert!(queue.len() < 100, "the accept queue does not fill up");
+        }
+        Self {
+            address,
+            _listener: listener,
+            _queue: queue,
+        }
+    }
+}
+
 #[tokio::test]
 async fn full_accept_queue_has_outcome_timeout() {
-    let socket = TcpSocket::new_v4().unwrap();
-    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-    let listener = socket.listen(1).unwrap();
-    let address = listener.local_addr().unwrap();
-    let mut full = Vec::new();
-    let wait = std::time::Duration::from_millis(300);
-    while let Ok(stream) = tokio::time::timeout(wait, tokio::net::TcpStream::connect(address)).await
-    {
-        full.push(stream.unwrap());
-        assert!(full.len() < 100, "the accept queue does not fill up");
-    }
+    let silent = Silent::start(0).await;
     let app = App::start(&[ONCE, ("HTTP_TIMEOUT", "0.5")]).await;
-    let event = sent(&app, &format!("http://{address}/")).await;
+    let event = sent(&app, &format!("http://{}/", silent.address)).await;
     assert_eq!(outcomes(&event), ["timeout"], "{event:#}");
+    let error = attempts(&event)[0]["error"].as_str().unwrap();
+    let phase = format!("connecting to {}", silent.address);
+    assert!(error.ends_with(&phase), "{error}");
+    app.stop().await;
+}
+
+// Half of the events begin with the silent address.
+#[tokio::test]
+async fn silent_address_does_not_fail_an_attempt() {
+    const HEALTHY: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 9);
+    let names = NameServer::start(|_, _| Some(vec![Ipv4Addr::LOCALHOST, HEALTHY])).await;
+    let Some(names) = names else {
+        return;
+    };
+    let response = "HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n";
+    let receiver = RawReceiver::start_at(HEALTHY, move |_| response.into()).await;
+    let _silent = Silent::start(receiver.address.port()).await;
+    let database = db::database().await;
+    let app = App::over(&database, Role::Api, &[]).await;
+    let mut processes = Processes::new(names.system());
+    processes.start("dialing", &database, &[ONCE]).await;
+    let target = format!("http://pair.test:{}/", receiver.address.port());
+    for _ in 0..6 {
+        let event = sent(&app, &target).await;
+        assert_eq!(outcomes(&event), ["delivered"], "{event:#}");
+    }
     app.stop().await;
 }
 

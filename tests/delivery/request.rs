@@ -103,6 +103,28 @@ async fn request_is_one_post_with_only_the_documented_headers() {
     app.stop().await;
 }
 
+// A receiver may have signed the query. `dispatcher/src/target.rs` tests the other characters.
+#[tokio::test]
+async fn legal_path_and_query_are_sent_byte_for_byte() {
+    let app = App::start(&[ONCE]).await;
+    let receiver = RawReceiver::responding_with(OK).await;
+    let given = [
+        "/a?sig=a-b_c~d%2B%3D&name=O'Brien",
+        "/%7Euser/%2e%2E/a/../b//c",
+        "//a;v=1,2/b@c:d!$&()*+",
+        "/a??x=%zz&",
+        "/a?",
+    ];
+    for path in given {
+        sent(&app, &format!("http://{}{path}", receiver.address)).await;
+    }
+    let requests = receiver.requests();
+    let lines = requests.iter().map(|request| request.head.lines().next());
+    let lines: Vec<_> = lines.map(Option::unwrap).collect();
+    assert_eq!(lines, given.map(|path| format!("POST {path} HTTP/1.1")));
+    app.stop().await;
+}
+
 #[tokio::test]
 async fn every_attempt_has_a_new_signature_and_the_same_id() {
     let app = App::start(&[("BACKOFF_BASE_SECONDS", "1"), ("BACKOFF_CAP_SECONDS", "1")]).await;

@@ -152,6 +152,13 @@ pub const SETTINGS: &[Setting] = &[
         about: "Maximum number of concurrent attempts per host and port.",
     },
     Setting {
+        name: "CONNECTION_REUSE",
+        default: "true",
+        limits: Flag,
+        about: "Sends further requests to a host over an open connection. If false, each attempt \
+                opens a connection.",
+    },
+    Setting {
         name: "SHUTDOWN_SECONDS",
         default: "HTTP_TIMEOUT + 5",
         limits: Seconds(0.0, DAY_SECONDS),

@@ -1,32 +1,49 @@
-//! Maps an error of the client library to an [`Outcome`].
-//!
-//! The library wraps errors several levels deep. If one of them is a `DialError`, it decides.
+//! Maps the failure of an attempt to an [`Outcome`].
 
 use std::error::Error;
-
-use hyper_util::client::legacy;
+use std::net::SocketAddr;
 
 use super::error::{DialError, NotSent, ResolveError, chain, describe};
+use super::wire::Wire;
 use crate::event::{AttemptResult, Outcome};
 
-/// Classifies an error that occurred before the head of the response was complete.
-/// `response_started` is true if at least one byte of the response had arrived.
-pub(super) fn before_response(
-    error: &legacy::Error,
-    response_started: bool,
-) -> Result<AttemptResult, NotSent> {
-    let dial = chain(error).find_map(<dyn Error>::downcast_ref::<DialError>);
-    let outcome = match dial {
-        Some(DialError::NotSent(reason)) => return Err(reason.clone()),
-        Some(DialError::Resolve(ResolveError::Unknown { .. })) => Outcome::Dns,
-        Some(DialError::Resolve(ResolveError::Refused { .. })) => Outcome::TargetRefused,
-        Some(DialError::Tcp(_)) => Outcome::Connect,
-        Some(DialError::Tls(_) | DialError::Name(_)) => Outcome::Tls,
-        None if response_started => Outcome::Body,
+/// Classifies an attempt without a connection.
+pub(super) fn without_connection(error: DialError) -> Result<AttemptResult, NotSent> {
+    let outcome = match &error {
+        DialError::NotSent(reason) => return Err(reason.clone()),
+        DialError::Resolve(ResolveError::Unknown { .. }) => Outcome::Dns,
+        DialError::Resolve(ResolveError::Refused { .. }) => Outcome::TargetRefused,
+        DialError::Tcp(_) => Outcome::Connect,
+        DialError::Tls { .. } | DialError::Name(_) => Outcome::Tls,
+        DialError::Timeout(_) => Outcome::Timeout,
+    };
+    Ok(AttemptResult::failed(outcome, error.to_string()))
+}
+
+/// Classifies an error of the client library that occurred before the head of the response was
+/// complete.
+pub(super) fn before_response(error: &hyper::Error, wire: &Wire) -> AttemptResult {
+    if wire.was_unsolicited() {
+        return unsolicited(wire.address());
+    }
+    let outcome = if wire.response_started() {
+        Outcome::Body
+    } else if chain(error).any(<dyn Error>::is::<rustls::Error>) {
         // A server that requires a client certificate reports it only after the handshake has
         // finished on this side.
-        None if chain(error).any(<dyn Error>::is::<rustls::Error>) => Outcome::Tls,
-        None => Outcome::Reset,
+        Outcome::Tls
+    } else {
+        Outcome::Reset
     };
-    Ok(AttemptResult::failed(outcome, describe(error)))
+    let reason = match wire.write_error() {
+        Some(error) => error.to_string(),
+        None => describe(error),
+    };
+    AttemptResult::failed(outcome, format!("{}: {reason}", wire.phase()))
+}
+
+/// Returns the result of an attempt whose response may belong to another exchange.
+pub(super) fn unsolicited(address: SocketAddr) -> AttemptResult {
+    let error = format!("{address} sent unsolicited bytes, so its response is not trusted");
+    AttemptResult::failed(Outcome::Reset, error)
 }

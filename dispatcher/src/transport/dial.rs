@@ -1,39 +1,38 @@
 //! Opens connections: resolves the name to permitted addresses, connects by TCP to one of them, and
 //! adds TLS for `https`.
 
-use std::convert::Infallible;
-use std::future::ready;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::time::Duration;
 
-use hyper::Uri;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::client::legacy::connect::dns::Name;
-use hyper_util::rt::TokioIo;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
+use tokio::time::sleep;
 use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
-use tokio_util::either::Either;
-use tower::{Service, service_fn};
 
+use super::deadline::Deadline;
 use super::error::DialError;
 use super::exhaustion;
 use super::resolve::GuardedResolver;
-use super::wire::Wire;
+use super::wire::Socket;
+use crate::target::Destination;
 
-/// Connector of the HTTP client, which calls it if no idle connection to the host is open.
+/// Longest pause between the first connection tries of two addresses (RFC 8305, section 5).
+const TRY_PAUSE_MAX: Duration = Duration::from_millis(250);
+
+/// Maximum number of addresses that one attempt tries. Each try needs a file descriptor.
+const TRIES_MAX: usize = 16;
+
+/// Opens connections within the deadline of an attempt.
 #[derive(Clone)]
 pub(super) struct Dialer {
     resolver: GuardedResolver,
     tls: TlsConnector,
 }
-
-/// A connection in the form that the client requires.
-pub(super) type Dialed = TokioIo<Wire<Either<TcpStream, Box<TlsStream<TcpStream>>>>>;
 
 impl Dialer {
     pub(super) fn new(resolver: GuardedResolver, tls: Arc<ClientConfig>) -> Self {
@@ -43,56 +42,170 @@ impl Dialer {
         }
     }
 
-    async fn dial(self, target: Uri) -> Result<Dialed, DialError> {
-        let over_tls = target.scheme_str() == Some("https");
-        let host = target.host().unwrap_or_default();
-        let host = host
-            .trim_start_matches('[')
-            .trim_end_matches(']')
-            .to_owned();
-        let tcp = self.connect(target, &host).await?;
-        let stream = if over_tls {
-            let tls = self.tls.connect(ServerName::try_from(host)?, tcp).await;
-            Either::Right(Box::new(tls.map_err(DialError::Tls)?))
-        } else {
-            Either::Left(tcp)
+    /// `turn` selects the first address. The caller has checked a literal address.
+    pub(super) async fn dial(
+        &self,
+        to: &Destination,
+        turn: usize,
+        deadline: Deadline,
+    ) -> Result<Socket, DialError> {
+        let addresses = match to.host.parse::<IpAddr>() {
+            Ok(literal) => vec![literal],
+            Err(_) => {
+                let resolving = || format!("resolving {}", to.host);
+                let found = self.resolver.resolve(&to.host);
+                deadline.limit(resolving, found).await?
+            }
         };
-        Ok(TokioIo::new(Wire::new(stream)))
-    }
-
-    /// Resolves the name before it connects, because the classification of a failure depends on the
-    /// dialed addresses. `HttpTransport::exchange` has already checked a literal address.
-    async fn connect(&self, target: Uri, host: &str) -> Result<TcpStream, DialError> {
-        let addresses = match host.parse::<IpAddr>() {
-            Ok(literal) => vec![SocketAddr::new(literal, 0)],
-            Err(_) => self.resolver.resolve(host).await?,
-        };
-        let dialed = addresses.clone();
-        let resolved =
-            service_fn(move |_: Name| ready(Ok::<_, Infallible>(dialed.clone().into_iter())));
-        let mut tcp = HttpConnector::new_with_resolver(resolved);
-        tcp.enforce_http(false);
-        tcp.set_nodelay(true);
-        match tcp.call(target).await {
-            Ok(connected) => Ok(connected.into_inner()),
-            Err(error) => Err(match exhaustion::of_connecting(&error, &addresses) {
-                Some(exhausted) => exhausted.into(),
-                None => DialError::Tcp(error.into()),
-            }),
+        let addresses = in_turn(addresses, turn);
+        let addresses: Vec<_> = addresses
+            .into_iter()
+            .map(|ip| SocketAddr::new(ip, to.port))
+            .collect();
+        let tries = u32::try_from(addresses.len()).unwrap_or(u32::MAX);
+        let pause = TRY_PAUSE_MAX.min(deadline.left() / (tries + 1));
+        let connecting = || format!("connecting to {}", join(&addresses, ToString::to_string));
+        let (tcp, address) = deadline
+            .limit(connecting, connect(&addresses, pause))
+            .await?;
+        if !to.is_https {
+            return Ok(Socket::plain(tcp, address));
         }
+        let name = ServerName::try_from(to.host.clone())?;
+        let handshake = async {
+            let tls = self.tls.connect(name, tcp).await;
+            tls.map_err(|source| DialError::Tls { address, source })
+        };
+        let tls = deadline
+            .limit(|| format!("TLS handshake with {address}"), handshake)
+            .await?;
+        Ok(Socket::secured(tls, address))
     }
 }
 
-impl Service<Uri> for Dialer {
-    type Response = Dialed;
-    type Error = DialError;
-    type Future = Pin<Box<dyn Future<Output = Result<Dialed, DialError>> + Send>>;
+/// Orders addresses so that families alternate and each turn begins with another address. Sorting
+/// makes the order independent of the name server, which may rotate its addresses too.
+fn in_turn(mut addresses: Vec<IpAddr>, turn: usize) -> Vec<IpAddr> {
+    addresses.sort_unstable();
+    addresses.dedup();
+    let ipv4 = addresses.iter().filter(|address| address.is_ipv4()).count();
+    let mut order: Vec<_> = addresses.into_iter().enumerate().collect();
+    // IPv4 addresses are sorted before IPv6 addresses.
+    order.sort_by_key(|(at, address)| (if address.is_ipv6() { at - ipv4 } else { *at }, *at));
+    let first = turn % order.len().max(1);
+    order.rotate_left(first);
+    let order = order.into_iter().map(|(_, address)| address);
+    order.take(TRIES_MAX).collect()
+}
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), DialError>> {
-        Poll::Ready(Ok(()))
+/// Connects to the first address that accepts. A further one is tried after `pause`, or immediately
+/// if a try has failed. Earlier tries continue meanwhile.
+async fn connect(
+    addresses: &[SocketAddr],
+    pause: Duration,
+) -> Result<(TcpStream, SocketAddr), DialError> {
+    let mut waiting = addresses.iter();
+    let mut running = FuturesUnordered::new();
+    let mut failures = Vec::new();
+    loop {
+        running.extend(waiting.next().map(|address| open(*address)));
+        tokio::select! {
+            biased;
+            Some((address, opened)) = running.next() => match opened {
+                Ok(tcp) => return Ok((tcp, address)),
+                Err(error) => failures.push((address, error)),
+            },
+            () = sleep(pause), if waiting.len() > 0 => {}
+            else => break,
+        }
+    }
+    let exhausted = |(_, error): &(_, io::Error)| exhaustion::of_connecting(error, addresses);
+    Err(match failures.iter().find_map(exhausted) {
+        Some(exhausted) => exhausted.into(),
+        None => DialError::Tcp(join(&failures, |(address, error)| {
+            format!("{address}: {error}")
+        })),
+    })
+}
+
+async fn open(address: SocketAddr) -> (SocketAddr, io::Result<TcpStream>) {
+    let opened = TcpStream::connect(address).await;
+    let opened = opened.and_then(|tcp| tcp.set_nodelay(true).map(|()| tcp));
+    (address, opened)
+}
+
+fn join<T>(items: &[T], text: impl Fn(&T) -> String) -> String {
+    items.iter().map(text).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+    use std::collections::BTreeSet;
+
+    use tokio::net::{TcpListener, TcpSocket};
+
+    use super::*;
+
+    fn parsed(addresses: &[&str]) -> Vec<IpAddr> {
+        let parsed = addresses.iter().map(|address| address.parse().unwrap());
+        parsed.collect()
     }
 
-    fn call(&mut self, target: Uri) -> Self::Future {
-        Box::pin(self.clone().dial(target))
+    #[test]
+    fn families_alternate_and_the_order_of_the_name_server_is_ignored() {
+        let found = parsed(&[
+            "2001:db8::1",
+            "192.0.2.2",
+            "192.0.2.3",
+            "192.0.2.1",
+            "192.0.2.1",
+        ]);
+        let order = parsed(&["192.0.2.1", "2001:db8::1", "192.0.2.2", "192.0.2.3"]);
+        assert_eq!(in_turn(found.clone(), 0), order);
+        let rotated: Vec<_> = found.into_iter().rev().collect();
+        assert_eq!(in_turn(rotated, 4), order);
+    }
+
+    #[test]
+    fn each_attempt_begins_with_another_address() {
+        let many: Vec<_> = (0..40).map(|n| IpAddr::from([192, 0, 2, n])).collect();
+        let first: BTreeSet<_> = (7..47).map(|turn| in_turn(many.clone(), turn)[0]).collect();
+        assert_eq!(first.len(), many.len());
+        assert_eq!(in_turn(many, usize::MAX).len(), TRIES_MAX);
+        assert_eq!(in_turn(Vec::new(), 3), Vec::<IpAddr>::new());
+    }
+
+    // The accept queue of the first address is full, so it never responds.
+    #[tokio::test]
+    async fn silent_address_does_not_prevent_the_next() {
+        let silent = TcpSocket::new_v4().unwrap();
+        silent.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let silent = silent.listen(1).unwrap();
+        let first = silent.local_addr().unwrap();
+        let mut full = Vec::new();
+        let wait = Duration::from_millis(200);
+        while let Ok(tcp) = tokio::time::timeout(wait, TcpStream::connect(first)).await {
+            full.push(tcp.unwrap());
+        }
+        let healthy = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let second = healthy.local_addr().unwrap();
+        let addresses = [first, second];
+        let (_, connected) = connect(&addresses, Duration::from_millis(1)).await.unwrap();
+        assert_eq!(connected, second);
+    }
+
+    // With a pause that does not end, only the failure starts the next try.
+    #[tokio::test]
+    async fn refused_address_is_followed_immediately() {
+        let closed = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let first = closed.local_addr().unwrap();
+        drop(closed);
+        let healthy = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let second = healthy.local_addr().unwrap();
+        let (_, connected) = connect(&[first, second], Duration::MAX).await.unwrap();
+        assert_eq!(connected, second);
+        let error = connect(&[first, first], Duration::MAX).await.unwrap_err();
+        assert_eq!(error.to_string().matches(&first.to_string()).count(), 2);
     }
 }

@@ -5,7 +5,7 @@
 
 use std::error::Error;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use rustls::pki_types::InvalidDnsNameError;
 
@@ -33,14 +33,20 @@ pub enum NotSent {
 pub(super) enum DialError {
     #[error(transparent)]
     Resolve(#[from] ResolveError),
-    /// No address of the target accepted a TCP connection.
-    #[error("connecting")]
-    Tcp(#[source] Box<dyn Error + Send + Sync>),
+    /// No address of the target accepted a TCP connection. Contains each address and its error.
+    #[error("connecting to {0}")]
+    Tcp(String),
     #[error(transparent)]
     NotSent(#[from] NotSent),
     /// The TLS handshake failed, or the connection ended during the handshake.
-    #[error("TLS handshake")]
-    Tls(#[source] io::Error),
+    #[error("TLS handshake with {address}: {}", describe(.source))]
+    Tls {
+        address: SocketAddr,
+        source: io::Error,
+    },
+    /// The deadline passed. Contains the whole error text.
+    #[error("{0}")]
+    Timeout(String),
     /// The host name has a form that no certificate can contain.
     #[error(transparent)]
     Name(#[from] InvalidDnsNameError),

@@ -7,13 +7,13 @@
 //! cached here, because the system's resolver does that.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::sync::watch;
 
-/// Result of a lookup: addresses with port 0, or the text of the error.
-pub(super) type Lookup = Result<Vec<SocketAddr>, String>;
+/// Result of a lookup: addresses, or the text of the error.
+pub(super) type Lookup = Result<Vec<IpAddr>, String>;
 
 /// Shared by all attempts of a process.
 #[derive(Clone, Default)]

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use http_body_util::BodyExt;
-use hyper::Response;
 use hyper::body::Incoming;
 use hyper::header::{HeaderMap, RETRY_AFTER};
+use hyper::http::response::Parts;
 
 use super::error::describe;
 use crate::event::{AttemptResult, Outcome};
@@ -23,14 +23,15 @@ pub(super) struct ResponseLimits {
 /// Reads the body and returns the result of the attempt. `now` returns the time of the database's
 /// clock, for a `Retry-After` date.
 pub(super) async fn read_response(
-    mut response: Response<Incoming>,
+    head: &Parts,
+    mut body: Incoming,
     limits: ResponseLimits,
     now: impl Fn() -> DateTime<Utc>,
 ) -> AttemptResult {
-    let status = response.status().as_u16();
+    let status = head.status.as_u16();
     let mut snippet = Vec::new();
     let mut bytes = 0_usize;
-    while let Some(frame) = response.frame().await {
+    while let Some(frame) = body.frame().await {
         let frame = match frame {
             Ok(frame) => frame,
             Err(error) => {
@@ -64,7 +65,7 @@ pub(super) async fn read_response(
     } else {
         Outcome::Rejected {
             status,
-            retry_after: retry_after(response.headers(), now()),
+            retry_after: retry_after(&head.headers, now()),
         }
     };
     AttemptResult {

@@ -1,7 +1,7 @@
 //! Resolves names and removes refused addresses. The checked addresses are the dialed ones, so a
 //! name cannot change between check and connection (DNS rebinding).
 
-use std::net::SocketAddr;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::error::{DialError, ResolveError};
@@ -24,8 +24,8 @@ impl GuardedResolver {
         }
     }
 
-    /// Returns the permitted addresses of a name, each with port 0.
-    pub(super) async fn resolve(&self, name: &str) -> Result<Vec<SocketAddr>, DialError> {
+    /// Returns the permitted addresses of a name.
+    pub(super) async fn resolve(&self, name: &str) -> Result<Vec<IpAddr>, DialError> {
         match self.lookups.find(name, look_up).await {
             Ok(addresses) => Ok(permitted(name, addresses, &self.allowed)?),
             Err(reason) => Err(match exhaustion::of_resolving() {
@@ -38,21 +38,21 @@ impl GuardedResolver {
 
 async fn look_up(name: String) -> Lookup {
     match tokio::net::lookup_host((name, 0)).await {
-        Ok(addresses) => Ok(addresses.collect()),
+        Ok(addresses) => Ok(addresses.map(|address| address.ip()).collect()),
         Err(error) => Err(error.to_string()),
     }
 }
 
 fn permitted(
     name: &str,
-    mut addresses: Vec<SocketAddr>,
+    mut addresses: Vec<IpAddr>,
     allowed: &AllowList,
-) -> Result<Vec<SocketAddr>, ResolveError> {
+) -> Result<Vec<IpAddr>, ResolveError> {
     let mut refused = None;
-    addresses.retain(|socket| match allowed.refusal(socket.ip()) {
+    addresses.retain(|address| match allowed.refusal(*address) {
         None => true,
         Some(range) => {
-            refused.get_or_insert((socket.ip(), range));
+            refused.get_or_insert((*address, range));
             false
         }
     });
@@ -79,23 +79,21 @@ mod tests {
     #![expect(clippy::unwrap_used, reason = "tests")]
     use super::*;
 
-    fn sockets(addresses: &[&str]) -> Vec<SocketAddr> {
-        addresses
-            .iter()
-            .map(|address| SocketAddr::new(address.parse().unwrap(), 0))
-            .collect()
+    fn parsed(addresses: &[&str]) -> Vec<IpAddr> {
+        let parsed = addresses.iter().map(|address| address.parse().unwrap());
+        parsed.collect()
     }
 
     #[test]
     fn refused_addresses_of_a_name_are_not_dialed() {
-        let found = sockets(&["127.0.0.1", "93.184.215.14", "::1", "2606:2800::1"]);
+        let found = parsed(&["127.0.0.1", "93.184.215.14", "::1", "2606:2800::1"]);
         let dialed = permitted("mixed.test", found, &AllowList::default()).unwrap();
-        assert_eq!(dialed, sockets(&["93.184.215.14", "2606:2800::1"]));
+        assert_eq!(dialed, parsed(&["93.184.215.14", "2606:2800::1"]));
     }
 
     #[test]
     fn name_with_only_refused_addresses_is_refused() {
-        let refused = permitted("inner.test", sockets(&["10.0.0.1"]), &AllowList::default());
+        let refused = permitted("inner.test", parsed(&["10.0.0.1"]), &AllowList::default());
         assert!(matches!(refused, Err(ResolveError::Refused { .. })));
     }
 
