@@ -5,6 +5,7 @@
 //! request and must not draw, because only the script chooses the behavior of a request.
 
 mod answer;
+pub(crate) mod answer_then;
 mod bad_chunking;
 mod close_before_answer;
 mod drip;
@@ -27,6 +28,7 @@ use serde::{Deserialize, Serialize};
 
 pub use answer::RetryAfter;
 pub use endless_body::Framing;
+pub use played::Then;
 
 use crate::ending::Ending;
 use crate::peer::{Gone, Peer};
@@ -50,6 +52,23 @@ pub enum Behavior {
         /// Delay before the first byte, in milliseconds.
         #[serde(default)]
         after_ms: u64,
+    },
+    /// A complete response that keeps the connection, and then a step that no sender expects.
+    AnswerThen {
+        /// Status code of the response.
+        #[serde(default = "wire::status_default")]
+        status: u16,
+        /// Value of the header `Retry-After`. `None` omits the header.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        retry_after: Option<RetryAfter>,
+        /// Delay before the first byte, in milliseconds.
+        #[serde(default)]
+        after_ms: u64,
+        /// The step.
+        then: Then,
+        /// Time between the response and the step, in milliseconds.
+        #[serde(default)]
+        then_ms: u64,
     },
     /// No response. The connection stays open until the peer closes it or the time limit passes.
     Hang {
@@ -166,6 +185,16 @@ impl Behavior {
                 retry_after,
                 after_ms,
             } => answer::play(peer, *status, retry_after.as_ref(), *after_ms).await,
+            Self::AnswerThen {
+                status,
+                retry_after,
+                after_ms,
+                then,
+                then_ms,
+            } => {
+                let answer = (*status, retry_after.as_ref(), *after_ms);
+                answer_then::play(peer, answer, *then, *then_ms).await
+            }
             Self::Hang { hold_ms } => hang::play(peer, *hold_ms).await,
             Self::HangAfterHead { status, hold_ms } => {
                 hang_after_head::play(peer, *status, *hold_ms).await

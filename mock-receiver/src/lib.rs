@@ -23,7 +23,7 @@ pub mod verify;
 mod wire;
 
 pub use behavior::form::BehaviorError;
-pub use behavior::{Behavior, Framing, RetryAfter};
+pub use behavior::{Behavior, Framing, RetryAfter, Then};
 pub use check::{InvalidReason, SignatureCheck, UncheckedReason};
 pub use ending::Ending;
 pub use journal::{Counts, Journal, Moment, Observer, Receipt};

@@ -13,6 +13,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::behavior::answer_then;
 use crate::behavior::played::Next;
 use crate::journal::Journal;
 use crate::peer::Peer;
@@ -130,8 +131,12 @@ async fn serve(stream: TcpStream, context: &Context) {
     }
     let mut peer = Peer::new(stream);
     loop {
-        match route::serve(context, &mut peer).await {
-            Next::Again => {}
+        let mut next = route::serve(context, &mut peer).await;
+        if let Next::Then(then, then_ms) = next {
+            next = answer_then::step(&mut peer, then, then_ms).await;
+        }
+        match next {
+            Next::Again | Next::Then(..) => {}
             Next::Close => return peer.close().await,
             Next::Reset => return peer.reset(),
         }

@@ -19,10 +19,14 @@ pub enum BehaviorError {
 
 impl Behavior {
     /// Every kind with a one-line description of its response.
-    pub const CATALOG: [(&'static str, &'static str); 16] = [
+    pub const CATALOG: [(&'static str, &'static str); 17] = [
         (
             "answer",
             "a complete response after a delay, optionally with Retry-After",
+        ),
+        (
+            "answer_then",
+            "a complete response, then unexpected bytes or a close",
         ),
         ("hang", "no response; the connection stays open"),
         (
@@ -92,6 +96,10 @@ impl Behavior {
             Self::Answer {
                 retry_after: Some(RetryAfter::Text(text)),
                 ..
+            }
+            | Self::AnswerThen {
+                retry_after: Some(RetryAfter::Text(text)),
+                ..
             } => Some(text),
             _ => None,
         };
@@ -107,6 +115,7 @@ impl Behavior {
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Answer { .. } => "answer",
+            Self::AnswerThen { .. } => "answer_then",
             Self::Hang { .. } => "hang",
             Self::HangAfterHead { .. } => "hang_after_head",
             Self::ResetBeforeAnswer { .. } => "reset_before_answer",
@@ -138,7 +147,8 @@ impl Behavior {
             | Self::BadChunking { status }
             | Self::HeaderFlood { status, .. }
             | Self::Redirect { status, .. }
-            | Self::GzipBomb { status } => Some(*status),
+            | Self::GzipBomb { status }
+            | Self::AnswerThen { status, .. } => Some(*status),
             Self::Hang { .. }
             | Self::ResetBeforeAnswer { .. }
             | Self::CloseBeforeAnswer { .. }

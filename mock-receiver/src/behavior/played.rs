@@ -2,6 +2,8 @@
 //!
 //! This file is a leaf, so that the behaviors do not import their parent module.
 
+use serde::{Deserialize, Serialize};
+
 use crate::ending::Ending;
 
 /// Result of a behavior.
@@ -19,6 +21,20 @@ pub(crate) enum Next {
     Close,
     /// Reset.
     Reset,
+    /// Take this step after a number of milliseconds.
+    Then(Then, u64),
+}
+
+/// A step that no sender expects on a connection that was kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Then {
+    /// Send a complete response with status 200, and keep the connection.
+    Response,
+    /// Send a few bytes that are not HTTP, and keep the connection.
+    Content,
+    /// Close the connection, without having announced it.
+    Close,
 }
 
 impl Played {

@@ -4,9 +4,10 @@
 use std::io;
 
 use flate2::read::GzDecoder;
-use mock_receiver::{Behavior, Ending, Framing, RetryAfter};
+use mock_receiver::{Behavior, Ending, Framing, RetryAfter, Then};
+use tokio::io::AsyncWriteExt as _;
 
-use crate::client::{Server, signed};
+use crate::client::{Client, Server, signed};
 
 /// Sends one signed request. Returns the bytes of the response, true if the connection was reset,
 /// and the ending.
@@ -331,4 +332,44 @@ async fn gzip_bomb_is_small_and_decompresses_to_64_mib() {
     let unpacked = io::copy(&mut GzDecoder::new(&bytes[body..]), &mut io::sink()).unwrap();
     assert_eq!(unpacked, 64 * 1024 * 1024);
     assert_eq!(ending, Ending::Answered { status: 200 });
+}
+
+/// Sends one request on a connection that stays open, and returns it after its response.
+async fn answered(then: Then) -> (Server, Client) {
+    let server = Server::always(Behavior::AnswerThen {
+        status: 500,
+        retry_after: None,
+        after_ms: 0,
+        then,
+        then_ms: 0,
+    })
+    .await;
+    let mut client = server.connect().await;
+    client.send(&signed("/webhook/7", "e7", 1, b"{}")).await;
+    assert_eq!(client.response().await.0, 500);
+    let ending = server.receipts(1).await.remove(0).ending;
+    assert_eq!(ending, Some(Ending::Answered { status: 500 }));
+    (server, client)
+}
+
+// The receipt ends with the response, so that a checker does not take the step for a part of it.
+#[tokio::test]
+async fn answer_then_sends_a_response_that_no_request_has() {
+    let (server, mut client) = answered(Then::Response).await;
+    assert_eq!(client.response().await.0, 200);
+    assert_eq!(server.receipts(1).await.len(), 1);
+}
+
+#[tokio::test]
+async fn answer_then_sends_bytes_that_are_not_http() {
+    let (_server, mut client) = answered(Then::Content).await;
+    // The receiver closes after the end of the sender, and it has sent the bytes by then.
+    client.stream.shutdown().await.unwrap();
+    assert_eq!(client.rest().await, (b"ok\r\n".to_vec(), false));
+}
+
+#[tokio::test]
+async fn answer_then_closes_a_connection_that_it_kept() {
+    let (_server, mut client) = answered(Then::Close).await;
+    assert_eq!(client.rest().await, (Vec::new(), false));
 }

@@ -136,6 +136,7 @@ fn every_kind_parses_by_its_name_and_round_trips() {
         let parameters = match kind {
             "answer" => r#","status":503,"retry_after":{"seconds":3}"#,
             "redirect" => r#","location":"http://127.0.0.1/""#,
+            "answer_then" => r#","then":"response""#,
             _ => "",
         };
         let behavior = Behavior::parse(&format!(r#"{{"kind":"{kind}"{parameters}}}"#)).unwrap();
