@@ -216,6 +216,31 @@ async fn no_loss_with_postgres_faults() {
     );
 }
 
+// Faults from field reports, with a pinned seed and a new one. `coverage` requires the effect of
+// each kind that was not skipped.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_loss_with_field_faults() {
+    let fresh = Seed::fresh();
+    eprintln!("fresh seed {fresh}");
+    let small = small();
+    let profile = Profile {
+        workers: 2,
+        events: 250,
+        storm_ms: 24_000,
+        settings: Settings {
+            lease_ms: 1_200,
+            ..small.settings.clone()
+        },
+        ..small
+    }
+    .with_field_faults(1);
+    let pinned = assert_no_loss_with_dedicated_postgres(Seed::new(0xf1e1d), &profile);
+    tokio::join!(
+        pinned,
+        assert_no_loss_with_dedicated_postgres(fresh, &profile)
+    );
+}
+
 /// Every fault of clients, with a pinned seed and a new one.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_loss_with_client_faults() {

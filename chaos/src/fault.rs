@@ -186,6 +186,8 @@ pub enum Target {
     Links(Vec<Link>),
     /// A receiver.
     Receiver(u32),
+    /// Several receivers.
+    Receivers(Vec<u32>),
     /// The database server.
     Postgres,
     /// The API of every worker, through clients of the harness.
@@ -285,6 +287,16 @@ impl Target {
         }
     }
 
+    /// The receivers to which the fault is done themselves, not to their links.
+    #[must_use]
+    pub fn receivers(&self) -> &[u32] {
+        match self {
+            Self::Receiver(receiver) => std::slice::from_ref(receiver),
+            Self::Receivers(receivers) => receivers,
+            _ => &[],
+        }
+    }
+
     /// Returns true if the fault is done to the link from the workers to this receiver.
     #[must_use]
     pub fn is_link_to_receiver(&self, receiver: u32) -> bool {
@@ -305,6 +317,10 @@ impl fmt::Display for Target {
                 f.write_str(&names.join("+"))
             }
             Self::Receiver(receiver) => write!(f, "r{receiver}"),
+            Self::Receivers(receivers) => {
+                let names: Vec<String> = receivers.iter().map(|r| format!("r{r}")).collect();
+                f.write_str(&names.join("+"))
+            }
             Self::Postgres => f.write_str("postgres"),
             Self::Clients => f.write_str("every API"),
         }

@@ -10,20 +10,29 @@ mod client_event;
 mod crash_loop;
 mod cut_commit;
 mod exhaust_connections;
+mod few_connections;
 mod fill_disk;
+mod foreign_rows;
 mod give_up;
 mod hang_receiver;
+mod hold_horizon;
 mod hold_lock;
+mod kept_connections;
 mod kill_backend;
 mod kill_worker;
 mod latency;
 mod long_transaction;
+mod lose_log;
+mod lose_standby;
 mod observed;
 mod outage;
 mod over_link;
+mod over_receiver;
 mod overload;
 mod pause_postgres;
 mod pause_worker;
+mod poison_row;
+mod read_only;
 mod refuse_receiver;
 mod registry;
 mod reset;
@@ -70,6 +79,7 @@ faults! {
     terminate_worker::TerminateWorker,
     crash_loop::CrashLoop,
     scale::Scale,
+    lose_log::LoseLog,
     latency::Latency,
     black_hole::BlackHole,
     black_hole::OneWay,
@@ -84,6 +94,11 @@ faults! {
     exhaust_connections::ExhaustConnections,
     hold_lock::HoldLock,
     long_transaction::LongTransaction,
+    read_only::ReadOnly,
+    lose_standby::LoseStandby,
+    few_connections::FewConnections,
+    hold_horizon::HoldHorizon,
+    poison_row::PoisonRow,
     fill_disk::FillDisk,
     same_key::SameKey,
     abort_upload::AbortUpload,
@@ -93,6 +108,9 @@ faults! {
     hang_receiver::HangReceiver,
     refuse_receiver::RefuseReceiver,
     refuse_receiver::FlapReceiver,
+    hang_receiver::HangMost,
+    kept_connections::StrayBytes,
+    kept_connections::CloseKept,
 }
 
 /// The kind with this name.

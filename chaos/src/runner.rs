@@ -23,7 +23,6 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::audit::Audits;
 use crate::environment::{RunEnvironment, Server};
-use crate::hangs::HangSwitch;
 use crate::history::History;
 use crate::history::op::{Op, Phase, Section, WorkerSeen};
 use crate::links::Links;
@@ -32,6 +31,7 @@ use crate::nemesis::{self, World};
 use crate::plan::PlannedEvent;
 use crate::profile::Settings;
 use crate::recorder::Recorder;
+use crate::switch::ReceiverSwitch;
 use crate::system::System;
 use crate::workload::Workload;
 pub use error::RunError;
@@ -87,7 +87,7 @@ struct Run<'a, S> {
     schedule: &'a Schedule,
     recorder: &'a Recorder,
     workers: &'a Workers,
-    hangs: &'a HangSwitch,
+    switch: &'a ReceiverSwitch,
     workloads: BTreeMap<Section, Workload>,
     settings: Settings,
 }
@@ -116,7 +116,7 @@ impl<'a, S: System> Run<'a, S> {
             schedule,
             recorder,
             workers,
-            hangs: receivers.hangs(),
+            switch: receivers.switch(),
             workloads,
             settings: schedule.main_settings(),
         }
@@ -217,7 +217,7 @@ impl<'a, S: System> Run<'a, S> {
             apis: self.workers.main_apis(),
             links: self.workers.links(),
             workload: &self.workloads[&Section::Main],
-            hangs: self.hangs,
+            switch: self.switch,
             recorder: self.recorder,
             settings: &self.settings,
             server,

@@ -71,6 +71,10 @@ impl System for AnySystem {
         dispatch!(self, system => system.is_running(name))
     }
 
+    fn opens_logs(&self) -> bool {
+        dispatch!(self, system => system.opens_logs())
+    }
+
     async fn stop_all(&mut self) -> Result<(), SystemError> {
         dispatch!(self, system => system.stop_all().await)
     }

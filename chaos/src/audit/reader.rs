@@ -35,7 +35,8 @@ select count(*) as rows,
        count(*) filter (where status = 'pending' and lease_token is not null) as leased,
        count(*) filter (where status = 'delivered') as delivered,
        count(*) filter (where status = 'dead') as dead
-from public.webhook_events";
+from public.webhook_events
+where id not in (select event_id from chaos_audit.foreign_rows)";
 
 /// A failed statement of the audit.
 #[derive(Debug, thiserror::Error)]

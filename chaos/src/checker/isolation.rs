@@ -8,7 +8,7 @@
 use super::backoff::RECOVERY_SLACK_US;
 use super::declaration::{Checker, Property, When};
 use super::verdict::{Examination, Verdict};
-use crate::fault::{Family, Target};
+use crate::fault::Family;
 use crate::history::facts::{EventFacts, Facts, FaultFacts};
 use crate::history::op::{Phase, Section};
 
@@ -76,7 +76,7 @@ fn check(facts: &Facts<'_>) -> Verdict {
 fn baseline(facts: &Facts<'_>) -> Vec<Wait> {
     let begin = facts.phases.get(&Phase::Baseline);
     let window = begin.zip(facts.phases.get(&Phase::Storm));
-    let waits = window.map(|((from, _), (to, _))| waits(facts, *from, *to, None));
+    let waits = window.map(|((from, _), (to, _))| waits(facts, *from, *to, &[]));
     waits.unwrap_or_default()
 }
 
@@ -87,17 +87,14 @@ fn beside_a_hang(facts: &Facts<'_>) -> Vec<Wait> {
     let mut found = Vec::new();
     for hang in hangs {
         let end_us = hang.end_us.unwrap_or(u64::MAX);
-        let hanging = match hang.target() {
-            Target::Receiver(receiver) => Some(*receiver),
-            _ => None,
-        };
+        let hanging = hang.target().receivers();
         found.extend(waits(facts, hang.effective_us(), end_us, hanging));
     }
     found.sort_unstable();
     found
 }
 
-fn waits(facts: &Facts<'_>, from: u64, to: u64, hanging: Option<u32>) -> Vec<Wait> {
+fn waits(facts: &Facts<'_>, from: u64, to: u64, hanging: &[u32]) -> Vec<Wait> {
     let main = facts
         .accepted()
         .filter(|(_, event)| event.section() == Section::Main);
@@ -116,10 +113,11 @@ fn wait(
     facts: &Facts<'_>,
     ordinal: u64,
     event: &EventFacts<'_>,
-    hanging: Option<u32>,
+    hanging: &[u32],
 ) -> Option<(u64, Wait)> {
     let (accepted, first) = (event.acknowledged.first()?, event.receipts.first()?);
-    if hanging.is_some() && first.begin.op.receiver() == hanging {
+    let receiver = first.begin.op.receiver();
+    if receiver.is_some_and(|receiver| hanging.contains(&receiver)) {
         return None;
     }
     let t = accepted.t;
@@ -151,9 +149,9 @@ mod tests {
     use super::*;
     use crate::checker::story::ops::{links, phase, w0};
     use crate::checker::story::{SECOND, Story};
-    use crate::fault::Kind;
+    use crate::fault::{Kind, Target};
     use crate::history::op::{FaultEffect, Op};
-    use crate::nemesis::{HangReceiver, KillWorker, RefuseReceiver};
+    use crate::nemesis::{HangMost, HangReceiver, KillWorker, RefuseReceiver};
 
     const HANG: u64 = 10 * SECOND;
     const HEAL: u64 = 15 * SECOND;
@@ -272,6 +270,24 @@ mod tests {
     fn events_of_the_hanging_target_are_not_judged() {
         let story = ENOUGH.story().with_event(300, 0, HANG, 4 * SECOND);
         assert_eq!(judged(story), "valid");
+    }
+
+    #[test]
+    fn events_beside_several_hanging_targets_are_judged() {
+        let others = |receiver| {
+            let target = Target::Receivers(vec![0, 2]);
+            let story = ENOUGH
+                .story()
+                .without(|op| op.source() == "fault")
+                .with_event(300, receiver, HANG, 4 * SECOND);
+            judged(with_effective_fault(
+                story,
+                HangMost::KIND,
+                target,
+                HANG..HEAL,
+            ))
+        };
+        assert_eq!([0, 1, 2].map(others), ["valid", "INVALID", "valid"]);
     }
 
     #[test]

@@ -7,9 +7,14 @@ const LINES_MAX: usize = 20;
 /// Maximum number of bytes from the end of the log in an error message.
 const BYTES_MAX: usize = 16 * 1024;
 
-/// Returns the last lines of the log at `path`, or a note that the log cannot be read.
+/// Returns the last lines of the log at `path`, or a note that the log cannot be read. A pipe is
+/// not read, because the read would wait for its writer.
 pub(crate) fn log_tail(path: &Path) -> String {
-    let Ok(bytes) = std::fs::read(path) else {
+    let bytes = match path.is_file() {
+        true => std::fs::read(path).ok(),
+        false => None,
+    };
+    let Some(bytes) = bytes else {
         return format!("(no log in {})", path.display());
     };
     let end = &bytes[bytes.len().saturating_sub(BYTES_MAX)..];

@@ -99,6 +99,18 @@ pub(super) async fn end_sessions(
     ended.map_err(|error| refused("ending sessions", &error))
 }
 
+/// Executes statements one after the other, each in its own transaction.
+pub(super) async fn run_all(
+    session: &mut PgConnection,
+    statements: &'static [&'static str],
+) -> Result<(), SystemError> {
+    for statement in statements {
+        let ran = sqlx::raw_sql(*statement).execute(&mut *session).await;
+        ran.map_err(|error| refused("changing the server", &error))?;
+    }
+    Ok(())
+}
+
 /// The error of a statement that a fault needs. A missing table makes the fault unavailable.
 pub(super) fn refused(doing: &'static str, error: &sqlx::Error) -> SystemError {
     let code = error.as_database_error().and_then(|answer| answer.code());

@@ -6,13 +6,13 @@ use tokio::time::{Instant, timeout_at};
 
 use super::observed::{Start, Stopped};
 use crate::environment::Server;
-use crate::hangs::HangSwitch;
 use crate::history::op::{Op, PEER_CLOSED, WorkerSeen};
 use crate::links::Links;
 use crate::plan::Section;
 use crate::postgres::OwnServer;
 use crate::profile::Settings;
 use crate::recorder::Recorder;
+use crate::switch::ReceiverSwitch;
 use crate::system::{Exit, System, SystemError, WorkerSpec};
 use crate::workload::{Apis, Workload};
 
@@ -36,8 +36,8 @@ pub struct World<'a, S> {
     pub links: &'a Links,
     /// The clients.
     pub workload: &'a Workload,
-    /// The switches that make receivers hang.
-    pub hangs: &'a HangSwitch,
+    /// The switch that changes the behavior of receivers.
+    pub switch: &'a ReceiverSwitch,
     /// The history.
     pub recorder: &'a Recorder,
     /// The settings of the workers.

@@ -55,6 +55,8 @@ pub struct OwnServer {
     paused: Vec<Pid>,
     /// The session that listed the processes. Its backend is one of them.
     listing_session: Option<PgConnection>,
+    /// True if the server is a standby, or may be one when it is started again.
+    is_standby: bool,
     /// Reason if the data is not on a small disk. `None` if it is.
     no_small_disk: Option<String>,
 }
@@ -137,6 +139,43 @@ impl OwnServer {
         let url = self.database.as_deref().unwrap_or(admin);
         let connected = timeout(limit, connect(url)).await;
         connected.unwrap_or_else(|_| Err(sqlx::Error::PoolTimedOut))
+    }
+
+    /// Stops the server in an orderly way and starts it as a standby, which accepts no write.
+    /// `bring_up` promotes it.
+    ///
+    /// # Errors
+    /// If the server does not stop, or does not start as a standby.
+    pub async fn become_standby(&mut self) -> Result<(), OwnServerError> {
+        let operation = "restarting the server as a standby";
+        let cluster = self.cluster();
+        cluster
+            .end_by(Signal::SIGINT)
+            .await
+            .map_err(failed(operation))?;
+        let signal = cluster.data_dir().join("standby.signal");
+        std::fs::write(signal, "").map_err(failed(operation))?;
+        self.is_standby = true;
+        self.cluster().restart().await.map_err(failed(operation))
+    }
+
+    /// Promotes the server if it is a standby. Sessions stay open.
+    async fn promote(&mut self) -> Result<(), OwnServerError> {
+        if !self.is_standby {
+            return Ok(());
+        }
+        let operation = "promoting the standby";
+        let mut session = self.session().await.map_err(failed(operation))?;
+        let promote = "select not pg_is_in_recovery() or pg_promote(true, 60)";
+        let promoted = sqlx::query_scalar::<_, bool>(promote).fetch_one(&mut session);
+        match promoted.await {
+            Ok(true) => {
+                self.is_standby = false;
+                Ok(())
+            }
+            Ok(false) => Err(failed(operation)("not promoted within 60 s")),
+            Err(error) => Err(failed(operation)(error)),
+        }
     }
 
     /// Tries to connect. Returns the error, or `None` if the server accepts the session.
@@ -237,12 +276,17 @@ impl OwnServer {
             .map_err(failed("filling the small disk"))
     }
 
-    /// Ends a pause, frees the disk, starts the server if it has ended, and waits until it accepts
-    /// sessions. Has no effect on a healthy server.
+    /// Ends a pause, frees the disk, starts the server if it has ended, waits until it accepts
+    /// sessions, and promotes a standby. Has no effect on a healthy server.
     ///
     /// # Errors
-    /// If the server cannot be started, or accepts no session within 120 s.
+    /// If the server cannot be started or promoted, or accepts no session within 120 s.
     pub async fn bring_up(&mut self) -> Result<(), OwnServerError> {
+        self.accept_sessions().await?;
+        self.promote().await
+    }
+
+    async fn accept_sessions(&mut self) -> Result<(), OwnServerError> {
         self.resume();
         if let Some(disk) = self.cluster().disk() {
             disk.free().map_err(failed("freeing the small disk"))?;
@@ -297,6 +341,7 @@ async fn start_with(
         database: None,
         paused: Vec::new(),
         listing_session: None,
+        is_standby: false,
         no_small_disk,
     })
 }

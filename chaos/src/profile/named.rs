@@ -7,10 +7,27 @@ use std::collections::BTreeMap;
 
 use super::{EVENTS_DEFAULT, Profile, Settings};
 use crate::fault::{Family, Kind};
-use crate::nemesis::{CutCommit, KINDS};
+use crate::nemesis::{
+    CloseKept, CutCommit, FewConnections, HangMost, HoldHorizon, KINDS, LoseLog, LoseStandby,
+    PoisonRow, ReadOnly, StrayBytes,
+};
 
 /// Number of faults of each kind in the profile `everything`.
 const EACH_OF_EVERYTHING: u32 = 1;
+
+/// Faults from field reports. They are drawn by the profiles `field` and `everything`, and not by
+/// those of their family.
+const FIELD: &[&Kind] = &[
+    &LoseLog::KIND,
+    &ReadOnly::KIND,
+    &LoseStandby::KIND,
+    &FewConnections::KIND,
+    &HoldHorizon::KIND,
+    &CloseKept::KIND,
+];
+
+/// Faults that the dispatcher does not survive yet. No profile draws them.
+const AWAITED: &[&Kind] = &[&PoisonRow::KIND, &HangMost::KIND, &StrayBytes::KIND];
 
 /// Every profile with its description.
 pub const PROFILES: &[(&str, &str)] = &[
@@ -39,6 +56,10 @@ pub const PROFILES: &[(&str, &str)] = &[
         "receivers",
         "receivers that hang, refuse and flap, with few permits, so that one target could starve others",
     ),
+    (
+        "field",
+        "faults from field reports: of databases, logs and receivers in production, and a few kills",
+    ),
     ("everything", "a subset of all faults, drawn by the seed"),
 ];
 
@@ -54,6 +75,7 @@ impl Profile {
             "database" => Some(Profile::database()),
             "dead-letters" => Some(Profile::dead_letters()),
             "receivers" => Some(Profile::receivers()),
+            "field" => Some(Profile::field()),
             "everything" => Some(Profile::everything()),
             _ => None,
         }
@@ -191,6 +213,20 @@ impl Profile {
         .with_family(Family::Receiver, 2)
     }
 
+    /// Every fault from field reports.
+    #[must_use]
+    pub fn field() -> Profile {
+        Profile {
+            name: "field".into(),
+            storm_ms: 50_000,
+            kills: 2,
+            kills_required: 0,
+            default_events: 2,
+            ..Profile::chaotic()
+        }
+        .with_field_faults(1)
+    }
+
     /// A subset of all faults: the seed draws each kind in or out.
     #[must_use]
     pub fn everything() -> Profile {
@@ -204,7 +240,10 @@ impl Profile {
             default_events: 2,
             ..Profile::chaotic()
         }
-        .with_each(KINDS.iter(), EACH_OF_EVERYTHING)
+        .with_each(
+            KINDS.iter().filter(|kind| !AWAITED.contains(kind)),
+            EACH_OF_EVERYTHING,
+        )
     }
 
     /// Adds this number of faults of a kind.
@@ -213,11 +252,19 @@ impl Profile {
         self.with_each([kind], count)
     }
 
-    /// Adds this number of faults of each kind of a family, except kills, which have their own
-    /// number.
+    /// Adds this number of faults of each kind of a family, except those from field reports, and
+    /// except kills, which have their own number.
     #[must_use]
     pub fn with_family(self, family: Family, each: u32) -> Profile {
-        self.with_each(KINDS.iter().filter(|kind| kind.family == family), each)
+        let of_field = |kind: &&Kind| FIELD.contains(kind) || AWAITED.contains(kind);
+        let of_family = |kind: &&Kind| kind.family == family && !of_field(kind);
+        self.with_each(KINDS.iter().filter(of_family), each)
+    }
+
+    /// Adds this number of faults of each kind from field reports.
+    #[must_use]
+    pub fn with_field_faults(self, each: u32) -> Profile {
+        self.with_each(FIELD.iter().copied(), each)
     }
 
     fn with_each<'k>(mut self, kinds: impl IntoIterator<Item = &'k Kind>, each: u32) -> Profile {

@@ -11,7 +11,6 @@ use mock_receiver::{
 use tokio::net::TcpListener;
 
 use crate::fault::Link;
-use crate::hangs::HangSwitch;
 use crate::history::op::{
     ANSWERED, ANSWERED_THEN_RESET, Op, PEER_CLOSED, RecvBegin, RecvEnd, SIG_UNCHECKED, SIG_VALID,
     Scripted,
@@ -19,15 +18,13 @@ use crate::history::op::{
 use crate::links::Links;
 use crate::nemesis::Schedule;
 use crate::recorder::Recorder;
-
-/// Maximum duration of a hanging request, in milliseconds. It exceeds the deadline of each attempt.
-const HANG_MS_MAX: u64 = 60_000;
+use crate::switch::ReceiverSwitch;
 
 /// The running receivers.
 pub(super) struct Receivers {
     running: Vec<Receiver>,
     targets: Arc<Vec<String>>,
-    hangs: HangSwitch,
+    switch: ReceiverSwitch,
 }
 
 impl Receivers {
@@ -44,7 +41,7 @@ impl Receivers {
             .max()
             .unwrap_or(1);
         let script = script(schedule);
-        let hangs = HangSwitch::default();
+        let switch = ReceiverSwitch::default();
         let secrets: Secrets = schedule
             .secret
             .parse()
@@ -64,20 +61,20 @@ impl Receivers {
             running.push(Receiver::start(
                 listener,
                 secrets.clone(),
-                or_hang(script.clone(), number, hangs.clone()),
+                switched(script.clone(), number, switch.clone()),
                 journal,
             ));
         }
         Ok(Self {
             running,
             targets: Arc::new(targets),
-            hangs,
+            switch,
         })
     }
 
-    /// The switches that make receivers hang.
-    pub(super) fn hangs(&self) -> &HangSwitch {
-        &self.hangs
+    /// The switch that changes the behavior of receivers.
+    pub(super) fn switch(&self) -> &ReceiverSwitch {
+        &self.switch
     }
 
     /// The URL of each receiver. The target of an event appends its ordinal.
@@ -107,14 +104,9 @@ fn script(schedule: &Schedule) -> Script {
     })
 }
 
-/// Returns the script, which a hang switch can override.
-fn or_hang(script: Script, number: u32, hangs: HangSwitch) -> Script {
-    Arc::new(move |seen: &Seen| match hangs.takes(number) {
-        true => Behavior::Hang {
-            hold_ms: HANG_MS_MAX,
-        },
-        false => script(seen),
-    })
+/// Returns the script, which a switch can change.
+fn switched(script: Script, number: u32, switch: ReceiverSwitch) -> Script {
+    Arc::new(move |seen: &Seen| switch.behavior(number, script(seen)))
 }
 
 fn observe(journal: &Journal, recorder: Recorder, number: u32, address: SocketAddr) {

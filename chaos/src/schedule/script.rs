@@ -159,8 +159,14 @@ impl From<&Behavior> for Scripted {
                 after_ms,
                 retry_after: Some(RetryAfter::Seconds(seconds)),
                 ..
+            }
+            | Behavior::AnswerThen {
+                after_ms,
+                retry_after: Some(RetryAfter::Seconds(seconds)),
+                ..
             } => (*after_ms, Some(*seconds)),
             Behavior::Answer { after_ms, .. }
+            | Behavior::AnswerThen { after_ms, .. }
             | Behavior::ResetBeforeAnswer { after_ms }
             | Behavior::CloseBeforeAnswer { after_ms } => (*after_ms, None),
             _ => (0, None),

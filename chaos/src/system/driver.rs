@@ -161,6 +161,12 @@ pub trait System: Send + Sync {
     /// Returns true if the worker was started and has not ended. A paused worker counts as running.
     fn is_running(&self, name: &str) -> bool;
 
+    /// Returns true if workers write directly to the file of [`WorkerSpec::log`], so that a fault
+    /// can replace it by a pipe or a full device.
+    fn opens_logs(&self) -> bool {
+        false
+    }
+
     /// Kills every worker and removes everything that the driver made for it.
     fn stop_all(&mut self) -> impl Future<Output = Result<(), SystemError>> + Send;
 

@@ -193,6 +193,10 @@ impl System for ProcessSystem {
             .is_some_and(|worker| worker.started.exit().is_none())
     }
 
+    fn opens_logs(&self) -> bool {
+        true
+    }
+
     async fn stop_all(&mut self) -> Result<(), SystemError> {
         let names: Vec<String> = self.workers.keys().cloned().collect();
         for name in &names {

@@ -121,6 +121,12 @@ impl FaultFacts<'_> {
         self.harm().loses_requests && receiver.is_none_or(is_on_link)
     }
 
+    /// Returns true if the dispatcher must log at level ERROR because of it.
+    #[must_use]
+    pub fn logs_errors(&self) -> bool {
+        self.harm().logs_errors
+    }
+
     /// Returns true if an attempt may not be settled under its lease.
     #[must_use]
     pub fn may_abandon(&self) -> bool {
