@@ -6,6 +6,7 @@
 
 mod api;
 mod delivery;
+mod kept;
 mod memory;
 
 use std::collections::BTreeMap;
@@ -93,6 +94,7 @@ impl System for FakeDispatcher {
             spec: spec.clone(),
             misbehavior: self.misbehavior,
             memory: Arc::clone(&self.memory),
+            kept: kept::KeptConnections::default(),
         };
         runtime.spawn(api::serve(listener, worker.clone()));
         runtime.spawn(delivery::run(worker));

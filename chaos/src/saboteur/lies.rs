@@ -3,7 +3,7 @@
 
 use super::budget::{Budget, Permits};
 use super::misbehavior::Misbehavior;
-use crate::nemesis::{AbortUpload, SameKey};
+use crate::nemesis::{AbortUpload, SameKey, StrayBytes};
 
 /// One misbehavior and the checkers that detect it.
 #[derive(Clone, Copy, Debug)]
@@ -154,6 +154,14 @@ pub const SABOTEURS: &[Saboteur] = &[
         detected_by: "state_agrees",
         also: &["no_loss"],
         budget: Budget::of_workers(1),
+    },
+    Saboteur {
+        name: "takes_stray_responses",
+        misbehavior: Misbehavior::TakesStrayResponses,
+        description: "takes unread bytes of a kept connection for the response to the next request",
+        detected_by: "state_agrees",
+        also: &["attempts_explained", "no_loss"],
+        budget: Budget::of_workers(2).with_fault(StrayBytes::KIND),
     },
     Saboteur {
         name: "retries_without_backoff",

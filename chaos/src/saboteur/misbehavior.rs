@@ -60,6 +60,8 @@ pub enum Misbehavior {
     Calls500Success,
     /// Records a timeout as a success.
     CallsTimeoutSuccess,
+    /// Takes unread bytes of a kept connection for the response to the next request.
+    TakesStrayResponses,
     /// Retries without a delay.
     RetriesWithoutBackoff,
     /// Retries before the requested delay.
@@ -176,6 +178,11 @@ impl Misbehavior {
             Self::SignsWrongly => &body[..body.len().saturating_sub(1)],
             _ => body,
         }
+    }
+
+    /// Returns true if a kept connection is used without a check for unread bytes.
+    pub(super) fn trusts_kept_connections(self) -> bool {
+        self == Self::TakesStrayResponses
     }
 
     /// Returns true if a result is recorded as delivered.

@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::super::misbehavior::HttpResult;
 use super::memory::{Attempt, Event, Worker};
@@ -117,8 +117,25 @@ async fn send(worker: &Worker, http: &reqwest::Client, id: &str, event: &Event) 
     let target = worker
         .misbehavior
         .target(&event.target, previous.as_deref());
+    if worker.misbehavior.trusts_kept_connections() {
+        let text = format!(
+            "POST /{path} HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/json\r\n\
+             content-length: {}\r\nwebhook-id: {id}\r\nwebhook-timestamp: {timestamp}\r\n\
+             webhook-signature: {signature}\r\nwebhook-attempt: {}\r\n\r\n{body}",
+            body.len(),
+            event.attempt_count,
+            path = target.splitn(4, '/').nth(3).unwrap_or_default(),
+            host = host(&target),
+        );
+        let deadline = Duration::from_millis(worker.setting_ms("HTTP_TIMEOUT", 15_000));
+        let exchange = worker.kept.exchange(host(&target), text.as_bytes());
+        let exchanged = timeout(deadline, exchange).await.map_err(|_| "timeout")?;
+        return exchanged.map_err(|_| "reset");
+    }
+    // Each request has a new connection, so that no response of another request is on it.
     let request = http
         .post(target)
+        .header("connection", "close")
         .header("content-type", "application/json")
         .header("webhook-id", id)
         .header("webhook-timestamp", timestamp)

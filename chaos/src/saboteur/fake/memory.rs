@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::super::misbehavior::Misbehavior;
+use super::kept::KeptConnections;
 use crate::system::WorkerSpec;
 
 /// Everything that was committed.
@@ -72,6 +73,8 @@ pub(super) struct Worker {
     pub(super) spec: WorkerSpec,
     pub(super) misbehavior: Misbehavior,
     pub(super) memory: Arc<Mutex<Memory>>,
+    /// Connections of the saboteur that does not check them.
+    pub(super) kept: KeptConnections,
 }
 
 impl Worker {
