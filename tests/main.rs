@@ -6,6 +6,7 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod audit;
+mod bad_rows;
 mod claim;
 mod delivery;
 mod environment;

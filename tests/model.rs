@@ -22,6 +22,13 @@ const OPERATIONS_MAX: usize = 60;
 /// Number of workers.
 const WORKERS: u8 = 3;
 
+/// A range of due times as times that have passed since them, in milliseconds.
+#[derive(Clone, Copy, Debug)]
+struct RangeMs {
+    newest: u64,
+    oldest: Option<u64>,
+}
+
 /// One operation. `drive` maps its small numbers to the existing events, claims and workers.
 #[derive(Clone, Debug)]
 enum Operation {
@@ -34,6 +41,7 @@ enum Operation {
         worker: u8,
         limit: usize,
         from_ms: Option<i64>,
+        range: Option<RangeMs>,
         lease_ms: u64,
     },
     Settle {
@@ -51,6 +59,7 @@ enum Operation {
     },
     ReclaimExpired {
         jitters: Vec<u8>,
+        range: Option<RangeMs>,
     },
     ReclaimGone {
         worker: u8,
@@ -65,7 +74,15 @@ enum Operation {
     Forget {
         worker: u8,
     },
+    OwnLeases {
+        worker: u8,
+        from_ms: Option<i64>,
+    },
     Absent,
+    /// An operator sets `attempt_count` to zero, so the numbers of the next attempts exist already.
+    Rewind {
+        which: u8,
+    },
     NextDue {
         after_ms: i64,
     },
@@ -83,28 +100,41 @@ fn operation() -> impl Strategy<Value = Operation> {
     prop_oneof![
         3 => (key, 0_u8..2, any::<bool>())
             .prop_map(|(key, payload, given)| Insert { key, payload, given }),
-        4 => (worker.clone(), 1_usize..5, from, 100_u64..3_000)
-            .prop_map(|(worker, limit, from_ms, lease_ms)| Claim { worker, limit, from_ms, lease_ms }),
+        4 => (worker.clone(), 1_usize..5, from, range(), 100_u64..3_000).prop_map(
+            |(worker, limit, from_ms, range, lease_ms)| Claim { worker, limit, from_ms, range, lease_ms }
+        ),
         4 => (any::<u8>(), 1_usize..4, any::<u8>())
             .prop_map(|(first, count, end)| Settle { first, count, end }),
         1 => any::<u8>().prop_map(|which| SettleAgain { which }),
         1 => (any::<u8>(), 1_usize..3, 0_u64..2_000)
             .prop_map(|(first, count, delay_ms)| Release { first, count, delay_ms }),
-        2 => jitters().prop_map(|jitters| ReclaimExpired { jitters }),
+        2 => (jitters(), range()).prop_map(|(jitters, range)| ReclaimExpired { jitters, range }),
         2 => (worker.clone(), jitters())
             .prop_map(|(worker, jitters)| ReclaimGone { worker, jitters }),
         1 => worker.clone().prop_map(|worker| Join { worker }),
         1 => worker.clone().prop_map(|worker| Vanish { worker }),
-        1 => worker.prop_map(|worker| Forget { worker }),
+        1 => worker.clone().prop_map(|worker| Forget { worker }),
+        1 => (worker, prop::option::of(-2_000_i64..100))
+            .prop_map(|(worker, from_ms)| OwnLeases { worker, from_ms }),
         1 => Just(Absent),
+        1 => any::<u8>().prop_map(|which| Rewind { which }),
         1 => (-2_000_i64..2_000).prop_map(|after_ms| NextDue { after_ms }),
         3 => (-1_500_i64..4_000).prop_map(|by_ms| Jump { by_ms }),
     ]
 }
 
+fn range() -> impl Strategy<Value = Option<RangeMs>> {
+    let width = prop::option::of(0_u64..2_000);
+    let range = (0_u64..2_000, width).prop_map(|(newest, width)| RangeMs {
+        newest,
+        oldest: width.map(|width| newest + width),
+    });
+    prop::option::weighted(0.3, range)
+}
+
 /// A sequence of the cases that random operations reach too rarely: a repeated idempotency key, an
-/// absent worker, an event that becomes dead by abandoned attempts, and a claim whose scan start is
-/// after a due event.
+/// absent worker, an event that becomes dead by abandoned attempts, attempts whose numbers exist
+/// already, and a claim whose scan start is after a due event.
 fn rare_cases() -> Vec<Operation> {
     let insert = Operation::Insert {
         key: Some(0),
@@ -115,10 +145,38 @@ fn rare_cases() -> Vec<Operation> {
         worker: 0,
         limit: 1,
         from_ms: None,
+        range: None,
         lease_ms: 100,
     };
     let later = Operation::Jump { by_ms: 3_000 };
-    let reclaim = Operation::ReclaimExpired { jitters: vec![4] };
+    let reclaim = Operation::ReclaimExpired {
+        jitters: vec![4],
+        range: None,
+    };
+    // The last abandonment makes the event dead, so a failure ends the row of abandonments.
+    let failure = Operation::Settle {
+        first: 0,
+        count: 1,
+        end: 3,
+    };
+    let rewind = Operation::Rewind { which: 0 };
+    let unrecorded = [
+        claim.clone(),
+        failure.clone(),
+        later.clone(),
+        rewind.clone(),
+        claim.clone(),
+        failure.clone(),
+        later.clone(),
+        rewind,
+        claim.clone(),
+        later.clone(),
+        reclaim.clone(),
+        later.clone(),
+        claim.clone(),
+        failure,
+        later.clone(),
+    ];
     let abandoned = [claim, later.clone(), reclaim, later.clone()];
     let absent = [
         Operation::Join { worker: 0 },
@@ -135,12 +193,14 @@ fn rare_cases() -> Vec<Operation> {
         worker: 0,
         limit: 2,
         from_ms: Some(-100),
+        range: None,
         lease_ms: 100,
     };
     let two = [another.clone(), later, another, behind];
     [
         vec![insert.clone(), insert],
         absent.to_vec(),
+        unrecorded.to_vec(),
         twice,
         two.to_vec(),
     ]

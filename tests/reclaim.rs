@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use dispatcher::event::{Reason, WorkerId};
-use dispatcher::store::{ClaimLimit, Reclaim, ReclaimCause, Reclaimed, Store};
+use dispatcher::store::{ClaimLimit, DueRange, Reclaim, ReclaimCause, Reclaimed, Store};
 use sqlx::Connection;
 
 use crate::support::accounting::{Row, Status, expire, reclaim};
@@ -44,6 +44,7 @@ async fn abandons_in_a_row_end_the_event_without_failures() {
             worker: WORKER,
             abandon_count: n,
             is_dead: n == 3,
+            is_recorded: true,
         };
         assert_eq!(reclaimed, [expected]);
     }
@@ -79,6 +80,7 @@ async fn abandoned_event_is_due_after_its_delay_and_jitter() {
         cause: ReclaimCause::Expired,
         delays: vec![Duration::from_secs(100); 2],
         factors: vec![1.0, 1.25],
+        range: DueRange::ALL,
     };
     bench.store.reclaim(with_jitter).await.unwrap();
     for (id, least, most) in [(ids[0], 99, 100), (ids[1], 124, 125)] {

@@ -35,7 +35,7 @@ async fn claim_uses_the_due_index_under_a_generic_plan() {
         sqlx::query(setting).execute(&mut session).await.unwrap();
     }
     let prepare = format!(
-        "prepare claiming (bigint, bigint, bigint, bigint, timestamptz) as {}",
+        "prepare claiming (bigint, bigint, bigint, bigint, timestamptz, bigint, bigint) as {}",
         CLAIM
     );
     sqlx::raw_sql(sqlx::AssertSqlSafe(prepare))
@@ -43,7 +43,7 @@ async fn claim_uses_the_due_index_under_a_generic_plan() {
         .await
         .unwrap();
     let plan: Vec<(String,)> =
-        sqlx::query_as("explain execute claiming (100, 30000000, 7, 1000000, null)")
+        sqlx::query_as("explain execute claiming (100, 30000000, 7, 1000000, null, 0, null)")
             .fetch_all(&mut session)
             .await
             .unwrap();
@@ -173,6 +173,53 @@ async fn migration_waits_for_a_table_lock_and_is_repeated() {
         .unwrap();
     store.migrate().await.expect("the table is free");
     assert!(store.is_current().await.unwrap());
+}
+
+// The scale factor of the default lets dead index entries gather with the size of the table.
+#[tokio::test]
+async fn tables_are_vacuumed_after_a_fixed_number_of_changes() {
+    let bench = Bench::new().await;
+    let options = "select relname::text, reloptions from pg_class
+                   where relname in ('webhook_events', 'delivery_attempts') order by relname";
+    let options: Vec<(String, Vec<String>)> = sqlx::query_as(options)
+        .fetch_all(&bench.pool)
+        .await
+        .unwrap();
+    assert_eq!(options.len(), 2);
+    for (table, options) in options {
+        for option in [
+            "autovacuum_vacuum_scale_factor=0",
+            "autovacuum_vacuum_threshold=50000",
+        ] {
+            assert!(
+                options.iter().any(|set| set == option),
+                "{table}: {options:?}"
+            );
+        }
+    }
+}
+
+// An operator must find the session that keeps dead rows. The test is the only other client.
+#[tokio::test]
+async fn oldest_transaction_is_found_with_its_session() {
+    let bench = Bench::new().await;
+    assert_eq!(bench.store.oldest_transaction().await.unwrap(), None);
+    let mut session = sqlx::PgConnection::connect(&bench.url).await.unwrap();
+    let open = "set application_name = 'nightly report'; begin; select 1";
+    sqlx::raw_sql(open).execute(&mut session).await.unwrap();
+    let pid: i32 = sqlx::query_scalar("select pg_backend_pid()")
+        .fetch_one(&mut session)
+        .await
+        .unwrap();
+    let oldest = bench.store.oldest_transaction().await.unwrap();
+    let oldest = oldest.expect("a transaction is open");
+    assert_eq!(
+        (oldest.pid, oldest.application.as_str()),
+        (Some(pid), "nightly report")
+    );
+    assert!(!oldest.user.is_empty());
+    let gauges = bench.store.gauges().await.unwrap();
+    assert!(gauges.oldest_transaction_age >= oldest.age);
 }
 
 // Ids are UUIDs of version 7.

@@ -249,6 +249,8 @@ pub struct Settlement {
 pub enum Settled {
     /// This settle wrote it.
     Now,
+    /// This settle wrote it without an attempt row, because the attempt number exists already.
+    Unrecorded,
     /// An earlier settle wrote it, and its reply was lost.
     Already,
     /// The lease had ended, so nothing was changed.

@@ -131,6 +131,8 @@ async fn work(
     tracing::info!("schema is current");
     let watching = clock::watch(store.clone(), Arc::clone(&shared.metrics));
     let _watching = AbortOnDropHandle::new(tokio::spawn(watching));
+    let watching = store.clone().watch_transactions();
+    let _watching_transactions = AbortOnDropHandle::new(tokio::spawn(watching));
     if role == Role::Api {
         shutdown.cancelled().await;
         return Ok(());

@@ -60,6 +60,7 @@ pub struct Metrics {
     due: Gauge,
     oldest_due_seconds: Gauge<f64, AtomicU64>,
     clock_offset_seconds: Gauge<f64, AtomicU64>,
+    oldest_transaction_seconds: Gauge<f64, AtomicU64>,
 }
 
 /// The buckets range from 1 ms to 33 s.
@@ -85,6 +86,7 @@ impl Default for Metrics {
             due: Gauge::default(),
             oldest_due_seconds: Gauge::default(),
             clock_offset_seconds: Gauge::default(),
+            oldest_transaction_seconds: Gauge::default(),
         };
         metrics.register();
         metrics
@@ -158,6 +160,12 @@ impl Metrics {
             Unit::Seconds,
             self.oldest_due_seconds.clone(),
         );
+        r.register_with_unit(
+            "oldest_transaction",
+            "Age of the oldest open transaction in the database, from SQL",
+            Unit::Seconds,
+            self.oldest_transaction_seconds.clone(),
+        );
         self.register_process(r);
     }
 
@@ -197,6 +205,8 @@ impl Metrics {
         self.due.set(gauges.due);
         self.oldest_due_seconds
             .set(gauges.oldest_due_age.as_secs_f64());
+        self.oldest_transaction_seconds
+            .set(gauges.oldest_transaction_age.as_secs_f64());
     }
 
     pub(crate) fn clock_offset(&self, offset: TimeDelta) {

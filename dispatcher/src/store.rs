@@ -16,6 +16,8 @@ mod insert;
 mod inspect;
 mod keyed;
 mod next_due;
+mod own_leases;
+mod parts;
 mod pool;
 mod presence;
 mod reclaim;
@@ -23,13 +25,15 @@ mod release;
 mod schema;
 mod session;
 mod settle;
+mod time;
+mod transactions;
 
 use std::future::Future;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-pub use self::claim::{CLAIM, CLAIM_BATCH_MAX, CLAIM_BYTES_MAX, ClaimLimit, Claimed};
+pub use self::claim::{CLAIM, CLAIM_BATCH_MAX, CLAIM_BYTES_MAX, ClaimLimit, Claimed, DueRange};
 pub use self::connect::{PgStore, StoreOptions};
 pub use self::database_url::{DatabaseUrl, DatabaseUrlError};
 pub use self::error::StoreError;
@@ -37,11 +41,13 @@ pub use self::find::{AttemptView, EventView};
 pub use self::gauges::Gauges;
 pub use self::insert::Inserted;
 pub use self::inspect::{Inspection, SchemaState};
+pub use self::own_leases::OwnLeases;
 pub use self::presence::{PgPresence, Presence};
 pub use self::reclaim::{RECLAIM_BATCH_MAX, Reclaim, ReclaimCause, Reclaimed};
 pub use self::schema::SchemaError;
 pub use self::settle::SETTLE_BATCH_MAX;
 use self::settle::SettleColumns;
+pub use self::transactions::OldestTransaction;
 use crate::event::{NewEvent, Release, Settled, Settlement, WorkerId};
 
 /// The operations on events. Each may be called again after an error.
@@ -78,6 +84,13 @@ pub trait Store: Clone + Send + Sync + 'static {
         &self,
         releases: Vec<Release>,
     ) -> impl Future<Output = Result<usize, StoreError>> + Send;
+
+    /// Reads the leases of `worker` on events that are due from `due_from` on.
+    fn own_leases(
+        &self,
+        worker: WorkerId,
+        due_from: Option<DateTime<Utc>>,
+    ) -> impl Future<Output = Result<OwnLeases, StoreError>> + Send;
 
     /// Returns the workers that registered since the server started and whose lock is absent.
     /// Contains `caller` also if it is not registered.
@@ -119,7 +132,7 @@ impl Store for PgStore {
     ) -> Result<Claimed, StoreError> {
         self.work
             .run("claiming due events", async |connection| {
-                claim::claim(connection, worker, lease, limit).await
+                claim::claim(connection, worker, lease, limit, &self.refused).await
             })
             .await
     }
@@ -149,6 +162,18 @@ impl Store for PgStore {
             .await
     }
 
+    async fn own_leases(
+        &self,
+        worker: WorkerId,
+        due_from: Option<DateTime<Utc>>,
+    ) -> Result<OwnLeases, StoreError> {
+        self.work
+            .run("searching orphaned claims", async |connection| {
+                own_leases::own_leases(connection, worker, due_from).await
+            })
+            .await
+    }
+
     async fn absent_workers(&self, caller: WorkerId) -> Result<Vec<WorkerId>, StoreError> {
         self.work
             .run("reading absent workers", async |connection| {
@@ -160,7 +185,7 @@ impl Store for PgStore {
     async fn reclaim(&self, reclaim: Reclaim) -> Result<Vec<Reclaimed>, StoreError> {
         self.work
             .run("reclaiming leases", async |connection| {
-                reclaim::reclaim(connection, reclaim.clone()).await
+                reclaim::reclaim(connection, &reclaim, &self.refused).await
             })
             .await
     }

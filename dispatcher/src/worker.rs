@@ -9,6 +9,7 @@ mod attempting;
 mod claiming;
 mod completion;
 mod database;
+mod due_ranges;
 mod reclaiming;
 mod settling;
 mod state;
@@ -66,6 +67,7 @@ impl<S: Store, P: Presence, T: Transport, R: Rng + Send> Worker<S, P, T, R> {
         }
         while !self.is_drained() {
             self.start_settling();
+            self.start_last_search();
             let timer = self.next_write(deadline);
             tokio::select! {
                 biased;
@@ -86,7 +88,16 @@ impl<S: Store, P: Presence, T: Transport, R: Rng + Send> Worker<S, P, T, R> {
 
     fn is_drained(&self) -> bool {
         let is_written = self.batches.is_idle() && self.releases.is_empty() && !self.is_releasing;
-        self.in_flight == 0 && is_written && !self.scheduler.is_claiming()
+        let may_claim = self.scheduler.is_claiming() || self.orphans.is_unanswered();
+        self.in_flight == 0 && is_written && !may_claim
+    }
+
+    /// While draining, looks for the orphans of a claim whose reply was lost.
+    fn start_last_search(&mut self) {
+        let now = Instant::now();
+        if self.orphans.is_unanswered() && self.database.is_open(now) {
+            self.start_search(now);
+        }
     }
 
     fn on_time(&mut self) {
@@ -132,6 +143,7 @@ impl<S: Store, P: Presence, T: Transport, R: Rng + Send> Worker<S, P, T, R> {
             self.sweeper.at(),
             self.batches.at(),
             self.hosts.check_at(now),
+            self.orphans.at().filter(|_| !self.scheduler.is_claiming()),
         ];
         times
             .into_iter()

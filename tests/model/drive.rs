@@ -3,16 +3,16 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use chaos::sim::model::time;
+use chaos::sim::model::{Row, time};
 use dispatcher::event::{
     AttemptResult, Claim, Disposition, EventId, NewEvent, Outcome, Reason, Release, Settled,
     Settlement, Target, WorkerId,
 };
-use dispatcher::store::{ClaimLimit, Claimed, Inserted, Reclaim, ReclaimCause, Store};
+use dispatcher::store::{ClaimLimit, Claimed, DueRange, Inserted, Reclaim, ReclaimCause, Store};
 use uuid::Uuid;
 
-use super::Operation;
 use super::both::{Both, same};
+use super::{Operation, RangeMs};
 
 /// Delays after consecutive abandoned attempts. One more abandoned attempt makes the event dead.
 const DELAYS_MS: [u64; 1] = [300];
@@ -28,7 +28,14 @@ fn worker_id(worker: u8) -> WorkerId {
     WorkerId(i64::from(worker) + 1)
 }
 
-fn reclaim(cause: ReclaimCause, jitters: &[u8]) -> Reclaim {
+fn due_range(range: Option<RangeMs>) -> DueRange {
+    range.map_or(DueRange::ALL, |range| DueRange {
+        newest: ms(range.newest),
+        oldest: range.oldest.map(ms),
+    })
+}
+
+fn reclaim(cause: ReclaimCause, jitters: &[u8], range: Option<RangeMs>) -> Reclaim {
     Reclaim {
         cause,
         delays: DELAYS_MS.map(ms).to_vec(),
@@ -36,6 +43,7 @@ fn reclaim(cause: ReclaimCause, jitters: &[u8]) -> Reclaim {
             .iter()
             .map(|eighths| 1.0 + 0.25 * f64::from(*eighths) / 8.0)
             .collect(),
+        range: due_range(range),
     }
 }
 
@@ -51,11 +59,13 @@ impl Both {
                 worker,
                 limit,
                 from_ms,
+                range,
                 lease_ms,
             } => {
                 let from_us = from_ms.map(|from_ms| self.now_us + from_ms * 1_000);
                 let limit = ClaimLimit {
                     due_from: from_us.map(time),
+                    range: due_range(range),
                     ..ClaimLimit::of(limit)
                 };
                 self.claim(worker_id(worker), ms(lease_ms), limit).await
@@ -80,21 +90,26 @@ impl Both {
                 count,
                 delay_ms,
             } => self.release(first, count, ms(delay_ms)).await,
-            Operation::ReclaimExpired { ref jitters } => {
-                self.reclaim(reclaim(ReclaimCause::Expired, jitters), "reclaim expired")
-                    .await
+            Operation::ReclaimExpired { ref jitters, range } => {
+                let reclaim = reclaim(ReclaimCause::Expired, jitters, range);
+                self.reclaim(reclaim, "reclaim expired").await
             }
             Operation::ReclaimGone {
                 worker,
                 ref jitters,
             } => {
                 let cause = ReclaimCause::Gone(worker_id(worker));
-                self.reclaim(reclaim(cause, jitters), "reclaim gone").await
+                self.reclaim(reclaim(cause, jitters, None), "reclaim gone")
+                    .await
             }
             Operation::Join { worker } => self.join(worker_id(worker)).await,
             Operation::Vanish { worker } => self.vanish(worker_id(worker)).await,
             Operation::Forget { worker } => self.forget(worker_id(worker)).await,
+            Operation::OwnLeases { worker, from_ms } => {
+                self.own_leases(worker_id(worker), from_ms).await
+            }
             Operation::Absent => self.absent().await,
+            Operation::Rewind { which } => self.rewind(which).await,
             Operation::NextDue { after_ms } => self.next_due(after_ms).await,
             Operation::Jump { by_ms } => {
                 self.set_time(self.now_us + by_ms * 1_000).await;
@@ -110,11 +125,32 @@ impl Both {
         Ok(vec!["forget"])
     }
 
+    async fn own_leases(&mut self, worker: WorkerId, from_ms: Option<i64>) -> Effects {
+        let from = from_ms.map(|from_ms| time(self.now_us + from_ms * 1_000));
+        let leases = self.store.own_leases(worker, from).await;
+        let keys = leases.map_err(|e| e.to_string())?.keys;
+        same("own leases", &self.model.own_leases(worker, from), &keys)?;
+        Ok(vec!["own leases"; keys.len().min(1)])
+    }
+
     async fn absent(&mut self) -> Effects {
         let absent = self.store.absent_workers(worker_id(0)).await;
         let absent = absent.map_err(|e| e.to_string())?;
         same("absent", &self.model.absent_workers(worker_id(0)), &absent)?;
         Ok(vec!["absent"; absent.len().min(1)])
+    }
+
+    async fn rewind(&mut self, which: u8) -> Effects {
+        let waiting = |row: &Row| row.lease.is_none() && row.due_us.is_some();
+        let mut rows = self.model.rows.iter_mut().filter(|(_, row)| waiting(row));
+        let Some((id, row)) = rows.nth(usize::from(which) / 32) else {
+            return Ok(vec![]);
+        };
+        row.counts.attempt_count = 0;
+        let rewind = "update webhook_events set attempt_count = 0 where id = $1";
+        let rewind = sqlx::query(rewind).bind(id.0).execute(&self.pool).await;
+        rewind.map_err(|e| e.to_string())?;
+        Ok(vec!["rewind"])
     }
 
     async fn next_due(&mut self, after_ms: i64) -> Effects {
@@ -158,9 +194,8 @@ impl Both {
     /// Postgres chooses among events with the same due time. The test checks that the choice is
     /// legal, and the model claims the same events.
     async fn claim(&mut self, worker: WorkerId, lease: Duration, limit: ClaimLimit) -> Effects {
-        let from_us = limit.due_from.map(|from| from.timestamp_micros());
-        let all = self.model.claimable(self.now_us, None).len();
-        let due = self.model.claimable(self.now_us, from_us);
+        let all = self.model.claimable(self.now_us, &ClaimLimit::of(0)).len();
+        let due = self.model.claimable(self.now_us, &limit);
         let claimed = self.store.claim(worker, lease, limit).await;
         let Claimed {
             now,
@@ -258,6 +293,7 @@ impl Both {
         same("settle", &self.model.settle(self.now_us, &batch), &settled)?;
         let effect = |settled: &Settled| match settled {
             Settled::Now => "settle",
+            Settled::Unrecorded => "settle unrecorded",
             Settled::Already => "settle already",
             Settled::LeaseLost => "settle lost",
         };
@@ -300,6 +336,8 @@ impl Both {
         let mut effects = vec![effect; reclaimed.len().min(1)];
         let deaths = reclaimed.iter().filter(|lease| lease.is_dead).count();
         effects.extend(vec!["reclaim to death"; deaths.min(1)]);
+        let unrecorded = reclaimed.iter().filter(|lease| !lease.is_recorded).count();
+        effects.extend(vec!["reclaim unrecorded"; unrecorded.min(1)]);
         Ok(effects)
     }
 

@@ -106,6 +106,45 @@ async fn results_are_settled_after_a_server_stop_longer_than_the_lease() {
     second.stop().await;
 }
 
+// The server is paused when the worker sends a claim, and continues after the worker has given it
+// up. The claim then commits, and only the row shows it. The lease is so long that it cannot expire
+// during the test.
+#[tokio::test]
+async fn claim_that_commits_after_a_pause_is_released_without_an_attempt() {
+    let Some(mut own) = dedicated_server().await else {
+        return;
+    };
+    let endpoint = Endpoint::responding_with(200).await;
+    let database = own.create_database("paused").await.unwrap();
+    let app = App::over(&database, Role::Serve, &[("LEASE_SECONDS", "600")]).await;
+    let id = app.accept("1", &endpoint.url(1)).await;
+    app.event_with_status(&id, "delivered").await;
+    let again = "update webhook_events set status = 'pending', finished_at = null,
+                     next_retry_at = now() + interval '1 s'";
+    sqlx::query(again).execute(&app.pool).await.unwrap();
+
+    let sessions = "select pid from pg_stat_activity where application_name = 'webhook-dispatcher'";
+    let mut stopped: Vec<i32> = sqlx::query_scalar(sessions)
+        .fetch_all(&app.pool)
+        .await
+        .unwrap();
+    stopped.push(own.postgres().pid().unwrap().try_into().unwrap());
+    let signal = |signal| {
+        for pid in &stopped {
+            kill(Pid::from_raw(*pid), signal).unwrap();
+        }
+    };
+    signal(Signal::SIGSTOP);
+    let end = Utc::now() + chrono::Duration::seconds(8);
+    until("the pause is over", async || Utc::now() > end).await;
+    signal(Signal::SIGCONT);
+
+    let event = app.event_with_status(&id, "delivered").await;
+    assert_eq!(outcomes(&event), ["delivered", "delivered"], "{event:#}");
+    assert_eq!(event["attempt_count"], 2);
+    app.stop().await;
+}
+
 // A probe that gets no response in time may only show a busy machine. A session of the harness
 // waits longer than a probe.
 #[tokio::test]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use dispatcher::event::{Claim, Disposition, EventId, Outcome, Reason, Settlement};
-use dispatcher::store::{Reclaim, ReclaimCause};
+use dispatcher::store::{DueRange, Reclaim, ReclaimCause};
 use sqlx::FromRow;
 
 use super::fixture::{Bench, settlement};
@@ -102,6 +102,7 @@ pub(crate) fn reclaim(cause: ReclaimCause) -> Reclaim {
         cause,
         delays: vec![Duration::ZERO; 2],
         factors: vec![1.0; 100],
+        range: DueRange::ALL,
     }
 }
 

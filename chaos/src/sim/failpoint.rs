@@ -22,6 +22,8 @@ pub enum Call {
     Settle,
     /// Releases claims.
     Release,
+    /// Reads the leases of the worker, to find orphaned claims.
+    OwnLeases,
     /// Reads the workers without presence.
     Absent,
     /// Reclaims leases.
@@ -60,6 +62,7 @@ pub const CALLS: &[(Call, &str)] = &[
     (Call::Attempt, "attempt"),
     (Call::Settle, "settle"),
     (Call::Release, "release"),
+    (Call::OwnLeases, "own_leases"),
     (Call::Absent, "absent"),
     (Call::Reclaim, "reclaim"),
     (Call::Forget, "forget"),

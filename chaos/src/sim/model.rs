@@ -10,10 +10,11 @@ mod presence;
 mod read;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use dispatcher::event::{EventId, LeaseToken, NewEvent, WorkerId};
-use dispatcher::store::{AttemptView, Inserted};
+use dispatcher::store::{AttemptView, DueRange, Inserted};
 
 use crate::history::op::Op;
 use crate::history::transition::{Census, Counts, Fenced, Step, Transition};
@@ -229,10 +230,24 @@ impl Row {
     pub fn is_claimable(&self, now_us: i64) -> bool {
         self.lease.is_none() && self.due_us.is_some_and(|due| due <= now_us)
     }
+
+    /// Returns true if the due time is in the range.
+    fn is_due_in(&self, now_us: i64, range: DueRange) -> bool {
+        let ago = |age| now_us - micros(age);
+        let newest_us = ago(range.newest);
+        let oldest_us = range.oldest.map_or(i64::MIN, ago);
+        self.due_us
+            .is_some_and(|due| (oldest_us..=newest_us).contains(&due))
+    }
 }
 
 /// State of an event that is not final.
 const PENDING: &str = "pending";
+
+/// A duration in microseconds, the resolution of Postgres.
+fn micros(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
+}
 
 /// Converts microseconds of Unix time.
 pub fn time(us: i64) -> DateTime<Utc> {

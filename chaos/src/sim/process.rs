@@ -34,6 +34,8 @@ pub(super) struct SimProcess {
     pub(super) socket_exhaustions: u32,
     /// Receivers for which the machine has no free port: one entry per active fault.
     pub(super) exhausted_receivers: Vec<u32>,
+    /// Claims that the server has received and not yet committed. Their clients may have given up.
+    pub(super) running_claims: u32,
     /// Notified when the presence lock is held again.
     pub(super) presence_held: Arc<Notify>,
     /// Notified when the connections to the database are cut.
@@ -71,6 +73,7 @@ impl SimProcess {
             store_cuts: 0,
             socket_exhaustions: 0,
             exhausted_receivers: Vec::new(),
+            running_claims: 0,
             presence_held: Arc::default(),
             connections_cut: Arc::default(),
             event_stored: Arc::default(),

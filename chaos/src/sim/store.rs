@@ -9,7 +9,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use dispatcher::event::{EventId, LeaseToken, NewEvent, Release, Settled, Settlement, WorkerId};
 use dispatcher::store::{
-    ClaimLimit, Claimed, Inserted, Presence, Reclaim, Reclaimed, Store, StoreError,
+    ClaimLimit, Claimed, Inserted, OwnLeases, Presence, Reclaim, Reclaimed, Store, StoreError,
 };
 use rand::RngExt;
 use tokio::sync::{Notify, oneshot};
@@ -68,6 +68,8 @@ impl SimStore {
             route,
             delay: effect.delay,
         };
+        let is_claim = u32::from(call == Call::Claim);
+        self.context.state().processes[self.process].running_claims += is_claim;
         tokio::spawn(server.serve(transaction, sender));
         let deadline = if call == Call::Insert {
             ACCEPT_TIMEOUT
@@ -137,9 +139,14 @@ impl Server {
         let database_life = context.state().database_life;
         wait(self.route.request).await;
         wait_until_healed(context, self.delay).await;
-        // A crash of the database aborts the uncommitted transaction.
-        if context.state().database_life != database_life {
-            return;
+        {
+            let mut state = context.state();
+            let is_claim = u32::from(self.call == Call::Claim);
+            state.processes[self.client.process].running_claims -= is_claim;
+            // A crash of the database aborts the uncommitted transaction.
+            if state.database_life != database_life {
+                return;
+            }
         }
         let result = context.commit(transaction);
         let failpoint = self.call.at(Stage::Applied);
@@ -295,6 +302,19 @@ impl Store for SimStore {
         .await
     }
 
+    async fn own_leases(
+        &self,
+        worker: WorkerId,
+        due_from: Option<DateTime<Utc>>,
+    ) -> Result<OwnLeases, StoreError> {
+        let process = self.process;
+        self.call(Call::OwnLeases, move |state, _| OwnLeases {
+            keys: state.model.own_leases(worker, due_from),
+            may_grow: state.processes[process].running_claims > 0,
+        })
+        .await
+    }
+
     async fn absent_workers(&self, own: WorkerId) -> Result<Vec<WorkerId>, StoreError> {
         let mutant = self.mutant();
         self.call(Call::Absent, move |state, _| match mutant {
@@ -361,8 +381,7 @@ fn choose(
     limit: ClaimLimit,
     percent: u32,
 ) -> Vec<(EventId, LeaseToken)> {
-    let from_us = limit.due_from.map(|from| from.timestamp_micros());
-    let mut due = state.model.claimable(now_us, from_us);
+    let mut due = state.model.claimable(now_us, &limit);
     if percent > 0 && state.draws.random_range(0..100) < percent {
         due.retain(|_| state.draws.random_range(0..2) == 0);
     }

@@ -10,7 +10,11 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row};
+use uuid::Uuid;
 
+use super::error::StoreError;
+use super::parts::{Parts, RefusedRows};
+use super::time::nullable_time;
 use crate::event::{Claim, ClaimKey, EventId, LeaseToken, WorkerId};
 
 /// Maximum number of events per claim.
@@ -28,18 +32,38 @@ pub struct ClaimLimit {
     pub bytes: usize,
     /// Lower bound of the due time. Events that became due earlier are not claimed.
     pub due_from: Option<DateTime<Utc>>,
+    /// A further bound of the due time.
+    pub range: DueRange,
 }
 
 impl ClaimLimit {
-    /// Limits the number of events, with the default limit of bytes and without a lower bound of
-    /// the due time.
+    /// Limits the number of events, with the default limit of bytes and without a bound of the due
+    /// time.
     pub const fn of(events: usize) -> Self {
         Self {
             events,
             bytes: CLAIM_BYTES_MAX,
             due_from: None,
+            range: DueRange::ALL,
         }
     }
+}
+
+/// A range of due times that have passed, relative to `now()` of the statement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DueRange {
+    /// Time since the latest due time.
+    pub newest: Duration,
+    /// Time since the earliest due time. `None` for no bound.
+    pub oldest: Option<Duration>,
+}
+
+impl DueRange {
+    /// Every due event.
+    pub const ALL: Self = Self {
+        newest: Duration::ZERO,
+        oldest: None,
+    };
 }
 
 /// The result of a claim.
@@ -60,42 +84,66 @@ pub struct Claimed {
 // in scan order, without a sort. The update finds rows by `ctid`, which the locks keep stable. A
 // join would do the same, but its plan for a large estimate reads the whole table. A row that moved
 // before it was locked stays due. `due_from` skips the left end of the index, which holds leased
-// rows and dead entries.
+// rows and dead entries. An operator may have set any number of attempts.
 pub const CLAIM: &str = "
 with due as materialized (
     select ctid as place, octet_length(payload) as bytes from webhook_events
-    where status = 'pending' and next_retry_at <= now() and lease_token is null
-        and next_retry_at >= coalesce($5, '-infinity')
+    where status = 'pending' and lease_token is null
+        and next_retry_at <= now() - $6 * interval '1 microsecond'
+        and next_retry_at >= coalesce(greatest($5, now() - $7 * interval '1 microsecond'), '-infinity')
     order by next_retry_at limit $1 for update skip locked
 ), summed as (
     select place, sum(bytes) over (rows unbounded preceding) - bytes as before from due
 ), claimed as (
     update webhook_events e
     set lease_token = gen_random_uuid(), lease_until = now() + $2 * interval '1 microsecond',
-        claimed_at = now(), holder = $3, attempt_count = e.attempt_count + 1
+        claimed_at = now(), holder = $3,
+        attempt_count = case when e.attempt_count between 0 and 2147483646 then e.attempt_count + 1
+            when e.attempt_count < 0 then 1 else e.attempt_count end
     where e.ctid = any (array(select place from summed where before < $4))
     returning e.id, e.lease_token, e.attempt_count, e.failure_count, e.target_url, e.payload, e.next_retry_at
 )
 select now() as claimed_at, claimed.* from (values (1)) always left join claimed on true";
+
+/// The events that [`CLAIM`] would claim.
+const DUE: &str = "
+select id from webhook_events
+where status = 'pending' and lease_token is null
+    and next_retry_at <= now() - $3 * interval '1 microsecond'
+    and next_retry_at >= coalesce(greatest($2, now() - $4 * interval '1 microsecond'), '-infinity')
+order by next_retry_at limit $1";
 
 pub(super) async fn claim(
     connection: &mut PgConnection,
     worker: WorkerId,
     lease: Duration,
     limit: ClaimLimit,
+    refused: &RefusedRows,
 ) -> Result<Claimed, sqlx::Error> {
-    let rows = sqlx::query(CLAIM)
-        .bind(i64::try_from(limit.events.min(CLAIM_BATCH_MAX)).unwrap_or(i64::MAX))
-        .bind(micros(lease))
-        .bind(worker.0)
-        .bind(i64::try_from(limit.bytes).unwrap_or(i64::MAX))
-        .bind(limit.due_from)
-        .fetch_all(connection)
-        .await?;
-    let now: DateTime<Utc> = rows[0].try_get("claimed_at")?;
+    let rows = match claim_rows(connection, worker, lease, limit, None).await {
+        Err(error) if StoreError::refuses_data(&error) => {
+            let due = due(connection, limit).await?;
+            let (mut parts, mut rows) = (Parts::of("claiming", due, refused), Vec::new());
+            while let Some(part) = parts.next() {
+                match claim_rows(connection, worker, lease, limit, Some(&part)).await {
+                    Ok(claimed) => rows.extend(claimed),
+                    // The claims of earlier parts are committed, so they are returned.
+                    Err(error) if StoreError::has_timed_out(&error) && !rows.is_empty() => break,
+                    Err(error) => parts.failed(part, error)?,
+                }
+            }
+            if rows.is_empty() {
+                rows = claim_rows(connection, worker, lease, limit, Some(&[])).await?;
+            }
+            rows
+        }
+        rows => rows?,
+    };
+    let first = rows.first().ok_or(sqlx::Error::RowNotFound)?;
+    let now: DateTime<Utc> = first.try_get("claimed_at")?;
     let mut first_due = None;
     for row in &rows {
-        let due: Option<DateTime<Utc>> = row.try_get("next_retry_at")?;
+        let due = nullable_time(row, "next_retry_at")?;
         first_due = first_due.into_iter().chain(due).min();
     }
     let claims = rows.iter().filter_map(|row| claim_of(row).transpose());
@@ -104,6 +152,45 @@ pub(super) async fn claim(
         first_due,
         claims: claims.collect::<Result<_, _>>()?,
     })
+}
+
+/// Claims due events, or those of `only` if it is given.
+async fn claim_rows(
+    connection: &mut PgConnection,
+    worker: WorkerId,
+    lease: Duration,
+    limit: ClaimLimit,
+    only: Option<&[Uuid]>,
+) -> Result<Vec<PgRow>, sqlx::Error> {
+    let statement = match only {
+        None => sqlx::query(CLAIM),
+        Some(_) => {
+            let statement = CLAIM.replacen("order by", "and id = any ($8) order by", 1);
+            sqlx::query(sqlx::AssertSqlSafe(statement)).persistent(false)
+        }
+    };
+    let statement = statement
+        .bind(i64::try_from(limit.events.min(CLAIM_BATCH_MAX)).unwrap_or(i64::MAX))
+        .bind(micros(lease))
+        .bind(worker.0)
+        .bind(i64::try_from(limit.bytes).unwrap_or(i64::MAX))
+        .bind(limit.due_from)
+        .bind(micros(limit.range.newest))
+        .bind(limit.range.oldest.map(micros));
+    match only {
+        None => statement.fetch_all(connection).await,
+        Some(ids) => statement.bind(ids).fetch_all(connection).await,
+    }
+}
+
+async fn due(connection: &mut PgConnection, limit: ClaimLimit) -> Result<Vec<Uuid>, sqlx::Error> {
+    sqlx::query_scalar(DUE)
+        .bind(i64::try_from(limit.events.min(CLAIM_BATCH_MAX)).unwrap_or(i64::MAX))
+        .bind(limit.due_from)
+        .bind(micros(limit.range.newest))
+        .bind(limit.range.oldest.map(micros))
+        .fetch_all(connection)
+        .await
 }
 
 /// Returns `None` for the only row of an empty claim.
@@ -119,7 +206,7 @@ fn claim_of(row: &PgRow) -> Result<Option<Claim>, sqlx::Error> {
             token: LeaseToken(row.try_get("lease_token")?),
             number: number.unsigned_abs(),
         },
-        failure_count: failures.unsigned_abs(),
+        failure_count: u32::try_from(failures).unwrap_or(0),
         target_url: row.try_get("target_url")?,
         payload: row.try_get("payload")?,
     }))

@@ -13,6 +13,7 @@ use tokio::time::timeout;
 
 use super::database_url::DatabaseUrl;
 use super::keyed::KeyedPosts;
+use super::parts::RefusedRows;
 use super::pool::Pool;
 use super::session::{CONNECT_TIMEOUT, Renewal, Session, is_outdated};
 
@@ -57,6 +58,7 @@ pub struct PgStore {
     pub(super) work: Pool,
     pub(super) health: Pool,
     pub(super) keyed: Arc<KeyedPosts>,
+    pub(super) refused: RefusedRows,
     pub(super) presence: Session,
     pub(super) migration: Session,
     pub(super) renewal: Renewal,
@@ -94,6 +96,7 @@ impl PgStore {
             accept: pool(&accept, options.accept_connections, ACCEPT_TIMEOUT),
             work: pool(&work, options.work_connections, WORK_TIMEOUT),
             keyed: Arc::new(KeyedPosts::new(options.accept_connections)),
+            refused: RefusedRows::default(),
             presence,
             migration,
             renewal: renewal.clone(),

@@ -31,6 +31,13 @@ pub enum StoreError {
     },
 }
 
+/// 57014: cancelled by `statement_timeout`.
+const TIMED_OUT: &str = "57014";
+
+/// 22: data exception; 23: integrity constraint; 54: program limit exceeded; P0: raised by a
+/// trigger; XX001: a stored value is corrupted.
+const DATA_CLASSES: [&str; 5] = ["22", "23", "54", "P0", "XX001"];
+
 impl StoreError {
     /// Classifies an error that ended a statement.
     pub(super) fn while_running(operation: &'static str, error: sqlx::Error) -> Self {
@@ -65,9 +72,28 @@ impl StoreError {
     /// Returns true if Postgres refused the data of the statement, so that a smaller batch may
     /// succeed.
     pub fn is_about_the_data(&self) -> bool {
-        // 22: data exception; 23: integrity constraint; 54: program limit exceeded.
-        let classes = ["22", "23", "54"];
-        matches!(self, Self::Refused { sqlstate, .. } if classes.contains(&&sqlstate[..2.min(sqlstate.len())]))
+        matches!(self, Self::Refused { sqlstate, .. }
+            if DATA_CLASSES.iter().any(|class| sqlstate.starts_with(class)))
+    }
+
+    /// [`Self::is_about_the_data`] for an error that is not classified yet.
+    pub(super) fn refuses_data(error: &sqlx::Error) -> bool {
+        has_sqlstate(error, &DATA_CLASSES)
+    }
+
+    /// [`Self::is_timeout`] for an error that is not classified yet.
+    pub(super) fn has_timed_out(error: &sqlx::Error) -> bool {
+        has_sqlstate(error, &[TIMED_OUT])
+    }
+
+    /// Returns true if the statement may have been committed, or may still be.
+    pub fn is_unknown(&self) -> bool {
+        matches!(self, Self::Unknown { .. })
+    }
+
+    /// Returns true if the server ended the statement because it took too long.
+    pub fn is_timeout(&self) -> bool {
+        matches!(self, Self::Refused { sqlstate, .. } if sqlstate == TIMED_OUT)
     }
 
     /// Returns true if a smaller batch may succeed: the statement timed out, or its outcome is
@@ -76,8 +102,7 @@ impl StoreError {
         match self {
             Self::Unavailable { .. } => false,
             Self::Unknown { .. } => true,
-            // 57014: cancelled by statement_timeout.
-            Self::Refused { sqlstate, .. } => sqlstate == "57014",
+            Self::Refused { .. } => self.is_timeout(),
         }
     }
 

@@ -6,6 +6,7 @@ use sqlx::{PgConnection, Row};
 
 use super::connect::PgStore;
 use super::error::StoreError;
+use super::time::{nullable_time, time};
 use crate::event::EventId;
 
 /// An event as `GET /events/{id}` shows it.
@@ -88,9 +89,9 @@ async fn find(
         reason: first.try_get("reason")?,
         target_url: first.try_get("target_url")?,
         attempt_count: first.try_get("attempt_count")?,
-        next_retry_at: first.try_get("due_at")?,
-        created_at: first.try_get("created_at")?,
-        finished_at: first.try_get("finished_at")?,
+        next_retry_at: nullable_time(first, "due_at")?,
+        created_at: time(first, "created_at")?,
+        finished_at: nullable_time(first, "finished_at")?,
         attempts: attempts.collect::<Result<_, _>>()?,
     }))
 }
@@ -102,12 +103,12 @@ fn attempt(row: &PgRow) -> Result<Option<AttemptView>, sqlx::Error> {
     };
     Ok(Some(AttemptView {
         number,
-        started_at: row.try_get("started_at")?,
+        started_at: time(row, "started_at")?,
         duration_ms: row.try_get("duration_ms")?,
         outcome: row.try_get("outcome")?,
         status_code: row.try_get("status_code")?,
         error: row.try_get("error")?,
         response: row.try_get("response")?,
-        next_retry_at: row.try_get("next_retry_at")?,
+        next_retry_at: nullable_time(row, "next_retry_at")?,
     }))
 }

@@ -6,6 +6,7 @@ use sqlx::{PgConnection, Row};
 
 use super::connect::PgStore;
 use super::error::StoreError;
+use super::transactions::{oldest_transaction, seconds};
 
 /// Due events are counted up to this number, so that the cost of reading a deep backlog is bounded.
 const DUE_COUNTED_MAX: i64 = 100_000;
@@ -17,10 +18,13 @@ pub struct Gauges {
     pub due: i64,
     /// Time since the oldest of them became due.
     pub oldest_due_age: Duration,
+    /// Age of the oldest open transaction of the database.
+    pub oldest_transaction_age: Duration,
 }
 
 const GAUGES: &str = "
-select count(*) as due, coalesce(extract(epoch from now() - min(next_retry_at)), 0)::float8 as age
+select count(*) as due,
+       coalesce(extract(epoch from now()) - extract(epoch from min(next_retry_at)), 0)::float8 as age
 from (select next_retry_at from webhook_events
       where status = 'pending' and next_retry_at <= now() and lease_token is null
       order by next_retry_at limit $1) due";
@@ -42,11 +46,12 @@ impl PgStore {
 async fn gauges(connection: &mut PgConnection) -> Result<Gauges, sqlx::Error> {
     let row = sqlx::query(GAUGES)
         .bind(DUE_COUNTED_MAX)
-        .fetch_one(connection)
+        .fetch_one(&mut *connection)
         .await?;
-    let age: f64 = row.try_get("age")?;
+    let oldest_transaction = oldest_transaction(connection).await?;
     Ok(Gauges {
         due: row.try_get("due")?,
-        oldest_due_age: Duration::from_secs_f64(age.max(0.0)),
+        oldest_due_age: seconds(row.try_get("age")?),
+        oldest_transaction_age: oldest_transaction.map_or(Duration::ZERO, |oldest| oldest.age),
     })
 }

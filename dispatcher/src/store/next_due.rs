@@ -4,7 +4,9 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use sqlx::{PgConnection, Row};
+use sqlx::PgConnection;
+
+use super::time::time;
 
 // The lower bound is `now()` of the claim. Otherwise an event that became due between the two
 // statements would wait for the next poll.
@@ -22,6 +24,6 @@ pub(super) async fn next_due(
         .fetch_optional(connection)
         .await?;
     let Some(row) = row else { return Ok(None) };
-    let (due, now): (DateTime<Utc>, DateTime<Utc>) = (row.try_get(0)?, row.try_get(1)?);
+    let (due, now) = (time(&row, "next_retry_at")?, time(&row, "now")?);
     Ok(Some((due - now).to_std().unwrap_or(Duration::ZERO)))
 }

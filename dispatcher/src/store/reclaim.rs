@@ -7,9 +7,13 @@
 
 use std::time::Duration;
 
+use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row};
+use uuid::Uuid;
 
-use super::claim::micros;
+use super::claim::{DueRange, micros};
+use super::error::StoreError;
+use super::parts::{Parts, RefusedRows};
 use crate::event::{ClaimKey, EventId, LeaseToken, WorkerId};
 
 /// Maximum number of leases that one reclaim ends.
@@ -36,6 +40,8 @@ pub struct Reclaim {
     /// Jitter factors of the delays, one per lease in the order of event ids. Their number limits
     /// the batch.
     pub factors: Vec<f64>,
+    /// Due times of the events.
+    pub range: DueRange,
 }
 
 /// A lease that was ended.
@@ -49,29 +55,32 @@ pub struct Reclaimed {
     pub abandon_count: u32,
     /// True if the event is now dead.
     pub is_dead: bool,
+    /// False if the attempt has no row, because its number exists already.
+    pub is_recorded: bool,
 }
 
-// `for update` returns the newest version of a row, not that of the snapshot. So all columns of the
-// lease are read here.
-const LAPSED: &str = "
-with lapsed as materialized (
-    select id, lease_token, attempt_count, claimed_at, holder, abandon_count from webhook_events
-    where status = 'pending' and next_retry_at <= now() and lease_until <= now()
-    order by id limit cardinality($2::float8[]) for update skip locked
-),";
+const LAPSED: &str = "lease_until <= now()";
 
-const HELD_BY_ABSENT: &str = "
-with lapsed as materialized (
-    select id, lease_token, attempt_count, claimed_at, holder, abandon_count from webhook_events
-    where status = 'pending' and next_retry_at <= now() and holder = $3
+const HELD_BY_ABSENT: &str = "holder = $3
         and not exists (
             select from pg_locks l
             where l.locktype = 'advisory' and l.objsubid = 1 and l.granted
                 and l.database = (select oid from pg_database where datname = current_database())
                 and l.classid = ($3 >> 32)::oid and l.objid = ($3 & 4294967295)::oid
-        )
-    order by id limit cardinality($2::float8[]) for update skip locked
-),";
+        )";
+
+const CANDIDATES: &str = "
+    from webhook_events
+    where status = 'pending' and lease_token is not null
+        and next_retry_at <= now() - $5 * interval '1 microsecond'
+        and next_retry_at >= coalesce(now() - $6 * interval '1 microsecond', '-infinity')
+        and ($7::uuid[] is null or id = any ($7)) and ";
+
+// `for update` returns the newest version of a row, not that of the snapshot. So all columns of the
+// lease are read here. An operator may have set any count.
+const LOCKED: &str = "
+select id, lease_token, attempt_count, claimed_at, holder,
+       least(greatest(abandon_count, 0), 2147483646) as abandon_count";
 
 const END: &str = "
 ended as (
@@ -94,40 +103,79 @@ ended as (
 ), logged as (
     insert into delivery_attempts (event_id, number, token, started_at, outcome, error, next_retry_at)
     select id, number, token, claimed_at, 'abandoned', $4, next_retry_at from reclaimed
+    on conflict (event_id, number) do nothing returning event_id
 )
-select id, token, number, holder, abandoned, is_dead from reclaimed";
+select id, token, number, holder, abandoned, is_dead,
+       exists (select from logged where event_id = id) as is_recorded
+from reclaimed";
 
 pub(super) async fn reclaim(
     connection: &mut PgConnection,
-    reclaim: Reclaim,
+    reclaim: &Reclaim,
+    refused: &RefusedRows,
 ) -> Result<Vec<Reclaimed>, sqlx::Error> {
+    let cause = match reclaim.cause {
+        ReclaimCause::Expired => LAPSED,
+        ReclaimCause::Gone(_) => HELD_BY_ABSENT,
+    };
+    let limit = "limit cardinality($2::float8[])";
+    let end = format!(
+        "with lapsed as materialized ({LOCKED}{CANDIDATES}{cause}
+            order by id {limit} for update skip locked
+        ),{END}"
+    );
+    let rows = match run(connection, &end, reclaim, None).await {
+        Err(error) if StoreError::refuses_data(&error) => {
+            // In random order. Otherwise the same refused rows could fill the batch each time.
+            let ids = format!("select id {CANDIDATES}{cause} order by random() {limit}");
+            let ids = run(connection, &ids, reclaim, None).await?;
+            let ids: Result<_, _> = ids.iter().map(|row| row.try_get("id")).collect();
+            let (mut parts, mut rows) = (Parts::of("reclaiming", ids?, refused), Vec::new());
+            while let Some(part) = parts.next() {
+                match run(connection, &end, reclaim, Some(&part)).await {
+                    Ok(ended) => rows.extend(ended),
+                    Err(error) => parts.failed(part, error)?,
+                }
+            }
+            rows
+        }
+        rows => rows?,
+    };
+    rows.iter().map(reclaimed_of).collect()
+}
+
+// Not prepared, because the statement is rare. A plan that was cached for a small table could read
+// all of a large table for each lease.
+async fn run(
+    connection: &mut PgConnection,
+    statement: &str,
+    reclaim: &Reclaim,
+    only: Option<&[Uuid]>,
+) -> Result<Vec<PgRow>, sqlx::Error> {
     let delays: Vec<_> = reclaim.delays.iter().map(|delay| micros(*delay)).collect();
-    let (candidates, worker, error) = match reclaim.cause {
+    let (worker, error) = match reclaim.cause {
         ReclaimCause::Expired => (
-            LAPSED,
             None,
             "the lease expired before the worker settled the attempt",
         ),
-        ReclaimCause::Gone(worker) => (
-            HELD_BY_ABSENT,
-            Some(worker.0),
-            "the presence lock of the worker was absent",
-        ),
+        ReclaimCause::Gone(worker) => {
+            (Some(worker.0), "the presence lock of the worker was absent")
+        }
     };
-    // Not prepared, because the statement is rare. A plan that was cached for a small table could
-    // read all of a large table for each lease.
-    let rows = sqlx::query(sqlx::AssertSqlSafe(format!("{candidates}{END}")))
+    sqlx::query(sqlx::AssertSqlSafe(statement.to_owned()))
         .persistent(false)
         .bind(delays)
         .bind(&reclaim.factors)
         .bind(worker)
         .bind(error)
+        .bind(micros(reclaim.range.newest))
+        .bind(reclaim.range.oldest.map(micros))
+        .bind(only)
         .fetch_all(connection)
-        .await?;
-    rows.iter().map(reclaimed_of).collect()
+        .await
 }
 
-fn reclaimed_of(row: &sqlx::postgres::PgRow) -> Result<Reclaimed, sqlx::Error> {
+fn reclaimed_of(row: &PgRow) -> Result<Reclaimed, sqlx::Error> {
     let (number, abandoned): (i32, i32) = (row.try_get("number")?, row.try_get("abandoned")?);
     Ok(Reclaimed {
         key: ClaimKey {
@@ -138,5 +186,6 @@ fn reclaimed_of(row: &sqlx::postgres::PgRow) -> Result<Reclaimed, sqlx::Error> {
         worker: WorkerId(row.try_get("holder")?),
         abandon_count: abandoned.unsigned_abs(),
         is_dead: row.try_get("is_dead")?,
+        is_recorded: row.try_get("is_recorded")?,
     })
 }

@@ -18,7 +18,7 @@ with held as materialized (
     order by id for update
 )
 update webhook_events e
-set attempt_count = e.attempt_count - 1,
+set attempt_count = greatest(e.attempt_count, -2147483647) - 1,
     next_retry_at = now() + ($3::bigint[])[width_bucket(e.id, $1)] * interval '1 microsecond',
     lease_token = null, lease_until = null, claimed_at = null, holder = null
 where e.id = any (array(select id from held))";

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
+use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row};
 use uuid::Uuid;
 
@@ -24,7 +25,10 @@ pub const SETTLE_BATCH_MAX: usize = 256;
 // binary search. A join would be slower: the planner underestimates the batch, and its nested loops
 // took 17 ms for 256 events instead of 2 ms. A plan for a small table could also read all of a
 // large table.
-const SETTLE: &str = "
+macro_rules! settle_sql {
+    ($recorded:literal) => {
+        concat!(
+            "
 with held as materialized (
     select id from webhook_events
     where id = any ($1::uuid[]) and lease_token = ($2::uuid[])[width_bucket(id, $1)]
@@ -32,7 +36,7 @@ with held as materialized (
 ), settled as (
     update webhook_events e
     set status = ($4::text[])[width_bucket(e.id, $1)], reason = ($5::text[])[width_bucket(e.id, $1)],
-        failure_count = e.failure_count
+        failure_count = least(e.failure_count, 2147483646)
             + case when ($4::text[])[width_bucket(e.id, $1)] = 'delivered' then 0 else 1 end,
         abandon_count = 0,
         next_retry_at = now() + ($6::bigint[])[width_bucket(e.id, $1)] * interval '1 microsecond',
@@ -46,8 +50,24 @@ with held as materialized (
     select id, ($3::integer[])[place], ($2::uuid[])[place], ($7::timestamptz[])[place], ($8::bigint[])[place],
            ($9::text[])[place], ($10::smallint[])[place], ($11::text[])[place], ($12::bytea[])[place], next_retry_at
     from settled
+",
+            $recorded
+        )
+    };
+}
+
+const SETTLE: &str = settle_sql!(")\nselect id, true as is_recorded from settled");
+
+// If an operator has set attempt_count back, the number of the attempt exists already. A statement
+// that expects that is slower, so it runs only after a refusal.
+const SETTLE_UNRECORDED: &str = settle_sql!(
+    "    on conflict (event_id, number) do nothing returning event_id
 )
-select id from settled";
+select id, exists (select from logged where event_id = id) as is_recorded from settled"
+);
+
+/// 23505: the number of an attempt exists already.
+const UNIQUE_VIOLATION: &str = "23505";
 
 const ALREADY: &str = "
 select event_id from delivery_attempts
@@ -125,7 +145,37 @@ pub(super) async fn settle(
     connection: &mut PgConnection,
     columns: &SettleColumns,
 ) -> Result<Vec<Settled>, sqlx::Error> {
-    let rows = sqlx::query(SETTLE)
+    let rows = match write(connection, SETTLE, columns).await {
+        Err(sqlx::Error::Database(reply)) if reply.code().as_deref() == Some(UNIQUE_VIOLATION) => {
+            write(connection, SETTLE_UNRECORDED, columns).await?
+        }
+        result => result?,
+    };
+    let mut settled = BTreeMap::new();
+    for row in &rows {
+        let is_recorded: bool = row.try_get("is_recorded")?;
+        let written = if is_recorded {
+            Settled::Now
+        } else {
+            Settled::Unrecorded
+        };
+        settled.insert(EventId(row.try_get("id")?), written);
+    }
+    if settled.len() < columns.ids.len() {
+        for id in already(connection, columns).await? {
+            settled.entry(id).or_insert(Settled::Already);
+        }
+    }
+    let settled_of = |id| settled.get(id).copied().unwrap_or(Settled::LeaseLost);
+    Ok(columns.order.iter().map(settled_of).collect())
+}
+
+async fn write(
+    connection: &mut PgConnection,
+    statement: &'static str,
+    columns: &SettleColumns,
+) -> Result<Vec<PgRow>, sqlx::Error> {
+    sqlx::query(statement)
         .bind(&columns.ids)
         .bind(&columns.tokens)
         .bind(&columns.numbers)
@@ -138,19 +188,8 @@ pub(super) async fn settle(
         .bind(&columns.status_codes)
         .bind(&columns.errors)
         .bind(&columns.responses)
-        .fetch_all(&mut *connection)
-        .await?;
-    let mut settled = BTreeMap::new();
-    for row in &rows {
-        settled.insert(EventId(row.try_get("id")?), Settled::Now);
-    }
-    if settled.len() < columns.ids.len() {
-        for id in already(connection, columns).await? {
-            settled.entry(id).or_insert(Settled::Already);
-        }
-    }
-    let settled_of = |id| settled.get(id).copied().unwrap_or(Settled::LeaseLost);
-    Ok(columns.order.iter().map(settled_of).collect())
+        .fetch_all(connection)
+        .await
 }
 
 /// Returns the events of the batch that an earlier run settled. A separate statement, because it

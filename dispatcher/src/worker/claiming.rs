@@ -1,5 +1,6 @@
 //! Claiming: leases due events, admits each at its host, and reads the next due time.
 
+pub(super) mod orphans;
 pub(super) mod scan_start;
 pub(super) mod scheduler;
 
@@ -14,15 +15,18 @@ use url::Url;
 use super::attempting::hosts::{Admission, HostKey};
 use super::completion::{ClaimEnd, ClaimTimes, ClaimedEvent, Completion, Work};
 use super::state::Worker;
-use crate::event::WorkerId;
-use crate::store::{ClaimLimit, Claimed, Presence, Store, StoreError};
+use crate::event::{Release, WorkerId};
+use crate::store::{ClaimLimit, Claimed, OwnLeases, Presence, Store, StoreError};
 use crate::transport::Transport;
 
 impl<S: Store, P: Presence, T: Transport, R: Rng + Send> Worker<S, P, T, R> {
     /// Starts a claim and a read of the next due time, if they are due. `held` permits are in use
     /// and `free` are not.
     pub(super) fn start_claiming(&mut self, free: usize, held: usize, now: Instant) {
-        if let Some(limit) = self.scheduler.next_claim(free, held, now) {
+        self.start_search(now);
+        if !self.orphans.blocks_claims(now)
+            && let Some(limit) = self.scheduler.next_claim(free, held, now)
+        {
             let (store, presence) = (self.parts.store.clone(), self.parts.presence.clone());
             let (worker, lease) = (self.parts.id, self.config.lease);
             let stop = self.stop.clone();
@@ -35,6 +39,16 @@ impl<S: Store, P: Presence, T: Transport, R: Rng + Send> Worker<S, P, T, R> {
         }
     }
 
+    /// Starts a search for orphaned claims if one is due and no claim is open.
+    pub(super) fn start_search(&mut self, now: Instant) {
+        if !self.scheduler.is_claiming()
+            && let Some(due_from) = self.orphans.start_search(now)
+        {
+            let store = self.parts.store.clone();
+            self.work.push(search(store, self.parts.id, due_from));
+        }
+    }
+
     pub(super) fn on_claimed(&mut self, end: ClaimEnd) {
         match end {
             ClaimEnd::Claimed {
@@ -43,6 +57,7 @@ impl<S: Store, P: Presence, T: Transport, R: Rng + Send> Worker<S, P, T, R> {
                 result,
             } => self.on_claim_result(limit, sent_at, result),
             ClaimEnd::NotSent => self.scheduler.claim_not_sent(),
+            ClaimEnd::Searched(result) => self.on_searched(result),
             ClaimEnd::NextDue(result) => {
                 let next = self.observe(result);
                 self.scheduler.set_next_due(next.flatten(), Instant::now());
@@ -56,11 +71,14 @@ impl<S: Store, P: Presence, T: Transport, R: Rng + Send> Worker<S, P, T, R> {
         sent_at: Instant,
         result: Result<Claimed, StoreError>,
     ) {
-        let halves = result
-            .as_ref()
-            .is_err_and(StoreError::suggests_smaller_batch);
+        if let Err(error) = &result {
+            self.scheduler.claim_failed(error);
+            if error.is_unknown() {
+                self.orphans.lost(limit.due_from, Instant::now());
+            }
+        }
         let Some(claimed) = self.observe(result) else {
-            return self.scheduler.claim_failed(halves);
+            return;
         };
         self.scheduler.claimed(&claimed, limit, sent_at.elapsed());
         self.parts.metrics.claimed(claimed.claims.len());
@@ -71,8 +89,24 @@ impl<S: Store, P: Presence, T: Transport, R: Rng + Send> Worker<S, P, T, R> {
             lease: self.config.lease,
         };
         for claim in claimed.claims {
+            self.tokens.insert(claim.key.token);
             let host = host_of(&claim.target_url);
             self.admit(ClaimedEvent { claim, host, times });
+        }
+    }
+
+    /// Releases the leases that no received claim belongs to. Their events were not sent.
+    fn on_searched(&mut self, result: Result<OwnLeases, StoreError>) {
+        let found = self.observe(result);
+        let may_grow = found.as_ref().map(|leases| leases.may_grow);
+        self.orphans.searched(may_grow, Instant::now());
+        for key in found.into_iter().flat_map(|leases| leases.keys) {
+            if self.tokens.insert(key.token) {
+                tracing::warn!(event.id = %key.id, attempt = key.number,
+                    "orphaned claim: its reply was lost, released without an attempt");
+                let delay = Duration::ZERO;
+                self.releases.push(Release { key, delay });
+            }
         }
     }
 
@@ -112,6 +146,13 @@ fn claim(
             sent_at,
             result,
         })
+    })
+}
+
+fn search(store: impl Store, worker: WorkerId, due_from: Option<DateTime<Utc>>) -> Work {
+    Box::pin(async move {
+        let leases = store.own_leases(worker, due_from).await;
+        Completion::Claiming(ClaimEnd::Searched(leases))
     })
 }
 

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::attempting::hosts::HostKey;
 use crate::event::{AttemptResult, Claim, ClaimKey, Release, Settled, Settlement, WorkerId};
-use crate::store::{ClaimLimit, Claimed, ReclaimCause, Reclaimed, StoreError};
+use crate::store::{ClaimLimit, Claimed, OwnLeases, ReclaimCause, Reclaimed, StoreError};
 use crate::transport::NotSent;
 
 /// A future that the worker owns.
@@ -31,6 +31,7 @@ pub(super) enum ClaimEnd {
     /// The worker stopped before the claim was sent.
     NotSent,
     NextDue(Result<Option<Duration>, StoreError>),
+    Searched(Result<OwnLeases, StoreError>),
 }
 
 pub(super) struct Attempted {
@@ -60,6 +61,7 @@ pub(super) enum ReclaimEnd {
     Absent(Result<Vec<WorkerId>, StoreError>),
     Reclaimed {
         cause: ReclaimCause,
+        took: Duration,
         result: Result<Vec<Reclaimed>, StoreError>,
     },
     Forgotten {

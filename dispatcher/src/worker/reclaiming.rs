@@ -6,12 +6,13 @@ pub(super) mod sweeper;
 use rand::Rng;
 use tokio::time::Instant;
 
+use self::sweeper::Swept;
 use super::completion::{Completion, ReclaimEnd, Work};
 use super::state::Worker;
 use crate::backoff::jitter_factor;
 use crate::event::WorkerId;
 use crate::store::{
-    Presence, RECLAIM_BATCH_MAX, Reclaim, ReclaimCause, Reclaimed, Store, StoreError,
+    DueRange, Presence, RECLAIM_BATCH_MAX, Reclaim, ReclaimCause, Reclaimed, Store, StoreError,
 };
 use crate::transport::Transport;
 
@@ -23,8 +24,8 @@ impl<S: Store, P: Presence, T: Transport, R: Rng + Send> Worker<S, P, T, R> {
             self.work.push(absent_workers(store, caller));
         }
         let is_steady = self.database.is_steady(now);
-        if let Some(cause) = self.sweeper.next_cause(now, is_steady) {
-            let reclaim = self.reclaim_input(cause);
+        if let Some((cause, range)) = self.sweeper.next_reclaim(now, is_steady) {
+            let reclaim = self.reclaim_input(cause, range);
             self.work
                 .push(reclaim_leases(self.parts.store.clone(), reclaim));
         }
@@ -42,7 +43,15 @@ impl<S: Store, P: Presence, T: Transport, R: Rng + Send> Worker<S, P, T, R> {
                     self.parts.presence.renew();
                 }
             }
-            ReclaimEnd::Reclaimed { cause, result } => self.on_leases_ended(cause, result),
+            ReclaimEnd::Reclaimed {
+                cause,
+                took,
+                result,
+            } => {
+                let swept = Swept::of(&result);
+                self.sweeper.reclaimed(cause, swept, took, Instant::now());
+                self.on_leases_ended(cause, result);
+            }
             ReclaimEnd::Forgotten { worker, result } => {
                 self.sweeper.forgotten(worker, result.is_ok());
                 self.observe(result);
@@ -51,22 +60,20 @@ impl<S: Store, P: Presence, T: Transport, R: Rng + Send> Worker<S, P, T, R> {
     }
 
     fn on_leases_ended(&mut self, cause: ReclaimCause, result: Result<Vec<Reclaimed>, StoreError>) {
-        let reclaimed = self.observe(result);
-        let count = reclaimed.as_ref().map(Vec::len);
-        self.sweeper.reclaimed(cause, count, Instant::now());
-        for lease in reclaimed.into_iter().flatten() {
+        for lease in self.observe(result).into_iter().flatten() {
             log_reclaimed(&lease, cause);
             self.parts.metrics.reclaimed(cause, &lease);
             self.scheduler.request();
         }
     }
 
-    fn reclaim_input(&mut self, cause: ReclaimCause) -> Reclaim {
+    fn reclaim_input(&mut self, cause: ReclaimCause, range: DueRange) -> Reclaim {
         let rng = &mut self.parts.rng;
         Reclaim {
             cause,
             delays: self.config.policy.abandoned_floors(),
             factors: (0..RECLAIM_BATCH_MAX).map(|_| jitter_factor(rng)).collect(),
+            range,
         }
     }
 }
@@ -78,10 +85,14 @@ fn absent_workers(store: impl Store, caller: WorkerId) -> Work {
 }
 
 fn reclaim_leases(store: impl Store, reclaim: Reclaim) -> Work {
-    let cause = reclaim.cause;
+    let (cause, started) = (reclaim.cause, Instant::now());
     Box::pin(async move {
         let result = store.reclaim(reclaim).await;
-        Completion::Reclaiming(ReclaimEnd::Reclaimed { cause, result })
+        Completion::Reclaiming(ReclaimEnd::Reclaimed {
+            cause,
+            took: started.elapsed(),
+            result,
+        })
     })
 }
 
@@ -99,6 +110,10 @@ fn log_reclaimed(lease: &Reclaimed, cause: ReclaimCause) {
         ReclaimCause::Gone(_) => "presence lock of the worker absent",
     };
     let abandon_count = lease.abandon_count;
+    if !lease.is_recorded {
+        tracing::error!(event.id = %id, attempt,
+            "reclaimed without an attempt row, the attempt number exists already");
+    }
     if lease.is_dead {
         tracing::warn!(event.id = %id, attempt, outcome = "abandoned", cause, abandon_count, "dead");
     } else {

@@ -49,6 +49,7 @@ impl<S: Store, P: Presence, T: Transport, R: Rng + Send> Worker<S, P, T, R> {
         self.database.answered(Instant::now());
         self.batches.written(batch.len());
         for (settlement, settled) in batch.iter().zip(settled) {
+            self.tokens.remove(&settlement.key.token);
             self.parts.metrics.settled(settlement, *settled);
             log_settled(settlement, *settled);
             self.scheduler.due_in(delay_of(settlement), Instant::now());
@@ -67,6 +68,9 @@ impl<S: Store, P: Presence, T: Transport, R: Rng + Send> Worker<S, P, T, R> {
         if result.is_err() {
             self.releases.extend(&releases);
         } else {
+            for release in &releases {
+                self.tokens.remove(&release.key.token);
+            }
             let soonest = releases.iter().map(|release| release.delay).min();
             self.scheduler.due_in(soonest, Instant::now());
         }
@@ -105,6 +109,10 @@ fn log_settled(settlement: &Settlement, settled: Settled) {
         tracing::warn!(event.id = %id, attempt, outcome = word, status, elapsed_ms,
             "lease lost: a reclaim ended it, result discarded");
         return;
+    }
+    if settled == Settled::Unrecorded {
+        tracing::error!(event.id = %id, attempt, outcome = word, status, error,
+            "settled without an attempt row, the attempt number exists already");
     }
     match settlement.disposition {
         Disposition::Delivered => {

@@ -2,6 +2,7 @@
 //!
 //! A leaf file: it imports the pure deciders of the phases, and every phase imports it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use futures_util::stream::FuturesUnordered;
@@ -11,13 +12,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::attempting::exhaustion::Exhaustion;
 use super::attempting::hosts::Hosts;
+use super::claiming::orphans::Orphans;
 use super::claiming::scheduler::{Scheduler, SchedulerSettings};
 use super::completion::{ClaimedEvent, Work};
 use super::database::Database;
 use super::reclaiming::sweeper::Sweeper;
 use super::settling::batches::Batches;
 use crate::config::WorkerConfig;
-use crate::event::{Release, WorkerId};
+use crate::event::{LeaseToken, Release, WorkerId};
 use crate::metrics::Metrics;
 use crate::signature::Signer;
 use crate::store::StoreError;
@@ -51,6 +53,9 @@ pub struct Worker<S, P, T, R> {
     /// Cancelled when the worker drains. A claim that still waits for presence is then not sent.
     pub(super) stop: CancellationToken,
     pub(super) scheduler: Scheduler,
+    pub(super) orphans: Orphans,
+    /// Tokens of the claims that this worker has received and not yet ended.
+    pub(super) tokens: BTreeSet<LeaseToken>,
     pub(super) hosts: Hosts<ClaimedEvent>,
     /// Number of open attempts.
     pub(super) in_flight: usize,
@@ -75,6 +80,8 @@ impl<S, P, T, R> Worker<S, P, T, R> {
             work: FuturesUnordered::new(),
             stop: CancellationToken::new(),
             scheduler: Scheduler::new(settings, now),
+            orphans: Orphans::new(config.lease),
+            tokens: BTreeSet::new(),
             hosts: Hosts::new(config.in_flight_per_host_max),
             in_flight: 0,
             exhaustion: Exhaustion::default(),

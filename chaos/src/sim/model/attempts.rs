@@ -5,8 +5,7 @@ use std::collections::BTreeMap;
 use dispatcher::event::{Disposition, EventId, Settled, Settlement};
 use dispatcher::store::AttemptView;
 
-use super::lease::micros;
-use super::{Attempt, JournalEntry, Lease, Model, time};
+use super::{Attempt, JournalEntry, Lease, Model, micros, time};
 use crate::history::transition::Step;
 
 impl Model {
@@ -47,8 +46,12 @@ impl Model {
                 Settled::LeaseLost
             };
         };
-        self.write(now_us, settlement, Some(lease));
-        Settled::Now
+        let is_recorded = self.write(now_us, settlement, Some(lease));
+        if is_recorded {
+            Settled::Now
+        } else {
+            Settled::Unrecorded
+        }
     }
 
     fn is_settled_by(&self, settlement: &Settlement) -> bool {
@@ -59,7 +62,8 @@ impl Model {
             .any(|(_, attempt)| attempt.token == key.token && attempt.view.outcome != "abandoned")
     }
 
-    fn write(&mut self, now_us: i64, settlement: &Settlement, ended_lease: Option<Lease>) {
+    /// Returns false if the number of the attempt exists already, so that it gets no row.
+    fn write(&mut self, now_us: i64, settlement: &Settlement, ended_lease: Option<Lease>) -> bool {
         let key = settlement.key;
         let row = self
             .rows
@@ -90,8 +94,10 @@ impl Model {
             next_retry_at: due.map(time),
         };
         let token = key.token;
-        self.attempts
-            .insert((key.id, key.number), Attempt { token, view });
+        let number = (key.id, key.number);
+        let is_recorded = !self.attempts.contains_key(&number);
+        let attempt = Attempt { token, view };
+        self.attempts.entry(number).or_insert(attempt);
         self.journal.push(JournalEntry::Committed {
             step: Step::Settle,
             id: key.id,
@@ -100,5 +106,6 @@ impl Model {
             ended_lease,
             outcome: Some(outcome.into()),
         });
+        is_recorded
     }
 }

@@ -2,19 +2,22 @@
 
 use std::time::Duration;
 
-use chrono::DateTime;
+use chrono::{DateTime, Utc};
 use dispatcher::event::{Claim, ClaimKey, EventId, LeaseToken, Release, WorkerId};
-use dispatcher::store::{AttemptView, Claimed, Reclaim, ReclaimCause, Reclaimed};
+use dispatcher::store::{AttemptView, ClaimLimit, Claimed, Reclaim, ReclaimCause, Reclaimed};
 
-use super::{Attempt, JournalEntry, Lease, Model, time};
+use super::{Attempt, JournalEntry, Lease, Model, micros, time};
 use crate::history::transition::Step;
 
 impl Model {
-    /// Returns the events that a claim may take now, in the order of their due times. `from_us` is
-    /// the lower bound of the due time.
-    pub fn claimable(&self, now_us: i64, from_us: Option<i64>) -> Vec<EventId> {
+    /// Returns the events that a claim with these bounds may take now, in the order of their due
+    /// times.
+    pub fn claimable(&self, now_us: i64, limit: &ClaimLimit) -> Vec<EventId> {
+        let from_us = limit.due_from.map(|from| from.timestamp_micros());
         let claimable = self.rows.iter().filter(|(_, row)| row.is_claimable(now_us));
-        let scanned = claimable.filter(|(_, row)| from_us.is_none() || row.due_us >= from_us);
+        let scanned = claimable
+            .filter(|(_, row)| from_us.is_none() || row.due_us >= from_us)
+            .filter(|(_, row)| row.is_due_in(now_us, limit.range));
         let mut due: Vec<_> = scanned.map(|(id, row)| (row.due_us, *id)).collect();
         due.sort_unstable();
         due.into_iter().map(|(_, id)| id).collect()
@@ -76,7 +79,8 @@ impl Model {
                 .get_mut(&id)
                 .expect("an event with a lease has a row");
             let number = row.counts.attempt_count;
-            row.counts.attempt_count -= 1;
+            // A mutant may not have counted the claim.
+            row.counts.attempt_count = number.saturating_sub(1);
             row.due_us = Some(now_us + micros(release.delay));
             row.lease = None;
             released += 1;
@@ -92,6 +96,22 @@ impl Model {
         released
     }
 
+    /// Returns the leases of a worker in id order. `due_from` is the lower bound of the due time.
+    pub fn own_leases(&self, holder: WorkerId, due_from: Option<DateTime<Utc>>) -> Vec<ClaimKey> {
+        let from_us = due_from.map(|from| from.timestamp_micros());
+        let scanned = self.rows.iter();
+        let scanned = scanned.filter(|(_, row)| from_us.is_none() || row.due_us >= from_us);
+        let own = scanned.filter_map(|(id, row)| {
+            let lease = row.lease.filter(|lease| lease.holder == holder)?;
+            Some(ClaimKey {
+                id: *id,
+                token: lease.token,
+                number: row.counts.attempt_count,
+            })
+        });
+        own.collect()
+    }
+
     /// Ends leases that have expired or whose worker has no presence lock, in id order. The number
     /// of jitter factors limits the number of leases.
     pub fn reclaim(&mut self, now_us: i64, reclaim: &Reclaim) -> Vec<Reclaimed> {
@@ -102,7 +122,7 @@ impl Model {
         let lapsed: Vec<(EventId, Lease)> = self
             .rows
             .iter()
-            .filter(|(_, row)| row.due_us.is_some_and(|due| due <= now_us))
+            .filter(|(_, row)| row.is_due_in(now_us, reclaim.range))
             .filter_map(|(id, row)| Some((*id, row.lease.filter(is_lapsed)?)))
             .take(reclaim.factors.len())
             .collect();
@@ -143,6 +163,7 @@ impl Model {
             worker: lease.holder,
             abandon_count: row.counts.abandon_count,
             is_dead: row.due_us.is_none(),
+            is_recorded: !self.attempts.contains_key(&(id, number)),
         };
         let view = AttemptView {
             number: i32::try_from(number).unwrap_or(i32::MAX),
@@ -155,7 +176,8 @@ impl Model {
             next_retry_at: row.due_us.and_then(DateTime::from_timestamp_micros),
         };
         let token = lease.token;
-        self.attempts.insert((id, number), Attempt { token, view });
+        let attempt = Attempt { token, view };
+        self.attempts.entry((id, number)).or_insert(attempt);
         self.journal.push(JournalEntry::Committed {
             step: Step::Reclaim,
             id,
@@ -179,11 +201,6 @@ const fn why(cause: ReclaimCause) -> &'static str {
         ReclaimCause::Expired => "the lease expired before the worker settled the attempt",
         ReclaimCause::Gone(_) => "the presence lock of the worker was absent",
     }
-}
-
-/// A duration in microseconds, the resolution of Postgres.
-pub(super) fn micros(duration: Duration) -> i64 {
-    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
 }
 
 /// Multiplies a delay by a jitter factor and rounds like Postgres, in microseconds.

@@ -9,7 +9,8 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use tokio::time::Instant;
 
-use crate::store::Claimed;
+use crate::store::{Claimed, DueRange};
+use crate::worker::due_ranges::{DueRanges, QUICK};
 
 /// The scan starts this much before the first due time of the last claim. An event becomes visible
 /// when its insert commits, which is after its due time.
@@ -24,9 +25,18 @@ pub(super) struct ScanStart {
     full_scan_every: Duration,
     /// By the clock of the database.
     from: Option<DateTime<Utc>>,
-    full_scan_started_at: Option<Instant>,
+    /// A full scan may consist of several claims, one per range.
+    ranges: DueRanges,
+    full_scan_at: Option<Instant>,
     /// The last scan had a lower bound, so it may have missed events.
     is_bounded: bool,
+}
+
+/// Bounds of the due times that a claim scans.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ScanBounds {
+    pub(super) due_from: Option<DateTime<Utc>>,
+    pub(super) range: DueRange,
 }
 
 impl ScanStart {
@@ -34,40 +44,79 @@ impl ScanStart {
         Self {
             full_scan_every: FULL_SCAN_EVERY_MAX.min(poll_interval),
             from: None,
-            full_scan_started_at: None,
+            ranges: DueRanges::new(),
+            full_scan_at: None,
             is_bounded: false,
         }
     }
 
-    /// Returns the lower bound for the claim that starts now, or `None` for a full scan.
-    pub(super) fn of_claim(&mut self, now: Instant) -> Option<DateTime<Utc>> {
-        let is_recent = self
-            .full_scan_started_at
-            .is_some_and(|at| now < at + self.full_scan_every);
-        let from = self.from.filter(|_| is_recent);
-        self.is_bounded = from.is_some();
+    /// Returns the bounds of the claim that starts now.
+    pub(super) fn of_claim(&mut self, now: Instant) -> ScanBounds {
+        let is_due = self.full_scan_at.is_none_or(|at| now >= at);
+        // The ranges of a slow full scan alternate with claims that start at the scan start.
+        let waits = self.ranges.is_divided() && !self.is_bounded;
+        self.is_bounded = !is_due || waits;
         if !self.is_bounded {
-            self.full_scan_started_at = Some(now);
+            self.full_scan_at = Some(now + self.full_scan_every);
+            return ScanBounds {
+                due_from: None,
+                range: self.ranges.next(),
+            };
         }
-        from
+        let oldest = self.from.is_none().then_some(MARGIN);
+        ScanBounds {
+            due_from: self.from,
+            range: DueRange {
+                oldest,
+                ..DueRange::ALL
+            },
+        }
     }
 
-    /// Returns the latest time of the next full scan, or `None` if the last scan was a full one.
+    /// Returns the latest time of the next full scan or range, or `None` if the last scan missed
+    /// nothing.
     pub(super) fn full_scan_at(&self) -> Option<Instant> {
-        let started_at = self.full_scan_started_at.filter(|_| self.is_bounded);
-        started_at.map(|at| at + self.full_scan_every)
+        self.full_scan_at
+            .filter(|_| self.is_bounded || self.ranges.is_divided())
     }
 
-    /// A claim takes the earliest due events. So all others are due no earlier than its first one,
-    /// or not yet if it was empty.
-    pub(super) fn claimed(&mut self, claimed: &Claimed) {
-        let first = claimed.first_due.unwrap_or(claimed.now);
-        self.from = Some(first.min(claimed.now) - MARGIN);
+    /// Returns true if the last claim scanned one range of a divided full scan.
+    pub(super) fn is_partial(&self) -> bool {
+        !self.is_bounded && self.ranges.is_divided()
     }
 
-    /// The events that the failed claim saw are unknown, so the next scan is a full one.
-    pub(super) fn claim_failed(&mut self) {
-        self.full_scan_started_at = None;
+    /// A claim takes the earliest due events of its range. So all others are due no earlier than
+    /// its first one, or not yet if it was empty. `is_full` is true if its limit was reached.
+    pub(super) fn claimed(&mut self, claimed: &Claimed, is_full: bool, took: Duration) {
+        let range = self.ranges.next();
+        if self.is_bounded || is_full || range.newest.is_zero() {
+            let first = claimed.first_due.unwrap_or(claimed.now);
+            self.from = Some(first.min(claimed.now) - MARGIN);
+        }
+        // A full claim left the rest of its range, and the payloads may have taken its time.
+        if self.is_bounded || is_full {
+            return;
+        }
+        if !self.ranges.scanned(took) && took <= QUICK {
+            // The next range is due immediately.
+            self.full_scan_at = self.full_scan_at.map(|at| at - self.full_scan_every);
+        }
+    }
+
+    /// The events that the failed claim saw are unknown, so the next scan is a full one. If the
+    /// statement took too long, so would the next one with the same bounds.
+    pub(super) fn claim_failed(&mut self, is_timeout: bool) {
+        if !is_timeout {
+            self.full_scan_at = None;
+        } else if self.is_bounded {
+            // The full scan finds the rest, in ranges.
+            self.from = None;
+            if !self.ranges.is_divided() {
+                self.ranges.halve();
+            }
+        } else {
+            self.ranges.halve();
+        }
     }
 }
 
@@ -86,16 +135,35 @@ mod tests {
         }
     }
 
+    /// Ends the last claim, which was not full.
+    fn found(scan_start: &mut ScanStart, first_due: Option<DateTime<Utc>>) {
+        scan_start.claimed(&claimed(first_due), false, Duration::ZERO);
+    }
+
+    fn full() -> ScanBounds {
+        ScanBounds {
+            due_from: None,
+            range: DueRange::ALL,
+        }
+    }
+
+    fn from(due_from: DateTime<Utc>) -> ScanBounds {
+        ScanBounds {
+            due_from: Some(due_from),
+            ..full()
+        }
+    }
+
     #[test]
     fn scan_starts_shortly_before_the_first_event_of_the_last_claim() {
         let now = Instant::now();
         let mut scan_start = ScanStart::new(POLL);
-        assert_eq!(scan_start.of_claim(now), None, "the first claim");
-        scan_start.claimed(&claimed(None));
-        assert_eq!(scan_start.of_claim(now), Some(NOW - MARGIN));
+        assert_eq!(scan_start.of_claim(now), full(), "the first claim");
+        found(&mut scan_start, None);
+        assert_eq!(scan_start.of_claim(now), from(NOW - MARGIN));
         let due = NOW - Duration::from_secs(60);
-        scan_start.claimed(&claimed(Some(due)));
-        assert_eq!(scan_start.of_claim(now), Some(due - MARGIN));
+        found(&mut scan_start, Some(due));
+        assert_eq!(scan_start.of_claim(now), from(due - MARGIN));
     }
 
     #[test]
@@ -103,15 +171,16 @@ mod tests {
         let now = Instant::now();
         let mut scan_start = ScanStart::new(POLL);
         scan_start.of_claim(now);
-        scan_start.claimed(&claimed(None));
+        found(&mut scan_start, None);
         assert_eq!(scan_start.full_scan_at(), None, "no event was missed");
         let nearly = now + FULL_SCAN_EVERY_MAX - Duration::from_millis(1);
-        assert!(scan_start.of_claim(nearly).is_some());
-        let full = now + FULL_SCAN_EVERY_MAX;
-        assert_eq!(scan_start.full_scan_at(), Some(full));
-        assert_eq!(scan_start.of_claim(full), None);
+        assert_ne!(scan_start.of_claim(nearly), full());
+        let at = now + FULL_SCAN_EVERY_MAX;
+        assert_eq!(scan_start.full_scan_at(), Some(at));
+        assert_eq!(scan_start.of_claim(at), full());
         assert_eq!(scan_start.full_scan_at(), None);
-        assert!(scan_start.of_claim(full).is_some());
+        found(&mut scan_start, None);
+        assert_ne!(scan_start.of_claim(at), full());
     }
 
     #[test]
@@ -119,8 +188,8 @@ mod tests {
         let (now, poll) = (Instant::now(), Duration::from_millis(200));
         let mut scan_start = ScanStart::new(poll);
         scan_start.of_claim(now);
-        scan_start.claimed(&claimed(None));
-        assert_eq!(scan_start.of_claim(now + poll), None);
+        found(&mut scan_start, None);
+        assert_eq!(scan_start.of_claim(now + poll), full());
     }
 
     #[test]
@@ -128,8 +197,74 @@ mod tests {
         let now = Instant::now();
         let mut scan_start = ScanStart::new(POLL);
         scan_start.of_claim(now);
-        scan_start.claimed(&claimed(None));
-        scan_start.claim_failed();
-        assert_eq!(scan_start.of_claim(now), None);
+        found(&mut scan_start, None);
+        scan_start.of_claim(now);
+        scan_start.claim_failed(false);
+        assert_eq!(scan_start.of_claim(now), full());
+    }
+
+    // A process that starts with millions of dead entries has no scan start yet.
+    #[test]
+    fn full_scan_that_times_out_does_not_delay_new_events() {
+        let mut now = Instant::now();
+        let mut scan_start = ScanStart::new(POLL);
+        assert_eq!(scan_start.of_claim(now), full());
+        scan_start.claim_failed(true);
+        let fresh = ScanBounds {
+            range: DueRange {
+                oldest: Some(MARGIN),
+                ..DueRange::ALL
+            },
+            ..full()
+        };
+        assert_eq!(scan_start.of_claim(now), fresh);
+        found(&mut scan_start, None);
+        for _ in 0..5 {
+            now = scan_start.full_scan_at().expect("the full scan goes on");
+            let range = scan_start.of_claim(now);
+            assert!(
+                range.due_from.is_none() && range.range.oldest.is_some(),
+                "{range:?}"
+            );
+            scan_start.claim_failed(true);
+            now += FULL_SCAN_EVERY_MAX;
+            assert_eq!(scan_start.of_claim(now), from(NOW - MARGIN));
+            found(&mut scan_start, None);
+        }
+    }
+
+    #[test]
+    fn quick_ranges_of_a_full_scan_follow_each_other() {
+        let now = Instant::now();
+        let mut scan_start = ScanStart::new(POLL);
+        scan_start.of_claim(now);
+        scan_start.claim_failed(true);
+        let mut ranges = Vec::new();
+        for _ in 0..50 {
+            let later = now + FULL_SCAN_EVERY_MAX;
+            let bounds = scan_start.of_claim(later);
+            if bounds.due_from.is_none() {
+                ranges.push(bounds.range);
+            }
+            found(&mut scan_start, None);
+        }
+        assert!(
+            ranges.iter().any(|range| range.oldest.is_none()),
+            "{ranges:?}"
+        );
+    }
+
+    // The events that the timed-out claim would have found are left to the full scan.
+    #[test]
+    fn bounded_claim_that_times_out_starts_at_new_events() {
+        let now = Instant::now();
+        let mut scan_start = ScanStart::new(POLL);
+        scan_start.of_claim(now);
+        let old = NOW - Duration::from_secs(3_600);
+        found(&mut scan_start, Some(old));
+        assert_eq!(scan_start.of_claim(now), from(old - MARGIN));
+        scan_start.claim_failed(true);
+        let next = scan_start.of_claim(now);
+        assert_eq!((next.due_from, next.range.oldest), (None, Some(MARGIN)));
     }
 }

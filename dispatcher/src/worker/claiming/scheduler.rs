@@ -10,7 +10,7 @@ use chrono::{DateTime, Utc};
 use tokio::time::Instant;
 
 use super::scan_start::ScanStart;
-use crate::store::{CLAIM_BATCH_MAX, CLAIM_BYTES_MAX, ClaimLimit, Claimed};
+use crate::store::{CLAIM_BATCH_MAX, CLAIM_BYTES_MAX, ClaimLimit, Claimed, StoreError};
 
 /// Minimum number of free permits for a claim under a backlog. Each claim costs one commit.
 const BACKLOG_PERMITS_MIN: usize = 64;
@@ -53,6 +53,7 @@ pub(in crate::worker) struct Scheduler {
     waiting_since: Option<Instant>,
     /// `now()` of the last claim that was not full, until the next due time is read.
     next_due_after: Option<DateTime<Utc>>,
+    is_reading_next_due: bool,
     /// Latest time of the next claim.
     at: Instant,
 }
@@ -70,6 +71,7 @@ impl Scheduler {
             resting_until: None,
             waiting_since: None,
             next_due_after: None,
+            is_reading_next_due: false,
             at: now + settings.poll_interval,
         }
     }
@@ -136,15 +138,13 @@ impl Scheduler {
         self.waiting_since = None;
         self.is_requested = false;
         self.is_claiming = true;
-        let due_from = self.scan_start.of_claim(now);
-        if let Some(at) = self.scan_start.full_scan_at() {
-            // An event that this claim may miss must not wait for the poll.
-            self.at = self.at.min(at);
-        }
+        let bounds = self.scan_start.of_claim(now);
+        self.request_full_scan();
         Some(ClaimLimit {
             events: free.min((CLAIM_BATCH_MAX >> self.halvings).max(1)),
             bytes: CLAIM_BYTES_MAX >> self.halvings,
-            due_from,
+            due_from: bounds.due_from,
+            range: bounds.range,
         })
     }
 
@@ -156,9 +156,12 @@ impl Scheduler {
         took: Duration,
     ) {
         self.is_claiming = false;
-        self.scan_start.claimed(claimed);
         let bytes: usize = claimed.claims.iter().map(|claim| claim.payload.len()).sum();
-        self.was_full = claimed.claims.len() >= limit.events || bytes >= limit.bytes;
+        let is_full = claimed.claims.len() >= limit.events || bytes >= limit.bytes;
+        // One range of a divided scan shows no backlog, but does not show that there is none.
+        self.was_full = is_full || (self.was_full && self.scan_start.is_partial());
+        self.scan_start.claimed(claimed, is_full, took);
+        self.request_full_scan();
         if took > self.settings.claim_max && !claimed.claims.is_empty() {
             // The leases are too short, so all events are released. Claims of this size would never
             // lead to an attempt.
@@ -166,11 +169,20 @@ impl Scheduler {
         }
         if self.was_full {
             self.is_requested = true;
+        }
+        if is_full {
             if took <= QUICK.min(self.settings.claim_max / 4) {
                 self.halvings = self.halvings.saturating_sub(1);
             }
-        } else {
+        } else if !self.was_full {
             self.next_due_after = Some(claimed.now);
+        }
+    }
+
+    /// An event that the last claim may have missed must not wait for the poll.
+    fn request_full_scan(&mut self) {
+        if let Some(at) = self.scan_start.full_scan_at() {
+            self.at = self.at.min(at);
         }
     }
 
@@ -180,12 +192,12 @@ impl Scheduler {
     }
 
     /// A claim failed or its outcome is unknown. The next one starts as soon as the database is
-    /// open. If `halves`, it is smaller.
-    pub(in crate::worker) fn claim_failed(&mut self, halves: bool) {
+    /// open.
+    pub(in crate::worker) fn claim_failed(&mut self, error: &StoreError) {
         self.is_claiming = false;
         self.is_requested = true;
-        self.scan_start.claim_failed();
-        if halves {
+        self.scan_start.claim_failed(error.is_timeout());
+        if error.suggests_smaller_batch() {
             self.halve();
         }
     }
@@ -195,16 +207,19 @@ impl Scheduler {
     }
 
     /// Returns the time after which to read the next due time, once per claim that was not full.
+    /// Slow reads do not overlap.
     pub(in crate::worker) fn next_due_after(&mut self) -> Option<DateTime<Utc>> {
-        if self.is_requested {
-            None
-        } else {
-            self.next_due_after.take()
+        if self.is_requested || self.is_reading_next_due {
+            return None;
         }
+        let after = self.next_due_after.take();
+        self.is_reading_next_due = after.is_some();
+        after
     }
 
     /// Sets the time of the next claim. Without a next due event, it is the next poll.
     pub(in crate::worker) fn set_next_due(&mut self, next: Option<Duration>, now: Instant) {
+        self.is_reading_next_due = false;
         let poll_interval = self.settings.poll_interval;
         let delay = next.unwrap_or(poll_interval).min(poll_interval);
         self.at = self.at.min(now + delay);

@@ -10,7 +10,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::event::WorkerId;
-use crate::store::{RECLAIM_BATCH_MAX, ReclaimCause};
+use crate::store::{DueRange, RECLAIM_BATCH_MAX, ReclaimCause, StoreError};
+use crate::worker::due_ranges::{DueRanges, QUICK};
 
 /// Interval of the checks for absent workers.
 const CHECK_EVERY: Duration = Duration::from_millis(250);
@@ -38,7 +39,10 @@ pub(in crate::worker) struct Sweeper {
     check_at: Instant,
     is_checking: bool,
     expired_at: Instant,
+    expired: DueRanges,
     causes: VecDeque<ReclaimCause>,
+    /// Expired leases and absent workers take turns.
+    was_expired: bool,
     is_reclaiming: bool,
     to_forget: BTreeSet<WorkerId>,
 }
@@ -47,6 +51,28 @@ pub(in crate::worker) struct Sweeper {
 struct Absence {
     since: Instant,
     reclaim_at: Instant,
+    ranges: DueRanges,
+}
+
+/// The result of a reclaim.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::worker) enum Swept {
+    /// It ended this number of leases.
+    Leases(usize),
+    /// The statement took too long.
+    TimedOut,
+    /// It failed for another reason.
+    Failed,
+}
+
+impl Swept {
+    pub(in crate::worker) fn of<T>(result: &Result<Vec<T>, StoreError>) -> Self {
+        match result {
+            Ok(leases) => Self::Leases(leases.len()),
+            Err(error) if error.is_timeout() => Self::TimedOut,
+            Err(_) => Self::Failed,
+        }
+    }
 }
 
 impl Sweeper {
@@ -61,7 +87,9 @@ impl Sweeper {
             check_at: now,
             is_checking: false,
             expired_at: now,
+            expired: DueRanges::new(),
             causes: VecDeque::new(),
+            was_expired: false,
             is_reclaiming: false,
             to_forget: BTreeSet::new(),
         }
@@ -95,6 +123,7 @@ impl Sweeper {
                 Absence {
                     since: now,
                     reclaim_at: now + GONE_AFTER,
+                    ranges: DueRanges::new(),
                 }
             });
             if now < absence.reclaim_at {
@@ -105,7 +134,10 @@ impl Sweeper {
                 continue;
             }
             absence.reclaim_at = now + RECLAIM_AGAIN;
-            self.causes.push_back(ReclaimCause::Gone(worker));
+            let cause = ReclaimCause::Gone(worker);
+            if !self.causes.contains(&cause) {
+                self.causes.push_back(cause);
+            }
             if now - absence.since >= self.lease + GONE_AFTER {
                 self.to_forget.insert(worker);
             }
@@ -126,41 +158,73 @@ impl Sweeper {
             (is_absent && !self.must_renew_presence).then(|| since.unwrap_or(now));
     }
 
-    /// Returns the cause of the reclaim that starts now. `is_steady` is false shortly after an
-    /// outage of the database.
-    pub(in crate::worker) fn next_cause(
+    /// Returns the cause and the due times of the reclaim that starts now. `is_steady` is false
+    /// shortly after an outage of the database.
+    pub(in crate::worker) fn next_reclaim(
         &mut self,
         now: Instant,
         is_steady: bool,
-    ) -> Option<ReclaimCause> {
+    ) -> Option<(ReclaimCause, DueRange)> {
         if self.is_reclaiming {
             return None;
         }
-        let expired = (is_steady && now >= self.expired_at).then(|| {
+        let waits = self.was_expired && !self.causes.is_empty();
+        self.was_expired = is_steady && now >= self.expired_at && !waits;
+        let cause = if self.was_expired {
             self.expired_at = now + EXPIRED_EVERY;
             ReclaimCause::Expired
-        });
-        let cause = expired.or_else(|| self.causes.pop_front())?;
+        } else {
+            self.causes.pop_front()?
+        };
         self.is_reclaiming = true;
-        Some(cause)
+        let range = self
+            .ranges(cause)
+            .map_or(DueRange::ALL, |ranges| ranges.next());
+        Some((cause, range))
     }
 
-    /// A reclaim ended `count` leases, or failed. After a full batch or a failure, the same reclaim
-    /// runs again.
+    fn ranges(&mut self, cause: ReclaimCause) -> Option<&mut DueRanges> {
+        match cause {
+            ReclaimCause::Expired => Some(&mut self.expired),
+            ReclaimCause::Gone(worker) => {
+                let absence = self.absent.get_mut(&worker);
+                absence.map(|absence| &mut absence.ranges)
+            }
+        }
+    }
+
+    /// A reclaim has ended. After a full batch or a failure, the same one runs again. If it scanned
+    /// only a part of the due times, the next part follows.
     pub(in crate::worker) fn reclaimed(
         &mut self,
         cause: ReclaimCause,
-        count: Option<usize>,
+        swept: Swept,
+        took: Duration,
         now: Instant,
     ) {
         self.is_reclaiming = false;
-        let runs_again = count.is_none_or(|count| count >= RECLAIM_BATCH_MAX);
-        match cause {
-            ReclaimCause::Expired if runs_again => self.expired_at = now,
-            ReclaimCause::Gone(worker) if runs_again && self.absent.contains_key(&worker) => {
-                self.causes.push_front(cause);
+        // An absent worker may have returned.
+        let Some(ranges) = self.ranges(cause) else {
+            return;
+        };
+        let is_done = match swept {
+            Swept::Leases(count) if count < RECLAIM_BATCH_MAX => ranges.scanned(took),
+            Swept::Leases(_) | Swept::Failed => false,
+            Swept::TimedOut => {
+                ranges.halve();
+                false
             }
-            _ => {}
+        };
+        if is_done {
+            return;
+        }
+        match cause {
+            // Slow parts leave most of the time of the database to claims.
+            ReclaimCause::Expired if matches!(swept, Swept::Leases(_)) && took > QUICK => {
+                self.expired_at = now + took;
+            }
+            ReclaimCause::Expired => self.expired_at = now,
+            ReclaimCause::Gone(_) => self.causes.push_front(cause),
         }
     }
 
@@ -203,9 +267,9 @@ mod tests {
             if sweeper.start_check(now) {
                 sweeper.checked(Some(absent(now - start)), now);
             }
-            while let Some(cause) = sweeper.next_cause(now, false) {
+            while let Some((cause, _)) = sweeper.next_reclaim(now, false) {
                 causes.push(((now - start).as_millis(), cause));
-                sweeper.reclaimed(cause, Some(0), now);
+                sweeper.reclaimed(cause, Swept::Leases(0), Duration::ZERO, now);
             }
             now = sweeper.at().expect("no check is open").max(now + ms(1));
         }
@@ -296,13 +360,50 @@ mod tests {
     fn expired_leases_wait_for_a_steady_database_and_5_s() {
         let start = Instant::now();
         let mut sweeper = Sweeper::new(OWN, LEASE, start);
-        let expired = Some(ReclaimCause::Expired);
-        assert_eq!(sweeper.next_cause(start, false), None);
-        assert_eq!(sweeper.next_cause(start, true), expired);
-        sweeper.reclaimed(ReclaimCause::Expired, Some(RECLAIM_BATCH_MAX), start);
-        assert_eq!(sweeper.next_cause(start, true), expired, "a full batch");
-        sweeper.reclaimed(ReclaimCause::Expired, Some(3), start);
-        assert_eq!(sweeper.next_cause(start + ms(4_900), true), None);
-        assert_eq!(sweeper.next_cause(start + EXPIRED_EVERY, true), expired);
+        let expired = Some((ReclaimCause::Expired, DueRange::ALL));
+        let end = |sweeper: &mut Sweeper, count| {
+            let swept = Swept::Leases(count);
+            sweeper.reclaimed(ReclaimCause::Expired, swept, Duration::ZERO, start);
+        };
+        assert_eq!(sweeper.next_reclaim(start, false), None);
+        assert_eq!(sweeper.next_reclaim(start, true), expired);
+        end(&mut sweeper, RECLAIM_BATCH_MAX);
+        assert_eq!(sweeper.next_reclaim(start, true), expired, "a full batch");
+        end(&mut sweeper, 3);
+        assert_eq!(sweeper.next_reclaim(start + ms(4_900), true), None);
+        assert_eq!(sweeper.next_reclaim(start + EXPIRED_EVERY, true), expired);
+    }
+
+    // Dead entries of millions of events make one scan of all too slow, every time.
+    #[test]
+    fn reclaim_that_times_out_is_repeated_in_ranges() {
+        let mut now = Instant::now();
+        let mut sweeper = Sweeper::new(OWN, LEASE, now);
+        sweeper.absent.insert(
+            OTHER,
+            Absence {
+                since: now,
+                reclaim_at: now,
+                ranges: DueRanges::new(),
+            },
+        );
+        sweeper.causes.push_back(ReclaimCause::Gone(OTHER));
+        let mut is_complete = [false; 2];
+        for _ in 0..120 {
+            let Some((cause, range)) = sweeper.next_reclaim(now, true) else {
+                break;
+            };
+            let is_all = range == DueRange::ALL;
+            let swept = if is_all {
+                Swept::TimedOut
+            } else {
+                Swept::Leases(0)
+            };
+            let of = usize::from(cause == ReclaimCause::Expired);
+            is_complete[of] |= !is_all && range.oldest.is_none();
+            sweeper.reclaimed(cause, swept, Duration::ZERO, now);
+            now += ms(1);
+        }
+        assert_eq!(is_complete, [true, true]);
     }
 }

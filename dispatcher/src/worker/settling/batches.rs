@@ -1,7 +1,8 @@
 //! Batches of results for settle. Keeps every result until it is written.
 //!
 //! A batch whose data Postgres refuses is split until the refused result is alone, so that it does
-//! not block the others. That result is then written without the bytes of the receiver. Pure except
+//! not block the others. That result is then written without the bytes of the receiver. A batch
+//! that times out is split too: a transaction elsewhere may hold the lock of one row. Pure except
 //! for one log line.
 
 use std::collections::VecDeque;
@@ -28,6 +29,8 @@ pub(in crate::worker) struct Batches {
     since: Option<Instant>,
     /// Batches that failed.
     retries: VecDeque<Vec<Settlement>>,
+    /// The last batch was a retry. New batches take turns with retries that time out.
+    was_retry: bool,
     calls: usize,
     /// Number of results in open calls.
     in_calls: usize,
@@ -67,9 +70,17 @@ impl Batches {
         if self.calls >= CALLS_MAX {
             return None;
         }
-        let batch = match self.retries.pop_front() {
-            Some(batch) => batch,
-            None => self.new_batch(now, expects_more)?,
+        let new_first = self.was_retry.then(|| self.new_batch(now, expects_more));
+        let batch = match new_first.flatten() {
+            Some(batch) => {
+                self.was_retry = false;
+                batch
+            }
+            None => {
+                let retry = self.retries.pop_front();
+                self.was_retry = retry.is_some();
+                retry.or_else(|| self.new_batch(now, expects_more))?
+            }
         };
         self.calls += 1;
         self.in_calls += batch.len();
@@ -93,14 +104,16 @@ impl Batches {
     }
 
     /// A batch was not written, or the outcome is unknown. It is written again, split if its data
-    /// was refused.
+    /// was refused or if it timed out.
     pub(in crate::worker) fn failed(&mut self, mut batch: Vec<Settlement>, error: &StoreError) {
         self.written(batch.len());
-        if !error.is_about_the_data() {
+        if !error.is_about_the_data() && !error.is_timeout() {
             self.retries.push_front(batch);
         } else if batch.len() > 1 {
             let rest = batch.split_off(batch.len() / 2);
             self.retries.extend([batch, rest]);
+        } else if error.is_timeout() {
+            self.retries.push_back(batch);
         } else if let Some(mut single) = batch.pop() {
             if single.result.snippet.take().is_some() | single.result.error.take().is_some() {
                 self.retries.push_back(vec![single]);
@@ -182,6 +195,43 @@ mod tests {
         let batch = batches.next_batch(now, false).expect("the same batch");
         batches.written(batch.len());
         assert!(batches.is_idle());
+    }
+
+    fn timed_out() -> StoreError {
+        StoreError::Refused {
+            operation: "testing",
+            sqlstate: "57014".into(),
+            reason: "canceling statement due to statement timeout".into(),
+        }
+    }
+
+    // A transaction elsewhere holds the locks of rows 2 and 5. All others must be written, and new
+    // results must not wait for the two.
+    #[test]
+    fn results_of_locked_rows_do_not_block_others() {
+        let now = Instant::now();
+        let mut batches = Batches::default();
+        (1..=8).for_each(|n| batches.push(settlement(n), now));
+        let mut written = Vec::new();
+        for _ in 0..30 {
+            let batch = batches.next_batch(now, false).expect("two rows are locked");
+            if batch
+                .iter()
+                .any(|settlement| [2, 5].contains(&settlement.key.number))
+            {
+                batches.failed(batch, &timed_out());
+            } else {
+                batches.written(batch.len());
+                written.extend(batch.iter().map(|settlement| settlement.key.number));
+            }
+        }
+        written.sort_unstable();
+        assert_eq!(written, [1, 3, 4, 6, 7, 8]);
+        let locked = batches.next_batch(now, false);
+        assert_eq!(locked.map(|batch| batch.len()), Some(1));
+        batches.push(settlement(9), now);
+        let next = batches.next_batch(now, false).expect("a new result");
+        assert_eq!(next[0].key.number, 9);
     }
 
     // The store refuses every batch that contains the snippet of result 5. All others must be

@@ -15,6 +15,20 @@ fn scheduler(now: Instant) -> Scheduler {
     Scheduler::new(settings(), now)
 }
 
+fn lost() -> StoreError {
+    StoreError::Unknown {
+        operation: "testing",
+        reason: "connection lost".into(),
+    }
+}
+
+fn unavailable() -> StoreError {
+    StoreError::Unavailable {
+        operation: "testing",
+        reason: "connection refused".into(),
+    }
+}
+
 /// The result of a claim of `count` events with `bytes_each` bytes of payload.
 fn taken(count: usize, bytes_each: usize) -> Claimed {
     let claim = Claim {
@@ -130,7 +144,7 @@ fn failed_claims_are_halved_and_quick_ones_grow_again() {
             .next_claim(512, 0, now)
             .expect("a claim is requested");
         limits.push((limit.events, limit.bytes));
-        scheduler.claim_failed(true);
+        scheduler.claim_failed(&lost());
     }
     assert_eq!(
         limits[..3],
@@ -144,7 +158,7 @@ fn failed_claims_are_halved_and_quick_ones_grow_again() {
     assert_eq!(next_full(&mut scheduler, QUICK), 7, "the last was slow");
     assert_eq!(next_full(&mut scheduler, QUICK), 15);
     scheduler.next_claim(512, 0, now);
-    scheduler.claim_failed(false);
+    scheduler.claim_failed(&unavailable());
     assert_eq!(
         next_full(&mut scheduler, QUICK),
         31,
@@ -166,7 +180,7 @@ fn claim_that_leaves_too_little_lease_is_halved() {
         ..settings()
     };
     let mut narrow = Scheduler::new(settings, Instant::now());
-    narrow.claim_failed(true);
+    narrow.claim_failed(&lost());
     assert_eq!(next_full(&mut narrow, QUICK), 250);
     assert_eq!(
         next_full(&mut narrow, QUICK / 4),
@@ -192,4 +206,22 @@ fn next_claim_is_at_the_due_time_but_not_after_the_poll() {
     let later = now + Duration::from_secs(1);
     assert!(scheduler.next_claim(512, 0, later).is_some());
     assert_eq!(scheduler.at(now), now + Duration::from_millis(1_700));
+}
+
+// Each claim that is not full starts a read. Reads that take seconds would use every connection.
+#[test]
+fn next_due_time_is_read_by_one_statement_at_a_time() {
+    let now = Instant::now();
+    let mut scheduler = scheduler(now);
+    let claim = |scheduler: &mut Scheduler| {
+        scheduler.request();
+        let limit = scheduler.next_claim(512, 0, now).expect("it is requested");
+        scheduler.claimed(&taken(0, 1), limit, Duration::ZERO);
+    };
+    claim(&mut scheduler);
+    assert!(scheduler.next_due_after().is_some());
+    claim(&mut scheduler);
+    assert_eq!(scheduler.next_due_after(), None);
+    scheduler.set_next_due(None, now);
+    assert!(scheduler.next_due_after().is_some());
 }

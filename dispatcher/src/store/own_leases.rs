@@ -1,0 +1,62 @@
+//! Reads the leases of one worker, for the search for orphaned claims. Changes nothing: the worker
+//! releases each orphan by its token.
+
+use chrono::{DateTime, Utc};
+use sqlx::{PgConnection, Row};
+
+use crate::event::{ClaimKey, EventId, LeaseToken, WorkerId};
+
+/// The leases of a worker.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OwnLeases {
+    /// The claims that the leases belong to, ordered by event id.
+    pub keys: Vec<ClaimKey>,
+    /// True if a claim whose reply was lost may still commit.
+    pub may_grow: bool,
+}
+
+// A claim that waits for a lost standby after its commit is active too. A claim of another worker
+// only prolongs the search. The text is the start of the statement of the claim.
+const RUNNING: &str = "
+select exists (
+    select from pg_stat_activity
+    where datname = current_database() and pid <> pg_backend_pid() and state = 'active'
+        and query_start < now() - interval '1 s' and ltrim(query, E'\\n') like 'with due as materialized%'
+)";
+
+// Without an index on the worker id, because a claim must change no indexed column. The bound keeps
+// the scan away from most dead entries.
+const LEASES: &str = "
+select id, lease_token, attempt_count from webhook_events
+where status = 'pending' and holder = $1 and next_retry_at >= coalesce($2, '-infinity')
+order by id";
+
+/// Reads the leases on events that are due from `due_from` on.
+pub(super) async fn own_leases(
+    connection: &mut PgConnection,
+    worker: WorkerId,
+    due_from: Option<DateTime<Utc>>,
+) -> Result<OwnLeases, sqlx::Error> {
+    // In this order: what has ended before the second statement is visible to it.
+    let may_grow = sqlx::query_scalar(RUNNING)
+        .fetch_one(&mut *connection)
+        .await?;
+    let rows = sqlx::query(LEASES)
+        .bind(worker.0)
+        .bind(due_from)
+        .fetch_all(connection)
+        .await?;
+    let key_of = |row: &sqlx::postgres::PgRow| {
+        let number: i32 = row.try_get("attempt_count")?;
+        Ok(ClaimKey {
+            id: EventId(row.try_get("id")?),
+            token: LeaseToken(row.try_get("lease_token")?),
+            number: number.unsigned_abs(),
+        })
+    };
+    let keys = rows
+        .iter()
+        .map(key_of)
+        .collect::<Result<_, sqlx::Error>>()?;
+    Ok(OwnLeases { keys, may_grow })
+}

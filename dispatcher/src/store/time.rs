@@ -1,0 +1,70 @@
+//! Reads times that an operator may have written by hand.
+//!
+//! Postgres has `infinity` and years up to 294276, and the decoder of sqlx panics on both. A panic
+//! would end the worker, at every start again. Times outside of RFC 3339 are moved to its ends.
+
+use chrono::{DateTime, Utc};
+use sqlx::error::BoxDynError;
+use sqlx::postgres::{PgRow, PgTypeInfo, PgValueFormat, PgValueRef};
+use sqlx::{Decode, Postgres, Row, Type};
+
+/// 2000-01-01, from which Postgres counts, in microseconds of Unix time.
+const POSTGRES_EPOCH_US: i64 = 946_684_800_000_000;
+
+/// 0001-01-01 and 9999-12-31T23:59:59.999999, the ends of RFC 3339, in microseconds of Unix time.
+const RFC_3339_US: [i64; 2] = [-62_135_596_800_000_000, 253_402_300_799_999_999];
+
+/// A `timestamptz` within RFC 3339.
+struct StoredTime(DateTime<Utc>);
+
+impl Type<Postgres> for StoredTime {
+    fn type_info() -> PgTypeInfo {
+        <DateTime<Utc> as Type<Postgres>>::type_info()
+    }
+}
+
+impl Decode<'_, Postgres> for StoredTime {
+    fn decode(value: PgValueRef<'_>) -> Result<Self, BoxDynError> {
+        if value.format() != PgValueFormat::Binary {
+            return Err("a time in text format".into());
+        }
+        let postgres_us = i64::from_be_bytes(value.as_bytes()?.try_into()?);
+        Ok(Self(from_postgres_us(postgres_us)))
+    }
+}
+
+fn from_postgres_us(us: i64) -> DateTime<Utc> {
+    let [first, last] = RFC_3339_US;
+    let us = us.saturating_add(POSTGRES_EPOCH_US).clamp(first, last);
+    DateTime::from_timestamp_micros(us).expect("chrono knows the years of RFC 3339")
+}
+
+/// Reads a column that is not null.
+pub(super) fn time(row: &PgRow, column: &str) -> Result<DateTime<Utc>, sqlx::Error> {
+    row.try_get(column).map(|StoredTime(time)| time)
+}
+
+/// Reads a column that may be null.
+pub(super) fn nullable_time(
+    row: &PgRow,
+    column: &str,
+) -> Result<Option<DateTime<Utc>>, sqlx::Error> {
+    let time: Option<StoredTime> = row.try_get(column)?;
+    Ok(time.map(|StoredTime(time)| time))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn infinity_becomes_the_nearest_time_of_rfc_3339() {
+        let texts = [i64::MIN, i64::MAX, 0].map(|us| from_postgres_us(us).to_rfc3339());
+        let expected = [
+            "0001-01-01T00:00:00+00:00",
+            "9999-12-31T23:59:59.999999+00:00",
+            "2000-01-01T00:00:00+00:00",
+        ];
+        assert_eq!(texts, expected);
+    }
+}
