@@ -44,6 +44,7 @@ pub use self::inspect::{Inspection, SchemaState};
 pub use self::own_leases::OwnLeases;
 pub use self::presence::{PgPresence, Presence};
 pub use self::reclaim::{RECLAIM_BATCH_MAX, Reclaim, ReclaimCause, Reclaimed};
+pub use self::release::RELEASE_BATCH_MAX;
 pub use self::schema::SchemaError;
 pub use self::settle::SETTLE_BATCH_MAX;
 use self::settle::SettleColumns;

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::completion::{Completion, SettleEnd, Work};
 use super::state::Worker;
 use crate::event::{Disposition, Release, Settled, Settlement};
-use crate::store::{Presence, Store, StoreError};
+use crate::store::{Presence, RELEASE_BATCH_MAX, Store, StoreError};
 use crate::transport::Transport;
 
 impl<S: Store, P: Presence, T: Transport, R: Rng + Send> Worker<S, P, T, R> {
@@ -26,7 +26,8 @@ impl<S: Store, P: Presence, T: Transport, R: Rng + Send> Worker<S, P, T, R> {
         }
         if !self.is_releasing && !self.releases.is_empty() {
             self.is_releasing = true;
-            let releases = std::mem::take(&mut self.releases);
+            let next = self.releases.len().min(RELEASE_BATCH_MAX);
+            let releases = self.releases.drain(..next).collect();
             self.work.push(release(self.parts.store.clone(), releases));
         }
     }
