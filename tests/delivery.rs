@@ -8,6 +8,7 @@ mod framing;
 mod local_exhaustion;
 mod network;
 mod operations;
+mod readiness;
 mod request;
 mod retry_after;
 mod reuse;

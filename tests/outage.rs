@@ -5,6 +5,7 @@ mod exhausted;
 mod new_worker;
 mod replies;
 mod server;
+mod sessions;
 
 use chaos::links::to_database;
 use chaos::proxy::{Control, Direction};

@@ -1,5 +1,7 @@
 //! `dispatcher check`: reports the settings in effect and the state of the database.
 
+use std::sync::Arc;
+
 use rand::rngs::StdRng;
 
 use crate::config::Config;
@@ -102,7 +104,8 @@ pub async fn database(config: &Config, print: impl Fn(&str)) -> Result<(), Check
     print("  rights    sufficient");
     if config.worker.presence && schema == SchemaState::Current {
         let mut rng: StdRng = rand::make_rng();
-        let presence = PgPresence::new(&store, WorkerId::random(&mut rng), true);
+        let worker = WorkerId::random(&mut rng);
+        let presence = PgPresence::new(&store, worker, true, Arc::default());
         presence.probe().await.map_err(CheckError::Presence)?;
         print("  presence  held, and other sessions see it");
     }

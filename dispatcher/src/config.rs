@@ -20,7 +20,7 @@ pub use self::reader::{ConfigError, SettingError};
 use self::settings::{SETTINGS, Setting};
 use crate::backoff::Policy;
 use crate::signature::Signer;
-use crate::store::DatabaseUrl;
+use crate::store::{BODY_BYTES_MAX, DatabaseUrl};
 use crate::target::{AllowList, TargetUrl};
 
 /// Settings of a dispatcher process.
@@ -165,7 +165,7 @@ fn read_all(reader: &mut Reader<'_>) -> Option<Config> {
     let json = reader.parsed("LOG_FORMAT", values::is_json);
     let worker = worker(reader);
     let connections_max = reader.small_count("MAX_API_CONNECTIONS");
-    let body_bytes_max = reader.count("MAX_BODY_BYTES");
+    let body_bytes_max = reader.count("MAX_BODY_BYTES").min(BODY_BYTES_MAX);
     let bodies_bytes_max = reader.count("MAX_BODIES_BYTES").max(body_bytes_max);
     let response_bytes_max = reader.count("MAX_RESPONSE_BYTES");
     let snippet_bytes_max = reader.count("RESPONSE_SNIPPET_BYTES");

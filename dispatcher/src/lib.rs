@@ -21,6 +21,7 @@ pub mod store;
 pub mod target;
 pub mod transport;
 pub mod worker;
+pub mod worker_health;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -139,7 +140,8 @@ async fn work(
     }
     let mut rng: StdRng = rand::make_rng();
     let id = WorkerId::random(&mut rng);
-    let presence = PgPresence::new(&store, id, config.worker.presence);
+    let health = shared.worker_health;
+    let presence = PgPresence::new(&store, id, config.worker.presence, health.clone());
     let leave = CancellationToken::new();
     let holding = config.worker.presence.then(|| {
         let (presence, leave) = (presence.clone(), leave.clone());
@@ -154,6 +156,7 @@ async fn work(
         id,
         wake: shared.wake,
         metrics: shared.metrics,
+        health,
     };
     let shutdown_max = config.worker.shutdown;
     // The worker owns all its futures, so they end with this task.

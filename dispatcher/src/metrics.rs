@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use prometheus_client::encoding::EncodeLabelSet;
-use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -46,6 +46,8 @@ struct ByStatus {
 #[derive(Debug)]
 pub struct Metrics {
     registry: Mutex<Registry>,
+    /// The gauges from SQL, or nothing if they could not be read.
+    gauges: Mutex<Option<Registry>>,
     accept_seconds: Histogram,
     accepts: Family<ByStatus, Counter>,
     attempts: Family<ByOutcome, Counter>,
@@ -57,10 +59,8 @@ pub struct Metrics {
     lost_leases: Counter,
     dead: Family<ByReason, Counter>,
     reclaims: Family<ByCause, Counter>,
-    due: Gauge,
-    oldest_due_seconds: Gauge<f64, AtomicU64>,
     clock_offset_seconds: Gauge<f64, AtomicU64>,
-    oldest_transaction_seconds: Gauge<f64, AtomicU64>,
+    gauges_failed: Counter,
 }
 
 /// The buckets range from 1 ms to 33 s.
@@ -68,10 +68,41 @@ fn seconds_histogram() -> Histogram {
     Histogram::new(exponential_buckets(0.001, 2.0, 16))
 }
 
+/// Registers the gauges of the backlog.
+fn backlog(gauges: &crate::store::Gauges) -> Registry {
+    let mut registry = Registry::with_prefix("webhook");
+    let seconds = |value: Duration| {
+        let gauge = Gauge::<f64, AtomicU64>::default();
+        gauge.set(value.as_secs_f64());
+        gauge
+    };
+    let due = Gauge::<i64>::default();
+    due.set(gauges.due);
+    registry.register(
+        "due_events",
+        "Due events without a claim, from SQL, counted up to 100000",
+        due,
+    );
+    registry.register_with_unit(
+        "oldest_due_age",
+        "Time since the oldest due event became due, from SQL",
+        Unit::Seconds,
+        seconds(gauges.oldest_due_age),
+    );
+    registry.register_with_unit(
+        "oldest_transaction",
+        "Age of the oldest open transaction in the database, from SQL",
+        Unit::Seconds,
+        seconds(gauges.oldest_transaction_age),
+    );
+    registry
+}
+
 impl Default for Metrics {
     fn default() -> Self {
         let metrics = Self {
             registry: Mutex::new(Registry::with_prefix("webhook")),
+            gauges: Mutex::default(),
             accept_seconds: seconds_histogram(),
             accepts: Family::default(),
             attempts: Family::default(),
@@ -83,10 +114,8 @@ impl Default for Metrics {
             lost_leases: Counter::default(),
             dead: Family::default(),
             reclaims: Family::default(),
-            due: Gauge::default(),
-            oldest_due_seconds: Gauge::default(),
             clock_offset_seconds: Gauge::default(),
-            oldest_transaction_seconds: Gauge::default(),
+            gauges_failed: Counter::default(),
         };
         metrics.register();
         metrics
@@ -150,21 +179,9 @@ impl Metrics {
             self.reclaims.clone(),
         );
         r.register(
-            "due_events",
-            "Due events without a claim, from SQL, counted up to 100000",
-            self.due.clone(),
-        );
-        r.register_with_unit(
-            "oldest_due_age",
-            "Time since the oldest due event became due, from SQL",
-            Unit::Seconds,
-            self.oldest_due_seconds.clone(),
-        );
-        r.register_with_unit(
-            "oldest_transaction",
-            "Age of the oldest open transaction in the database, from SQL",
-            Unit::Seconds,
-            self.oldest_transaction_seconds.clone(),
+            "gauges_failed",
+            "Failed queries of the gauges from SQL",
+            self.gauges_failed.clone(),
         );
         self.register_process(r);
     }
@@ -190,7 +207,16 @@ impl Metrics {
             .registry
             .lock()
             .expect("no code panics while it holds this lock");
-        encode(&mut text, &registry).expect("writing to a String does not fail");
+        let gauges = self
+            .gauges
+            .lock()
+            .expect("no code panics while it holds this lock");
+        let mut encoded = encode_registry(&mut text, &registry);
+        if let Some(gauges) = &*gauges {
+            encoded = encoded.and_then(|()| encode_registry(&mut text, gauges));
+        }
+        let encoded = encoded.and_then(|()| encode_eof(&mut text));
+        encoded.expect("writing to a String does not fail");
         text
     }
 
@@ -200,13 +226,16 @@ impl Metrics {
         self.accept_seconds.observe(elapsed.as_secs_f64());
     }
 
-    /// Sets the gauges of the backlog.
-    pub(crate) fn backlog(&self, gauges: &crate::store::Gauges) {
-        self.due.set(gauges.due);
-        self.oldest_due_seconds
-            .set(gauges.oldest_due_age.as_secs_f64());
-        self.oldest_transaction_seconds
-            .set(gauges.oldest_transaction_age.as_secs_f64());
+    /// Sets the gauges of the backlog. If they could not be read, removes them and counts that.
+    pub(crate) fn backlog(&self, gauges: Option<&crate::store::Gauges>) {
+        if gauges.is_none() {
+            self.gauges_failed.inc();
+        }
+        let registry = gauges.map(backlog);
+        *self
+            .gauges
+            .lock()
+            .expect("no code panics while it holds this lock") = registry;
     }
 
     pub(crate) fn clock_offset(&self, offset: TimeDelta) {

@@ -18,12 +18,16 @@ mod keyed;
 mod next_due;
 mod own_leases;
 mod parts;
+mod places;
 mod pool;
+mod pooled;
 mod presence;
+mod readiness;
 mod reclaim;
 mod release;
 mod schema;
 mod session;
+mod sessions;
 mod settle;
 mod time;
 mod transactions;
@@ -39,10 +43,12 @@ pub use self::database_url::{DatabaseUrl, DatabaseUrlError};
 pub use self::error::StoreError;
 pub use self::find::{AttemptView, EventView};
 pub use self::gauges::Gauges;
-pub use self::insert::Inserted;
+pub use self::insert::{BODY_BYTES_MAX, Inserted, LARGE_BYTES_MIN};
 pub use self::inspect::{Inspection, SchemaState};
 pub use self::own_leases::OwnLeases;
+use self::pool::Operation;
 pub use self::presence::{PgPresence, Presence};
+pub use self::readiness::Readiness;
 pub use self::reclaim::{RECLAIM_BATCH_MAX, Reclaim, ReclaimCause, Reclaimed};
 pub use self::release::RELEASE_BATCH_MAX;
 pub use self::schema::SchemaError;
@@ -112,14 +118,23 @@ pub trait Store: Clone + Send + Sync + 'static {
 
 impl Store for PgStore {
     async fn insert(&self, event: NewEvent) -> Result<Inserted, StoreError> {
+        let operation = Operation {
+            name: "storing an event",
+            extra: insert::extra_time(event.payload.len()),
+        };
         let turn = async {
-            match event.idempotency_key.as_deref() {
+            let keyed = match event.idempotency_key.as_deref() {
                 Some(key) => Some(self.keyed.turn(key).await),
                 None => None,
-            }
+            };
+            let large = match event.payload.len() {
+                LARGE_BYTES_MIN.. => self.large.acquire().await.ok(),
+                _ => None,
+            };
+            (keyed, large)
         };
         self.accept
-            .run_after(turn, "storing an event", async |connection| {
+            .run_after(turn, operation, async |connection| {
                 insert::insert(connection, &event).await
             })
             .await

@@ -33,6 +33,7 @@ impl<S: Store, P: Presence, T: Transport, R: Rng + Send> Worker<S, P, T, R> {
     pub async fn run(mut self, shutdown: CancellationToken) -> bool {
         let wake = Arc::clone(&self.parts.wake);
         loop {
+            self.parts.health.iterated(Instant::now());
             self.on_time();
             self.start_work();
             let timer = self.next_timer();

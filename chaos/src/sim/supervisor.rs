@@ -94,6 +94,7 @@ fn start(context: &Arc<SimContext>, index: usize) -> impl Future<Output = ()> + 
         id: worker_id,
         wake,
         metrics: Arc::clone(&context.metrics),
+        health: Arc::default(),
     };
     let mut config = config(&context.schedule);
     if let Some(mutant) = context.mutant {

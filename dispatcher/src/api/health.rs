@@ -1,43 +1,68 @@
 //! Liveness, readiness and metrics of this process.
 
+use std::time::Duration;
+
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
+use tokio::time::Instant;
 
 use super::problem::Problem;
 use super::state::Api;
+use crate::store::Readiness;
+
+/// Shortest interval between two queries of the gauges. Each may count a deep backlog, and every
+/// client may read the metrics.
+const GAUGES_INTERVAL: Duration = Duration::from_secs(5);
 
 /// `GET /livez`: 200 while the process can respond.
 pub(super) async fn livez() -> &'static str {
     "alive\n"
 }
 
-/// `GET /readyz`: 200 if the database responds and its schema is current.
+/// `GET /readyz`: 200 if the database is writable, its schema is current, and the worker of this
+/// process runs and holds its presence.
 pub(super) async fn readyz(State(api): State<Api>) -> Result<&'static str, Problem> {
     if !api.shared.migrated.is_set() {
         return Err(Problem::unavailable(
             "the dispatcher has not reached its database yet; check DATABASE_URL and Postgres",
         ));
     }
-    match api.store.is_current().await {
-        Ok(true) => Ok("ready\n"),
-        Ok(false) => Err(Problem::unavailable(
+    let refusal = match api.store.readiness().await {
+        Ok(Readiness::Ready) => api.shared.worker_health.fault(Instant::now()),
+        Ok(Readiness::OldSchema) => Some(
             "the schema of the database is older than this dispatcher; run `dispatcher migrate`",
-        )),
-        Err(_) => Err(Problem::unavailable(
-            "the database is unavailable; check Postgres",
-        )),
+        ),
+        Ok(Readiness::ReadOnly) => Some(
+            "the database is read-only or in recovery; point DATABASE_URL at the primary server",
+        ),
+        Err(_) => Some("the database is unavailable; check Postgres"),
+    };
+    match refusal {
+        None => Ok("ready\n"),
+        Some(refusal) => Err(Problem::unavailable(refusal)),
     }
 }
 
-/// `GET /metrics`: OpenMetrics text. The gauges of the backlog are read from the database now. If
-/// it is unavailable, they keep their last values.
+/// `GET /metrics`: OpenMetrics text. The gauges from SQL are at most 5 s old. If they cannot be
+/// read, they are absent.
 pub(super) async fn metrics(State(api): State<Api>) -> impl IntoResponse {
-    if api.shared.migrated.is_set()
-        && let Ok(gauges) = api.store.gauges().await
-    {
-        api.shared.metrics.backlog(&gauges);
-    }
+    // A separate task, because this future is dropped if the client disconnects. Dropping a running
+    // statement closes its database connection.
+    let refreshed = tokio::spawn(refresh_gauges(api.clone())).await;
+    refreshed.expect("reading the gauges does not panic");
     let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(CONTENT_TYPE, content_type)], api.shared.metrics.text())
+}
+
+/// Reads the gauges unless they are recent. Concurrent requests wait for the one query.
+async fn refresh_gauges(api: Api) {
+    let mut read_at = api.gauges_read_at.lock().await;
+    let is_recent = read_at.is_some_and(|at| at.elapsed() < GAUGES_INTERVAL);
+    if is_recent || !api.shared.migrated.is_set() {
+        return;
+    }
+    *read_at = Some(Instant::now());
+    let gauges = api.store.gauges().await;
+    api.shared.metrics.backlog(gauges.ok().as_ref());
 }

@@ -10,12 +10,12 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use tokio::time::Instant;
 
-use super::body::{self, PostBody};
+use super::body;
 use super::idempotency_key::idempotency_key;
 use super::problem::Problem;
 use super::state::Api;
 use crate::event::{EventId, NewEvent, Target};
-use crate::store::{Inserted, Store};
+use crate::store::{Inserted, LARGE_BYTES_MIN, Store};
 use crate::target::TargetUrl;
 
 #[derive(Serialize)]
@@ -53,7 +53,15 @@ async fn accept(api: &Api, request: Request) -> Result<EventId, Problem> {
     let key = idempotency_key(request.headers());
     // The body keeps its bytes reserved until the response.
     let body = body::read(request, api.config.body_bytes_max, &api.body_bytes).await?;
-    let event = new_event(api, key?, body::parse(&body.bytes)?)?;
+    let (key, bytes) = (key?, body.bytes);
+    let event = if bytes.len() < LARGE_BYTES_MIN {
+        new_event(api, key, &bytes)?
+    } else {
+        // Parsing a large body takes long, and other requests must not wait for it.
+        let api = api.clone();
+        let parsing = tokio::task::spawn_blocking(move || new_event(&api, key, &bytes));
+        parsing.await.expect("parsing does not panic")?
+    };
     if !api.shared.migrated.is_set() {
         return Err(Problem::unavailable(
             "the dispatcher has not reached its database yet; nothing was stored, try again",
@@ -77,7 +85,8 @@ async fn accept(api: &Api, request: Request) -> Result<EventId, Problem> {
     }
 }
 
-fn new_event(api: &Api, key: Option<String>, body: PostBody<'_>) -> Result<NewEvent, Problem> {
+fn new_event(api: &Api, key: Option<String>, bytes: &[u8]) -> Result<NewEvent, Problem> {
+    let body = body::parse(bytes)?;
     let target = match (body.target_url, &api.config.default_target) {
         (Some(given), _) => {
             TargetUrl::parse(&given, &api.config.allowed)

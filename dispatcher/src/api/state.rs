@@ -4,12 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use sha2::{Digest, Sha256};
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Mutex, Notify, Semaphore};
+use tokio::time::Instant;
 
 use super::outages::Outages;
 use crate::config::ApiConfig;
 use crate::metrics::Metrics;
 use crate::store::PgStore;
+use crate::worker_health::WorkerHealth;
 
 /// State that every handler receives. Clones share it.
 #[derive(Clone, Debug)]
@@ -22,6 +24,8 @@ pub(crate) struct Api {
     pub(super) body_bytes: Arc<Semaphore>,
     pub(super) shared: Shared,
     pub(super) outages: Arc<Outages>,
+    /// Time of the last query of the gauges. Held while a query runs.
+    pub(super) gauges_read_at: Arc<Mutex<Option<Instant>>>,
 }
 
 /// State that the API shares with the rest of the process.
@@ -31,6 +35,7 @@ pub(crate) struct Shared {
     pub(crate) wake: Arc<Notify>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) migrated: Arc<Migrated>,
+    pub(crate) worker_health: Arc<WorkerHealth>,
 }
 
 /// Set when the schema is current. Until then, requests that need the database get 503.
@@ -47,6 +52,7 @@ impl Api {
             config: Arc::new(config),
             shared,
             outages: Arc::default(),
+            gauges_read_at: Arc::default(),
         }
     }
 }

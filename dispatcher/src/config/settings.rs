@@ -184,7 +184,8 @@ pub const SETTINGS: &[Setting] = &[
         name: "MAX_BODY_BYTES",
         default: "1048576",
         limits: Bytes(1, GIB_BYTES),
-        about: "Maximum size of a request body of POST /events.",
+        about: "Maximum size of a request body of POST /events. Postgres cannot store more than \
+                1 MiB below 1 GiB.",
     },
     Setting {
         name: "MAX_BODIES_BYTES",

@@ -1,5 +1,5 @@
-//! Connections of the store: one pool for the API, one for the worker, one connection for health
-//! and gauges.
+//! Connections of the store: one pool for the API, one for the worker, one connection for
+//! readiness.
 //!
 //! Presence and migration open dedicated sessions, because neither fits the statement timeouts of
 //! the pools.
@@ -7,15 +7,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::postgres::PgPoolOptions;
-use sqlx::{Connection, PgConnection, PgPool};
-use tokio::time::timeout;
+use tokio::sync::Semaphore;
 
 use super::database_url::DatabaseUrl;
 use super::keyed::KeyedPosts;
 use super::parts::RefusedRows;
+use super::places::Lane;
 use super::pool::Pool;
-use super::session::{CONNECT_TIMEOUT, Renewal, Session, is_outdated};
+use super::session::{Renewal, Session};
+use super::sessions::Sessions;
 
 /// Timeout of an operation of the API, so that a 503 is sent within two seconds.
 const ACCEPT_TIMEOUT: Duration = Duration::from_millis(1_500);
@@ -30,15 +30,9 @@ const WORK_TIMEOUT: Duration = Duration::from_secs(5);
 const ACCEPT_STATEMENT: &str = "1400ms";
 const WORK_STATEMENT: &str = "4500ms";
 
-/// Health and gauges have a dedicated connection, so that health checks succeed while requests use
-/// all other connections.
+/// Readiness has a dedicated connection, so that health checks succeed while requests use all other
+/// connections.
 const HEALTH_CONNECTIONS: u32 = 1;
-
-/// A connection that was idle for longer is pinged before an operation uses it.
-const TRUSTED_IDLE: Duration = Duration::from_millis(500);
-
-/// A session at a server that vanished must not use up the time of the operation.
-const PING_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The settings of a store.
 #[derive(Clone, Debug)]
@@ -59,6 +53,10 @@ pub struct PgStore {
     pub(super) health: Pool,
     pub(super) keyed: Arc<KeyedPosts>,
     pub(super) refused: RefusedRows,
+    /// Large events use at most a quarter of the connections of the API, because a slow link to the
+    /// database delays each of them for long.
+    pub(super) large: Arc<Semaphore>,
+    sessions: Arc<Sessions>,
     pub(super) presence: Session,
     pub(super) migration: Session,
     pub(super) renewal: Renewal,
@@ -87,61 +85,35 @@ impl PgStore {
         // Waiting DDL blocks every statement on its table.
         let migration = session(&[("statement_timeout", "0"), ("lock_timeout", "2s")]);
         let renewal = Renewal::default();
-        let pool = |session: &Session, connections, timeout| {
-            let connections = connect_lazy(session, &renewal, connections);
-            Pool::new(connections, timeout, renewal.clone())
-        };
-        let store = Self {
-            health: pool(&accept, HEALTH_CONNECTIONS, ACCEPT_TIMEOUT),
-            accept: pool(&accept, options.accept_connections, ACCEPT_TIMEOUT),
-            work: pool(&work, options.work_connections, WORK_TIMEOUT),
+        let sizes = [
+            options.work_connections,
+            options.accept_connections,
+            HEALTH_CONNECTIONS,
+        ];
+        let sessions = Sessions::new(
+            sizes.map(|size| usize::try_from(size).unwrap_or(usize::MAX)),
+            [work, accept.clone(), accept],
+            renewal.clone(),
+        );
+        let sessions = Arc::new(sessions);
+        let pool = |lane, timeout| Pool::new(Arc::clone(&sessions), lane, timeout);
+        let large_max = usize::try_from(options.accept_connections.div_ceil(4)).unwrap_or(1);
+        Self {
+            health: pool(Lane::Health, ACCEPT_TIMEOUT),
+            accept: pool(Lane::Accept, ACCEPT_TIMEOUT),
+            work: pool(Lane::Work, WORK_TIMEOUT),
             keyed: Arc::new(KeyedPosts::new(options.accept_connections)),
             refused: RefusedRows::default(),
+            large: Arc::new(Semaphore::new(large_max)),
+            sessions,
             presence,
             migration,
-            renewal: renewal.clone(),
-        };
-        let pools = [&store.health, &store.accept, &store.work];
-        renewal.set_pools(pools.map(Pool::connections).to_vec());
-        store
+            renewal,
+        }
     }
 
     /// Closes every connection of the pools.
     pub async fn close(&self) {
-        self.accept.close().await;
-        self.work.close().await;
-        self.health.close().await;
+        self.sessions.close().await;
     }
-}
-
-fn connect_lazy(session: &Session, renewal: &Renewal, connections: u32) -> PgPool {
-    let (checked, acquired, released) = (session.clone(), renewal.requests(), renewal.requests());
-    PgPoolOptions::new()
-        .max_connections(connections)
-        .acquire_timeout(CONNECT_TIMEOUT)
-        .test_before_acquire(false)
-        .after_connect(move |connection, _| {
-            let session = checked.clone();
-            Box::pin(async move { session.check(connection).await })
-        })
-        .before_acquire(move |connection, meta| {
-            let is_outdated = is_outdated(&acquired, meta.age);
-            Box::pin(async move {
-                // `Ok(false)` replaces the connection without an error. If the server is down, the
-                // new connection fails.
-                let is_trusted = meta.idle_for <= TRUSTED_IDLE;
-                Ok(!is_outdated && (is_trusted || is_alive(connection).await))
-            })
-        })
-        .after_release(move |_, meta| {
-            let is_outdated = is_outdated(&released, meta.age);
-            Box::pin(async move { Ok(!is_outdated) })
-        })
-        .connect_lazy_with(session.options())
-}
-
-async fn is_alive(connection: &mut PgConnection) -> bool {
-    timeout(PING_TIMEOUT, connection.ping())
-        .await
-        .is_ok_and(|reply| reply.is_ok())
 }

@@ -60,6 +60,13 @@ impl StoreError {
         }
     }
 
+    /// Returns true if the server or the role permits no further session.
+    pub(super) fn is_connection_limit(error: &sqlx::Error) -> bool {
+        // 53300: too many connections.
+        let reply = error.as_database_error();
+        reply.is_some_and(|reply| reply.code().as_deref() == Some("53300"))
+    }
+
     /// Returns true if the SQLSTATE describes a temporary state of the server, so that a retry may
     /// succeed.
     pub(super) fn is_temporary(sqlstate: &str) -> bool {

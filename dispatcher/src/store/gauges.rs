@@ -35,7 +35,8 @@ impl PgStore {
     /// # Errors
     /// Postgres is unreachable or does not reply in time.
     pub async fn gauges(&self) -> Result<Gauges, StoreError> {
-        self.health
+        // Not over the connection for health: a deep backlog must not delay a health check.
+        self.accept
             .run("reading the backlog", async |connection| {
                 gauges(connection).await
             })

@@ -1,183 +1,182 @@
-//! Runs one database operation under one deadline on a pooled connection.
+//! Runs one database operation under one deadline on a session of a pool.
 //!
-//! The deadline covers the wait for a connection and the statements. A connection whose operation
-//! timed out or was dropped may still receive a reply. So it is closed and never returned to the
-//! pool.
+//! The deadline covers the wait for a session and the statements. A session whose operation timed
+//! out or was dropped may still receive a reply. So it is closed and never returned to the pool.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use sqlx::pool::PoolConnection;
-use sqlx::{PgConnection, PgPool, Postgres};
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use tokio::time::error::Elapsed;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::error::{StoreError, is_of_session, is_rolled_back};
-use super::session::Renewal;
+use super::places::{Claimant, Lane};
+use super::sessions::{Lent, Sessions};
 
 /// Pauses between repetitions of statements that Postgres rolled back. The first repetition has
 /// none.
 const REPEAT_PAUSE_MIN: Duration = Duration::from_millis(1);
 const REPEAT_PAUSE_MAX: Duration = Duration::from_millis(50);
 
-/// Connections to one database with one timeout per operation.
+/// The server ends a statement this long before its caller gives it up.
+const STATEMENT_MARGIN: Duration = Duration::from_millis(100);
+
+/// Sessions to one database with one timeout per operation.
 #[derive(Clone, Debug)]
 pub(super) struct Pool {
-    connections: PgPool,
+    sessions: Arc<Sessions>,
+    lane: Lane,
     timeout: Duration,
-    renewal: Renewal,
-    /// True while `connect_patiently` waits for a connection.
-    connecting: Arc<AtomicBool>,
 }
 
-/// A connection of the pool and the operation that uses it. Dropping it before `finish` closes the
-/// connection.
-struct PooledConnection {
-    connection: Option<PoolConnection<Postgres>>,
-    operation: &'static str,
-    deadline: Instant,
-    renewal: Renewal,
+/// Name and time of an operation.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Operation {
+    /// Phrase for errors, such as `settling attempts`.
+    pub(super) name: &'static str,
+    /// Time for the statements beyond the timeout of the pool, because they carry many bytes.
+    pub(super) extra: Duration,
+}
+
+impl From<&'static str> for Operation {
+    fn from(name: &'static str) -> Self {
+        let extra = Duration::ZERO;
+        Self { name, extra }
+    }
 }
 
 impl Pool {
-    pub(super) fn new(connections: PgPool, timeout: Duration, renewal: Renewal) -> Self {
+    pub(super) fn new(sessions: Arc<Sessions>, lane: Lane, timeout: Duration) -> Self {
         Self {
-            connections,
+            sessions,
+            lane,
             timeout,
-            renewal,
-            connecting: Arc::default(),
         }
     }
 
-    pub(super) fn connections(&self) -> PgPool {
-        self.connections.clone()
-    }
-
-    /// Runs `statements` on a connection, and again if Postgres rolls them back for the sake of
-    /// other transactions. `operation` names them in errors.
+    /// Runs `statements` on a session, and again if Postgres rolls them back for the sake of other
+    /// transactions. `operation` names them in errors.
     pub(super) async fn run<T>(
         &self,
         operation: &'static str,
         statements: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error> + Clone,
     ) -> Result<T, StoreError> {
         let no_turn = std::future::ready(());
-        self.run_after(no_turn, operation, statements).await
+        self.run_after(no_turn, operation.into(), statements).await
     }
 
-    /// Waits for `turn`, then for a connection, and runs `statements`, all under one deadline. The
+    /// Waits for `turn`, then for a session, and runs `statements`, all under one deadline. The
     /// value of `turn` is kept until the operation has ended.
     pub(super) async fn run_after<T, G>(
         &self,
         turn: impl Future<Output = G>,
-        operation: &'static str,
+        operation: Operation,
         statements: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error> + Clone,
     ) -> Result<T, StoreError> {
-        let (_turn, mut pooled) = self.acquire_after(turn, operation).await?;
-        let deadline = pooled.deadline;
-        let mut pause = Duration::ZERO;
-        let result = loop {
-            let result = timeout_at(deadline, statements.clone()(pooled.connection())).await;
-            let is_rolled_back = matches!(&result, Ok(Err(error)) if is_rolled_back(error));
-            if !is_rolled_back || Instant::now() + pause >= deadline {
-                break result;
-            }
-            sleep(pause).await;
-            pause = (pause * 2).clamp(REPEAT_PAUSE_MIN, REPEAT_PAUSE_MAX);
+        let Operation { name, extra } = operation;
+        let start = Instant::now();
+        let waited = timeout_at(start + self.timeout + extra, turn).await;
+        let _turn = waited.map_err(|_| self.no_session(name))?;
+        // Operations with extra time take turns that last longer than the timeout.
+        let start = if extra.is_zero() {
+            start
+        } else {
+            Instant::now()
         };
-        pooled.finish(result)
-    }
-
-    pub(super) async fn close(&self) {
-        self.connections.close().await;
-    }
-
-    async fn acquire_after<G>(
-        &self,
-        turn: impl Future<Output = G>,
-        operation: &'static str,
-    ) -> Result<(G, PooledConnection), StoreError> {
-        let deadline = Instant::now() + self.timeout;
-        let acquiring = async {
-            let turn = turn.await;
-            (turn, self.connections.acquire().await)
+        let deadline = start + self.timeout;
+        let acquired = timeout_at(deadline, self.sessions.acquire(self.lane)).await;
+        let mut lent = acquired.map_err(|_| self.no_session(name))?;
+        let connection = lent.connection();
+        let running = async {
+            if extra.is_zero() {
+                return repeated(connection, statements).await;
+            }
+            let limit = self.timeout + extra - STATEMENT_MARGIN;
+            set_statement_timeout(connection, Some(limit)).await?;
+            let value = repeated(connection, statements).await?;
+            set_statement_timeout(connection, None).await?;
+            // The buffers have the size of the largest statement so far.
+            connection.shrink_buffers();
+            Ok(value)
         };
-        let reason = match timeout_at(deadline, acquiring).await {
-            Ok((turn, Ok(connection))) => {
-                let pooled = PooledConnection {
-                    connection: Some(connection),
-                    operation,
-                    deadline,
-                    renewal: self.renewal.clone(),
-                };
-                return Ok((turn, pooled));
-            }
-            Ok((_, Err(error))) => error.to_string(),
-            Err(_) => {
-                self.connect_patiently();
-                format!("no connection within {} s", self.timeout.as_secs_f64())
-            }
-        };
-        Err(StoreError::Unavailable { operation, reason })
+        let result = timeout_at(deadline + extra, running).await;
+        finish(lent, operation, result)
     }
 
-    /// Opens a connection in the background. Connecting may take longer than the timeout of an
-    /// operation. If each operation started a new attempt and dropped it at its deadline, no
-    /// attempt would succeed.
-    fn connect_patiently(&self) {
-        if self.connecting.swap(true, Ordering::Relaxed) {
-            return;
-        }
-        let (connections, connecting) = (self.connections.clone(), Arc::clone(&self.connecting));
-        tokio::spawn(async move {
-            // The pool keeps the connection for the next operation. An error is reported to the
-            // operations that wait.
-            let _connection = connections.acquire().await;
-            connecting.store(false, Ordering::Relaxed);
-        });
-    }
-}
-
-impl PooledConnection {
-    fn connection(&mut self) -> &mut PgConnection {
-        self.connection
-            .as_mut()
-            .expect("the connection is present until finish")
+    /// Closes a session of a pool if the server refuses the presence session.
+    pub(super) fn make_room_for_presence(&self) {
+        self.sessions.make_room(Claimant::Presence);
     }
 
-    /// Returns the connection to the pool if its state is known. Classifies the error if there is
-    /// one.
-    fn finish<T>(
-        mut self,
-        result: Result<Result<T, sqlx::Error>, Elapsed>,
-    ) -> Result<T, StoreError> {
-        match result {
-            Ok(Ok(value)) => {
-                self.connection.take();
-                Ok(value)
-            }
-            Ok(Err(error)) => {
-                let is_of_session = is_of_session(&error);
-                let error = StoreError::while_running(self.operation, error);
-                if is_of_session {
-                    self.renewal.request();
-                } else if matches!(error, StoreError::Refused { .. }) {
-                    self.connection.take();
-                }
-                Err(error)
-            }
-            Err(_) => Err(StoreError::Unknown {
-                operation: self.operation,
-                reason: "no reply in time".into(),
-            }),
+    fn no_session(&self, operation: &'static str) -> StoreError {
+        let seconds = self.timeout.as_secs_f64();
+        let cause = self.sessions.refusal(self.lane);
+        let cause = cause.map(|cause| format!(": {cause}")).unwrap_or_default();
+        StoreError::Unavailable {
+            operation,
+            reason: format!("no connection within {seconds} s{cause}"),
         }
     }
 }
 
-impl Drop for PooledConnection {
-    fn drop(&mut self) {
-        if let Some(connection) = self.connection.take() {
-            drop(connection.detach());
+/// Runs `statements` until Postgres does not roll them back. The caller limits the time.
+async fn repeated<T>(
+    connection: &mut PgConnection,
+    statements: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error> + Clone,
+) -> Result<T, sqlx::Error> {
+    let mut pause = Duration::ZERO;
+    loop {
+        let result = statements.clone()(connection).await;
+        if !result.as_ref().is_err_and(is_rolled_back) {
+            return result;
         }
+        sleep(pause).await;
+        pause = (pause * 2).clamp(REPEAT_PAUSE_MIN, REPEAT_PAUSE_MAX);
+    }
+}
+
+/// Sets the timeout of the session, or its default.
+async fn set_statement_timeout(
+    connection: &mut PgConnection,
+    limit: Option<Duration>,
+) -> Result<(), sqlx::Error> {
+    let sql = match limit {
+        Some(limit) => format!("set statement_timeout = {}", limit.as_millis()),
+        None => "reset statement_timeout".to_owned(),
+    };
+    let set = sqlx::raw_sql(AssertSqlSafe(sql)).execute(connection);
+    set.await.map(drop)
+}
+
+/// Returns the session to the pool if its state is known. Classifies the error if there is one.
+fn finish<T>(
+    lent: Lent,
+    operation: Operation,
+    result: Result<Result<T, sqlx::Error>, Elapsed>,
+) -> Result<T, StoreError> {
+    let Operation { name, extra } = operation;
+    match result {
+        Ok(Ok(value)) => {
+            lent.put_back();
+            Ok(value)
+        }
+        Ok(Err(error)) => {
+            let is_of_session = is_of_session(&error);
+            let error = StoreError::while_running(name, error);
+            if is_of_session {
+                lent.renew_all();
+                return Err(error);
+            }
+            // With extra time, the session may have kept its longer `statement_timeout`.
+            if matches!(error, StoreError::Refused { .. }) && extra.is_zero() {
+                lent.put_back();
+            }
+            Err(error)
+        }
+        Err(_) => Err(StoreError::Unknown {
+            operation: name,
+            reason: "no reply in time".into(),
+        }),
     }
 }

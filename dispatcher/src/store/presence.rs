@@ -20,6 +20,7 @@ use super::error::StoreError;
 use super::pool::Pool;
 use super::session::{CONNECT_TIMEOUT, Renewal, Session, no_reply};
 use crate::event::WorkerId;
+use crate::worker_health::WorkerHealth;
 
 /// Pause before the next try to take the lock.
 const RETRY_AFTER: Duration = Duration::from_millis(50);
@@ -71,11 +72,17 @@ pub struct PgPresence {
     renewal: Renewal,
     pool: Pool,
     held: Arc<watch::Sender<bool>>,
+    health: Arc<WorkerHealth>,
 }
 
 impl PgPresence {
     /// If `enabled` is false, the presence counts as held and [`Self::hold`] must not run.
-    pub fn new(store: &PgStore, worker: WorkerId, enabled: bool) -> Self {
+    pub fn new(
+        store: &PgStore,
+        worker: WorkerId,
+        enabled: bool,
+        health: Arc<WorkerHealth>,
+    ) -> Self {
         Self {
             worker,
             enabled,
@@ -83,6 +90,7 @@ impl PgPresence {
             renewal: store.renewal.clone(),
             pool: store.work.clone(),
             held: Arc::new(watch::Sender::new(!enabled)),
+            health,
         }
     }
 
@@ -90,6 +98,7 @@ impl PgPresence {
     /// taken again.
     pub async fn hold(&self, stop: CancellationToken) {
         let mut is_logged = false;
+        self.health.presence(false, Instant::now());
         while !stop.is_cancelled() {
             let ended = tokio::select! {
                 biased;
@@ -97,9 +106,14 @@ impl PgPresence {
                 ended = self.hold_session() => ended,
             };
             let was_held = self.held.send_replace(false) || ended.is_none();
+            self.health.presence(false, Instant::now());
             let error = ended.unwrap_or_else(|| {
                 sqlx::Error::Protocol("the lock or the row is absent from the server".into())
             });
+            if StoreError::is_connection_limit(&error) {
+                // Requests may have taken the place of the lost session in the server.
+                self.pool.make_room_for_presence();
+            }
             if was_held || !is_logged {
                 tracing::warn!(worker.id = %self.worker, %error,
                     "presence not held, no event is claimed until it is");
@@ -132,6 +146,7 @@ impl PgPresence {
             Err(_) => return Some(no_reply()),
         };
         self.held.send_replace(true);
+        self.health.presence(true, Instant::now());
         tracing::info!(worker.id = %self.worker, "presence held");
         tokio::select! {
             biased;

@@ -6,11 +6,11 @@
 
 use std::fmt::Write;
 use std::io::{Error, ErrorKind};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::postgres::PgConnectOptions;
-use sqlx::{AssertSqlSafe, ConnectOptions, PgConnection, PgExecutor, PgPool, Row};
+use sqlx::{AssertSqlSafe, ConnectOptions, PgConnection, PgExecutor, Row};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
@@ -160,55 +160,31 @@ impl From<SessionError> for sqlx::Error {
 /// Ends the sessions of all pools and the presence after an error that other sessions probably
 /// share. After a failover, for example, all of them may be connected to a read-only server.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Renewal(Arc<Requests>);
-
-#[derive(Debug, Default)]
-struct Requests {
-    last: watch::Sender<Option<Instant>>,
-    pools: OnceLock<Vec<PgPool>>,
-}
+pub(super) struct Renewal(Arc<watch::Sender<Option<Instant>>>);
 
 impl Renewal {
-    /// Sets the pools whose idle sessions a request closes.
-    pub(super) fn set_pools(&self, pools: Vec<PgPool>) {
-        // Only one store has this renewal, so its pools are set once.
-        let _ = self.0.pools.set(pools);
-    }
-
-    /// Outdates every session that was opened before now, and closes the idle ones.
-    pub(super) fn request(&self) {
-        let is_accepted = self.0.last.send_if_modified(|last| {
+    /// Outdates every session that was opened before now. Returns false if the last request was
+    /// only just made.
+    pub(super) fn request(&self) -> bool {
+        self.0.send_if_modified(|last| {
             let is_due = last.is_none_or(|at| at.elapsed() >= RENEWAL_INTERVAL);
             if is_due {
                 *last = Some(Instant::now());
             }
             is_due
-        });
-        let pools = self.0.pools.get().filter(|_| is_accepted);
-        for pool in pools.into_iter().flatten() {
-            for _ in 0..pool.num_idle() {
-                // The pool closes an outdated session when it is returned.
-                drop(pool.try_acquire());
-            }
-        }
+        })
     }
 
-    /// Returns the times of the requests, for [`is_outdated`]. The pools must not own a renewal,
-    /// which owns them.
-    pub(super) fn requests(&self) -> watch::Receiver<Option<Instant>> {
-        self.0.last.subscribe()
+    /// Returns true if a session that was opened at this time must be closed.
+    pub(super) fn is_outdated(&self, opened: Instant) -> bool {
+        self.0.borrow().is_some_and(|at| at > opened)
     }
 
     /// Waits for a request after `opened`, the time at which a session was opened.
     pub(super) async fn requested_after(&self, opened: Instant) {
         let outdated = |at: &Option<Instant>| at.is_some_and(|at| at > opened);
-        let mut requests = self.requests();
+        let mut requests = self.0.subscribe();
         let requested = requests.wait_for(outdated).await;
         requested.expect("self owns the sender");
     }
-}
-
-/// Returns true if a session of this age was opened before the last request.
-pub(super) fn is_outdated(requests: &watch::Receiver<Option<Instant>>, age: Duration) -> bool {
-    requests.borrow().is_some_and(|at| at.elapsed() < age)
 }

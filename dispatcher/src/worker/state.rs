@@ -23,6 +23,7 @@ use crate::event::{LeaseToken, Release, WorkerId};
 use crate::metrics::Metrics;
 use crate::signature::Signer;
 use crate::store::StoreError;
+use crate::worker_health::WorkerHealth;
 
 /// The collaborators of a worker.
 #[derive(Debug)]
@@ -43,6 +44,8 @@ pub struct Parts<S, P, T, R> {
     pub wake: Arc<Notify>,
     /// Counters of this process.
     pub metrics: Arc<Metrics>,
+    /// Signs of life for `/readyz`.
+    pub health: Arc<WorkerHealth>,
 }
 
 /// A worker. It does nothing until [`Worker::run`] is polled.
