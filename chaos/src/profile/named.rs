@@ -23,11 +23,11 @@ const FIELD: &[&Kind] = &[
     &LoseStandby::KIND,
     &FewConnections::KIND,
     &HoldHorizon::KIND,
+    &PoisonRow::KIND,
+    &HangMost::KIND,
+    &StrayBytes::KIND,
     &CloseKept::KIND,
 ];
-
-/// Faults that the dispatcher does not survive yet. No profile draws them.
-const AWAITED: &[&Kind] = &[&PoisonRow::KIND, &HangMost::KIND, &StrayBytes::KIND];
 
 /// Every profile with its description.
 pub const PROFILES: &[(&str, &str)] = &[
@@ -240,10 +240,7 @@ impl Profile {
             default_events: 2,
             ..Profile::chaotic()
         }
-        .with_each(
-            KINDS.iter().filter(|kind| !AWAITED.contains(kind)),
-            EACH_OF_EVERYTHING,
-        )
+        .with_each(KINDS.iter(), EACH_OF_EVERYTHING)
     }
 
     /// Adds this number of faults of a kind.
@@ -256,8 +253,7 @@ impl Profile {
     /// except kills, which have their own number.
     #[must_use]
     pub fn with_family(self, family: Family, each: u32) -> Profile {
-        let of_field = |kind: &&Kind| FIELD.contains(kind) || AWAITED.contains(kind);
-        let of_family = |kind: &&Kind| kind.family == family && !of_field(kind);
+        let of_family = |kind: &&Kind| kind.family == family && !FIELD.contains(kind);
         self.with_each(KINDS.iter().filter(of_family), each)
     }
 
