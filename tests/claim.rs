@@ -4,6 +4,7 @@
 //! send an event too often, or end it too early. `tests/reclaim.rs` tests the fourth transition.
 
 mod limits;
+mod payloads;
 mod releases;
 
 use std::collections::BTreeSet;

@@ -94,8 +94,10 @@ pub struct Claim {
     pub failure_count: u32,
     /// The URL of the attempt.
     pub target_url: String,
-    /// The request body.
+    /// The request body. Empty if it is large and must be fetched separately.
     pub payload: Vec<u8>,
+    /// Size of a payload that must be fetched, in bytes, else 0.
+    pub unfetched: usize,
 }
 
 /// Identifies a claim in a settle or a release.

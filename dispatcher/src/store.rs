@@ -18,6 +18,7 @@ mod keyed;
 mod next_due;
 mod own_leases;
 mod parts;
+mod payload;
 mod places;
 mod pool;
 mod pooled;
@@ -55,7 +56,7 @@ pub use self::schema::SchemaError;
 pub use self::settle::SETTLE_BATCH_MAX;
 use self::settle::SettleColumns;
 pub use self::transactions::OldestTransaction;
-use crate::event::{NewEvent, Release, Settled, Settlement, WorkerId};
+use crate::event::{ClaimKey, NewEvent, Release, Settled, Settlement, WorkerId};
 
 /// The operations on events. Each may be called again after an error.
 pub trait Store: Clone + Send + Sync + 'static {
@@ -70,6 +71,15 @@ pub trait Store: Clone + Send + Sync + 'static {
         lease: Duration,
         limit: ClaimLimit,
     ) -> impl Future<Output = Result<Claimed, StoreError>> + Send;
+
+    /// Returns at most `length` bytes of a payload that a claim did not return, from the byte
+    /// `from` on, or `None` if the lease has ended.
+    fn payload_piece(
+        &self,
+        key: ClaimKey,
+        from: usize,
+        length: usize,
+    ) -> impl Future<Output = Result<Option<Vec<u8>>, StoreError>> + Send;
 
     /// Returns the time until the next event that was not yet due at `after`, or `None` if there is
     /// none.
@@ -149,6 +159,19 @@ impl Store for PgStore {
         self.work
             .run("claiming due events", async |connection| {
                 claim::claim(connection, worker, lease, limit, &self.refused).await
+            })
+            .await
+    }
+
+    async fn payload_piece(
+        &self,
+        key: ClaimKey,
+        from: usize,
+        length: usize,
+    ) -> Result<Option<Vec<u8>>, StoreError> {
+        self.work
+            .run("fetching a payload", async |connection| {
+                payload::piece(connection, key, from, length).await
             })
             .await
     }

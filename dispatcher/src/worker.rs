@@ -57,13 +57,13 @@ impl<S: Store, P: Presence, T: Transport, R: Rng + Send> Worker<S, P, T, R> {
     async fn drain(&mut self) -> bool {
         let deadline = Instant::now() + self.config.shutdown;
         self.stop.cancel();
-        let queued = self.hosts.take_queued();
+        let queued = self.hosts.take_queued(Instant::now());
         tracing::info!(
             attempts = self.in_flight,
             queued = queued.len(),
             "stopping, no further event is claimed"
         );
-        for event in &queued {
+        for event in queued.iter().chain(&std::mem::take(&mut self.to_fetch)) {
             self.releases.push(event.release(Duration::ZERO));
         }
         while !self.is_drained() {
@@ -89,7 +89,8 @@ impl<S: Store, P: Presence, T: Transport, R: Rng + Send> Worker<S, P, T, R> {
 
     fn is_drained(&self) -> bool {
         let is_written = self.batches.is_idle() && self.releases.is_empty() && !self.is_releasing;
-        let may_claim = self.scheduler.is_claiming() || self.orphans.is_unanswered();
+        let may_claim =
+            self.scheduler.is_claiming() || self.is_fetching || self.orphans.is_unanswered();
         self.in_flight == 0 && is_written && !may_claim
     }
 
@@ -117,12 +118,15 @@ impl<S: Store, P: Presence, T: Transport, R: Rng + Send> Worker<S, P, T, R> {
         let held = self.held();
         let free = self.config.in_flight_max.saturating_sub(held);
         self.start_claiming(free, held, now);
+        self.start_fetching(now);
         self.start_reclaiming(now);
     }
 
     /// Permits in use: claims that this worker has and that are not yet settled or released.
     fn held(&self) -> usize {
-        self.in_flight + self.hosts.queued() + self.batches.len() + self.releases.len()
+        let unfetched = self.to_fetch.len() + usize::from(self.is_fetching);
+        let unsent = self.hosts.queued() + unfetched + self.releases.len();
+        self.in_flight + unsent + self.batches.len()
     }
 
     fn on_done(&mut self, completion: Completion) {

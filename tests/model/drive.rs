@@ -200,6 +200,7 @@ impl Both {
         let Claimed {
             now,
             first_due,
+            last_due,
             mut claims,
         } = claimed.map_err(|e| e.to_string())?;
         same("count", &due.len().min(limit.events), &claims.len())?;
@@ -229,6 +230,7 @@ impl Both {
             &Claimed {
                 now,
                 first_due,
+                last_due,
                 claims: claims.clone(),
             },
         )?;

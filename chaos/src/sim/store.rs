@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use dispatcher::event::{EventId, LeaseToken, NewEvent, Release, Settled, Settlement, WorkerId};
+use dispatcher::event::{
+    ClaimKey, EventId, LeaseToken, NewEvent, Release, Settled, Settlement, WorkerId,
+};
 use dispatcher::store::{
     ClaimLimit, Claimed, Inserted, OwnLeases, Presence, Reclaim, Reclaimed, Store, StoreError,
 };
@@ -263,6 +265,15 @@ impl Store for SimStore {
             claimed
         })
         .await
+    }
+
+    async fn payload_piece(
+        &self,
+        key: ClaimKey,
+        _: usize,
+        _: usize,
+    ) -> Result<Option<Vec<u8>>, StoreError> {
+        unreachable!("claims of the model return every payload, also that of {key:?}")
     }
 
     async fn next_due(&self, after: DateTime<Utc>) -> Result<Option<Duration>, StoreError> {

@@ -73,6 +73,8 @@ pub struct Claimed {
     pub now: DateTime<Utc>,
     /// The earliest due time of the claimed events.
     pub first_due: Option<DateTime<Utc>>,
+    /// The latest due time of the claimed events.
+    pub last_due: Option<DateTime<Utc>>,
     /// The claimed events.
     pub claims: Vec<Claim>,
 }
@@ -81,19 +83,22 @@ pub struct Claimed {
 // Materialized, so that the planner runs the locking scan only once. The scan reads one table by
 // one index without a further filter. `now()` is returned even if no event was due. Events beyond
 // the limit of bytes are locked but not updated. Their sizes are in the row headers and are summed
-// in scan order, without a sort. The update finds rows by `ctid`, which the locks keep stable. A
-// join would do the same, but its plan for a large estimate reads the whole table. A row that moved
-// before it was locked stays due. `due_from` skips the left end of the index, which holds leased
-// rows and dead entries. An operator may have set any number of attempts.
+// in scan order, without a sort. Payloads over 256 KiB, or over the limit of bytes, are not
+// returned and not summed: on a slow connection, a claim with a large payload would end in its
+// timeout and delay all other events. The update finds rows by `ctid`, which the locks keep stable.
+// A join would do the same, but its plan for a large estimate reads the whole table. A row that
+// moved before it was locked stays due. `due_from` skips the left end of the index, which holds
+// leased rows and dead entries. An operator may have set any number of attempts.
 pub const CLAIM: &str = "
 with due as materialized (
-    select ctid as place, octet_length(payload) as bytes from webhook_events
+    select ctid as place, octet_length(payload) as size from webhook_events
     where status = 'pending' and lease_token is null
         and next_retry_at <= now() - $6 * interval '1 microsecond'
         and next_retry_at >= coalesce(greatest($5, now() - $7 * interval '1 microsecond'), '-infinity')
     order by next_retry_at limit $1 for update skip locked
 ), summed as (
-    select place, sum(bytes) over (rows unbounded preceding) - bytes as before from due
+    select place, sum(bytes) over (rows unbounded preceding) - bytes as before
+    from (select place, case when size <= least($4, 262144) then size else 0 end as bytes from due) returned
 ), claimed as (
     update webhook_events e
     set lease_token = gen_random_uuid(), lease_until = now() + $2 * interval '1 microsecond',
@@ -101,7 +106,8 @@ with due as materialized (
         attempt_count = case when e.attempt_count between 0 and 2147483646 then e.attempt_count + 1
             when e.attempt_count < 0 then 1 else e.attempt_count end
     where e.ctid = any (array(select place from summed where before < $4))
-    returning e.id, e.lease_token, e.attempt_count, e.failure_count, e.target_url, e.payload, e.next_retry_at
+    returning e.id, e.lease_token, e.attempt_count, e.failure_count, e.target_url, e.next_retry_at,
+        octet_length(e.payload) as size, case when octet_length(e.payload) <= least($4, 262144) then e.payload end as payload
 )
 select now() as claimed_at, claimed.* from (values (1)) always left join claimed on true";
 
@@ -141,15 +147,17 @@ pub(super) async fn claim(
     };
     let first = rows.first().ok_or(sqlx::Error::RowNotFound)?;
     let now: DateTime<Utc> = first.try_get("claimed_at")?;
-    let mut first_due = None;
+    let (mut first_due, mut last_due) = (None, None);
     for row in &rows {
         let due = nullable_time(row, "next_retry_at")?;
         first_due = first_due.into_iter().chain(due).min();
+        last_due = last_due.max(due);
     }
     let claims = rows.iter().filter_map(|row| claim_of(row).transpose());
     Ok(Claimed {
         now,
         first_due,
+        last_due,
         claims: claims.collect::<Result<_, _>>()?,
     })
 }
@@ -200,6 +208,8 @@ fn claim_of(row: &PgRow) -> Result<Option<Claim>, sqlx::Error> {
     };
     let number: i32 = row.try_get("attempt_count")?;
     let failures: i32 = row.try_get("failure_count")?;
+    let size: i32 = row.try_get("size")?;
+    let payload: Option<Vec<u8>> = row.try_get("payload")?;
     Ok(Some(Claim {
         key: ClaimKey {
             id: EventId(id),
@@ -208,7 +218,8 @@ fn claim_of(row: &PgRow) -> Result<Option<Claim>, sqlx::Error> {
         },
         failure_count: u32::try_from(failures).unwrap_or(0),
         target_url: row.try_get("target_url")?,
-        payload: row.try_get("payload")?,
+        unfetched: payload.as_ref().map_or(size.unsigned_abs() as usize, |_| 0),
+        payload: payload.unwrap_or_default(),
     }))
 }
 

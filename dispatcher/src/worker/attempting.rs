@@ -14,10 +14,11 @@ use tokio::time::Instant;
 use tracing::Instrument;
 
 use self::exhaustion::EXHAUSTION_REST;
+use self::hosts::Ended;
 use super::completion::{Attempted, ClaimedEvent, Completion, Work};
 use super::state::Worker;
 use crate::backoff::note_cut;
-use crate::event::{AttemptResult, Release, Settlement};
+use crate::event::{AttemptResult, Outcome, Release, Settlement};
 use crate::signature::Signer;
 use crate::store::{Presence, Store};
 use crate::transport::{NotSent, Request, Transport};
@@ -30,7 +31,7 @@ impl<S: Store, P: Presence, T: Transport, R: Rng + Send> Worker<S, P, T, R> {
         while let Some(event) = next.take() {
             let now = Instant::now();
             if event.lease_left(now) < self.config.http_timeout {
-                self.hosts.not_sent(&event.host);
+                self.hosts.not_sent(&event.host, now);
                 // Not due immediately: the next claim would probably be as slow as this one.
                 self.releases.push(event.release(self.config.poll_interval));
                 next = self.hosts.next(&event.host, now);
@@ -64,7 +65,16 @@ impl<S: Store, P: Presence, T: Transport, R: Rng + Send> Worker<S, P, T, R> {
         self.parts.metrics.in_flight(self.in_flight);
         match &result {
             Some(Err(reason)) => self.on_not_sent(&attempted, reason, now),
-            _ => self.hosts.finished(&attempted.host, now, attempted.started),
+            sent => {
+                let is_timeout = sent.as_ref().is_some_and(is_timeout);
+                let end = Ended {
+                    started: attempted.started,
+                    is_timeout,
+                };
+                if self.hosts.finished(&attempted.host, now, end) {
+                    self.scheduler.made_room(now);
+                }
+            }
         }
         if let Some(next) = self.hosts.next(&attempted.host, now) {
             self.start_attempt(next);
@@ -86,7 +96,7 @@ impl<S: Store, P: Presence, T: Transport, R: Rng + Send> Worker<S, P, T, R> {
     fn on_not_sent(&mut self, attempted: &Attempted, reason: &NotSent, now: Instant) {
         self.exhaustion.observed(reason, now);
         self.parts.metrics.exhausted();
-        self.hosts.not_sent(&attempted.host);
+        self.hosts.not_sent(&attempted.host, now);
         match reason {
             NotSent::Machine(_) => self.scheduler.rest_until(now + EXHAUSTION_REST),
             NotSent::Target(_) => self
@@ -119,6 +129,10 @@ impl<S: Store, P: Presence, T: Transport, R: Rng + Send> Worker<S, P, T, R> {
         };
         self.batches.push(settlement, now);
     }
+}
+
+fn is_timeout(result: &Result<AttemptResult, NotSent>) -> bool {
+    matches!(result, Ok(result) if result.outcome == Outcome::Timeout)
 }
 
 fn attempt(transport: impl Transport, signer: Signer, event: ClaimedEvent) -> Work {

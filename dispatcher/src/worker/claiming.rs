@@ -1,5 +1,8 @@
-//! Claiming: leases due events, admits each at its host, and reads the next due time.
+//! Claiming: leases due events, fetches large payloads, admits each event at its host, and reads
+//! the next due time.
 
+mod backlog;
+mod fetching;
 pub(super) mod orphans;
 pub(super) mod scan_start;
 pub(super) mod scheduler;
@@ -58,6 +61,7 @@ impl<S: Store, P: Presence, T: Transport, R: Rng + Send> Worker<S, P, T, R> {
             } => self.on_claim_result(limit, sent_at, result),
             ClaimEnd::NotSent => self.scheduler.claim_not_sent(),
             ClaimEnd::Searched(result) => self.on_searched(result),
+            ClaimEnd::Fetched { event, result } => self.on_fetched(event, result),
             ClaimEnd::NextDue(result) => {
                 let next = self.observe(result);
                 self.scheduler.set_next_due(next.flatten(), Instant::now());
@@ -80,7 +84,7 @@ impl<S: Store, P: Presence, T: Transport, R: Rng + Send> Worker<S, P, T, R> {
         let Some(claimed) = self.observe(result) else {
             return;
         };
-        self.scheduler.claimed(&claimed, limit, sent_at.elapsed());
+        let mut admitted = self.scheduler.claimed(&claimed, limit, sent_at.elapsed());
         self.parts.metrics.claimed(claimed.claims.len());
         let times = ClaimTimes {
             claimed_at: claimed.now,
@@ -91,8 +95,14 @@ impl<S: Store, P: Presence, T: Transport, R: Rng + Send> Worker<S, P, T, R> {
         for claim in claimed.claims {
             self.tokens.insert(claim.key.token);
             let host = host_of(&claim.target_url);
-            self.admit(ClaimedEvent { claim, host, times });
+            let event = ClaimedEvent { claim, host, times };
+            if event.claim.unfetched > 0 {
+                self.to_fetch.push_back(event);
+            } else if !self.admit(event) {
+                admitted.refused += 1;
+            }
         }
+        self.scheduler.admitted(admitted, Instant::now());
     }
 
     /// Releases the leases that no received claim belongs to. Their events were not sent.
@@ -110,17 +120,22 @@ impl<S: Store, P: Presence, T: Transport, R: Rng + Send> Worker<S, P, T, R> {
         }
     }
 
-    fn admit(&mut self, event: ClaimedEvent) {
+    /// Returns false if the host refused the event, which is released.
+    fn admit(&mut self, event: ClaimedEvent) -> bool {
         if self.stop.is_cancelled() {
             self.releases.push(event.release(Duration::ZERO));
-            return;
+            return true;
         }
         let (host, now) = (HostKey::clone(&event.host), Instant::now());
-        match self.hosts.admit(host, event, now, &mut self.parts.rng) {
+        match self.hosts.admit(&host, event, now, &mut self.parts.rng) {
             Admission::Start(event) => self.start_attempt(event),
             Admission::Queued => {}
-            Admission::Delay(event, delay) => self.delay(&event, delay),
+            Admission::Delay(event, delay) => {
+                self.delay(&event, delay);
+                return false;
+            }
         }
+        true
     }
 }
 

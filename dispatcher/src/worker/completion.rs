@@ -30,8 +30,23 @@ pub(super) enum ClaimEnd {
     },
     /// The worker stopped before the claim was sent.
     NotSent,
+    Fetched {
+        event: ClaimedEvent,
+        result: Fetched,
+    },
     NextDue(Result<Option<Duration>, StoreError>),
     Searched(Result<OwnLeases, StoreError>),
+}
+
+/// The result of fetching a large payload.
+pub(super) enum Fetched {
+    Payload(Vec<u8>),
+    LeaseLost,
+    Failed(StoreError),
+    /// The rest of the lease is too short for an attempt. Contains the duration of the fetch.
+    Late(Duration),
+    /// The worker stops.
+    Stopped,
 }
 
 pub(super) struct Attempted {

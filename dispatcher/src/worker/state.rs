@@ -2,7 +2,7 @@
 //!
 //! A leaf file: it imports the pure deciders of the phases, and every phase imports it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use futures_util::stream::FuturesUnordered;
@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::attempting::exhaustion::Exhaustion;
-use super::attempting::hosts::Hosts;
+use super::attempting::hosts::{Hosts, Limits};
 use super::claiming::orphans::Orphans;
 use super::claiming::scheduler::{Scheduler, SchedulerSettings};
 use super::completion::{ClaimedEvent, Work};
@@ -59,6 +59,9 @@ pub struct Worker<S, P, T, R> {
     pub(super) orphans: Orphans,
     /// Tokens of the claims that this worker has received and not yet ended.
     pub(super) tokens: BTreeSet<LeaseToken>,
+    /// Claimed events whose payloads must be fetched, one at a time.
+    pub(super) to_fetch: VecDeque<ClaimedEvent>,
+    pub(super) is_fetching: bool,
     pub(super) hosts: Hosts<ClaimedEvent>,
     /// Number of open attempts.
     pub(super) in_flight: usize,
@@ -85,7 +88,12 @@ impl<S, P, T, R> Worker<S, P, T, R> {
             scheduler: Scheduler::new(settings, now),
             orphans: Orphans::new(config.lease),
             tokens: BTreeSet::new(),
-            hosts: Hosts::new(config.in_flight_per_host_max),
+            to_fetch: VecDeque::new(),
+            is_fetching: false,
+            hosts: Hosts::new(Limits {
+                in_flight_max: config.in_flight_max,
+                per_host_max: config.in_flight_per_host_max,
+            }),
             in_flight: 0,
             exhaustion: Exhaustion::default(),
             batches: Batches::default(),

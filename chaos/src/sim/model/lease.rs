@@ -32,13 +32,14 @@ impl Model {
         chosen: impl IntoIterator<Item = (EventId, LeaseToken)>,
     ) -> Claimed {
         let mut claims = Vec::new();
-        let mut first_due = None;
+        let (mut first_due, mut last_due) = (None, None);
         for (id, token) in chosen {
             let Some(row) = self.rows.get_mut(&id) else {
                 continue;
             };
             assert!(row.is_claimable(now_us), "only claimable events are chosen");
             first_due = first_due.into_iter().chain(row.due_us).min();
+            last_due = last_due.max(row.due_us);
             row.lease = Some(Lease {
                 token,
                 until_us: now_us + micros(lease),
@@ -52,12 +53,14 @@ impl Model {
                 failure_count: row.counts.failure_count,
                 target_url: row.target_url.clone(),
                 payload: row.payload.clone(),
+                unfetched: 0,
             });
             self.log(Step::Claim, id, number);
         }
         Claimed {
             now: time(now_us),
             first_due: first_due.map(time),
+            last_due: last_due.map(time),
             claims,
         }
     }

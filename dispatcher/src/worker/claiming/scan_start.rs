@@ -131,6 +131,7 @@ mod tests {
         Claimed {
             now: NOW,
             first_due,
+            last_due: first_due,
             claims: Vec::new(),
         }
     }

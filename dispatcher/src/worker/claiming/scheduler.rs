@@ -1,16 +1,17 @@
 //! Claim scheduler: decides when to claim and how many events.
 //!
-//! Inputs are due times, wake-ups, free permits and the duration of claims. Under a backlog, a
-//! claim waits until its batch is worth a commit. A claim that was too slow is followed by smaller
-//! ones. Pure: times are inputs.
+//! Inputs are due times, wake-ups, free permits, refused events and the duration of claims. Under a
+//! backlog, a claim waits until its batch is worth a commit. A claim that was too slow is followed
+//! by smaller ones. Pure: times are inputs.
 
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use tokio::time::Instant;
 
-use super::scan_start::ScanStart;
-use crate::store::{CLAIM_BATCH_MAX, CLAIM_BYTES_MAX, ClaimLimit, Claimed, StoreError};
+use super::backlog::{Backlog, ClaimResult, Place};
+use super::scan_start::{ScanBounds, ScanStart};
+use crate::store::{CLAIM_BATCH_MAX, CLAIM_BYTES_MAX, ClaimLimit, Claimed, DueRange, StoreError};
 
 /// Minimum number of free permits for a claim under a backlog. Each claim costs one commit.
 const BACKLOG_PERMITS_MIN: usize = 64;
@@ -42,11 +43,12 @@ pub(in crate::worker) struct Scheduler {
     /// An event may be due.
     is_requested: bool,
     is_claiming: bool,
-    /// The last claim reached its limit, so there is a backlog.
-    was_full: bool,
     /// Claims are halved this many times.
     halvings: u32,
     scan_start: ScanStart,
+    backlog: Backlog,
+    /// The open or last claim.
+    place: Place,
     /// No claim starts before this time.
     resting_until: Option<Instant>,
     /// Start of the wait for more permits under a backlog.
@@ -56,23 +58,30 @@ pub(in crate::worker) struct Scheduler {
     is_reading_next_due: bool,
     /// Latest time of the next claim.
     at: Instant,
+    /// Time of the next claim at the front of a backlog.
+    front_at: Option<Instant>,
 }
 
 impl Scheduler {
     pub(in crate::worker) fn new(settings: SchedulerSettings, now: Instant) -> Self {
+        let backlog_permits_min = BACKLOG_PERMITS_MIN.min(settings.in_flight_max.div_ceil(4));
         Self {
             settings,
-            backlog_permits_min: BACKLOG_PERMITS_MIN.min(settings.in_flight_max.div_ceil(4)),
+            backlog_permits_min,
             is_requested: true,
             is_claiming: false,
-            was_full: false,
             halvings: 0,
             scan_start: ScanStart::new(settings.poll_interval),
+            backlog: Backlog::new(backlog_permits_min),
+            place: Place::Front {
+                events: CLAIM_BATCH_MAX,
+            },
             resting_until: None,
             waiting_since: None,
             next_due_after: None,
             is_reading_next_due: false,
             at: now + settings.poll_interval,
+            front_at: None,
         }
     }
 
@@ -87,14 +96,16 @@ impl Scheduler {
 
     /// Returns the time at which the worker must wake up for the next claim.
     pub(in crate::worker) fn at(&self, now: Instant) -> Instant {
+        if self.is_claiming {
+            return self.at;
+        }
         let rest = self.resting_until.filter(|until| *until > now);
         let wait = self
             .waiting_since
             .map(|since| (since + BACKLOG_WAIT_MAX).max(now));
-        match rest.or(wait) {
-            Some(until) if self.is_requested && !self.is_claiming => self.at.min(until),
-            _ => self.at,
-        }
+        let rest = rest.filter(|_| self.is_requested);
+        let times = [Some(self.at), rest.or(wait), self.front_at];
+        times.into_iter().flatten().min().unwrap_or(self.at)
     }
 
     pub(in crate::worker) fn on_timer(&mut self, now: Instant) {
@@ -124,59 +135,101 @@ impl Scheduler {
         held: usize,
         now: Instant,
     ) -> Option<ClaimLimit> {
+        self.front_at = None;
+        let waiting_since = self.waiting_since.take();
         let is_resting = self.resting_until.is_some_and(|until| now < until);
-        if !self.is_requested || self.is_claiming || free == 0 || is_resting {
-            self.waiting_since = None;
+        if self.is_claiming || free == 0 || is_resting {
             return None;
         }
-        if self.was_full && held > 0 && free < self.backlog_permits_min {
-            let since = *self.waiting_since.get_or_insert(now);
+        let Some(place) = self.backlog.next(self.is_requested, now) else {
+            self.front_at = self.backlog.front_at();
+            return None;
+        };
+        let (Place::Front { events } | Place::Beyond { events, .. }) = place;
+        if self.backlog.is_deep() && held > 0 && free < self.backlog_permits_min.min(events) {
+            let since = waiting_since.unwrap_or(now);
             if now - since < BACKLOG_WAIT_MAX {
+                self.waiting_since = Some(since);
                 return None;
             }
         }
-        self.waiting_since = None;
+        self.backlog.start(place);
+        self.place = place;
         self.is_requested = false;
         self.is_claiming = true;
-        let bounds = self.scan_start.of_claim(now);
-        self.request_full_scan();
+        let bounds = match place {
+            Place::Front { .. } => {
+                let bounds = self.scan_start.of_claim(now);
+                self.request_full_scan();
+                bounds
+            }
+            Place::Beyond { from, .. } => ScanBounds {
+                due_from: Some(from),
+                range: DueRange::ALL,
+            },
+        };
         Some(ClaimLimit {
-            events: free.min((CLAIM_BATCH_MAX >> self.halvings).max(1)),
+            events: free
+                .min(events)
+                .min((CLAIM_BATCH_MAX >> self.halvings).max(1)),
             bytes: CLAIM_BYTES_MAX >> self.halvings,
             due_from: bounds.due_from,
             range: bounds.range,
         })
     }
 
-    /// A claim succeeded; `took` is its duration.
+    /// An attempt ended at a host that has refused events.
+    pub(in crate::worker) fn made_room(&mut self, now: Instant) {
+        self.backlog.made_room(now);
+    }
+
+    /// A claim succeeded; `took` is its duration. The returned value is for `admitted`.
     pub(in crate::worker) fn claimed(
         &mut self,
         claimed: &Claimed,
         limit: ClaimLimit,
         took: Duration,
-    ) {
+    ) -> ClaimResult {
         self.is_claiming = false;
+        let is_front = matches!(self.place, Place::Front { .. });
+        // One range of a divided scan does not show that there is no backlog.
+        let is_partial = is_front && self.scan_start.is_partial();
         let bytes: usize = claimed.claims.iter().map(|claim| claim.payload.len()).sum();
         let is_full = claimed.claims.len() >= limit.events || bytes >= limit.bytes;
-        // One range of a divided scan shows no backlog, but does not show that there is none.
-        self.was_full = is_full || (self.was_full && self.scan_start.is_partial());
-        self.scan_start.claimed(claimed, is_full, took);
-        self.request_full_scan();
+        if is_front {
+            self.scan_start.claimed(claimed, is_full, took);
+            self.request_full_scan();
+        }
         if took > self.settings.claim_max && !claimed.claims.is_empty() {
             // The leases are too short, so all events are released. Claims of this size would never
             // lead to an attempt.
             self.halve();
         }
-        if self.was_full {
+        let may_be_more = is_full || (is_partial && self.backlog.is_deep());
+        if may_be_more {
             self.is_requested = true;
         }
         if is_full {
             if took <= QUICK.min(self.settings.claim_max / 4) {
                 self.halvings = self.halvings.saturating_sub(1);
             }
-        } else if !self.was_full {
+        } else if !may_be_more {
             self.next_due_after = Some(claimed.now);
         }
+        ClaimResult {
+            place: self.place,
+            now: claimed.now,
+            last_due: claimed.last_due.unwrap_or(claimed.now),
+            events: claimed.claims.len(),
+            is_full,
+            is_partial,
+            refused: 0,
+        }
+    }
+
+    /// The events of a claim were started, queued or refused.
+    pub(in crate::worker) fn admitted(&mut self, result: ClaimResult, now: Instant) {
+        self.backlog.claimed(result, now);
     }
 
     /// An event that the last claim may have missed must not wait for the poll.
@@ -196,7 +249,9 @@ impl Scheduler {
     pub(in crate::worker) fn claim_failed(&mut self, error: &StoreError) {
         self.is_claiming = false;
         self.is_requested = true;
-        self.scan_start.claim_failed(error.is_timeout());
+        if matches!(self.place, Place::Front { .. }) {
+            self.scan_start.claim_failed(error.is_timeout());
+        }
         if error.suggests_smaller_batch() {
             self.halve();
         }

@@ -40,10 +40,12 @@ fn taken(count: usize, bytes_each: usize) -> Claimed {
         failure_count: 0,
         target_url: String::new(),
         payload: vec![0; bytes_each],
+        unfetched: 0,
     };
     Claimed {
         now: DateTime::UNIX_EPOCH,
         first_due: None,
+        last_due: None,
         claims: vec![claim; count],
     }
 }
@@ -72,7 +74,8 @@ fn claim_under_a_backlog_waits_for_permits_for_5_ms() {
     let now = Instant::now();
     let mut scheduler = scheduler(now);
     scheduler.next_claim(512, 0, now);
-    scheduler.claimed(&taken(500, 1), ClaimLimit::of(500), Duration::ZERO);
+    let full = scheduler.claimed(&taken(500, 1), ClaimLimit::of(500), Duration::ZERO);
+    scheduler.admitted(full, now);
     assert_eq!(scheduler.next_claim(12, 500, now), None);
     assert_eq!(scheduler.at(now), now + BACKLOG_WAIT_MAX);
     let limit = scheduler.next_claim(64, 448, now);

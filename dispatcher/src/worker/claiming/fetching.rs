@@ -1,0 +1,112 @@
+//! Fetching: reads large payloads after their claim, one at a time.
+//!
+//! So a large event on a slow database connection delays only itself and other large ones. If its
+//! payload does not arrive before the rest of the lease is too short for an attempt, the event is
+//! released and tried again later.
+
+use std::time::Duration;
+
+use rand::Rng;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::super::completion::{ClaimEnd, ClaimedEvent, Completion, Fetched, Work};
+use super::super::state::Worker;
+use crate::store::{Presence, Store};
+use crate::transport::Transport;
+
+/// Bounds of the size of a piece. A piece is one short statement, so a large payload on a slow
+/// connection does not run into its timeout. Postgres decompresses a payload from its start for
+/// each piece, so 64 MiB come in 64 pieces.
+const PIECE_MIN: usize = 256 * 1024;
+const PIECE_MAX: usize = 1024 * 1024;
+const PIECES: usize = 64;
+
+/// Delay of an event whose payload took most of the time that the lease leaves for it.
+const TOO_SLOW_DELAY: Duration = Duration::from_secs(60);
+
+impl<S: Store, P: Presence, T: Transport, R: Rng + Send> Worker<S, P, T, R> {
+    /// Starts to fetch the next payload if no other fetch is open.
+    pub(in crate::worker) fn start_fetching(&mut self, now: Instant) {
+        while !self.is_fetching
+            && let Some(event) = self.to_fetch.pop_front()
+        {
+            let left = event
+                .lease_left(now)
+                .saturating_sub(self.config.http_timeout);
+            if left.is_zero() {
+                self.releases.push(event.release(self.config.poll_interval));
+                continue;
+            }
+            self.is_fetching = true;
+            let (store, stop) = (self.parts.store.clone(), self.stop.clone());
+            self.work.push(fetch(store, event, now + left, stop));
+        }
+    }
+
+    pub(super) fn on_fetched(&mut self, mut event: ClaimedEvent, result: Fetched) {
+        self.is_fetching = false;
+        let (id, bytes) = (event.claim.key.id, event.claim.unfetched);
+        let delay = match result {
+            Fetched::Payload(payload) => {
+                event.claim.payload = payload;
+                self.admit(event);
+                return;
+            }
+            Fetched::LeaseLost => {
+                self.tokens.remove(&event.claim.key.token);
+                tracing::warn!(event.id = %id, "lease lost before the payload was fetched");
+                return;
+            }
+            Fetched::Failed(error) => {
+                tracing::warn!(event.id = %id, bytes, %error, "payload not fetched, event released");
+                self.config.poll_interval
+            }
+            Fetched::Late(took) => {
+                let available = self.config.lease.saturating_sub(self.config.http_timeout);
+                tracing::warn!(event.id = %id, bytes, elapsed_ms = took.as_millis(),
+                    "payload too late for the lease, event released: raise LEASE_SECONDS");
+                // Otherwise it waited for other payloads, and the next time may suffice.
+                let is_slow = took > available / 2;
+                if is_slow {
+                    TOO_SLOW_DELAY
+                } else {
+                    self.config.poll_interval
+                }
+            }
+            Fetched::Stopped => Duration::ZERO,
+        };
+        self.releases.push(event.release(delay));
+    }
+}
+
+fn fetch(
+    store: impl Store,
+    event: ClaimedEvent,
+    deadline: Instant,
+    stop: CancellationToken,
+) -> Work {
+    Box::pin(async move {
+        let started = Instant::now();
+        let (key, size) = (event.claim.key, event.claim.unfetched);
+        let length = (size / PIECES).clamp(PIECE_MIN, PIECE_MAX);
+        let mut payload = Vec::new();
+        let result = loop {
+            if payload.len() >= size {
+                break Fetched::Payload(payload);
+            }
+            if stop.is_cancelled() {
+                break Fetched::Stopped;
+            }
+            if Instant::now() >= deadline {
+                break Fetched::Late(started.elapsed());
+            }
+            match store.payload_piece(key, payload.len(), length).await {
+                Ok(Some(piece)) if !piece.is_empty() => payload.extend(piece),
+                Ok(_) => break Fetched::LeaseLost,
+                Err(error) => break Fetched::Failed(error),
+            }
+        };
+        Completion::Claiming(ClaimEnd::Fetched { event, result })
+    })
+}
