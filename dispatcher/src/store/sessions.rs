@@ -21,8 +21,8 @@ use super::pooled::{Backend, Pooled};
 use super::session::{Renewal, Session};
 
 /// Pause after a session could not be opened. It doubles with each further failure. A worker tries
-/// to take its presence every 50 ms: if the pools of other workers were faster after an outage, they
-/// would count it as exited.
+/// to take its presence every 50 ms. If the pools of other workers were faster after an outage,
+/// these workers would count it as exited.
 const CONNECT_PAUSE_MIN: Duration = Duration::from_millis(20);
 const CONNECT_PAUSE_MAX: Duration = Duration::from_secs(1);
 
