@@ -121,11 +121,11 @@ async fn many_hanging_hosts_do_not_block_a_healthy_one() {
     api.stop().await;
 }
 
-/// Inserts due events of one target in one transaction.
+/// Inserts events of one target that were due a minute ago, in one transaction.
 async fn insert_backlog(api: &App, target: &str, count: i32) {
     let insert = "insert into webhook_events (id, target_url, target_given, payload, status, round, attempt_count,
                     failure_count, abandon_count, next_retry_at, created_at)
-                select gen_random_uuid(), $1, true, '1', 'pending', 0, 0, 0, 0, now(), now()
+                select gen_random_uuid(), $1, true, '1', 'pending', 0, 0, 0, 0, now() - interval '1 min', now()
                 from generate_series(1, $2)";
     let insert = sqlx::query(insert).bind(target).bind(count);
     insert.execute(&api.pool).await.unwrap();
@@ -146,7 +146,7 @@ async fn claims_pass_over_the_backlog_of_a_host_at_its_limit() {
         event_with(&api, id, "delivered").await;
     }
     let untouched = "select count(*) from webhook_events
-        where status = 'pending' and next_retry_at = created_at and lease_token is null";
+        where status = 'pending' and next_retry_at < created_at and lease_token is null";
     let untouched: i64 = sqlx::query_scalar(untouched)
         .fetch_one(&api.pool)
         .await

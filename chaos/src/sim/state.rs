@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use dispatcher::event::LeaseToken;
+use dispatcher::event::{EventId, LeaseToken};
+use dispatcher::store::ClaimLimit;
 use rand::RngExt;
 use uuid::Uuid;
 
@@ -63,6 +64,28 @@ pub(super) struct AcknowledgedEvent {
 }
 
 impl SimState {
+    /// Chooses the events of a claim: the earliest due ones. In `percent` of the claims, about half
+    /// of the due events are skipped, like rows that another transaction has locked.
+    pub(super) fn choose(
+        &mut self,
+        now_us: i64,
+        limit: ClaimLimit,
+        percent: u32,
+    ) -> Vec<(EventId, LeaseToken)> {
+        let mut due = self.model.claimable(now_us, &limit);
+        if percent > 0 && self.draws.random_range(0..100) < percent {
+            due.retain(|_| self.draws.random_range(0..2) == 0);
+        }
+        due.truncate(limit.events);
+        let mut bytes = 0;
+        due.retain(|id| {
+            let fits = bytes < limit.bytes;
+            bytes += self.model.rows[id].payload.len();
+            fits
+        });
+        due.into_iter().map(|id| (id, self.next_token())).collect()
+    }
+
     pub(super) fn new(schedule: &SimSchedule) -> Self {
         let processes = (0..schedule.workers).map(|number| SimProcess::new(schedule.seed, number));
         Self {

@@ -7,9 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use dispatcher::event::{
-    ClaimKey, EventId, LeaseToken, NewEvent, Release, Settled, Settlement, WorkerId,
-};
+use dispatcher::event::{ClaimKey, NewEvent, Release, Settled, Settlement, WorkerId};
 use dispatcher::store::{
     ClaimLimit, Claimed, Inserted, OwnLeases, Presence, Reclaim, Reclaimed, Store, StoreError,
 };
@@ -257,7 +255,7 @@ impl Store for SimStore {
             if let Some(mutant) = mutant {
                 mutant.before_claim(&mut state.model, now_us);
             }
-            let chosen = choose(state, now_us, limit, percent);
+            let chosen = state.choose(now_us, limit, percent);
             let mut claimed = state.model.claim(now_us, holder, lease, chosen);
             if let Some(mutant) = mutant {
                 mutant.claimed(&mut state.model, worker_us, &mut claimed);
@@ -382,26 +380,4 @@ impl Presence for SimStore {
             state.take_presence(self.process);
         }
     }
-}
-
-/// Chooses the events of a claim: the earliest due ones. In `percent` of the claims, about half of
-/// the due events are skipped, like rows that another transaction has locked.
-fn choose(
-    state: &mut SimState,
-    now_us: i64,
-    limit: ClaimLimit,
-    percent: u32,
-) -> Vec<(EventId, LeaseToken)> {
-    let mut due = state.model.claimable(now_us, &limit);
-    if percent > 0 && state.draws.random_range(0..100) < percent {
-        due.retain(|_| state.draws.random_range(0..2) == 0);
-    }
-    due.truncate(limit.events);
-    let mut bytes = 0;
-    due.retain(|id| {
-        let fits = bytes < limit.bytes;
-        bytes += state.model.rows[id].payload.len();
-        fits
-    });
-    due.into_iter().map(|id| (id, state.next_token())).collect()
 }
