@@ -15,12 +15,11 @@ use super::super::state::Worker;
 use crate::store::{Presence, Store};
 use crate::transport::Transport;
 
-/// Bounds of the size of a piece. A piece is one short statement, so a large payload on a slow
-/// connection does not run into its timeout. Postgres decompresses a payload from its start for
-/// each piece, so 64 MiB come in 64 pieces.
+/// Minimum size of a piece, in bytes. A piece is one short statement, so a large payload on a slow
+/// connection does not run into its timeout.
 const PIECE_MIN: usize = 256 * 1024;
-const PIECE_MAX: usize = 1024 * 1024;
-const PIECES: usize = 64;
+/// Maximum number of pieces. For each piece, Postgres decompresses the payload from its start.
+const PIECES_MAX: usize = 64;
 
 /// Delay of an event whose payload took most of the time that the lease leaves for it.
 const TOO_SLOW_DELAY: Duration = Duration::from_secs(60);
@@ -89,7 +88,7 @@ fn fetch(
     Box::pin(async move {
         let started = Instant::now();
         let (key, size) = (event.claim.key, event.claim.unfetched);
-        let length = (size / PIECES).clamp(PIECE_MIN, PIECE_MAX);
+        let length = size.div_ceil(PIECES_MAX).max(PIECE_MIN);
         let mut payload = Vec::new();
         let result = loop {
             if payload.len() >= size {
