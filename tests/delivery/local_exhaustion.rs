@@ -21,6 +21,10 @@ async fn no_free_descriptor_releases_events_without_an_attempt() {
     let app = App::over(&database, Role::Api, &[]).await;
     let mut processes = Processes::plain();
     let address = processes.start("short", &database, &[ONCE]).await;
+    // The worker needs descriptors for its presence. After a delivery it holds it.
+    let elsewhere = Endpoint::responding_with(200).await;
+    let first = app.accept("0", &elsewhere.url(0)).await;
+    assert_eq!(outcomes(&ended(&app, &first).await), ["delivered"]);
     processes.limit_descriptors("short", 1);
     let literal = endpoint.url(1);
     let named = endpoint.url(2).replace("127.0.0.1", "localhost");
