@@ -27,9 +27,9 @@ impl<S: Store, P: Presence, T: Transport, R: Rng + Send> Worker<S, P, T, R> {
     /// and `free` are not.
     pub(super) fn start_claiming(&mut self, free: usize, held: usize, now: Instant) {
         self.start_search(now);
-        if !self.orphans.blocks_claims(now)
-            && let Some(limit) = self.scheduler.next_claim(free, held, now)
-        {
+        if self.orphans.blocks_claims(now) {
+            self.scheduler.pause();
+        } else if let Some(limit) = self.scheduler.next_claim(free, held, now) {
             let (store, presence) = (self.parts.store.clone(), self.parts.presence.clone());
             let (worker, lease) = (self.parts.id, self.config.lease);
             let stop = self.stop.clone();

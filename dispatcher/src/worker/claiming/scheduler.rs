@@ -178,6 +178,12 @@ impl Scheduler {
         })
     }
 
+    /// No claim may start until a search for orphaned claims has ended, and its end wakes the
+    /// worker. So the worker must not wake up for a claim, or it would spin.
+    pub(in crate::worker) fn pause(&mut self) {
+        (self.front_at, self.waiting_since) = (None, None);
+    }
+
     /// An attempt ended at a host that has refused events.
     pub(in crate::worker) fn made_room(&mut self, now: Instant) {
         self.backlog.made_room(now);

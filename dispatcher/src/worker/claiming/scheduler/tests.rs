@@ -69,6 +69,21 @@ fn wake_up_during_a_claim_is_not_lost() {
     assert!(scheduler.next_claim(509, 3, now).is_some());
 }
 
+// Found by seed 200228 of the simulation, in which the worker spun.
+#[test]
+fn paused_scheduler_does_not_wake_the_worker_for_a_backlog() {
+    let now = Instant::now();
+    let mut scheduler = scheduler(now);
+    scheduler.next_claim(512, 0, now);
+    let full = scheduler.claimed(&taken(500, 1), ClaimLimit::of(500), Duration::ZERO);
+    scheduler.admitted(full, now);
+    assert_eq!(scheduler.next_claim(12, 500, now), None);
+    let later = now + BACKLOG_WAIT_MAX;
+    assert_eq!(scheduler.at(later), later);
+    scheduler.pause();
+    assert!(scheduler.at(later) > later);
+}
+
 #[test]
 fn claim_under_a_backlog_waits_for_permits_for_5_ms() {
     let now = Instant::now();
