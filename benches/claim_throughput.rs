@@ -60,27 +60,16 @@ fn compare(
     figures: &RefCell<Figures>,
 ) -> anyhow::Result<()> {
     let (ours, plain) = runtime.block_on(async {
-        let (ours, plain) = (
-            postgres.create_database("ours").await?,
-            postgres.create_database("plain").await?,
-        );
-        anyhow::Ok((
-            Ours::open(&ours, CONNECTIONS).await?,
-            Plain::open(&plain, CONNECTIONS).await?,
-        ))
+        let (ours, plain) =
+            (postgres.create_database("ours").await?, postgres.create_database("plain").await?);
+        anyhow::Ok((Ours::open(&ours, CONNECTIONS).await?, Plain::open(&plain, CONNECTIONS).await?))
     })?;
-    for (name, settle, batches) in [
-        ("claim", false, &BATCHES[..]),
-        ("claim_settle", true, &[100]),
-    ] {
+    for (name, settle, batches) in [("claim", false, &BATCHES[..]), ("claim_settle", true, &[100])]
+    {
         let mut group = criterion.benchmark_group(name);
         group.sampling_mode(SamplingMode::Flat);
         for (&batch, workers) in batches.iter().flat_map(|batch| WORKERS.map(|w| (batch, w))) {
-            let shape = Shape {
-                batch,
-                workers,
-                settle,
-            };
+            let shape = Shape { batch, workers, settle };
             group.throughput(Throughput::Elements(batch as u64));
             let id = BenchmarkId::new(format!("batch_{batch}"), format!("workers_{workers}"));
             group.bench_function(id, |bencher| {
@@ -88,11 +77,7 @@ fn compare(
                     let pair = runtime.block_on(async {
                         let ours = timed(&ours, shape, batches).await;
                         let plain = timed(&plain, shape, batches).await;
-                        Pair {
-                            rows: batches * batch as u64,
-                            ours,
-                            plain,
-                        }
+                        Pair { rows: batches * batch as u64, ours, plain }
                     });
                     figures.borrow_mut().pair(shape, pair);
                     pair.ours
@@ -111,25 +96,17 @@ fn end_to_end(
     figures: &RefCell<Figures>,
 ) -> anyhow::Result<()> {
     let mut group = criterion.benchmark_group("end_to_end");
-    group
-        .sampling_mode(SamplingMode::Flat)
-        .throughput(Throughput::Elements(1));
-    group
-        .measurement_time(Duration::from_secs(6))
-        .warm_up_time(Duration::from_secs(1));
+    group.sampling_mode(SamplingMode::Flat).throughput(Throughput::Elements(1));
+    group.measurement_time(Duration::from_secs(6)).warm_up_time(Duration::from_secs(1));
     let mut ran = false;
     for log in ["warn", "info"] {
         let mut path = None;
         group.bench_function(format!("log_{log}"), |bencher| {
             let path = path.get_or_insert_with(|| {
-                runtime
-                    .block_on(Path::open(postgres, log))
-                    .expect("dispatcher and receivers start")
+                runtime.block_on(Path::open(postgres, log)).expect("dispatcher and receivers start")
             });
             path.bench(bencher, runtime, |load| {
-                figures
-                    .borrow_mut()
-                    .load(&format!("accept to delivered, LOG={log}"), load);
+                figures.borrow_mut().load(&format!("accept to delivered, LOG={log}"), load);
             });
             ran = true;
         });
@@ -170,13 +147,7 @@ impl Path {
             clients.push(Client::connect(stand.address()).await?);
         }
         let targets = receivers.iter().map(stand::url).collect();
-        Ok(Self {
-            stand,
-            journal,
-            targets,
-            clients,
-            _receivers: receivers,
-        })
+        Ok(Self { stand, journal, targets, clients, _receivers: receivers })
     }
 
     /// One iteration is one event that is accepted, received and settled.
@@ -187,9 +158,7 @@ impl Path {
         mut note: impl FnMut(EndToEnd),
     ) {
         bencher.iter_custom(|events| {
-            let load = runtime
-                .block_on(self.load(events))
-                .expect("every event is delivered");
+            let load = runtime.block_on(self.load(events)).expect("every event is delivered");
             note(load);
             load.elapsed
         });
@@ -206,12 +175,7 @@ impl Path {
             self.journal.counts().requests - received >= events,
             "fewer requests were received than events posted"
         );
-        Ok(EndToEnd {
-            events,
-            elapsed,
-            dispatcher,
-            postgres,
-        })
+        Ok(EndToEnd { events, elapsed, dispatcher, postgres })
     }
 }
 
@@ -230,7 +194,5 @@ async fn memory_in_flight(postgres: &Postgres) -> anyhow::Result<String> {
         tokio::time::timeout(DRAIN_MAX, changed.changed()).await??;
     }
     let full = processes::rss_mib(stand.pid());
-    Ok(format!(
-        "RSS with {HANGING} attempts in flight: {full:.0} MiB, idle: {idle:.0} MiB"
-    ))
+    Ok(format!("RSS with {HANGING} attempts in flight: {full:.0} MiB, idle: {idle:.0} MiB"))
 }

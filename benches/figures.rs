@@ -59,10 +59,7 @@ impl Figures {
             self.end_to_end.push((name.to_owned(), EndToEnd::default()));
         }
         if load.events >= EVENTS_MIN {
-            let (_, sum) = self
-                .end_to_end
-                .last_mut()
-                .expect("the entry was added above");
+            let (_, sum) = self.end_to_end.last_mut().expect("the entry was added above");
             sum.events += load.events;
             sum.elapsed += load.elapsed;
             sum.dispatcher += load.dispatcher;
@@ -95,10 +92,7 @@ fn median(pairs: &[Pair]) -> Option<(f64, f64, f64)> {
 }
 
 fn rate(count: u64, time: Duration) -> f64 {
-    #[expect(
-        clippy::cast_precision_loss,
-        reason = "a rate in a table needs no precision"
-    )]
+    #[expect(clippy::cast_precision_loss, reason = "a rate in a table needs no precision")]
     let count = count as f64;
     count / time.as_secs_f64()
 }
@@ -107,10 +101,7 @@ impl fmt::Display for Figures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut text = String::new();
         for (settle, title) in [(false, "claim only"), (true, "claim, then settle")] {
-            let shapes = self
-                .comparisons
-                .iter()
-                .filter(|(shape, _)| shape.settle == settle);
+            let shapes = self.comparisons.iter().filter(|(shape, _)| shape.settle == settle);
             let rows: Vec<_> = shapes
                 .filter_map(|(shape, pairs)| Some((shape, median(pairs)?, pairs.len())))
                 .collect();
@@ -168,12 +159,8 @@ mod tests {
             ours: Duration::from_millis(ours),
             plain: Duration::from_millis(plain),
         };
-        let pairs = [
-            pair(1_000, 200, 100),
-            pair(1_000, 100, 80),
-            pair(1_000, 900, 90),
-            pair(1, 1, 9),
-        ];
+        let pairs =
+            [pair(1_000, 200, 100), pair(1_000, 100, 80), pair(1_000, 900, 90), pair(1, 1, 9)];
         let (ours, plain, ratio) = median(&pairs).expect("three pairs are large enough");
         assert!((ours - 5_000.0).abs() < 1.0 && (plain - 10_000.0).abs() < 1.0);
         assert!((ratio - 0.5).abs() < 1e-9);

@@ -40,26 +40,13 @@ fn behaviors() -> Vec<(&'static str, Behavior)> {
     let status = 200;
     let hold_ms = 600_000;
     let endless = |framing| Behavior::EndlessBody { status, framing };
-    let drip = Behavior::Drip {
-        status,
-        bytes: 1_000_000,
-        every_ms: 20,
-    };
-    let redirect = Behavior::Redirect {
-        status: 307,
-        location: "/webhook".to_owned(),
-    };
-    let flood = Behavior::HeaderFlood {
-        status,
-        bytes: 1 << 20,
-    };
+    let drip = Behavior::Drip { status, bytes: 1_000_000, every_ms: 20 };
+    let redirect = Behavior::Redirect { status: 307, location: "/webhook".to_owned() };
+    let flood = Behavior::HeaderFlood { status, bytes: 1 << 20 };
     vec![
         ("drip", drip),
         ("hang before the head", Behavior::Hang { hold_ms }),
-        (
-            "hang after the head",
-            Behavior::HangAfterHead { status, hold_ms },
-        ),
+        ("hang after the head", Behavior::HangAfterHead { status, hold_ms }),
         ("endless, chunked", endless(Framing::Chunked)),
         ("endless, until close", endless(Framing::UntilClose)),
         ("gzip bomb", Behavior::GzipBomb { status }),
@@ -69,18 +56,9 @@ fn behaviors() -> Vec<(&'static str, Behavior)> {
         ("half a head", Behavior::PartialHead),
         ("wrong length", Behavior::TruncatedBody { status }),
         ("reset in the body", Behavior::ResetMidBody { status }),
-        (
-            "reset before the head",
-            Behavior::ResetBeforeAnswer { after_ms: 0 },
-        ),
-        (
-            "close before the head",
-            Behavior::CloseBeforeAnswer { after_ms: 0 },
-        ),
-        (
-            "200, then reset",
-            Behavior::ResetAfterAnswer { status, hold_ms: 0 },
-        ),
+        ("reset before the head", Behavior::ResetBeforeAnswer { after_ms: 0 }),
+        ("close before the head", Behavior::CloseBeforeAnswer { after_ms: 0 }),
+        ("200, then reset", Behavior::ResetAfterAnswer { status, hold_ms: 0 }),
         ("redirect to itself", redirect),
     ]
 }
@@ -124,16 +102,9 @@ struct Reading {
 
 impl Reading {
     fn of(stand: &Stand) -> Self {
-        let (rss, descriptors) = (
-            processes::rss_mib(stand.pid()),
-            processes::descriptors(stand.pid()),
-        );
-        Self {
-            rest_mib: rss,
-            peak_mib: rss,
-            descriptors,
-            descriptors_max: descriptors,
-        }
+        let (rss, descriptors) =
+            (processes::rss_mib(stand.pid()), processes::descriptors(stand.pid()));
+        Self { rest_mib: rss, peak_mib: rss, descriptors, descriptors_max: descriptors }
     }
 }
 
@@ -173,11 +144,7 @@ async fn run_round(
         }
     }
     let rest = Reading::of(stand);
-    Ok(Reading {
-        peak_mib: rest.peak_mib.max(peak_mib),
-        descriptors_max,
-        ..rest
-    })
+    Ok(Reading { peak_mib: rest.peak_mib.max(peak_mib), descriptors_max, ..rest })
 }
 
 fn print_growth(readings: &[Reading]) {
@@ -185,15 +152,8 @@ fn print_growth(readings: &[Reading]) {
         let later = readings[1..].iter().map(of).fold(f64::MIN, f64::max);
         later - of(&readings[0])
     };
-    let (rest, peak) = (
-        growth(|reading| reading.rest_mib),
-        growth(|reading| reading.peak_mib),
-    );
-    let verdict = if rest.max(peak) <= GROWTH_MIB_MAX {
-        "flat"
-    } else {
-        "NOT flat"
-    };
+    let (rest, peak) = (growth(|reading| reading.rest_mib), growth(|reading| reading.peak_mib));
+    let verdict = if rest.max(peak) <= GROWTH_MIB_MAX { "flat" } else { "NOT flat" };
     print_line(&format!(
         "the {} attempts after the first {ROUND} added at most {rest:.1} MiB after a round and \
          {peak:.1} MiB at a peak: {verdict} (limit {GROWTH_MIB_MAX} MiB)",

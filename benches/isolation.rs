@@ -39,10 +39,7 @@ const WAIT_MAX: Duration = Duration::from_secs(120);
 
 fn main() -> anyhow::Result<()> {
     let wanted = |part: &str| {
-        let mut parts = std::env::args()
-            .skip(1)
-            .filter(|arg| !arg.starts_with('-'))
-            .peekable();
+        let mut parts = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).peekable();
         parts.peek().is_none() || parts.any(|arg| arg == part)
     };
     tokio::runtime::Runtime::new()?.block_on(async {
@@ -72,20 +69,14 @@ async fn hanging_backlog(postgres: &Postgres) -> anyhow::Result<()> {
     let mut ratios = Vec::new();
     for round in 1..=ROUNDS {
         phase.post(&mut client, &targets, WARM_UP).await?;
-        let (without, own) = phase
-            .post_with_cost(&stand, &mut client, &targets, CALM)
-            .await?;
-        print_line(&format!(
-            "round {round}, without a backlog: {without}; {own}"
-        ));
+        let (without, own) = phase.post_with_cost(&stand, &mut client, &targets, CALM).await?;
+        print_line(&format!("round {round}, without a backlog: {without}; {own}"));
         // A new target in each round, because the dispatcher remembers that the last one was slow.
         let hang = Behavior::Hang { hold_ms: HANG_MS };
         let hanging = stand::receivers(1, &script::always(hang), &Journal::disabled()).await?;
         backlog::fill(&stand.pool, &stand::url(&hanging[0]), 0..BACKLOG).await?;
         phase.post(&mut client, &targets, WARM_UP).await?;
-        let (with, cost) = phase
-            .post_with_cost(&stand, &mut client, &targets, STORM)
-            .await?;
+        let (with, cost) = phase.post_with_cost(&stand, &mut client, &targets, STORM).await?;
         let ratio = with.p99_ms / without.p99_ms;
         print_line(&format!(
             "round {round}, {BACKLOG} due events of a hanging target: {with}; {cost}; p99 x {ratio:.2}"
@@ -94,20 +85,14 @@ async fn hanging_backlog(postgres: &Postgres) -> anyhow::Result<()> {
         delete_backlog(&stand).await?;
     }
     ratios.sort_by(f64::total_cmp);
-    print_line(&format!(
-        "p99 with a backlog divided by p99 without: {ratios:.2?}, goal 2"
-    ));
+    print_line(&format!("p99 with a backlog divided by p99 without: {ratios:.2?}, goal 2"));
     Ok(())
 }
 
 /// Deletes the backlog and waits until no attempt is in flight.
 async fn delete_backlog(stand: &Stand) -> anyhow::Result<()> {
-    sqlx::query("delete from webhook_events where status = 'pending'")
-        .execute(&stand.pool)
-        .await?;
-    sqlx::query("vacuum analyze webhook_events")
-        .execute(&stand.pool)
-        .await?;
+    sqlx::query("delete from webhook_events where status = 'pending'").execute(&stand.pool).await?;
+    sqlx::query("vacuum analyze webhook_events").execute(&stand.pool).await?;
     let deadline = Instant::now() + WAIT_MAX;
     while metric(stand, "webhook_attempts_in_flight ").await? > 0.0 {
         anyhow::ensure!(Instant::now() < deadline, "attempts are still in flight");
@@ -208,10 +193,7 @@ impl Phase {
 impl Latency {
     fn of(mut waits_us: Vec<u64>) -> Self {
         waits_us.sort_unstable();
-        #[expect(
-            clippy::cast_precision_loss,
-            reason = "a figure in a table needs no precision"
-        )]
+        #[expect(clippy::cast_precision_loss, reason = "a figure in a table needs no precision")]
         let at = |percent: usize| waits_us[(waits_us.len() - 1) * percent / 100] as f64 / 1_000.0;
         Self {
             events: waits_us.len(),
@@ -239,10 +221,7 @@ async fn recovery(postgres: &Postgres) -> anyhow::Result<()> {
     print_line(&format!("idle: {}", resources(&stand).await?));
     backlog::fill(&stand.pool, &target, 0..FEW).await?;
     await_open(&journal, FEW).await?;
-    print_line(&format!(
-        "{FEW} hanging attempts: {}",
-        resources(&stand).await?
-    ));
+    print_line(&format!("{FEW} hanging attempts: {}", resources(&stand).await?));
     backlog::fill(&stand.pool, &target, FEW..IN_FLIGHT).await?;
     let began = Instant::now();
     await_open(&journal, IN_FLIGHT).await?;
@@ -301,9 +280,7 @@ async fn await_open(journal: &Journal, open: usize) -> anyhow::Result<()> {
 async fn resources(stand: &Stand) -> anyhow::Result<String> {
     let connections = "select count(*) from pg_stat_activity
         where datname = current_database() and application_name = 'webhook-dispatcher'";
-    let connections: i64 = sqlx::query_scalar(connections)
-        .fetch_one(&stand.pool)
-        .await?;
+    let connections: i64 = sqlx::query_scalar(connections).fetch_one(&stand.pool).await?;
     Ok(format!(
         "{connections} database connections, RSS {:.0} MiB",
         processes::rss_mib(stand.pid())

@@ -35,11 +35,7 @@ fn main() -> ExitCode {
 
 fn measure() -> anyhow::Result<()> {
     // `cargo test --benches` passes `--test`. Then the smallest size suffices.
-    let sizes = if std::env::args().any(|arg| arg == "--test") {
-        &EVENTS[..1]
-    } else {
-        EVENTS
-    };
+    let sizes = if std::env::args().any(|arg| arg == "--test") { &EVENTS[..1] } else { EVENTS };
     print_line("events     lines    MiB of history   verify ms   us per line   peak RSS MiB");
     for events in sizes {
         let dir = tempfile::tempdir()?;
@@ -57,9 +53,7 @@ fn measure() -> anyhow::Result<()> {
 
 /// Judges in a separate process, so that the peak does not include the creation of the run.
 fn judge_in_process(dir: &Path) -> anyhow::Result<(f64, f64)> {
-    let output = Command::new(std::env::current_exe()?)
-        .env(JUDGE_VARIABLE, dir)
-        .output()?;
+    let output = Command::new(std::env::current_exe()?).env(JUDGE_VARIABLE, dir).output()?;
     let output_text = String::from_utf8_lossy(&output.stdout).into_owned();
     anyhow::ensure!(
         output.status.success(),

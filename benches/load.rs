@@ -30,12 +30,7 @@ impl Client {
     pub async fn connect(host: SocketAddr) -> anyhow::Result<Self> {
         let stream = TcpStream::connect(host).await?;
         stream.set_nodelay(true)?;
-        Ok(Self {
-            stream,
-            host,
-            request: Vec::new(),
-            answer: Vec::new(),
-        })
+        Ok(Self { stream, host, request: Vec::new(), answer: Vec::new() })
     }
 
     /// Posts one event with a payload of about 300 bytes and waits for its 202.
@@ -54,10 +49,8 @@ impl Client {
     /// # Errors
     /// If there is no complete response.
     pub async fn try_post(&mut self, target_url: &str) -> anyhow::Result<u16> {
-        let body = format!(
-            r#"{{"target_url":"{target_url}","payload":{{"fill":"{:x<289}"}}}}"#,
-            ""
-        );
+        let body =
+            format!(r#"{{"target_url":"{target_url}","payload":{{"fill":"{:x<289}"}}}}"#, "");
         let (host, length) = (self.host, body.len());
         self.request.clear();
         self.request.extend_from_slice(
@@ -124,17 +117,14 @@ pub async fn post_all(
     targets: &[String],
 ) -> anyhow::Result<()> {
     let count = clients.len() as u64;
-    let posting = clients
-        .iter_mut()
-        .zip(0_u64..)
-        .map(|(client, first)| async move {
-            let mut number = first;
-            while number < events {
-                let index = usize::try_from(number)? % targets.len();
-                client.post(&targets[index]).await?;
-                number += count;
-            }
-            anyhow::Ok(())
-        });
+    let posting = clients.iter_mut().zip(0_u64..).map(|(client, first)| async move {
+        let mut number = first;
+        while number < events {
+            let index = usize::try_from(number)? % targets.len();
+            client.post(&targets[index]).await?;
+            number += count;
+        }
+        anyhow::Ok(())
+    });
     try_join_all(posting).await.map(drop)
 }

@@ -55,11 +55,7 @@ impl Ours {
         let store = PgStore::open(&StoreOptions::of(&Config::from_lookup(lookup)?));
         store.migrate().await?;
         let pool = PgPool::connect(url).await?;
-        Ok(Self {
-            store,
-            pool,
-            due: Mutex::new(0),
-        })
+        Ok(Self { store, pool, due: Mutex::new(0) })
     }
 }
 
@@ -72,9 +68,7 @@ impl Side for Ours {
             let more = (rows + spare).max(FILL_ROWS);
             let filled = backlog::fill(&self.pool, TARGET, 0..more).await;
             filled.expect("the backlog is stored");
-            run("vacuum analyze webhook_events")
-                .await
-                .expect("vacuum succeeds");
+            run("vacuum analyze webhook_events").await.expect("vacuum succeeds");
             *due += more;
         }
         // The round will remove these rows.

@@ -55,20 +55,10 @@ async fn measure() -> anyhow::Result<()> {
     print_line(&format!("Postgres: {}", own.postgres().origin()));
     let stand = Stand::start(own.postgres(), &[("MAX_ATTEMPTS", "1")]).await?;
     let journal = Journal::new();
-    let response = Behavior::Answer {
-        status: 200,
-        retry_after: None,
-        after_ms: RESPONSE_AFTER_MS,
-    };
+    let response = Behavior::Answer { status: 200, retry_after: None, after_ms: RESPONSE_AFTER_MS };
     let receivers = stand::receivers(RECEIVERS, &script::always(response), &journal).await?;
     let targets = receivers.iter().map(stand::url).collect();
-    let load = Steady::start(
-        stand.address(),
-        targets,
-        journal.clone(),
-        CLIENTS,
-        POST_INTERVAL,
-    );
+    let load = Steady::start(stand.address(), targets, journal.clone(), CLIENTS, POST_INTERVAL);
     sleep(BEFORE).await;
 
     own.stop_at_once().await?;
@@ -76,11 +66,7 @@ async fn measure() -> anyhow::Result<()> {
     sleep(OUTAGE).await;
     let new_lines = log_lines(&stand)?.split_off(lines);
     own.bring_up().await?;
-    let outage = Outage {
-        down_us,
-        up_us: journal.now_us(),
-        up: Utc::now(),
-    };
+    let outage = Outage { down_us, up_us: journal.now_us(), up: Utc::now() };
     sleep(AFTER).await;
     let posted = load.stop().await?;
     stand.all_ended(DRAIN_MAX).await?;
@@ -88,9 +74,7 @@ async fn measure() -> anyhow::Result<()> {
     let receipts = journal.receipts();
     print_responses(&posted, outage);
     print_line(&format!("log lines during the outage: {}", new_lines.len()));
-    new_lines
-        .iter()
-        .for_each(|line| print_line(&format!("    {line}")));
+    new_lines.iter().for_each(|line| print_line(&format!("    {line}")));
     print_events(&posted, &receipts);
     print_attempts(&stand, &receipts, outage).await?;
     print_rates(&receipts, outage);
@@ -114,9 +98,7 @@ fn print_responses(posted: &[Posted], outage: Outage) {
         let mut responses = BTreeMap::<_, u64>::new();
         let mut slowest = Duration::ZERO;
         for post in posts {
-            let status = post
-                .status
-                .map_or("no response".to_owned(), |status| status.to_string());
+            let status = post.status.map_or("no response".to_owned(), |status| status.to_string());
             *responses.entry(status).or_default() += 1;
             slowest = slowest.max(post.took);
         }
@@ -133,9 +115,7 @@ fn print_events(posted: &[Posted], receipts: &[Receipt]) {
     let received: BTreeSet<_> = received.filter_map(|receipt| receipt.ordinal).collect();
     let (accepted, others): (Vec<&Posted>, Vec<&Posted>) =
         posted.iter().partition(|post| post.status == Some(202));
-    let lost = accepted
-        .iter()
-        .filter(|post| !received.contains(&post.number));
+    let lost = accepted.iter().filter(|post| !received.contains(&post.number));
     let unacknowledged = others.iter().filter(|post| received.contains(&post.number));
     let events: BTreeSet<_> = receipts.iter().map(|receipt| receipt.ordinal).collect();
     print_line(&format!(
@@ -174,17 +154,13 @@ async fn print_attempts(stand: &Stand, receipts: &[Receipt], outage: Outage) -> 
         abandoned.len(),
         also_sent.count(),
     ));
-    let finished: BTreeMap<String, DateTime<Utc>> = sqlx::query_as(FINISHED)
-        .fetch_all(&stand.pool)
-        .await?
-        .into_iter()
-        .collect();
+    let finished: BTreeMap<String, DateTime<Utc>> =
+        sqlx::query_as(FINISHED).fetch_all(&stand.pool).await?.into_iter().collect();
     let during = receipts.iter().filter(|receipt| {
         receipt.begin_us < outage.down_us && receipt.end_us.is_some_and(|end| end > outage.down_us)
     });
-    let settled: Vec<_> = during
-        .filter_map(|receipt| finished.get(receipt.webhook_id.as_ref()?))
-        .collect();
+    let settled: Vec<_> =
+        during.filter_map(|receipt| finished.get(receipt.webhook_id.as_ref()?)).collect();
     let last = settled.iter().max().map(|last| **last - outage.up);
     print_line(&format!(
         "results during the outage: {}, the last settled {} ms after the return",
@@ -196,19 +172,13 @@ async fn print_attempts(stand: &Stand, receipts: &[Receipt], outage: Outage) -> 
 
 fn print_rates(receipts: &[Receipt], outage: Outage) {
     let begins: Vec<u64> = receipts.iter().map(|receipt| receipt.begin_us).collect();
-    let between = |from: u64, until: u64| {
-        begins
-            .iter()
-            .filter(|at| (from..until).contains(at))
-            .count()
-    };
+    let between =
+        |from: u64, until: u64| begins.iter().filter(|at| (from..until).contains(at)).count();
     // The first seconds of the load are not measured.
     let measured_us = u64::try_from(BEFORE.as_micros() / 2).expect("seconds fit into a u64");
     let before = between(outage.down_us - measured_us, outage.down_us) as f64;
     let before = before / (measured_us as f64 / WINDOW_US as f64);
-    let ends = (0..AFTER.as_millis() as u64)
-        .step_by(10)
-        .map(|ms| outage.up_us + ms * 1_000);
+    let ends = (0..AFTER.as_millis() as u64).step_by(10).map(|ms| outage.up_us + ms * 1_000);
     let recovered = ends
         .filter(|end| *end >= outage.up_us + WINDOW_US)
         .find(|end| between(end - WINDOW_US, *end) as f64 >= RECOVERED_SHARE * before);

@@ -47,15 +47,10 @@ impl Plain {
     /// # Errors
     /// If the schema cannot be created.
     pub async fn open(url: &str, workers: u32) -> anyhow::Result<Self> {
-        let pool = sqlx::postgres::PgPoolOptions::new()
-            .max_connections(workers)
-            .connect(url)
-            .await?;
+        let pool =
+            sqlx::postgres::PgPoolOptions::new().max_connections(workers).connect(url).await?;
         sqlx::raw_sql(SCHEMA).execute(&pool).await?;
-        Ok(Self {
-            pool,
-            due: Mutex::new(0),
-        })
+        Ok(Self { pool, due: Mutex::new(0) })
     }
 }
 

@@ -39,9 +39,7 @@ fn children(parent: u32) -> Vec<Stat> {
         return Vec::new();
     };
     let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-    pids.filter_map(stat)
-        .filter(|stat| stat.parent == parent)
-        .collect()
+    pids.filter_map(stat).filter(|stat| stat.parent == parent).collect()
 }
 
 fn stat(pid: u32) -> Option<Stat> {
@@ -61,8 +59,7 @@ fn stat(pid: u32) -> Option<Stat> {
 fn status_kib(pid: u32, name: &str) -> f64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix(name));
-    line.and_then(|rest| rest.split_whitespace().next()?.parse().ok())
-        .unwrap_or(f64::NAN)
+    line.and_then(|rest| rest.split_whitespace().next()?.parse().ok()).unwrap_or(f64::NAN)
 }
 
 #[cfg(test)]

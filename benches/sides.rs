@@ -39,8 +39,7 @@ pub async fn timed(side: &impl Side, shape: Shape, batches: u64) -> Duration {
         let round = left.min(a_round);
         // A claim skips the locked rows of others, and a lost reply leaves its rows leased. So more
         // rows must be due than are claimed.
-        side.provide(round * shape.batch, 4 * shape.workers * shape.batch)
-            .await;
+        side.provide(round * shape.batch, 4 * shape.workers * shape.batch).await;
         let began = Instant::now();
         let workers = (0..shape.workers).map(|worker| async move {
             let share = round / shape.workers + usize::from(worker < round % shape.workers);

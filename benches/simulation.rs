@@ -14,10 +14,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 const SEEDS: u64 = 50;
 
 fn seeds(c: &mut Criterion) {
-    let size = Size {
-        events: 30,
-        workers: 2,
-    };
+    let size = Size { events: 30, workers: 2 };
     let mut group = c.benchmark_group("simulation");
     group.throughput(Throughput::Elements(SEEDS));
     group.sample_size(10);

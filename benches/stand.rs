@@ -55,11 +55,7 @@ impl Stand {
             ("WEBHOOK_SECRET".to_owned(), SECRET.to_owned()),
             ("ALLOWED_TARGET_CIDRS".to_owned(), "127.0.0.0/8".to_owned()),
         ]);
-        env.extend(
-            settings
-                .iter()
-                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned())),
-        );
+        env.extend(settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
         let spec = WorkerSpec {
             name: NAME.to_owned(),
             env,
@@ -130,10 +126,7 @@ impl Stand {
         let deadline = Instant::now() + within;
         // The partial index of pending events makes this query fast for any number of final events.
         let pending = "select exists (select from webhook_events where status = 'pending')";
-        while sqlx::query_scalar::<_, bool>(pending)
-            .fetch_one(&self.pool)
-            .await?
-        {
+        while sqlx::query_scalar::<_, bool>(pending).fetch_one(&self.pool).await? {
             anyhow::ensure!(Instant::now() < deadline, "events are still pending");
             sleep(POLL_INTERVAL).await;
         }

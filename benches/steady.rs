@@ -67,10 +67,7 @@ impl Steady {
             let first = now + every * client / clients;
             tokio::spawn(Arc::clone(&shared).post_from(first, every))
         });
-        Self {
-            clients: clients.collect(),
-            shared,
-        }
+        Self { clients: clients.collect(), shared }
     }
 
     /// Waits for the last response of each client and returns all posts, unordered.
@@ -83,9 +80,7 @@ impl Steady {
             client.await?;
         }
         let posted = self.shared.posted.lock();
-        Ok(std::mem::take(
-            &mut *posted.unwrap_or_else(PoisonError::into_inner),
-        ))
+        Ok(std::mem::take(&mut *posted.unwrap_or_else(PoisonError::into_inner)))
     }
 }
 
@@ -106,12 +101,7 @@ impl Shared {
             if let Ok(Ok((kept, received))) = response {
                 (client, status) = (Some(kept), Some(received));
             }
-            let posted = Posted {
-                number,
-                begun_us,
-                took: began.elapsed(),
-                status,
-            };
+            let posted = Posted { number, begun_us, took: began.elapsed(), status };
             let mut all = self.posted.lock().unwrap_or_else(PoisonError::into_inner);
             all.push(posted);
         }

@@ -144,19 +144,12 @@ impl<'a> Builder<'a> {
         let mut row = Row {
             event,
             id: id.clone(),
-            counts: Counts {
-                status: "pending".into(),
-                ..Counts::default()
-            },
+            counts: Counts { status: "pending".into(), ..Counts::default() },
             attempts: Vec::new(),
         };
         let accepted_us = posted_us + 2 * MS;
         self.step(accepted_us, Step::Accept, &row, Some(accepted_us));
-        let ok = Acknowledged {
-            op: event.ordinal + 1,
-            ordinal: event.ordinal,
-            id,
-        };
+        let ok = Acknowledged { op: event.ordinal + 1, ordinal: event.ordinal, id };
         self.ops.push((accepted_us + MS, Op::IngestOk(ok)));
         self.rows += 1;
         let mut due_us = accepted_us + MS;
@@ -198,33 +191,19 @@ impl<'a> Builder<'a> {
                 killed_us + 500,
                 row,
                 &req,
-                RequestEnd {
-                    status: None,
-                    how: PEER_CLOSED,
-                },
+                RequestEnd { status: None, how: PEER_CLOSED },
             );
             row.counts.abandon_count += 1;
             let reclaim_us = killed_us + RECLAIM_US;
             row.seen(number, "abandoned", None);
             let first = row.counts.abandon_count == 1;
-            let delay_ms = if first {
-                0
-            } else {
-                settings.delay_ms_max(row.counts.abandon_count - 1)
-            };
+            let delay_ms =
+                if first { 0 } else { settings.delay_ms_max(row.counts.abandon_count - 1) };
             let next_us = reclaim_us + delay_ms * MS;
             self.step(reclaim_us, Step::Reclaim, row, Some(next_us));
             return next_us;
         }
-        self.end_request(
-            end_us,
-            row,
-            &req,
-            RequestEnd {
-                status: wire.status,
-                how: wire.how,
-            },
-        );
+        self.end_request(end_us, row, &req, RequestEnd { status: wire.status, how: wire.how });
         row.counts.abandon_count = 0;
         let settle_us = end_us + MS;
         row.seen(number, wire.outcome, wire.reported_status);
@@ -235,10 +214,7 @@ impl<'a> Builder<'a> {
         }
         row.counts.failure_count += 1;
         let least_ms = settings.delay_ms(row.counts.failure_count);
-        let delay_ms = wire
-            .retry_after_ms
-            .unwrap_or(0)
-            .max(least_ms + least_ms / 10);
+        let delay_ms = wire.retry_after_ms.unwrap_or(0).max(least_ms + least_ms / 10);
         let next_us = settle_us + delay_ms * MS;
         self.step(settle_us, Step::Settle, row, Some(next_us));
         next_us
@@ -322,8 +298,7 @@ impl<'a> Builder<'a> {
     }
 
     fn phase(&mut self, t: u64, phase: Phase, bound_us: Option<u64>) {
-        self.ops
-            .push((t, Op::Phase(PhaseBegin { phase, bound_us })));
+        self.ops.push((t, Op::Phase(PhaseBegin { phase, bound_us })));
     }
 
     /// Adds the kills, the phases and the times of the final reads.
@@ -336,17 +311,11 @@ impl<'a> Builder<'a> {
                 open: kill.hit.clone(),
                 ..FaultStart::new(fault, &KillWorker::KIND, target)
             };
-            let effect = FaultEffect {
-                fault,
-                effective_us: kill.at_us,
-                hit: kill.hit,
-                observed: None,
-            };
+            let effect =
+                FaultEffect { fault, effective_us: kill.at_us, hit: kill.hit, observed: None };
             self.ops.push((kill.at_us, Op::FaultStart(start)));
-            self.ops
-                .push((kill.at_us + 2 * MS, Op::FaultEffect(effect)));
-            self.ops
-                .push((kill.at_us + RECLAIM_US, Op::FaultEnd(FaultEnd { fault })));
+            self.ops.push((kill.at_us + 2 * MS, Op::FaultEffect(effect)));
+            self.ops.push((kill.at_us + RECLAIM_US, Op::FaultEnd(FaultEnd { fault })));
         }
         let end_us = self.last_us + 100 * MS;
         for (t, _) in &mut self.ops {
@@ -356,11 +325,7 @@ impl<'a> Builder<'a> {
         self.phase(heal_us, Phase::Heal, None);
         self.phase(heal_us + 1, Phase::Drain, Some(600_000 * MS));
         self.phase(end_us - 1, Phase::FinalReads, None);
-        let census = Census {
-            rows: self.rows,
-            delivered: self.rows,
-            ..Census::default()
-        };
+        let census = Census { rows: self.rows, delivered: self.rows, ..Census::default() };
         self.ops.push((end_us, Op::Census(census)));
         self.phase(end_us, Phase::End, None);
     }
@@ -368,20 +333,12 @@ impl<'a> Builder<'a> {
 
 impl Row<'_> {
     fn seen(&mut self, number: u32, outcome: &str, status_code: Option<u16>) {
-        self.attempts.push(AttemptSeen {
-            number,
-            outcome: outcome.to_owned(),
-            status_code,
-        });
+        self.attempts.push(AttemptSeen { number, outcome: outcome.to_owned(), status_code });
     }
 }
 
 fn target(event: &PlannedEvent) -> String {
-    format!(
-        "http://127.0.0.1:{}/webhook/{}",
-        40_000 + event.receiver,
-        event.ordinal
-    )
+    format!("http://127.0.0.1:{}/webhook/{}", 40_000 + event.receiver, event.ordinal)
 }
 
 fn storm_end_us(schedule: &Schedule) -> u64 {

@@ -80,30 +80,12 @@ async fn audit_reports_accept_and_claim_with_the_lease() {
 async fn audit_reports_each_settle_with_outcome_and_token() {
     let (bench, mut audit) = audited().await;
     let cases = [
-        (
-            Disposition::Delivered,
-            Outcome::Delivered { status: 200 },
-            "delivered",
-            0,
-        ),
-        (
-            Disposition::RetryAfter(Duration::from_secs(900)),
-            Outcome::Timeout,
-            "pending",
-            1,
-        ),
-        (
-            Disposition::Dead(Reason::Exhausted),
-            Outcome::Connect,
-            "dead",
-            1,
-        ),
+        (Disposition::Delivered, Outcome::Delivered { status: 200 }, "delivered", 0),
+        (Disposition::RetryAfter(Duration::from_secs(900)), Outcome::Timeout, "pending", 1),
+        (Disposition::Dead(Reason::Exhausted), Outcome::Connect, "dead", 1),
         (
             Disposition::Dead(Reason::Gone),
-            Outcome::Rejected {
-                status: 410,
-                retry_after: None,
-            },
+            Outcome::Rejected { status: 410, retry_after: None },
             "dead",
             1,
         ),
@@ -118,15 +100,9 @@ async fn audit_reports_each_settle_with_outcome_and_token() {
         let settled = one(&mut audit, Step::Settle).await;
         assert_eq!(settled.token, claimed.token);
         assert_eq!(settled.held, claimed.token);
-        assert_eq!(
-            (settled.outcome.as_deref(), settled.attempt),
-            (Some(name), 1)
-        );
+        assert_eq!((settled.outcome.as_deref(), settled.attempt), (Some(name), 1));
         let after = settled.after;
-        assert_eq!(
-            (after.status.as_str(), after.failure_count),
-            (status, failures)
-        );
+        assert_eq!((after.status.as_str(), after.failure_count), (status, failures));
     }
 }
 
@@ -138,22 +114,14 @@ async fn audit_distinguishes_release_and_reclaim_from_settle() {
     let (claim, _) = claimed(&bench, &mut audit).await;
     let delay = Duration::ZERO;
     let key = claim.key;
-    bench
-        .store
-        .release(vec![Release { key, delay }])
-        .await
-        .unwrap();
+    bench.store.release(vec![Release { key, delay }]).await.unwrap();
     let released = one(&mut audit, Step::Release).await;
     assert_eq!((released.attempt, released.after.attempt_count), (1, 0));
 
     let (_, claimed) = claimed(&bench, &mut audit).await;
     expire(&bench).await;
     read(&mut audit).await;
-    bench
-        .store
-        .reclaim(reclaim(ReclaimCause::Expired))
-        .await
-        .unwrap();
+    bench.store.reclaim(reclaim(ReclaimCause::Expired)).await.unwrap();
     let reclaimed = one(&mut audit, Step::Reclaim).await;
     assert_eq!(reclaimed.held, claimed.token);
     assert_eq!((reclaimed.attempt, reclaimed.after.abandon_count), (1, 1));
@@ -188,19 +156,11 @@ async fn settle_with_a_stale_token_is_detected_if_it_changes_the_row() {
     let mut ops = Vec::new();
     let stale = bench.claim_one().await;
     expire(&bench).await;
-    bench
-        .store
-        .reclaim(reclaim(ReclaimCause::Expired))
-        .await
-        .unwrap();
+    bench.store.reclaim(reclaim(ReclaimCause::Expired)).await.unwrap();
     let fresh = bench.claim_one().await;
     let late = failed(&stale, Duration::ZERO);
     bench.store.settle(vec![late]).await.unwrap();
-    let settle = settlement(
-        &fresh,
-        Outcome::Delivered { status: 200 },
-        Disposition::Delivered,
-    );
+    let settle = settlement(&fresh, Outcome::Delivered { status: 200 }, Disposition::Delivered);
     bench.store.settle(vec![settle]).await.unwrap();
     ops.extend(audit.read().await.unwrap());
     let settles = ops.iter().filter(|op| matches!(op, Op::Settle(_))).count();
@@ -277,10 +237,7 @@ async fn late_commit_is_read_and_no_transition_is_read_twice() {
     let (bench, mut audit) = audited().await;
     bench.accept(1).await;
     let mut late = bench.pool.begin().await.unwrap();
-    sqlx::query("update webhook_events set round = 1")
-        .execute(&mut *late)
-        .await
-        .unwrap();
+    sqlx::query("update webhook_events set round = 1").execute(&mut *late).await.unwrap();
     bench.accept(1).await;
     let first = read(&mut audit).await;
     assert_eq!(first.len(), 2, "{first:?}");

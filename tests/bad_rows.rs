@@ -14,10 +14,7 @@ use crate::support::app::App;
 use crate::support::fixture::{Bench, Endpoint, WORKER};
 
 async fn execute(pool: &PgPool, sql: String) {
-    sqlx::raw_sql(sqlx::AssertSqlSafe(sql))
-        .execute(pool)
-        .await
-        .expect("the statement succeeds");
+    sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(pool).await.expect("the statement succeeds");
 }
 
 /// Sets columns of one event, as an operator would.
@@ -69,10 +66,7 @@ async fn reclaim_ends_leases_beside_an_attempt_number_that_exists() {
     let ended = bench.store.reclaim(reclaim(ReclaimCause::Expired)).await;
     let mut ended = ended.unwrap();
     ended.sort_by_key(|lease| lease.key.id);
-    let recorded: Vec<_> = ended
-        .iter()
-        .map(|lease| (lease.key.id, lease.is_recorded))
-        .collect();
+    let recorded: Vec<_> = ended.iter().map(|lease| (lease.key.id, lease.is_recorded)).collect();
     let mut expected: Vec<_> = others.iter().map(|id| (*id, true)).collect();
     expected.push((bad, false));
     expected.sort();
@@ -90,20 +84,10 @@ async fn settle_counts_beside_an_attempt_number_that_exists() {
     let settled = bench.store.settle(batch.collect()).await.unwrap();
     let expected: Vec<_> = claims
         .iter()
-        .map(|claim| {
-            if claim.key.id == bad {
-                Settled::Unrecorded
-            } else {
-                Settled::Now
-            }
-        })
+        .map(|claim| if claim.key.id == bad { Settled::Unrecorded } else { Settled::Now })
         .collect();
     assert_eq!(settled, expected);
-    let row = Row {
-        attempts: 1,
-        failures: 1,
-        ..Row::new()
-    };
+    let row = Row { attempts: 1, failures: 1, ..Row::new() };
     assert_eq!(Row::read(&bench, bad).await, row);
 }
 
@@ -151,10 +135,7 @@ async fn row_that_refuses_every_change_blocks_no_other_claim() {
     let bench = Bench::new().await;
     let all = bench.accept(20).await;
     refuse_changes(&bench, all[0]).await;
-    assert_eq!(
-        ids(&bench.claim(20).await),
-        sorted(all[1..].iter().copied())
-    );
+    assert_eq!(ids(&bench.claim(20).await), sorted(all[1..].iter().copied()));
     assert_eq!(bench.claim(20).await, [], "only the refused row is left");
 }
 
@@ -189,24 +170,15 @@ async fn times_that_no_reader_can_express_are_refused_or_read() {
     let bad = ["infinity", "-infinity", "290000-01-01"];
     let id = bench.accept(1).await[0];
     for (table, key, columns) in [
-        (
-            "webhook_events",
-            "id",
-            vec!["next_retry_at", "created_at", "lease_until", "claimed_at"],
-        ),
-        (
-            "delivery_attempts",
-            "event_id",
-            vec!["started_at", "next_retry_at"],
-        ),
+        ("webhook_events", "id", vec!["next_retry_at", "created_at", "lease_until", "claimed_at"]),
+        ("delivery_attempts", "event_id", vec!["started_at", "next_retry_at"]),
     ] {
         let claim = bench.claim_one().await;
         for column in &columns {
             for time in bad {
                 let set = format!("update {table} set {column} = '{time}' where {key} = '{id}'");
-                let refused = sqlx::raw_sql(sqlx::AssertSqlSafe(set.clone()))
-                    .execute(&bench.pool)
-                    .await;
+                let refused =
+                    sqlx::raw_sql(sqlx::AssertSqlSafe(set.clone())).execute(&bench.pool).await;
                 assert!(refused.is_err(), "accepted: {set}");
             }
         }
@@ -251,12 +223,7 @@ async fn migration_repairs_pending_events_with_infinite_times() {
             .to_owned(),
     )
     .await;
-    edit(
-        &bench,
-        all[0],
-        "next_retry_at = '-infinity', created_at = 'infinity'",
-    )
-    .await;
+    edit(&bench, all[0], "next_retry_at = '-infinity', created_at = 'infinity'").await;
     edit(&bench, all[1], "next_retry_at = 'infinity'").await;
     bench.store.migrate().await.expect("the migration succeeds");
     assert_eq!(ids(&bench.claim(2).await), [all[0]]);

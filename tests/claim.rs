@@ -30,11 +30,7 @@ async fn claim_leases_the_event_and_counts_the_attempt() {
     assert_eq!(claim.key.id, id);
     assert_eq!(claim.key.number, 1);
     assert_eq!(claim.failure_count, 0);
-    let leased = Row {
-        attempts: 1,
-        leased_by: Some(WORKER.0),
-        ..Row::new()
-    };
+    let leased = Row { attempts: 1, leased_by: Some(WORKER.0), ..Row::new() };
     assert_eq!(Row::read(&bench, id).await, leased);
     let again = bench.claim(10).await;
     assert_eq!(again, [], "a leased event was claimed again");
@@ -75,26 +71,15 @@ async fn success_ends_the_event_and_resets_the_abandon_count() {
     let id = bench.accept(1).await[0];
     bench.claim_one().await;
     expire(&bench).await;
-    bench
-        .store
-        .reclaim(reclaim(ReclaimCause::Expired))
-        .await
-        .unwrap();
+    bench.store.reclaim(reclaim(ReclaimCause::Expired)).await.unwrap();
     let claim = bench.claim_one().await;
     let settled = bench.store.settle(vec![delivered(&claim, 204)]).await;
     assert_eq!(settled.unwrap(), [Settled::Now]);
-    let expected = Row {
-        status: Status::Delivered,
-        attempts: 2,
-        ..Row::new()
-    };
+    let expected = Row { status: Status::Delivered, attempts: 2, ..Row::new() };
     assert_eq!(Row::read(&bench, id).await, expected);
     let has_end = "next_retry_at is null and finished_at is not null";
     assert!(bench.holds(id, has_end).await);
-    assert_eq!(
-        bench.attempts(id).await,
-        [(1, "abandoned".into()), (2, "delivered".into())]
-    );
+    assert_eq!(bench.attempts(id).await, [(1, "abandoned".into()), (2, "delivered".into())]);
 }
 
 #[tokio::test]
@@ -105,11 +90,7 @@ async fn failure_counts_and_is_due_after_its_delay() {
     let delay = Duration::from_millis(90_001);
     let settled = bench.store.settle(vec![failed(&claim, delay)]).await;
     assert_eq!(settled.unwrap(), [Settled::Now]);
-    let expected = Row {
-        attempts: 1,
-        failures: 1,
-        ..Row::new()
-    };
+    let expected = Row { attempts: 1, failures: 1, ..Row::new() };
     assert_eq!(Row::read(&bench, id).await, expected);
     let due_in_time = "next_retry_at between now() + interval '80 s' \
                        and now() + interval '90.001 s'";
@@ -119,12 +100,7 @@ async fn failure_counts_and_is_due_after_its_delay() {
     assert!(bench.holds(id, same_in_attempt).await);
     let early = bench.claim(10).await;
     assert_eq!(early, [], "claimed before it was due");
-    let next = bench
-        .store
-        .next_due(chrono::DateTime::UNIX_EPOCH)
-        .await
-        .unwrap()
-        .unwrap();
+    let next = bench.store.next_due(chrono::DateTime::UNIX_EPOCH).await.unwrap().unwrap();
     assert!(next > Duration::from_secs(80) && next <= delay, "{next:?}");
 }
 
@@ -161,12 +137,7 @@ async fn repeated_settle_returns_already_and_changes_nothing() {
     let during_later_attempt = settle().await.unwrap();
     assert_eq!(during_later_attempt, [Settled::Already]);
     assert_eq!(bench.attempts(id).await, [(1, "timeout".into())]);
-    let expected = Row {
-        attempts: 2,
-        failures: 1,
-        leased_by: Some(WORKER.0),
-        ..Row::new()
-    };
+    let expected = Row { attempts: 2, failures: 1, leased_by: Some(WORKER.0), ..Row::new() };
     assert_eq!(Row::read(&bench, id).await, expected);
 }
 
@@ -176,20 +147,13 @@ async fn stale_token_cannot_settle_or_release() {
     let id = bench.accept(1).await[0];
     let stale = bench.claim_one().await;
     expire(&bench).await;
-    let reclaimed = bench
-        .store
-        .reclaim(reclaim(ReclaimCause::Expired))
-        .await
-        .unwrap();
+    let reclaimed = bench.store.reclaim(reclaim(ReclaimCause::Expired)).await.unwrap();
     assert_eq!(reclaimed.len(), 1);
     let current = bench.claim_one().await;
     let before = all_columns(&bench, id).await;
     let settled = bench.store.settle(vec![delivered(&stale, 200)]).await;
     assert_eq!(settled.unwrap(), [Settled::LeaseLost]);
-    let release = Release {
-        key: stale.key,
-        delay: Duration::ZERO,
-    };
+    let release = Release { key: stale.key, delay: Duration::ZERO };
     assert_eq!(bench.store.release(vec![release]).await.unwrap(), 0);
     assert_eq!(before, all_columns(&bench, id).await);
     assert_eq!(bench.attempts(id).await, [(1, "abandoned".into())]);
@@ -206,11 +170,7 @@ async fn settle_after_expiry_counts_if_no_reclaim_came_first() {
     expire(&bench).await;
     let settled = bench.store.settle(vec![delivered(&claim, 200)]).await;
     assert_eq!(settled.unwrap(), [Settled::Now]);
-    let expected = Row {
-        status: Status::Delivered,
-        attempts: 1,
-        ..Row::new()
-    };
+    let expected = Row { status: Status::Delivered, attempts: 1, ..Row::new() };
     assert_eq!(Row::read(&bench, id).await, expected);
 }
 
@@ -231,12 +191,7 @@ async fn release_counts_no_attempt_and_writes_no_attempt_row() {
     let bench = Bench::new().await;
     let id = bench.accept(1).await[0];
     let claim = bench.claim_one().await;
-    let release = |delay| {
-        vec![Release {
-            key: claim.key,
-            delay,
-        }]
-    };
+    let release = |delay| vec![Release { key: claim.key, delay }];
     let released = bench.store.release(release(Duration::ZERO)).await.unwrap();
     assert_eq!(released, 1);
     let released = bench.store.release(release(Duration::ZERO)).await.unwrap();
@@ -246,10 +201,7 @@ async fn release_counts_no_attempt_and_writes_no_attempt_row() {
     let again = bench.claim_one().await;
     assert_eq!(again.key.number, 1, "the attempt number is used again");
     assert_ne!(again.key.token, claim.key.token, "a token is never reused");
-    let later = vec![Release {
-        key: again.key,
-        delay: Duration::from_secs(60),
-    }];
+    let later = vec![Release { key: again.key, delay: Duration::from_secs(60) }];
     assert_eq!(bench.store.release(later).await.unwrap(), 1);
     let early = bench.claim(1).await;
     assert_eq!(early, [], "claimed before the delay of the release ended");
@@ -265,19 +217,15 @@ async fn concurrent_transitions_of_the_same_events_do_not_deadlock() {
         let claims = bench.claim(200).await;
         expire(&bench).await;
         let settle = |reverse: bool| {
-            let mut batch: Vec<_> = claims
-                .iter()
-                .map(|claim| failed(claim, Duration::ZERO))
-                .collect();
+            let mut batch: Vec<_> =
+                claims.iter().map(|claim| failed(claim, Duration::ZERO)).collect();
             if reverse {
                 batch.reverse();
             }
             bench.store.settle(batch)
         };
-        let release = claims.iter().rev().map(|claim| Release {
-            key: claim.key,
-            delay: Duration::ZERO,
-        });
+        let release =
+            claims.iter().rev().map(|claim| Release { key: claim.key, delay: Duration::ZERO });
         let (forward, backward, released, reclaimed) = tokio::join!(
             settle(false),
             settle(true),
@@ -292,19 +240,9 @@ async fn concurrent_transitions_of_the_same_events_do_not_deadlock() {
             .count();
         let ended = settled + released.unwrap() + reclaimed.unwrap().len();
         // A reclaim skips locked rows, so some leases may remain. No lease may end twice.
-        assert!(
-            ended <= claims.len(),
-            "{ended} ends of {} leases",
-            claims.len()
-        );
+        assert!(ended <= claims.len(), "{ended} ends of {} leases", claims.len());
         expire(&bench).await;
-        while !bench
-            .store
-            .reclaim(reclaim(ReclaimCause::Expired))
-            .await
-            .unwrap()
-            .is_empty()
-        {}
+        while !bench.store.reclaim(reclaim(ReclaimCause::Expired)).await.unwrap().is_empty() {}
     }
 }
 

@@ -21,16 +21,10 @@ const READY_MAX: Duration = Duration::from_secs(60);
 
 #[tokio::test]
 async fn databases_of_one_server_are_separate() {
-    let one = cluster()
-        .await
-        .create_database("environment")
-        .await
-        .expect("the database can be created");
-    let other = cluster()
-        .await
-        .create_database("environment")
-        .await
-        .expect("the database can be created");
+    let one =
+        cluster().await.create_database("environment").await.expect("the database can be created");
+    let other =
+        cluster().await.create_database("environment").await.expect("the database can be created");
     assert_ne!(one, other);
 
     let mut one = connect(&one).await;
@@ -49,16 +43,8 @@ async fn databases_of_one_server_are_separate() {
 #[tokio::test]
 async fn existing_database_is_found_again() {
     let name = format!("kept_{}", std::process::id());
-    let first = cluster()
-        .await
-        .ensure_database(&name)
-        .await
-        .expect("the database can be created");
-    let second = cluster()
-        .await
-        .ensure_database(&name)
-        .await
-        .expect("the database can be found");
+    let first = cluster().await.ensure_database(&name).await.expect("the database can be created");
+    let second = cluster().await.ensure_database(&name).await.expect("the database can be found");
     assert_eq!(first, second);
 }
 
@@ -75,10 +61,7 @@ async fn server_settings_make_acknowledged_commits_durable() {
         assert_eq!(value, "on", "{setting}");
     }
     let origin = cluster().await.origin();
-    assert!(
-        origin.contains("fsync on") && !origin.contains('\n'),
-        "{origin}"
-    );
+    assert!(origin.contains("fsync on") && !origin.contains('\n'), "{origin}");
 }
 
 #[tokio::test]
@@ -88,10 +71,7 @@ async fn postgres_error_names_reason_and_fix_but_no_password() {
         .await
         .expect_err("no server listens on the port");
     let text = error.to_string();
-    assert!(
-        text.contains("url: postgresql://someone:***@127.0.0.1"),
-        "{text}"
-    );
+    assert!(text.contains("url: postgresql://someone:***@127.0.0.1"), "{text}");
     assert!(text.contains("fix: "), "{text}");
     assert!(!text.contains("secret"), "{text}");
 }
@@ -103,19 +83,11 @@ async fn dedicated_server_leaves_no_process_and_no_directory() {
         Err(reason) => return skipped("a server from the machine's binaries", &reason.to_string()),
     };
     let pid = postgres.pid().expect("the server is a process");
-    let data = postgres
-        .data_dir()
-        .expect("the server has a data directory")
-        .to_path_buf();
+    let data = postgres.data_dir().expect("the server has a data directory").to_path_buf();
     assert!(data.join("PG_VERSION").is_file());
     drop(postgres);
     assert!(!is_alive(pid));
-    assert!(
-        !data
-            .parent()
-            .expect("the data directory has a parent")
-            .exists()
-    );
+    assert!(!data.parent().expect("the data directory has a parent").exists());
 }
 
 /// A killed server leaves its pid file. The next start must ignore it.
@@ -128,45 +100,27 @@ async fn kept_cluster_starts_again_after_sigkill() {
         Ok(postgres) => postgres,
         Err(reason) => return skipped("a kept cluster", &reason.to_string()),
     };
-    let url = postgres
-        .ensure_database("kept")
-        .await
-        .expect("the database can be created");
+    let url = postgres.ensure_database("kept").await.expect("the database can be created");
     let mut connection = connect(&url).await;
     sqlx::raw_sql("create table written as select 42 as answer")
         .execute(&mut connection)
         .await
         .expect("the row can be written");
     let pid = postgres.pid().expect("the server is a process");
-    kill(
-        Pid::from_raw(i32::try_from(pid).expect("the pid is positive")),
-        Signal::SIGKILL,
-    )
-    .expect("the server can be killed");
+    kill(Pid::from_raw(i32::try_from(pid).expect("the pid is positive")), Signal::SIGKILL)
+        .expect("the server can be killed");
     drop(postgres);
-    assert!(
-        kept.join("data/postmaster.pid").exists(),
-        "the killed server left no pid file"
-    );
+    assert!(kept.join("data/postmaster.pid").exists(), "the killed server left no pid file");
 
-    let again = Postgres::machine_at(&kept)
-        .await
-        .expect("the cluster starts again");
-    let url = again
-        .ensure_database("kept")
-        .await
-        .expect("the database still exists");
+    let again = Postgres::machine_at(&kept).await.expect("the cluster starts again");
+    let url = again.ensure_database("kept").await.expect("the database still exists");
     let response: i32 = sqlx::query_scalar("select answer from written")
         .fetch_one(&mut connect(&url).await)
         .await
         .expect("the row still exists");
     assert_eq!(response, 42);
 
-    assert_eq!(
-        holder_of(&kept),
-        again.pid(),
-        "the directory is in use by the new server"
-    );
+    assert_eq!(holder_of(&kept), again.pid(), "the directory is in use by the new server");
     drop(again);
     assert_eq!(holder_of(&kept), None);
 }
@@ -181,27 +135,19 @@ async fn worker_process_can_be_killed_paused_and_terminated() {
 async fn worker_container_can_be_killed_paused_and_terminated() {
     if let Err(reason) = ContainerSystem::available().await {
         let required = std::env::var("REQUIRE_CONTAINER").is_ok_and(|value| value == "1");
-        assert!(
-            !required,
-            "REQUIRE_CONTAINER=1 is set, but no container runs: {reason}"
-        );
+        assert!(!required, "REQUIRE_CONTAINER=1 is set, but no container runs: {reason}");
         return skipped("a worker container", &reason);
     }
     let program = dispatcher_binary().expect("the dispatcher builds");
-    let system = ContainerSystem::new(program)
-        .await
-        .expect("the image builds");
+    let system = ContainerSystem::new(program).await.expect("the image builds");
     exercise(AnySystem::Container(system)).await;
 }
 
 /// Starts, pauses, resumes, kills, restarts and terminates a worker, as a run does.
 async fn exercise(mut system: AnySystem) {
     let logs = tempfile::tempdir().expect("the directory can be created");
-    let database = cluster()
-        .await
-        .create_database("drivers")
-        .await
-        .expect("the database can be created");
+    let database =
+        cluster().await.create_database("drivers").await.expect("the database can be created");
     let spec = WorkerSpec {
         name: "w0".to_owned(),
         env: BTreeMap::from([("DATABASE_URL".to_owned(), database)]),
@@ -209,10 +155,7 @@ async fn exercise(mut system: AnySystem) {
         log: logs.path().join("w0.log"),
     };
     system.start(&spec).await.expect("the worker starts");
-    system
-        .wait_ready("w0", READY_MAX)
-        .await
-        .expect("the worker becomes ready");
+    system.wait_ready("w0", READY_MAX).await.expect("the worker becomes ready");
     let restarted = system.start(&spec).await;
     assert!(restarted.is_err(), "a running worker was started again");
 
@@ -220,20 +163,11 @@ async fn exercise(mut system: AnySystem) {
     let status = tokio::time::timeout(Duration::from_millis(200), status_of(spec.bind, "/livez"));
     assert!(status.await.is_err(), "a paused worker responded");
     assert!(system.is_running("w0"));
-    system
-        .resume("w0")
-        .await
-        .expect("the worker can be resumed");
-    system
-        .wait_ready("w0", READY_MAX)
-        .await
-        .expect("the worker responds again");
+    system.resume("w0").await.expect("the worker can be resumed");
+    system.wait_ready("w0", READY_MAX).await.expect("the worker responds again");
 
     system.pause("w0").await.expect("the worker can be paused");
-    let exit = system
-        .kill("w0")
-        .await
-        .expect("a paused worker can be killed");
+    let exit = system.kill("w0").await.expect("a paused worker can be killed");
     assert_eq!(exit.signal, Some(9));
     assert!(!system.is_running("w0"));
     assert!(
@@ -241,18 +175,9 @@ async fn exercise(mut system: AnySystem) {
         "the worker still responds after kill returned"
     );
 
-    system
-        .start(&spec)
-        .await
-        .expect("the worker starts again on its port");
-    system
-        .wait_ready("w0", READY_MAX)
-        .await
-        .expect("the worker becomes ready again");
-    let exit = system
-        .terminate("w0", READY_MAX)
-        .await
-        .expect("the worker ends");
+    system.start(&spec).await.expect("the worker starts again on its port");
+    system.wait_ready("w0", READY_MAX).await.expect("the worker becomes ready again");
+    let exit = system.terminate("w0", READY_MAX).await.expect("the worker ends");
     assert!(exit.is_clean(), "{exit}");
     system.stop_all().await.expect("all workers are stopped");
     let log = std::fs::read_to_string(&spec.log).expect("the worker has a log");
@@ -260,17 +185,11 @@ async fn exercise(mut system: AnySystem) {
 }
 
 async fn connect(url: &str) -> PgConnection {
-    PgConnection::connect(url)
-        .await
-        .expect("the server responds")
+    PgConnection::connect(url).await.expect("the server responds")
 }
 
 fn is_alive(pid: u32) -> bool {
-    kill(
-        Pid::from_raw(i32::try_from(pid).expect("the pid is positive")),
-        None,
-    )
-    .is_ok()
+    kill(Pid::from_raw(i32::try_from(pid).expect("the pid is positive")), None).is_ok()
 }
 
 /// If the tests run as root, the server runs as another account, which must enter the directory.

@@ -24,10 +24,7 @@ fn vectors() -> Vec<(&'static str, &'static str)> {
         let mut fields = line.split('\t');
         let verdict = fields.next().expect("the line has a verdict");
         let host = fields.next().expect("the line has a host");
-        assert!(
-            fields.next().is_some_and(|about| !about.is_empty()),
-            "{line}"
-        );
+        assert!(fields.next().is_some_and(|about| !about.is_empty()), "{line}");
         assert!(["allowed", "refused"].contains(&verdict), "{line}");
         (verdict, host)
     });
@@ -39,8 +36,7 @@ async fn api(database: &str, allowed: &str) -> App {
 }
 
 async fn post(app: &App, target: &str) -> Response {
-    app.post(json!({"payload": 1, "target_url": target}).to_string())
-        .await
+    app.post(json!({"payload": 1, "target_url": target}).to_string()).await
 }
 
 /// Posts the target and returns the verdict of the response.
@@ -51,13 +47,8 @@ async fn verdict(app: &App, target: &str) -> &'static str {
         422 => {
             let problem: Value = response.json().await.expect("the response is a problem");
             assert_eq!(problem["field"], "target_url");
-            let detail = problem["detail"]
-                .as_str()
-                .expect("the problem has a detail");
-            assert!(
-                detail.contains("ALLOWED_TARGET_CIDRS"),
-                "{target}: {detail}"
-            );
+            let detail = problem["detail"].as_str().expect("the problem has a detail");
+            assert!(detail.contains("ALLOWED_TARGET_CIDRS"), "{target}: {detail}");
             "refused"
         }
         other => panic!("{target}: {other}"),
@@ -71,10 +62,7 @@ async fn refused_literal_returns_422_in_every_spelling() {
     assert!(cases.len() >= 60);
     let mut wrong = BTreeMap::new();
     for (expected, host) in cases {
-        for target in [
-            format!("http://{host}/hook"),
-            format!("https://{host}:8443"),
-        ] {
+        for target in [format!("http://{host}/hook"), format!("https://{host}:8443")] {
             let found = verdict(&app, &target).await;
             if found != expected {
                 wrong.insert(target, found);
@@ -92,25 +80,16 @@ async fn worker_dials_only_addresses_that_its_own_setting_allows() {
     let database = db::database().await;
     let wide = api(&database, "0.0.0.0/0,::/0").await;
     let mut ids = Vec::new();
-    for (_, host) in vectors()
-        .into_iter()
-        .filter(|(verdict, _)| *verdict == "refused")
-    {
+    for (_, host) in vectors().into_iter().filter(|(verdict, _)| *verdict == "refused") {
         let response = post(&wide, &format!("http://{host}:9/hook")).await;
         assert_eq!(response.status(), 202, "{host}");
         ids.push(id_of(response).await);
     }
-    let own = [
-        ("ALLOWED_TARGET_CIDRS", "127.99.0.0/16"),
-        ("MAX_ATTEMPTS", "1"),
-    ];
+    let own = [("ALLOWED_TARGET_CIDRS", "127.99.0.0/16"), ("MAX_ATTEMPTS", "1")];
     let narrow = App::over(&database, Role::Worker, &own).await;
     for id in &ids {
         let event = wide.event_with_status(id, "dead").await;
-        assert_eq!(
-            event["reason"], "exhausted",
-            "a refused target counts as a failure: {event:#}"
-        );
+        assert_eq!(event["reason"], "exhausted", "a refused target counts as a failure: {event:#}");
         let attempt = &event["attempts"][0];
         assert_eq!(attempt["outcome"], "target_refused", "{event:#}");
         assert_eq!(attempt["status_code"], Value::Null);
@@ -153,11 +132,7 @@ async fn allowed_cidrs_permit_only_their_ranges() {
         ("8.8.8.8", "allowed"),
     ];
     for (host, expected) in cases {
-        assert_eq!(
-            verdict(&app, &format!("http://{host}/")).await,
-            expected,
-            "{host}"
-        );
+        assert_eq!(verdict(&app, &format!("http://{host}/")).await, expected, "{host}");
     }
     app.stop().await;
 }

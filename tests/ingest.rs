@@ -37,11 +37,7 @@ async fn api(own: &[(&str, &str)]) -> App {
 /// Checks the form of an RFC 9457 problem and returns its members.
 async fn problem(response: Response) -> Value {
     let status = response.status();
-    assert_eq!(
-        response.headers()["content-type"],
-        "application/problem+json",
-        "{status}"
-    );
+    assert_eq!(response.headers()["content-type"], "application/problem+json", "{status}");
     let body: Value = response.json().await.expect("a problem is JSON");
     assert_is_problem(&body, status);
     body
@@ -76,9 +72,7 @@ async fn responses_match_their_snapshots() {
     let accepted = app.post_with(&[("idempotency-key", "k")], body).await;
     let accepted: Value = accepted.json().await.unwrap();
     assert_json_snapshot!("accepted", accepted, {".id" => "[id]"});
-    let event = app
-        .event_with_status(accepted["id"].as_str().unwrap(), "delivered")
-        .await;
+    let event = app.event_with_status(accepted["id"].as_str().unwrap(), "delivered").await;
     assert_json_snapshot!("event", event, {
         ".id" => "[id]", ".target_url" => "[url]", ".created_at" => "[time]",
         ".finished_at" => "[time]", ".attempts[].started_at" => "[time]",
@@ -88,12 +82,7 @@ async fn responses_match_their_snapshots() {
     let long = "x".repeat(200);
     let deep = format!(r#"{{"payload":{}{}}}"#, "[".repeat(129), "]".repeat(129));
     let mut problems = Vec::new();
-    for body in [
-        "not JSON",
-        "{}",
-        r#"{"payload":1,"target_url":7}"#,
-        r#"{"payload":1}"#,
-    ] {
+    for body in ["not JSON", "{}", r#"{"payload":1,"target_url":7}"#, r#"{"payload":1}"#] {
         problems.push(problem(app.post(body).await).await);
     }
     problems.push(problem(app.post(json!({"payload": long}).to_string()).await).await);

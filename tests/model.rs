@@ -125,10 +125,8 @@ fn operation() -> impl Strategy<Value = Operation> {
 
 fn range() -> impl Strategy<Value = Option<RangeMs>> {
     let width = prop::option::of(0_u64..2_000);
-    let range = (0_u64..2_000, width).prop_map(|(newest, width)| RangeMs {
-        newest,
-        oldest: width.map(|width| newest + width),
-    });
+    let range = (0_u64..2_000, width)
+        .prop_map(|(newest, width)| RangeMs { newest, oldest: width.map(|width| newest + width) });
     prop::option::weighted(0.3, range)
 }
 
@@ -136,29 +134,12 @@ fn range() -> impl Strategy<Value = Option<RangeMs>> {
 /// absent worker, an event that becomes dead by abandoned attempts, attempts whose numbers exist
 /// already, and a claim whose scan start is after a due event.
 fn rare_cases() -> Vec<Operation> {
-    let insert = Operation::Insert {
-        key: Some(0),
-        payload: 0,
-        given: true,
-    };
-    let claim = Operation::Claim {
-        worker: 0,
-        limit: 1,
-        from_ms: None,
-        range: None,
-        lease_ms: 100,
-    };
+    let insert = Operation::Insert { key: Some(0), payload: 0, given: true };
+    let claim = Operation::Claim { worker: 0, limit: 1, from_ms: None, range: None, lease_ms: 100 };
     let later = Operation::Jump { by_ms: 3_000 };
-    let reclaim = Operation::ReclaimExpired {
-        jitters: vec![4],
-        range: None,
-    };
+    let reclaim = Operation::ReclaimExpired { jitters: vec![4], range: None };
     // The last abandonment makes the event dead, so a failure ends the row of abandonments.
-    let failure = Operation::Settle {
-        first: 0,
-        count: 1,
-        end: 3,
-    };
+    let failure = Operation::Settle { first: 0, count: 1, end: 3 };
     let rewind = Operation::Rewind { which: 0 };
     let unrecorded = [
         claim.clone(),
@@ -178,50 +159,25 @@ fn rare_cases() -> Vec<Operation> {
         later.clone(),
     ];
     let abandoned = [claim, later.clone(), reclaim, later.clone()];
-    let absent = [
-        Operation::Join { worker: 0 },
-        Operation::Vanish { worker: 0 },
-        Operation::Absent,
-    ];
+    let absent =
+        [Operation::Join { worker: 0 }, Operation::Vanish { worker: 0 }, Operation::Absent];
     let twice = [abandoned.clone(), abandoned].concat();
-    let another = Operation::Insert {
-        key: None,
-        payload: 0,
-        given: true,
-    };
-    let behind = Operation::Claim {
-        worker: 0,
-        limit: 2,
-        from_ms: Some(-100),
-        range: None,
-        lease_ms: 100,
-    };
+    let another = Operation::Insert { key: None, payload: 0, given: true };
+    let behind =
+        Operation::Claim { worker: 0, limit: 2, from_ms: Some(-100), range: None, lease_ms: 100 };
     let two = [another.clone(), later, another, behind];
-    [
-        vec![insert.clone(), insert],
-        absent.to_vec(),
-        unrecorded.to_vec(),
-        twice,
-        two.to_vec(),
-    ]
-    .concat()
+    [vec![insert.clone(), insert], absent.to_vec(), unrecorded.to_vec(), twice, two.to_vec()]
+        .concat()
 }
 
 // A difference would make every proof of the simulation invalid for the production SQL.
 #[test]
 fn model_and_postgres_return_the_same_results_and_rows() {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     // The connections must be closed inside the runtime, also if a comparison panics.
     let _guard = runtime.enter();
     let mut both = runtime.block_on(Both::open());
-    let config = Config {
-        cases: SEQUENCES,
-        failure_persistence: None,
-        ..Config::default()
-    };
+    let config = Config { cases: SEQUENCES, failure_persistence: None, ..Config::default() };
     let mut runner = TestRunner::new(config);
     let coverage = std::cell::RefCell::new(Coverage::default());
     let shared = std::cell::RefCell::new(&mut both);
@@ -244,9 +200,5 @@ fn model_and_postgres_return_the_same_results_and_rows() {
     if let Err(failure) = outcome {
         panic!("{failure}");
     }
-    assert_eq!(
-        coverage.borrow().missing(),
-        Vec::<&str>::new(),
-        "effects that no operation had"
-    );
+    assert_eq!(coverage.borrow().missing(), Vec::<&str>::new(), "effects that no operation had");
 }

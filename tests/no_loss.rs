@@ -53,9 +53,7 @@ pub(crate) async fn judged<S: System>(
     databases: BTreeMap<Section, String>,
     expected: Overall,
 ) -> Judged {
-    let server = Server::Shared {
-        reason: "all tests share one server".to_owned(),
-    };
+    let server = Server::Shared { reason: "all tests share one server".to_owned() };
     judged_on(system, schedule, databases, server, expected).await
 }
 
@@ -67,15 +65,8 @@ async fn judged_on<S: System>(
     expected: Overall,
 ) -> Judged {
     let directory = tempfile::tempdir().unwrap().keep();
-    let about = Context {
-        system: system.describe(),
-        ..Context::default()
-    };
-    let environment = RunEnvironment {
-        dir: directory.clone(),
-        databases,
-        server,
-    };
+    let about = Context { system: system.describe(), ..Context::default() };
+    let environment = RunEnvironment { dir: directory.clone(), databases, server };
     let judged = prove(system, schedule, environment, about).await;
     let judged = judged.unwrap_or_else(|error| panic!("{error:#}; see {}", directory.display()));
     if judged.overall == expected {
@@ -87,32 +78,19 @@ async fn judged_on<S: System>(
 }
 
 async fn assert_no_loss<S: System>(system: &mut S, seed: Seed, profile: &Profile) {
-    let url = db::cluster()
-        .await
-        .create_database("no_loss")
-        .await
-        .unwrap();
+    let url = db::cluster().await.create_database("no_loss").await.unwrap();
     let databases = BTreeMap::from([(Section::Main, url)]);
     let schedule = Schedule::generate(seed, profile);
     let judged = judged(system, &schedule, databases, Overall::Pass).await;
     let totals = judged.totals;
     assert_eq!(judged.overall, Overall::Pass, "seed {seed}: {totals:?}");
-    assert_eq!(
-        (totals.delivered, totals.dead, totals.lost),
-        (totals.accepted, 0, 0)
-    );
+    assert_eq!((totals.delivered, totals.dead, totals.lost), (totals.accepted, 0, 0));
     assert!(totals.kills >= u64::from(profile.kills_required));
 }
 
 /// More kills than required: a kill counts only if it hits an open request, and some miss.
 fn kills() -> Profile {
-    Profile {
-        events: 80,
-        storm_ms: 6_000,
-        kills: 5,
-        kills_required: 2,
-        ..small()
-    }
+    Profile { events: 80, storm_ms: 6_000, kills: 5, kills_required: 2, ..small() }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -130,11 +108,7 @@ async fn no_loss_with_sigkill_of_the_worker_process() {
 #[tokio::test(flavor = "multi_thread")]
 async fn no_loss_with_sigkill_of_one_of_two_workers() {
     let mut system = ProcessSystem::new(dispatcher_binary().unwrap());
-    let profile = Profile {
-        workers: 2,
-        kills_required: 1,
-        ..kills()
-    };
+    let profile = Profile { workers: 2, kills_required: 1, ..kills() };
     assert_no_loss(&mut system, Seed::new(0x2_dead), &profile).await;
 }
 
@@ -143,12 +117,7 @@ async fn no_loss_with_sigkill_of_one_of_two_workers() {
 async fn no_loss_with_worker_faults() {
     let fresh = Seed::fresh();
     eprintln!("fresh seed {fresh}");
-    let profile = Profile {
-        workers: 2,
-        storm_ms: 8_000,
-        ..small()
-    }
-    .with_family(Family::Worker, 1);
+    let profile = Profile { workers: 2, storm_ms: 8_000, ..small() }.with_family(Family::Worker, 1);
     for seed in [Seed::new(0x570b), fresh] {
         let mut system = ProcessSystem::new(dispatcher_binary().unwrap());
         assert_no_loss(&mut system, seed, &profile).await;
@@ -160,14 +129,8 @@ async fn no_loss_with_worker_faults() {
 async fn no_loss_with_network_faults() {
     let fresh = Seed::fresh();
     eprintln!("fresh seed {fresh}");
-    let profile = Profile {
-        workers: 2,
-        events: 80,
-        storm_ms: 10_000,
-        kills: 1,
-        ..small()
-    }
-    .with_family(Family::Network, 1);
+    let profile = Profile { workers: 2, events: 80, storm_ms: 10_000, kills: 1, ..small() }
+        .with_family(Family::Network, 1);
     for seed in [Seed::new(0x11_4e7), fresh] {
         let mut system = ProcessSystem::new(dispatcher_binary().unwrap());
         assert_no_loss(&mut system, seed, &profile).await;
@@ -202,18 +165,12 @@ async fn no_loss_with_postgres_faults() {
     let profile = Profile {
         events: 150,
         storm_ms: 14_000,
-        settings: Settings {
-            lease_ms: 1_200,
-            ..small.settings.clone()
-        },
+        settings: Settings { lease_ms: 1_200, ..small.settings.clone() },
         ..small
     }
     .with_family(Family::Postgres, 1);
     let pinned = assert_no_loss_with_dedicated_postgres(Seed::new(0xdb), &profile);
-    tokio::join!(
-        pinned,
-        assert_no_loss_with_dedicated_postgres(fresh, &profile)
-    );
+    tokio::join!(pinned, assert_no_loss_with_dedicated_postgres(fresh, &profile));
 }
 
 // Faults from field reports, with a pinned seed and a new one. `coverage` requires the effect of
@@ -227,18 +184,12 @@ async fn no_loss_with_field_faults() {
         workers: 2,
         events: 250,
         storm_ms: 24_000,
-        settings: Settings {
-            lease_ms: 1_200,
-            ..small.settings.clone()
-        },
+        settings: Settings { lease_ms: 1_200, ..small.settings.clone() },
         ..small
     }
     .with_field_faults(1);
     let pinned = assert_no_loss_with_dedicated_postgres(Seed::new(0xf1e1d), &profile);
-    tokio::join!(
-        pinned,
-        assert_no_loss_with_dedicated_postgres(fresh, &profile)
-    );
+    tokio::join!(pinned, assert_no_loss_with_dedicated_postgres(fresh, &profile));
 }
 
 /// Every fault of clients, with a pinned seed and a new one.
@@ -246,11 +197,7 @@ async fn no_loss_with_field_faults() {
 async fn no_loss_with_client_faults() {
     let fresh = Seed::fresh();
     eprintln!("fresh seed {fresh}");
-    let profile = Profile {
-        workers: 2,
-        ..small()
-    }
-    .with_family(Family::Client, 1);
+    let profile = Profile { workers: 2, ..small() }.with_family(Family::Client, 1);
     for seed in [Seed::new(0xc11e), fresh] {
         let mut system = ProcessSystem::new(dispatcher_binary().unwrap());
         assert_no_loss(&mut system, seed, &profile).await;
@@ -263,13 +210,8 @@ async fn no_loss_with_client_faults() {
 async fn no_loss_with_receiver_faults() {
     let fresh = Seed::fresh();
     eprintln!("fresh seed {fresh}");
-    let profile = Profile {
-        workers: 2,
-        events: 150,
-        storm_ms: 9_000,
-        ..small()
-    }
-    .with_family(Family::Receiver, 1);
+    let profile = Profile { workers: 2, events: 150, storm_ms: 9_000, ..small() }
+        .with_family(Family::Receiver, 1);
     let proven = async |seed| {
         let mut system = ProcessSystem::new(dispatcher_binary().unwrap());
         assert_no_loss(&mut system, seed, &profile).await;
@@ -293,10 +235,7 @@ async fn only_events_with_planned_deaths_become_dead() {
 async fn no_loss_with_sigkill_of_the_worker_container() {
     if let Err(reason) = ContainerSystem::available().await {
         let required = std::env::var("REQUIRE_CONTAINER").is_ok_and(|value| value == "1");
-        assert!(
-            !required,
-            "REQUIRE_CONTAINER=1 is set, but no container runs: {reason}"
-        );
+        assert!(!required, "REQUIRE_CONTAINER=1 is set, but no container runs: {reason}");
         skipped(&format!("SIGKILL of the worker container: {reason}"));
         return;
     }

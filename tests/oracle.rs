@@ -13,10 +13,8 @@ use crate::support::app::{App, WAIT_MAX};
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/oracle/receiver.py");
 
 /// Two secrets, as during a rotation. Both signatures must verify.
-const SECRETS: [&str; 2] = [
-    "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
-    "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD",
-];
+const SECRETS: [&str; 2] =
+    ["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"];
 
 struct Oracle {
     _process: Child,
@@ -36,20 +34,11 @@ impl Oracle {
             .spawn()
             .map_err(|error| format!("{python}: {error}"))?;
         let mut lines = BufReader::new(process.stdout.take().expect("stdout is piped")).lines();
-        let port = lines
-            .next_line()
-            .await
-            .ok()
-            .flatten()
-            .and_then(|line| line.parse().ok());
+        let port = lines.next_line().await.ok().flatten().and_then(|line| line.parse().ok());
         let port = port.ok_or(format!(
             "{python} has no package standardwebhooks (pip install standardwebhooks)"
         ))?;
-        Ok(Self {
-            _process: process,
-            lines,
-            port,
-        })
+        Ok(Self { _process: process, lines, port })
     }
 }
 
@@ -68,12 +57,7 @@ async fn independent_implementation_verifies_every_delivery() {
     };
     let app = App::start(&[("WEBHOOK_SECRET", &SECRETS.join(", "))]).await;
     let target = format!("http://127.0.0.1:{}/", oracle.port);
-    for payload in [
-        r#"{"test": 2432232314}"#,
-        "null",
-        r#""é 😀 \u00e9""#,
-        "[1.0,\n 1e5 ]",
-    ] {
+    for payload in [r#"{"test": 2432232314}"#, "null", r#""é 😀 \u00e9""#, "[1.0,\n 1e5 ]"] {
         let id = app.accept(payload, &target).await;
         let line = tokio::time::timeout(WAIT_MAX, oracle.lines.next_line())
             .await

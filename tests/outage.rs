@@ -27,10 +27,7 @@ const SLOW: &[(&str, &str)] = &[("HTTP_TIMEOUT", "10")];
 
 fn outcomes(event: &Value) -> Vec<&str> {
     let attempts = event["attempts"].as_array().unwrap();
-    attempts
-        .iter()
-        .map(|attempt| attempt["outcome"].as_str().unwrap())
-        .collect()
+    attempts.iter().map(|attempt| attempt["outcome"].as_str().unwrap()).collect()
 }
 
 /// Posts `count` events, each to a separate path. The posts are sequential, because a burst at a
@@ -49,26 +46,15 @@ async fn all_requests_arrived(endpoint: &Endpoint, count: usize) {
         endpoint.journal.receipts().len() == count
     })
     .await;
-    assert!(
-        endpoint.journal.open_requests() > 0,
-        "the receiver responded before the fault"
-    );
+    assert!(endpoint.journal.open_requests() > 0, "the receiver responded before the fault");
 }
 
 async fn assert_unavailable(app: &App) {
-    let response = app
-        .post(r#"{"payload":1,"target_url":"http://127.0.0.1:9/"}"#)
-        .await;
+    let response = app.post(r#"{"payload":1,"target_url":"http://127.0.0.1:9/"}"#).await;
     assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
     assert!(response.headers().contains_key("retry-after"));
-    assert_eq!(
-        response.headers()["content-type"],
-        "application/problem+json"
-    );
-    assert_eq!(
-        app.get("/readyz").await.status(),
-        StatusCode::SERVICE_UNAVAILABLE
-    );
+    assert_eq!(response.headers()["content-type"], "application/problem+json");
+    assert_eq!(app.get("/readyz").await.status(), StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(app.get("/livez").await.status(), StatusCode::OK);
 }
 
@@ -79,10 +65,8 @@ async fn twice_the_lease_has_passed(database: &str) {
     let expired_long_ago =
         "select bool_and(now() - lease_until > lease_until - claimed_at) from webhook_events";
     until("twice the lease has passed", || async {
-        let expired: Option<bool> = sqlx::query_scalar(expired_long_ago)
-            .fetch_one(&direct)
-            .await
-            .unwrap();
+        let expired: Option<bool> =
+            sqlx::query_scalar(expired_long_ago).fetch_one(&direct).await.unwrap();
         expired.expect("the leases remain while the link is cut")
     })
     .await;
@@ -106,9 +90,7 @@ async fn results_are_settled_after_an_outage_longer_than_the_lease() {
     link.set(Control::Pass);
 
     for id in &ids {
-        let event = app
-            .event_where(id, "delivered", |event| event["status"] == "delivered")
-            .await;
+        let event = app.event_where(id, "delivered", |event| event["status"] == "delivered").await;
         assert_eq!(outcomes(&event), ["delivered"], "{event:#}");
         assert_eq!(event["attempt_count"], 1);
     }
@@ -156,12 +138,9 @@ async fn api_returns_503_without_a_database_and_starts_later() {
 
 #[tokio::test]
 async fn terminated_sessions_reconnect_without_a_reclaim() {
-    let endpoint = Endpoint::start(|_| Behavior::Answer {
-        status: 200,
-        after_ms: 2_000,
-        retry_after: None,
-    })
-    .await;
+    let endpoint =
+        Endpoint::start(|_| Behavior::Answer { status: 200, after_ms: 2_000, retry_after: None })
+            .await;
     let database = db::database().await;
     let app = App::over(&database, Role::Serve, SLOW).await;
     let second = App::over(&database, Role::Worker, SLOW).await;
@@ -172,9 +151,7 @@ async fn terminated_sessions_reconnect_without_a_reclaim() {
     let ended: i64 = sqlx::query_scalar(cut).fetch_one(&app.pool).await.unwrap();
     assert!(ended > 0);
     for id in &ids {
-        let event = app
-            .event_where(id, "delivered", |event| event["status"] == "delivered")
-            .await;
+        let event = app.event_where(id, "delivered", |event| event["status"] == "delivered").await;
         assert_eq!(outcomes(&event), ["delivered"], "{event:#}");
     }
     app.stop().await;
@@ -200,15 +177,10 @@ async fn worker_with_half_open_presence_acquires_it_again() {
     let (link, url) = to_database(&database).unwrap();
     let app = App::over(&url, Role::Serve, SLOW).await;
     let direct = db::pool(&database).await;
-    until("the presence lock is held", || async {
-        presence_session(&direct).await.is_some()
-    })
-    .await;
+    until("the presence lock is held", || async { presence_session(&direct).await.is_some() })
+        .await;
     let (pid, port) = presence_session(&direct).await.unwrap();
-    link.set_on(
-        u16::try_from(port).unwrap(),
-        Control::Swallow(Direction::Down),
-    );
+    link.set_on(u16::try_from(port).unwrap(), Control::Swallow(Direction::Down));
     let ended: bool = sqlx::query_scalar("select pg_terminate_backend($1)")
         .bind(pid)
         .fetch_one(&direct)
@@ -216,9 +188,7 @@ async fn worker_with_half_open_presence_acquires_it_again() {
         .unwrap();
     assert!(ended);
     until("another session holds the lock", || async {
-        presence_session(&direct)
-            .await
-            .is_some_and(|(now, _)| now != pid)
+        presence_session(&direct).await.is_some_and(|(now, _)| now != pid)
     })
     .await;
     let second = App::over(&database, Role::Worker, SLOW).await;
@@ -237,20 +207,11 @@ async fn worker_with_missing_row_registers_again() {
     let app = App::start(SLOW).await;
     let rows = || async {
         let count = "select count(*) from workers";
-        sqlx::query_scalar::<_, i64>(count)
-            .fetch_one(&app.pool)
-            .await
-            .unwrap()
+        sqlx::query_scalar::<_, i64>(count).fetch_one(&app.pool).await.unwrap()
     };
     until("the worker is registered", || async { rows().await == 1 }).await;
-    sqlx::query("delete from workers")
-        .execute(&app.pool)
-        .await
-        .unwrap();
-    until("the worker is registered again", || async {
-        rows().await == 1
-    })
-    .await;
+    sqlx::query("delete from workers").execute(&app.pool).await.unwrap();
+    until("the worker is registered again", || async { rows().await == 1 }).await;
     app.stop().await;
 }
 
@@ -268,23 +229,13 @@ async fn large_events_are_delivered_over_a_slow_link() {
             attempt_count, failure_count, abandon_count, next_retry_at, created_at)
         select gen_random_uuid(), $1, true, convert_to('\"' || repeat('x', 1000000) || '\"', 'UTF8'),
             'pending', 0, 0, 0, 0, now(), now() from generate_series(1, 40)";
-    sqlx::query(insert)
-        .bind(endpoint.url(1))
-        .execute(&api.pool)
-        .await
-        .unwrap();
+    sqlx::query(insert).bind(endpoint.url(1)).execute(&api.pool).await.unwrap();
     let (link, url) = to_database(&database).unwrap();
-    link.set(Control::Slow {
-        bytes_per_ms: 6_000,
-    });
+    link.set(Control::Slow { bytes_per_ms: 6_000 });
     let worker = App::over(&url, Role::Worker, settings).await;
     until("all events are delivered", || async {
         let open = "select count(*) from webhook_events where status <> 'delivered'";
-        sqlx::query_scalar::<_, i64>(open)
-            .fetch_one(&api.pool)
-            .await
-            .unwrap()
-            == 0
+        sqlx::query_scalar::<_, i64>(open).fetch_one(&api.pool).await.unwrap() == 0
     })
     .await;
     worker.stop().await;

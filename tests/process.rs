@@ -52,11 +52,7 @@ impl Running {
             .stderr(errors)
             .kill_on_drop(true);
         let worker = command.spawn().expect("the process starts");
-        Self {
-            api,
-            worker,
-            address,
-        }
+        Self { api, worker, address }
     }
 
     fn signal(&self, signal: Signal) {
@@ -152,21 +148,14 @@ async fn full_disk_drops_log_lines_and_counts_them() {
 fn log_file() -> (File, impl Fn() -> String) {
     let file = tempfile::NamedTempFile::new().unwrap();
     let output = file.reopen().unwrap();
-    (output, move || {
-        std::fs::read_to_string(file.path()).unwrap()
-    })
+    (output, move || std::fs::read_to_string(file.path()).unwrap())
 }
 
 // The receiver responds only after the stop has begun. If the signal ended the process, the attempt
 // would be abandoned.
 #[tokio::test]
 async fn each_stop_signal_settles_open_attempts() {
-    for signal in [
-        Signal::SIGHUP,
-        Signal::SIGINT,
-        Signal::SIGQUIT,
-        Signal::SIGTERM,
-    ] {
+    for signal in [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM] {
         let (database, receiver) = (db::database().await, Gated::start().await);
         let (output, log) = log_file();
         let errors = output.try_clone().unwrap();
@@ -174,10 +163,7 @@ async fn each_stop_signal_settles_open_attempts() {
         let id = running.api.accept("1", &receiver.url()).await;
         until("the attempt is open", || async { receiver.arrived() == 1 }).await;
         running.signal(signal);
-        until("the stop has begun", || async {
-            log().contains("stopping")
-        })
-        .await;
+        until("the stop has begun", || async { log().contains("stopping") }).await;
         receiver.open();
         assert_eq!(running.exit_code().await, Some(0), "{signal}: {}", log());
         let event = running.api.event(&id).await;
@@ -198,10 +184,7 @@ async fn second_signal_ends_the_process_immediately() {
     running.api.accept("1", &receiver.url()).await;
     until("the attempt is open", || async { receiver.arrived() == 1 }).await;
     running.signal(Signal::SIGHUP);
-    until("the stop has begun", || async {
-        log().contains("stopping")
-    })
-    .await;
+    until("the stop has begun", || async { log().contains("stopping") }).await;
     running.signal(Signal::SIGQUIT);
     assert_eq!(running.exit_code().await, Some(130), "{}", log());
     running.api.stop().await;
@@ -236,9 +219,7 @@ async fn wrong_clock_of_the_database_is_reported_and_signs_nothing() {
         log().contains("WARN the clock of the database differs")
     })
     .await;
-    let offset_s = running
-        .sample("webhook_database_clock_offset_seconds")
-        .await;
+    let offset_s = running.sample("webhook_database_clock_offset_seconds").await;
     assert!((590.0..=600.0).contains(&offset_s), "{offset_s}");
     running.api.stop().await;
 }

@@ -19,11 +19,7 @@ async fn lease_is_not_reclaimed_before_it_expires() {
     let bench = Bench::new().await;
     bench.accept(1).await;
     bench.claim_one().await;
-    let reclaimed = bench
-        .store
-        .reclaim(reclaim(ReclaimCause::Expired))
-        .await
-        .unwrap();
+    let reclaimed = bench.store.reclaim(reclaim(ReclaimCause::Expired)).await.unwrap();
     assert_eq!(reclaimed, []);
 }
 
@@ -34,11 +30,7 @@ async fn abandons_in_a_row_end_the_event_without_failures() {
     for n in 1..=3_u32 {
         let claim = bench.claim_one().await;
         expire(&bench).await;
-        let reclaimed = bench
-            .store
-            .reclaim(reclaim(ReclaimCause::Expired))
-            .await
-            .unwrap();
+        let reclaimed = bench.store.reclaim(reclaim(ReclaimCause::Expired)).await.unwrap();
         let expected = Reclaimed {
             key: claim.key,
             worker: WORKER,
@@ -61,12 +53,7 @@ async fn abandons_in_a_row_end_the_event_without_failures() {
     // The worker that knows how long the attempt took has not settled it.
     let no_duration =
         "select bool_and(started_at <= now() and duration_ms is null) from delivery_attempts";
-    assert!(
-        sqlx::query_scalar::<_, bool>(no_duration)
-            .fetch_one(&bench.pool)
-            .await
-            .unwrap()
-    );
+    assert!(sqlx::query_scalar::<_, bool>(no_duration).fetch_one(&bench.pool).await.unwrap());
 }
 
 #[tokio::test]
@@ -100,17 +87,9 @@ async fn worker_is_absent_only_while_its_lock_is_free() {
     // The highest bit of both halves of the lock key is set, because the halves are unsigned.
     let holder = WorkerId(0x7fff_ffff_ffff_fff1);
     let mut session = sqlx::PgConnection::connect(&bench.url).await.unwrap();
-    sqlx::query("select pg_advisory_lock($1)")
-        .bind(holder.0)
-        .execute(&mut session)
-        .await
-        .unwrap();
+    sqlx::query("select pg_advisory_lock($1)").bind(holder.0).execute(&mut session).await.unwrap();
     let register = "insert into workers values ($1, pg_postmaster_start_time(), now())";
-    sqlx::query(register)
-        .bind(holder.0)
-        .execute(&bench.pool)
-        .await
-        .unwrap();
+    sqlx::query(register).bind(holder.0).execute(&bench.pool).await.unwrap();
     let claim = bench.store.claim(holder, LEASE, ClaimLimit::of(1)).await;
     claim.unwrap();
     assert_eq!(bench.store.absent_workers(holder).await.unwrap(), []);

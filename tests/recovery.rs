@@ -29,10 +29,7 @@ async fn api(database: &str) -> App {
 async fn accept(api: &App, endpoint: &Endpoint, count: u64) -> Vec<String> {
     let mut ids = Vec::new();
     for ordinal in 0..count {
-        ids.push(
-            api.accept(&ordinal.to_string(), &endpoint.url(ordinal))
-                .await,
-        );
+        ids.push(api.accept(&ordinal.to_string(), &endpoint.url(ordinal)).await);
     }
     ids
 }
@@ -57,9 +54,7 @@ fn arrivals(endpoint: &Endpoint) -> BTreeMap<String, usize> {
     let mut arrivals = BTreeMap::new();
     for receipt in endpoint.journal.receipts() {
         assert!(receipt.signature.is_valid(), "{receipt:?}");
-        *arrivals
-            .entry(receipt.webhook_id.expect("the request has an id"))
-            .or_default() += 1;
+        *arrivals.entry(receipt.webhook_id.expect("the request has an id")).or_default() += 1;
     }
     arrivals
 }

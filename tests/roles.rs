@@ -22,10 +22,7 @@ use crate::support::fixture::Endpoint;
 fn run(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
     let program = dispatcher_binary().expect("the binary can be built");
     let mut command = Command::new(program);
-    command
-        .args(arguments)
-        .env_clear()
-        .envs(environment.iter().copied());
+    command.args(arguments).env_clear().envs(environment.iter().copied());
     command.output().expect("the binary can be started")
 }
 
@@ -39,11 +36,7 @@ fn help_names_every_setting_with_its_default_and_limits() {
     assert!(output.status.success());
     let help = text(&output.stdout);
     for setting in dispatcher::config::settings::SETTINGS {
-        assert!(
-            help.contains(setting.name) && help.contains(setting.about),
-            "{}",
-            setting.name
-        );
+        assert!(help.contains(setting.name) && help.contains(setting.about), "{}", setting.name);
         assert!(help.contains(setting.default) && help.contains(&setting.limits.to_string()));
     }
     for command in ["serve", "api", "worker", "migrate", "check", "healthcheck"] {
@@ -54,23 +47,14 @@ fn help_names_every_setting_with_its_default_and_limits() {
 #[test]
 fn invalid_settings_are_reported_together_at_start() {
     for arguments in [&[][..], &["api"], &["worker"], &["migrate"], &["check"]] {
-        let output = run(
-            arguments,
-            &[
-                ("HTTP_TIMEOUT", "soon"),
-                ("BIND", "here"),
-                ("DATABASE_URL", "no"),
-            ],
-        );
+        let output =
+            run(arguments, &[("HTTP_TIMEOUT", "soon"), ("BIND", "here"), ("DATABASE_URL", "no")]);
         assert_eq!(output.status.code(), Some(1), "{arguments:?}");
         let error = text(&output.stderr);
         for named in ["HTTP_TIMEOUT", "BIND", "DATABASE_URL"] {
             assert!(error.contains(named), "{error}");
         }
-        assert!(
-            !error.contains("panicked") && !error.contains("RUST_BACKTRACE"),
-            "{error}"
-        );
+        assert!(!error.contains("panicked") && !error.contains("RUST_BACKTRACE"), "{error}");
     }
 }
 
@@ -99,11 +83,7 @@ async fn check_and_migrate_report_the_state_of_the_schema() {
     };
     let before = run(&["check"]).await.unwrap();
     assert!(before.status.success(), "{}", text(&before.stderr));
-    assert!(
-        text(&before.stdout).contains("no schema yet"),
-        "{}",
-        text(&before.stdout)
-    );
+    assert!(text(&before.stdout).contains("no schema yet"), "{}", text(&before.stdout));
     let migrated = run(&["migrate"]).await.unwrap();
     assert!(migrated.status.success(), "{}", text(&migrated.stderr));
     let after = text(&run(&["check"]).await.unwrap().stdout);
@@ -148,16 +128,10 @@ async fn healthcheck_without_a_dispatcher_names_the_setting() {
 
 #[test]
 fn check_without_a_database_names_the_setting_but_no_password() {
-    let output = run(
-        &["check"],
-        &[("DATABASE_URL", "postgres://x:secret@127.0.0.1:1/none")],
-    );
+    let output = run(&["check"], &[("DATABASE_URL", "postgres://x:secret@127.0.0.1:1/none")]);
     let error = text(&output.stderr);
     assert_eq!(output.status.code(), Some(1));
-    assert!(
-        error.contains("DATABASE_URL") && !error.contains("secret"),
-        "{error}"
-    );
+    assert!(error.contains("DATABASE_URL") && !error.contains("secret"), "{error}");
 }
 
 // One process accepts the events, and two others deliver them. No process depends on another one.
@@ -176,14 +150,8 @@ async fn roles_share_one_postgres() {
         api.event_with_status(id, "delivered").await;
     }
     assert_eq!(endpoint.journal.receipts().len(), 10);
-    let post = one
-        .post(r#"{"payload":1,"target_url":"http://example.com"}"#)
-        .await;
-    assert_eq!(
-        post.status(),
-        StatusCode::NOT_FOUND,
-        "a worker accepts no events"
-    );
+    let post = one.post(r#"{"payload":1,"target_url":"http://example.com"}"#).await;
+    assert_eq!(post.status(), StatusCode::NOT_FOUND, "a worker accepts no events");
     assert_eq!(one.get("/metrics").await.status(), StatusCode::OK);
     for app in [api, one, other] {
         app.stop().await;
@@ -214,32 +182,22 @@ impl Authority {
         let key = KeyPair::generate().expect("the key can be generated");
         let params =
             CertificateParams::new(vec!["127.0.0.1".to_owned()]).expect("the address is valid");
-        let certificate = params
-            .signed_by(&key, &self.issuer)
-            .expect("the certificate can be signed");
+        let certificate =
+            params.signed_by(&key, &self.issuer).expect("the certificate can be signed");
         let directory = server.data_dir().expect("the server runs on this machine");
         let owner = std::fs::metadata(directory).expect("the data directory exists");
-        for (name, pem) in [
-            ("server.crt", certificate.pem()),
-            ("server.key", key.serialize_pem()),
-        ] {
+        for (name, pem) in [("server.crt", certificate.pem()), ("server.key", key.serialize_pem())]
+        {
             let path = directory.join(name);
             std::fs::write(&path, pem).expect("the file can be written");
             std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600))
                 .expect("the test owns the file");
-            chown(
-                &path,
-                Some(Uid::from_raw(owner.uid())),
-                Some(Gid::from_raw(owner.gid())),
-            )
-            .expect("the owner can be changed");
+            chown(&path, Some(Uid::from_raw(owner.uid())), Some(Gid::from_raw(owner.gid())))
+                .expect("the owner can be changed");
         }
         let pool = db::pool(server.admin_url()).await;
         for sql in ["alter system set ssl = on", "select pg_reload_conf()"] {
-            sqlx::raw_sql(sql)
-                .execute(&pool)
-                .await
-                .expect("the role is a superuser");
+            sqlx::raw_sql(sql).execute(&pool).await.expect("the role is a superuser");
         }
     }
 }
@@ -250,40 +208,27 @@ async fn postgres_tls_works_and_an_unknown_authority_is_refused() {
         return;
     };
     let files = tempfile::tempdir().unwrap();
-    let (trusted, unknown) = (
-        files.path().join("trusted.pem"),
-        files.path().join("unknown.pem"),
-    );
+    let (trusted, unknown) = (files.path().join("trusted.pem"), files.path().join("unknown.pem"));
     let authority = Authority::new();
     authority.secure(own.postgres()).await;
     authority.write(&trusted);
     Authority::new().write(&unknown);
     let database = own.postgres().create_database("tls").await.unwrap();
-    let url = |root: &Path| {
-        format!(
-            "{database}?sslmode=verify-full&sslrootcert={}",
-            root.display()
-        )
-    };
+    let url =
+        |root: &Path| format!("{database}?sslmode=verify-full&sslrootcert={}", root.display());
 
     let app = App::unready(&url(&trusted), Role::Serve, &[], &database).await;
     app.until_ready().await;
     let encrypted = "select bool_and(ssl) from pg_stat_ssl join pg_stat_activity using (pid)
                      where application_name = 'webhook-dispatcher' and datname = current_database()";
     assert_eq!(
-        sqlx::query_scalar::<_, Option<bool>>(encrypted)
-            .fetch_one(&app.pool)
-            .await
-            .unwrap(),
+        sqlx::query_scalar::<_, Option<bool>>(encrypted).fetch_one(&app.pool).await.unwrap(),
         Some(true)
     );
     app.stop().await;
 
     let refused = url(&unknown);
     let check = tokio::task::spawn_blocking(move || run(&["check"], &[("DATABASE_URL", &refused)]));
-    let output = tokio::time::timeout(WAIT_MAX, check)
-        .await
-        .unwrap()
-        .unwrap();
+    let output = tokio::time::timeout(WAIT_MAX, check).await.unwrap().unwrap();
     assert_eq!(output.status.code(), Some(1), "{}", text(&output.stdout));
 }

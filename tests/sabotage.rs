@@ -84,9 +84,7 @@ async fn honest_fake_dispatcher_passes_every_checker() {
 // it made whole runs unknown.
 #[tokio::test(flavor = "multi_thread")]
 async fn hang_without_a_request_is_skipped_and_the_run_passes() {
-    let profile = Budget::of_workers(2)
-        .with_fault(HangReceiver::KIND)
-        .profile();
+    let profile = Budget::of_workers(2).with_fault(HangReceiver::KIND).profile();
     let mut schedule = Schedule::generate(Seed::new(0x5ab0), &profile);
     for event in &mut schedule.events {
         event.receiver = 0;

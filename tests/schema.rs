@@ -38,10 +38,7 @@ async fn claim_uses_the_due_index_under_a_generic_plan() {
         "prepare claiming (bigint, bigint, bigint, bigint, timestamptz, bigint, bigint) as {}",
         CLAIM
     );
-    sqlx::raw_sql(sqlx::AssertSqlSafe(prepare))
-        .execute(&mut session)
-        .await
-        .unwrap();
+    sqlx::raw_sql(sqlx::AssertSqlSafe(prepare)).execute(&mut session).await.unwrap();
     let plan: Vec<(String,)> =
         sqlx::query_as("explain execute claiming (100, 30000000, 7, 1000000, null, 0, null)")
             .fetch_all(&mut session)
@@ -65,10 +62,7 @@ async fn concurrent_migrations_succeed_and_keep_a_newer_schema() {
     let newer =
         "insert into _sqlx_migrations values (9999, 'from the future', now(), true, '\\x00', 1)";
     sqlx::query(newer).execute(&pool).await.unwrap();
-    stores[0]
-        .migrate()
-        .await
-        .expect("an older binary starts on a newer schema");
+    stores[0].migrate().await.expect("an older binary starts on a newer schema");
     assert!(stores[0].is_current().await.unwrap());
 }
 
@@ -99,15 +93,10 @@ async fn standby_is_unavailable_until_its_promotion() {
     assert!(check.text.contains("is a standby"), "{}", check.text);
     let store = PgStore::open(&StoreOptions::of(&app::config(&database, &[])));
     let refused = store.migrate().await;
-    assert!(
-        matches!(refused, Err(SchemaError::Unavailable(_))),
-        "{refused:?}"
-    );
+    assert!(matches!(refused, Err(SchemaError::Unavailable(_))), "{refused:?}");
     let mut session = own.session().await.unwrap();
-    let promoted: bool = sqlx::query_scalar("select pg_promote()")
-        .fetch_one(&mut session)
-        .await
-        .unwrap();
+    let promoted: bool =
+        sqlx::query_scalar("select pg_promote()").fetch_one(&mut session).await.unwrap();
     assert!(promoted);
     store.migrate().await.expect("the server accepts writes");
 }
@@ -120,14 +109,8 @@ async fn impatient_store() -> (PgStore, String) {
         execute format('alter database %I set lock_timeout = 100', current_database());
     end $$";
     let mut session = PgConnection::connect(&url).await.unwrap();
-    sqlx::raw_sql(impatient)
-        .execute(&mut session)
-        .await
-        .unwrap();
-    (
-        PgStore::open(&StoreOptions::of(&app::config(&url, &[]))),
-        url,
-    )
+    sqlx::raw_sql(impatient).execute(&mut session).await.unwrap();
+    (PgStore::open(&StoreOptions::of(&app::config(&url, &[]))), url)
 }
 
 fn assert_waits_for(what: &str, migrated: Result<(), SchemaError>) {
@@ -167,10 +150,7 @@ async fn migration_waits_for_a_table_lock_and_is_repeated() {
     let locking = "begin; lock table webhook_events in share update exclusive mode";
     sqlx::raw_sql(locking).execute(&mut vacuum).await.unwrap();
     assert_waits_for("table lock", store.migrate().await);
-    sqlx::raw_sql("rollback")
-        .execute(&mut vacuum)
-        .await
-        .unwrap();
+    sqlx::raw_sql("rollback").execute(&mut vacuum).await.unwrap();
     store.migrate().await.expect("the table is free");
     assert!(store.is_current().await.unwrap());
 }
@@ -181,20 +161,12 @@ async fn tables_are_vacuumed_after_a_fixed_number_of_changes() {
     let bench = Bench::new().await;
     let options = "select relname::text, reloptions from pg_class
                    where relname in ('webhook_events', 'delivery_attempts') order by relname";
-    let options: Vec<(String, Vec<String>)> = sqlx::query_as(options)
-        .fetch_all(&bench.pool)
-        .await
-        .unwrap();
+    let options: Vec<(String, Vec<String>)> =
+        sqlx::query_as(options).fetch_all(&bench.pool).await.unwrap();
     assert_eq!(options.len(), 2);
     for (table, options) in options {
-        for option in [
-            "autovacuum_vacuum_scale_factor=0",
-            "autovacuum_vacuum_threshold=50000",
-        ] {
-            assert!(
-                options.iter().any(|set| set == option),
-                "{table}: {options:?}"
-            );
+        for option in ["autovacuum_vacuum_scale_factor=0", "autovacuum_vacuum_threshold=50000"] {
+            assert!(options.iter().any(|set| set == option), "{table}: {options:?}");
         }
     }
 }
@@ -207,16 +179,11 @@ async fn oldest_transaction_is_found_with_its_session() {
     let mut session = sqlx::PgConnection::connect(&bench.url).await.unwrap();
     let open = "set application_name = 'nightly report'; begin; select 1";
     sqlx::raw_sql(open).execute(&mut session).await.unwrap();
-    let pid: i32 = sqlx::query_scalar("select pg_backend_pid()")
-        .fetch_one(&mut session)
-        .await
-        .unwrap();
+    let pid: i32 =
+        sqlx::query_scalar("select pg_backend_pid()").fetch_one(&mut session).await.unwrap();
     let oldest = bench.store.oldest_transaction().await.unwrap();
     let oldest = oldest.expect("a transaction is open");
-    assert_eq!(
-        (oldest.pid, oldest.application.as_str()),
-        (Some(pid), "nightly report")
-    );
+    assert_eq!((oldest.pid, oldest.application.as_str()), (Some(pid), "nightly report"));
     assert!(!oldest.user.is_empty());
     let gauges = bench.store.gauges().await.unwrap();
     assert!(gauges.oldest_transaction_age >= oldest.age);

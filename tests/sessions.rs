@@ -67,11 +67,7 @@ async fn defaults_of_the_database_do_not_reach_any_session() {
         let is_known = "select current_setting($1, true) is not null";
         let is_known = sqlx::query_scalar(is_known).bind(setting);
         if is_known.fetch_one(&pool).await.unwrap() {
-            run(
-                &pool,
-                format!("alter database {name} set {setting} = '{value}'"),
-            )
-            .await;
+            run(&pool, format!("alter database {name} set {setting} = '{value}'")).await;
         }
     }
     let endpoint = Endpoint::responding_with(200).await;
@@ -82,10 +78,7 @@ async fn defaults_of_the_database_do_not_reach_any_session() {
 
     let seen = sqlx::query_as("select name, value from seen order by name, value");
     let seen: Vec<(String, String)> = seen.fetch_all(&pool).await.unwrap();
-    let seen: Vec<_> = seen
-        .iter()
-        .map(|(name, value)| format!("{name}={value}"))
-        .collect();
+    let seen: Vec<_> = seen.iter().map(|(name, value)| format!("{name}={value}")).collect();
     let expected = [
         "client_encoding=UTF8",
         "default_transaction_deferrable=off",

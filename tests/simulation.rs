@@ -32,23 +32,15 @@ const REPLAY_TIMEOUT: Duration = Duration::from_secs(120);
 fn on_threads<T: Send>(work: impl Fn(usize) -> T + Sync) -> Vec<T> {
     thread::scope(|scope| {
         let work = &work;
-        let spawned: Vec<_> = (0..THREADS)
-            .map(|part| scope.spawn(move || work(part)))
-            .collect();
-        spawned
-            .into_iter()
-            .map(|thread| thread.join().unwrap())
-            .collect()
+        let spawned: Vec<_> = (0..THREADS).map(|part| scope.spawn(move || work(part))).collect();
+        spawned.into_iter().map(|thread| thread.join().unwrap()).collect()
     })
 }
 
 // The hash of the last line covers the whole history.
 #[test]
 fn one_seed_gives_one_history() {
-    let size = Size {
-        events: STEADY_EVENTS,
-        workers: 2,
-    };
+    let size = Size { events: STEADY_EVENTS, workers: 2 };
     let unsteady = on_threads(|part| {
         let simulator = Simulator::new();
         let hash = |schedule: &Arc<SimSchedule>| simulator.run(schedule, None).history().sha256();
@@ -91,34 +83,18 @@ fn delivery_survives_every_fault_and_pair_of_faults_at_every_await() {
     let parts = on_threads(|part| matrix::run(part, THREADS));
     let count = |of: fn(&Matrix) -> usize| parts.iter().map(of).sum::<usize>();
     let (singles, pairs) = (count(|m| m.singles), count(|m| m.pairs));
-    eprintln!(
-        "crash matrix: {} awaits, {singles} singles, {pairs} pairs",
-        parts[0].awaits
-    );
+    eprintln!("crash matrix: {} awaits, {singles} singles, {pairs} pairs", parts[0].awaits);
     let unreached = count(|m| m.unreached.len());
     assert_eq!(unreached, 0, "every single fault must strike");
     let failures: Vec<String> = parts
         .iter()
         .flat_map(|matrix| &matrix.failures)
         .map(|(schedule, finding)| {
-            format!(
-                "{}: {}\n{:?}",
-                finding.checker,
-                finding.summary(),
-                schedule.faults
-            )
+            format!("{}: {}\n{:?}", finding.checker, finding.summary(), schedule.faults)
         })
         .collect();
-    assert!(
-        failures.is_empty(),
-        "{} failed:\n{}",
-        failures.len(),
-        failures[0]
-    );
-    assert!(
-        parts[0].awaits >= 12 && pairs > 1_000,
-        "the matrix is not complete"
-    );
+    assert!(failures.is_empty(), "{} failed:\n{}", failures.len(), failures[0]);
+    assert!(parts[0].awaits >= 12 && pairs > 1_000, "the matrix is not complete");
 }
 
 // Each mutant proves that its checker can detect a mistake.

@@ -60,10 +60,7 @@ fn plans_and_checkers_reach_no_io() {
 #[test]
 fn no_fault_is_matched_by_its_name() {
     let tree = Tree::read();
-    assert!(
-        faults::kinds(&tree).len() >= 20,
-        "fault kinds were not found"
-    );
+    assert!(faults::kinds(&tree).len() >= 20, "fault kinds were not found");
     assert_clean(faults::compared(&tree));
 }
 
@@ -121,11 +118,7 @@ fn every_relative_link_has_a_target() {
 fn compose_passes_only_settings_that_exist() {
     let tree = Tree::read();
     let mut findings = unknown_in_compose(&tree, "dispatcher", &settings_of_dispatcher());
-    findings.extend(unknown_in_compose(
-        &tree,
-        "mock-receiver",
-        &settings_of_receiver(),
-    ));
+    findings.extend(unknown_in_compose(&tree, "mock-receiver", &settings_of_receiver()));
     assert_clean(findings);
 }
 
@@ -147,9 +140,7 @@ fn settings_of_receiver() -> Vec<&'static str> {
 }
 
 fn too_long(tree: &Tree) -> Vec<String> {
-    let lengths = tree
-        .rust()
-        .map(|(path, text)| (path, tree::without_tests(text).lines().count()));
+    let lengths = tree.rust().map(|(path, text)| (path, tree::without_tests(text).lines().count()));
     lengths
         .filter(|(_, lines)| *lines > FILE_LINES_MAX)
         .map(|(path, lines)| {
@@ -161,9 +152,7 @@ fn too_long(tree: &Tree) -> Vec<String> {
 fn migrations(tree: &Tree) -> Vec<String> {
     let files: Vec<_> = tree.under("migrations/").collect();
     let mut findings = numbered(files.iter().map(|(path, _)| *path), '_', ".sql");
-    let without_reason = files
-        .iter()
-        .filter(|(_, text)| !text.starts_with("-- Why: "));
+    let without_reason = files.iter().filter(|(_, text)| !text.starts_with("-- Why: "));
     findings.extend(
         without_reason.map(|(path, _)| format!("{path}:1: does not start with `-- Why: `")),
     );
@@ -200,9 +189,7 @@ fn unknown_in_compose(tree: &Tree, service: &str, settings: &[&str]) -> Vec<Stri
     let lines = compose.lines().enumerate();
     let service = lines.skip_while(|(_, line)| *line != start);
     let service = service.skip(1).take_while(|(_, line)| !is_service(line));
-    let environment = service
-        .skip_while(|(_, line)| line.trim() != "environment:")
-        .skip(1);
+    let environment = service.skip_while(|(_, line)| line.trim() != "environment:").skip(1);
     let environment = environment.take_while(|(_, line)| line.starts_with("      "));
     environment
         .filter(|(_, line)| !line.trim().starts_with('#'))

@@ -32,19 +32,11 @@ impl Wire {
             retry_after_ms: None,
         };
         match behavior {
-            Behavior::Answer {
-                status,
-                after_ms,
-                retry_after,
-            } => Wire {
+            Behavior::Answer { status, after_ms, retry_after } => Wire {
                 status: Some(*status),
                 how: ANSWERED,
                 lasts_ms: *after_ms,
-                outcome: if (200..300).contains(status) {
-                    "delivered"
-                } else {
-                    "rejected"
-                },
+                outcome: if (200..300).contains(status) { "delivered" } else { "rejected" },
                 reported_status: Some(*status),
                 retry_after_ms: match retry_after {
                     Some(RetryAfter::Seconds(seconds)) => Some(seconds * 1_000),
@@ -59,11 +51,9 @@ impl Wire {
                 reported_status: Some(*status),
                 retry_after_ms: None,
             },
-            Behavior::Hang { .. } | Behavior::HangAfterHead { .. } => failed(
-                "hung_until_peer_closed",
-                "timeout",
-                settings.http_timeout_ms,
-            ),
+            Behavior::Hang { .. } | Behavior::HangAfterHead { .. } => {
+                failed("hung_until_peer_closed", "timeout", settings.http_timeout_ms)
+            }
             Behavior::Drip { .. } => failed(PEER_CLOSED, "timeout", settings.http_timeout_ms),
             Behavior::EndlessBody { .. } => {
                 failed("endless_until_peer_closed", "response_too_large", 1)

@@ -16,13 +16,8 @@ use anyhow::{Context, bail};
 const QUIET_BUILD_MAX: Duration = Duration::from_secs(2);
 /// Prefixes of the variables that `cargo run` sets. A build that inherited them would compile the
 /// dependencies again.
-const CARGO_PREFIXES: [&str; 5] = [
-    "CARGO_PKG_",
-    "CARGO_MANIFEST_",
-    "CARGO_BIN_",
-    "CARGO_CRATE_NAME",
-    "CARGO_PRIMARY_PACKAGE",
-];
+const CARGO_PREFIXES: [&str; 5] =
+    ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_NAME", "CARGO_PRIMARY_PACKAGE"];
 
 /// The toolchain that built the harness. rustup sets this variable for each cargo that it starts.
 ///
@@ -54,9 +49,7 @@ pub fn mock_receiver_binary() -> anyhow::Result<PathBuf> {
 /// under test.
 fn once(found: &OnceLock<PathBuf>, package: &str, variable: &str) -> anyhow::Result<PathBuf> {
     static BUILDING: Mutex<()> = Mutex::new(());
-    let _guard = BUILDING
-        .lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner);
+    let _guard = BUILDING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     if let Some(path) = found.get() {
         return Ok(path.clone());
     }
@@ -167,10 +160,7 @@ fn build_command(
 fn build_program(mut build: Command, package: &str, variable: &str) -> anyhow::Result<PathBuf> {
     let announcement = announce_if_slow(package);
     let output = build.output().with_context(|| {
-        format!(
-            "starting {} to build {package}",
-            build.get_program().display()
-        )
+        format!("starting {} to build {package}", build.get_program().display())
     })?;
     drop(announcement);
     if !output.status.success() {
@@ -193,9 +183,8 @@ fn profile_arguments(profile_directory: &Path) -> Vec<OsString> {
         Some(other) => arguments.extend(["--profile".into(), other.into()]),
     }
     // A build with `--target` adds a directory level, and that directory has no cache tag.
-    if let Some(target) = profile_directory
-        .parent()
-        .filter(|dir| dir.join("CACHEDIR.TAG").is_file())
+    if let Some(target) =
+        profile_directory.parent().filter(|dir| dir.join("CACHEDIR.TAG").is_file())
     {
         arguments.extend(["--target-dir".into(), target.into()]);
     }
@@ -244,34 +233,22 @@ mod tests {
     #[test]
     fn tests_and_programs_share_a_profile_directory() {
         for path in ["/w/target/debug/chaos", "/w/target/debug/deps/proofs-1f"] {
-            assert_eq!(
-                profile_directory(Path::new(path)),
-                Path::new("/w/target/debug")
-            );
+            assert_eq!(profile_directory(Path::new(path)), Path::new("/w/target/debug"));
         }
     }
 
     #[test]
     fn build_uses_the_profile_of_the_running_program() {
         assert!(profile_arguments(Path::new("/nowhere/debug")).is_empty());
-        assert_eq!(
-            profile_arguments(Path::new("/nowhere/release")),
-            ["--release"]
-        );
-        assert_eq!(
-            profile_arguments(Path::new("/nowhere/soak")),
-            ["--profile", "soak"]
-        );
+        assert_eq!(profile_arguments(Path::new("/nowhere/release")), ["--release"]);
+        assert_eq!(profile_arguments(Path::new("/nowhere/soak")), ["--profile", "soak"]);
     }
 
     // Started from a shell, the harness once built with a rustup proxy that obeyed the
     // `rust-toolchain` file of a dependency.
     #[test]
     fn build_uses_the_toolchain_that_built_the_harness() {
-        let toolchain = Toolchain {
-            cargo: "/toolchain/bin/cargo".into(),
-            rustup: Some("stable"),
-        };
+        let toolchain = Toolchain { cargo: "/toolchain/bin/cargo".into(), rustup: Some("stable") };
         let profile = Path::new("/w/target/release");
         let build = build_command(&toolchain, Path::new("/w"), "dispatcher", profile);
         let mut variables = build.get_envs();

@@ -90,9 +90,7 @@ pub fn judge(history: &History, tier: Tier) -> Vec<Finding> {
 /// Returns the checkers that do not judge this history of the real tier. The proof lists them.
 pub fn not_asked(facts: &Facts<'_>) -> Vec<NotAsked> {
     let checkers = CHECKERS.iter();
-    checkers
-        .filter_map(|checker| checker.not_asked(facts))
-        .collect()
+    checkers.filter_map(|checker| checker.not_asked(facts)).collect()
 }
 
 /// Returns the verdict of a checker in one line, which the tests of the checkers compare.
@@ -185,12 +183,8 @@ mod tests {
             panics: vec![],
             errors: vec![],
         });
-        let open = Op::IngestInfo(NotAcknowledged {
-            op: 9,
-            ordinal: 9,
-            status: None,
-            why: String::new(),
-        });
+        let open =
+            Op::IngestInfo(NotAcknowledged { op: 9, ordinal: 9, status: None, why: String::new() });
         let asked = |op: Option<Op>| {
             let story = Story::of_four_events();
             let story = match op {

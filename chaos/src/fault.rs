@@ -70,30 +70,17 @@ pub struct Needs {
 
 impl Needs {
     /// The fault can be injected everywhere.
-    pub const NOTHING: Self = Self {
-        links: false,
-        own_postgres: false,
-        small_disk: false,
-    };
+    pub const NOTHING: Self = Self { links: false, own_postgres: false, small_disk: false };
     /// The fault is injected by a proxy.
-    pub const LINKS: Self = Self {
-        links: true,
-        ..Self::NOTHING
-    };
+    pub const LINKS: Self = Self { links: true, ..Self::NOTHING };
     /// The fault stops, fills or blocks the whole server.
-    pub const OWN_POSTGRES: Self = Self {
-        own_postgres: true,
-        ..Self::NOTHING
-    };
+    pub const OWN_POSTGRES: Self = Self { own_postgres: true, ..Self::NOTHING };
 }
 
 /// The harm that a fault may do to a correct dispatcher. It has no default, so that each kind
 /// states every field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "each field is an independent permission"
-)]
+#[expect(clippy::struct_excessive_bools, reason = "each field is an independent permission")]
 pub struct Harm {
     /// Processes or attempts that end without cleanup.
     pub kills: Kills,
@@ -256,15 +243,8 @@ impl Harm {
             loses_requests: self.loses_requests && to_receiver,
             ..self
         };
-        let abandons_max = if applied.may_abandon() {
-            self.abandons_max
-        } else {
-            0
-        };
-        Self {
-            abandons_max,
-            ..applied
-        }
+        let abandons_max = if applied.may_abandon() { self.abandons_max } else { 0 };
+        Self { abandons_max, ..applied }
     }
 
     /// Returns true if an attempt may not be settled under its lease.

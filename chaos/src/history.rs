@@ -93,11 +93,8 @@ impl History {
     pub fn from_jsonl(text: &str) -> Result<Self, HistoryError> {
         let mut entries: Vec<Entry> = Vec::new();
         for (line, text) in (1..).zip(text.lines()) {
-            let entry: Entry =
-                serde_json::from_str(text).map_err(|error| HistoryError::Unreadable {
-                    line,
-                    reason: error.to_string(),
-                })?;
+            let entry: Entry = serde_json::from_str(text)
+                .map_err(|error| HistoryError::Unreadable { line, reason: error.to_string() })?;
             let earlier = entries.last().map_or(0, |last| last.t);
             if entry.seq != line as u64 || entry.t < earlier {
                 return Err(HistoryError::OutOfOrder { line });
@@ -130,17 +127,12 @@ impl History {
         entry: fn(u64, u64, Op) -> Entry,
     ) -> Self {
         let numbered = (1..).zip(ops);
-        Self {
-            entries: numbered.map(|(seq, (t, op))| entry(seq, t, op)).collect(),
-        }
+        Self { entries: numbered.map(|(seq, (t, op))| entry(seq, t, op)).collect() }
     }
 
     /// Returns the lines as text.
     pub fn to_jsonl(&self) -> String {
-        self.entries
-            .iter()
-            .map(|entry| entry.line() + "\n")
-            .collect()
+        self.entries.iter().map(|entry| entry.line() + "\n").collect()
     }
 
     /// Returns the SHA-256 of the text in hex. It equals that of the file that the recorder wrote.
@@ -174,22 +166,10 @@ mod tests {
     use crate::history::op::{Acknowledged, Phase, PhaseBegin};
 
     fn history() -> History {
-        let phase = |phase| {
-            Op::Phase(PhaseBegin {
-                phase,
-                bound_us: None,
-            })
-        };
+        let phase = |phase| Op::Phase(PhaseBegin { phase, bound_us: None });
         History::from_ops([
             (1, phase(Phase::Storm)),
-            (
-                5,
-                Op::IngestOk(Acknowledged {
-                    op: 1,
-                    ordinal: 0,
-                    id: "a".into(),
-                }),
-            ),
+            (5, Op::IngestOk(Acknowledged { op: 1, ordinal: 0, id: "a".into() })),
             (9, phase(Phase::Heal)),
         ])
     }
@@ -214,10 +194,7 @@ mod tests {
         let text = history().to_jsonl();
         let lines: Vec<&str> = text.lines().collect();
         let cut = [lines[0], lines[2]].join("\n");
-        assert_eq!(
-            History::from_jsonl(&cut),
-            Err(HistoryError::OutOfOrder { line: 2 })
-        );
+        assert_eq!(History::from_jsonl(&cut), Err(HistoryError::OutOfOrder { line: 2 }));
     }
 
     #[test]
@@ -236,25 +213,17 @@ mod tests {
         let mut entries = history().entries()[..2].to_vec();
         entries[1].seq = 7;
         let text = History::from_entries(entries).to_jsonl();
-        assert_eq!(
-            History::from_jsonl(&text),
-            Err(HistoryError::OutOfOrder { line: 2 })
-        );
+        assert_eq!(History::from_jsonl(&text), Err(HistoryError::OutOfOrder { line: 2 }));
     }
 
     #[test]
     fn source_of_a_transition_is_the_trigger_or_the_model() {
         let counted = || {
-            [
-                (1, Op::Census(transition::Census::default())),
-                (2, history().entries()[0].op.clone()),
-            ]
+            [(1, Op::Census(transition::Census::default())), (2, history().entries()[0].op.clone())]
         };
         let sources = |history: &History| -> Vec<String> {
             let entries = history.entries().iter();
-            entries
-                .map(|entry| entry.src.clone().into_owned())
-                .collect()
+            entries.map(|entry| entry.src.clone().into_owned()).collect()
         };
         let real = History::from_ops(counted());
         assert_eq!(sources(&real), ["pg.audit", "run"]);
@@ -274,10 +243,7 @@ mod tests {
     fn half_a_line_and_an_empty_file_are_errors() {
         let text = history().to_jsonl();
         let half = &text[..text.len() - 9];
-        assert!(matches!(
-            History::from_jsonl(half),
-            Err(HistoryError::Unreadable { line: 3, .. })
-        ));
+        assert!(matches!(History::from_jsonl(half), Err(HistoryError::Unreadable { line: 3, .. })));
         assert_eq!(History::from_jsonl(""), Err(HistoryError::Empty));
     }
 }

@@ -49,18 +49,14 @@ pub fn to_database(url: &str) -> Result<(Proxy, String), LinkError> {
 pub fn server_of(url: &str) -> Result<SocketAddr, LinkError> {
     let parsed = parsed(url)?;
     // The parameter overrides the authority, and may name a directory.
-    let has_host_parameter = parsed
-        .query_pairs()
-        .any(|(name, _)| name.starts_with("host"));
+    let has_host_parameter = parsed.query_pairs().any(|(name, _)| name.starts_with("host"));
     let host = parsed.host_str().filter(|_| !has_host_parameter);
     let no_host = || LinkError::Url("its URL has no host to connect to by TCP".into());
     let host = host.ok_or_else(no_host)?.trim_matches(['[', ']']);
     let not_found = |why: String| LinkError::Url(format!("{host} does not resolve: {why}"));
     let addresses = (host, parsed.port().unwrap_or(POSTGRES_PORT)).to_socket_addrs();
     let mut addresses = addresses.map_err(|error| not_found(error.to_string()))?;
-    addresses
-        .next()
-        .ok_or_else(|| not_found("it has no address".into()))
+    addresses.next().ok_or_else(|| not_found("it has no address".into()))
 }
 
 fn parsed(url: &str) -> Result<Url, LinkError> {
@@ -154,10 +150,7 @@ mod tests {
     async fn database_on_a_socket_has_no_proxy() {
         let mut links = Links::new(true);
         let url = "postgresql:///events?host=/var/run/postgresql";
-        assert_eq!(
-            links.lead_to_database(Link::ToPostgres(0), url).unwrap(),
-            url
-        );
+        assert_eq!(links.lead_to_database(Link::ToPostgres(0), url).unwrap(), url);
         let why = links.link(Link::ToPostgres(0)).unwrap_err();
         assert!(why.contains("no host to connect to by TCP"), "{why}");
     }

@@ -32,10 +32,7 @@ fn main() -> ExitCode {
         Some(Command::Verify(args)) => return ExitCode::from(command::verify(args)),
         _ => {}
     }
-    let runtime = match tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-    {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
             eprintln!("error: starting the runtime: {error}");

@@ -122,11 +122,7 @@ pub fn kind(name: &str) -> Option<&'static Kind> {
 /// Draws every fault of a run, in order of time.
 #[must_use]
 pub fn draw(seed: Seed, profile: &Profile) -> Vec<PlannedFault> {
-    let mut faults = Fault::draw_kinds(&Draw {
-        seed,
-        profile,
-        kinds: KINDS,
-    });
+    let mut faults = Fault::draw_kinds(&Draw { seed, profile, kinds: KINDS });
     faults.sort_by_key(|planned| planned.trigger.at_ms);
     faults
 }
@@ -201,11 +197,7 @@ async fn inject<S: System>(
 
 /// Checks that the system has the parts that the kind of the fault needs.
 fn check_needs<S>(world: &mut World<'_, S>, fault: &Fault) -> Result<(), SystemError> {
-    let Needs {
-        links,
-        own_postgres,
-        ..
-    } = fault.kind().needs;
+    let Needs { links, own_postgres, .. } = fault.kind().needs;
     if let Target::Links(targets) = fault.target()
         && links
     {
@@ -239,11 +231,7 @@ fn start<S>(world: &World<'_, S>, number: u64, planned: &PlannedFault) -> Start 
         open: open.keys().cloned().collect(),
         ..FaultStart::new(number, &planned.fault.kind(), planned.fault.target())
     };
-    Start {
-        on: planned.trigger.on,
-        at_us: world.recorder.record(Op::FaultStart(start)),
-        open,
-    }
+    Start { on: planned.trigger.on, at_us: world.recorder.record(Op::FaultStart(start)), open }
 }
 
 fn effect<S>(world: &World<'_, S>, number: u64, observed: Observed) {

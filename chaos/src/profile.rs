@@ -89,9 +89,7 @@ impl Settings {
     #[must_use]
     pub fn delay_ms(&self, failures: u32) -> u64 {
         let doublings = failures.saturating_sub(1).min(40);
-        self.backoff_base_ms
-            .saturating_mul(1 << doublings)
-            .min(self.backoff_cap_ms)
+        self.backoff_base_ms.saturating_mul(1 << doublings).min(self.backoff_cap_ms)
     }
 
     /// The greatest delay after this number of failures, in milliseconds. Jitter adds at most a
@@ -194,11 +192,7 @@ impl Profile {
     #[must_use]
     pub fn with_events(self, events: u32) -> Profile {
         let default_events = self.default_events.min(events / 5);
-        Profile {
-            events,
-            default_events,
-            ..self
-        }
+        Profile { events, default_events, ..self }
     }
 
     /// Changes the duration of the storm, and with it the number of kills.
@@ -207,16 +201,9 @@ impl Profile {
         if self.kills == 0 || storm_ms == self.storm_ms {
             return Profile { storm_ms, ..self };
         }
-        let kills = u32::try_from(storm_ms / STORM_MS_PER_KILL)
-            .unwrap_or(u32::MAX)
-            .max(1);
+        let kills = u32::try_from(storm_ms / STORM_MS_PER_KILL).unwrap_or(u32::MAX).max(1);
         let kills_required = self.kills_required.min(kills - kills / 3);
-        Profile {
-            storm_ms,
-            kills,
-            kills_required,
-            ..self
-        }
+        Profile { storm_ms, kills, kills_required, ..self }
     }
 
     /// Number of events of the main section in the baseline. The rate is the one of the storm.
@@ -231,11 +218,8 @@ impl Profile {
     #[must_use]
     pub fn count_of(&self, seed: Seed, kind: &Kind) -> u32 {
         let name = kind.name;
-        let planned = if kind.is_kill() {
-            self.kills
-        } else {
-            self.faults.get(name).copied().unwrap_or(0)
-        };
+        let planned =
+            if kind.is_kill() { self.kills } else { self.faults.get(name).copied().unwrap_or(0) };
         let left_out = || seed.stream(&format!("swarm/{name}")).random_range(0..2) == 0;
         if self.swarm && left_out() { 0 } else { planned }
     }
@@ -255,18 +239,11 @@ impl Profile {
         }
         let max_attempts = self.settings.max_attempts + failures;
         let max_abandoned = self.settings.max_abandoned.max(self.kills + abandons + 5);
-        Settings {
-            max_attempts,
-            max_abandoned,
-            ..self.settings.clone()
-        }
+        Settings { max_attempts, max_abandoned, ..self.settings.clone() }
     }
 }
 
-#[expect(
-    clippy::trivially_copy_pass_by_ref,
-    reason = "serde passes a reference"
-)]
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
 fn is_zero(ms: &u64) -> bool {
     *ms == 0
 }
@@ -294,10 +271,7 @@ mod tests {
         assert_eq!(Settings::scaled().failures_within(5_000), 8);
         let attempts = |profile: Profile| profile.main_settings(KINDS).max_attempts;
         assert_eq!(attempts(Profile::chaotic()), 20);
-        assert_eq!(
-            attempts(Profile::chaotic().with_fault(&HangReceiver::KIND, 2)),
-            36
-        );
+        assert_eq!(attempts(Profile::chaotic().with_fault(&HangReceiver::KIND, 2)), 36);
     }
 
     #[test]

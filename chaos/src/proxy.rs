@@ -54,11 +54,7 @@ impl Proxy {
         let reserved = bound(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
         let address = reserved.local_addr()?;
         let listener = bound(address)?.listen(BACKLOG_CONNECTIONS)?;
-        let first = Setting {
-            control: Control::Pass,
-            only: None,
-            number: 0,
-        };
+        let first = Setting { control: Control::Pass, only: None, number: 0 };
         let (upstream, upstream_receiver) = watch::channel(upstream);
         let (setting, setting_receiver) = watch::channel(first);
         let (effects, _) = watch::channel(NumberedEffects::default());
@@ -100,15 +96,8 @@ impl Proxy {
 
     fn replace(&self, control: Control, only: Option<u16>) {
         let number = self.setting.borrow().number + 1;
-        self.effects.send_replace(NumberedEffects {
-            number,
-            effects: Effects::default(),
-        });
-        self.setting.send_replace(Setting {
-            control,
-            only,
-            number,
-        });
+        self.effects.send_replace(NumberedEffects { number, effects: Effects::default() });
+        self.setting.send_replace(Setting { control, only, number });
     }
 
     /// Sets the server address of new connections. Open connections keep theirs.

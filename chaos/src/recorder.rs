@@ -61,9 +61,7 @@ impl Recorder {
             state: Mutex::new(state),
             changed: watch::Sender::new(0),
         };
-        Ok(Recorder {
-            inner: Arc::new(inner),
-        })
+        Ok(Recorder { inner: Arc::new(inner) })
     }
 
     /// The instant at which the history's time is 0.
@@ -130,10 +128,8 @@ impl Recorder {
         let mut next = self.state().entries.len();
         while timeout_at(until, changed.changed()).await.is_ok() {
             // Copied, because `wanted` may call the recorder, which locks again.
-            let new: Vec<Op> = self.state().entries[next..]
-                .iter()
-                .map(|entry| entry.op.clone())
-                .collect();
+            let new: Vec<Op> =
+                self.state().entries[next..].iter().map(|entry| entry.op.clone()).collect();
             next += new.len();
             if new.iter().any(&mut wanted) {
                 return true;
@@ -146,13 +142,8 @@ impl Recorder {
     pub fn accepted(&self, section: Section) -> BTreeMap<u64, String> {
         let state = self.state();
         let of_section = |ordinal: &u64| state.sections.get(ordinal) == Some(&section);
-        let accepted = state
-            .accepted
-            .iter()
-            .filter(|(ordinal, _)| of_section(ordinal));
-        accepted
-            .map(|(ordinal, id)| (*ordinal, id.clone()))
-            .collect()
+        let accepted = state.accepted.iter().filter(|(ordinal, _)| of_section(ordinal));
+        accepted.map(|(ordinal, id)| (*ordinal, id.clone())).collect()
     }
 
     /// Returns true if a receiver has sent a complete 2xx for this event.
@@ -197,10 +188,7 @@ impl Recorder {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.inner
-            .state
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.inner.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -211,9 +199,7 @@ impl State {
                 self.sections.insert(invoke.ordinal, invoke.section);
             }
             Op::IngestOk(ok) => {
-                self.accepted
-                    .entry(ok.ordinal)
-                    .or_insert_with(|| ok.id.clone());
+                self.accepted.entry(ok.ordinal).or_insert_with(|| ok.id.clone());
             }
             Op::RecvBegin(begin) if self.is_main(begin) => {
                 self.open.insert(begin.req.clone(), t);
@@ -229,9 +215,7 @@ impl State {
     }
 
     fn is_main(&self, begin: &RecvBegin) -> bool {
-        let section = begin
-            .ordinal
-            .and_then(|ordinal| self.sections.get(&ordinal));
+        let section = begin.ordinal.and_then(|ordinal| self.sections.get(&ordinal));
         section != Some(&Section::Defaults)
     }
 
@@ -266,12 +250,7 @@ mod tests {
     }
 
     fn end(req: &str) -> Op {
-        Op::RecvEnd(RecvEnd {
-            req: req.into(),
-            ordinal: None,
-            status: None,
-            how: String::new(),
-        })
+        Op::RecvEnd(RecvEnd { req: req.into(), ordinal: None, status: None, how: String::new() })
     }
 
     // The engine takes a while to kill a container, and requests begin meanwhile.
@@ -300,18 +279,12 @@ mod tests {
         let path = dir.path().join("history.jsonl");
         let recorder = Recorder::create(&path).unwrap();
         for phase in [Phase::Storm, Phase::Heal, Phase::End] {
-            recorder.record(Op::Phase(PhaseBegin {
-                phase,
-                bound_us: None,
-            }));
+            recorder.record(Op::Phase(PhaseBegin { phase, bound_us: None }));
         }
         let text = std::fs::read_to_string(&path).unwrap();
         let history = History::from_jsonl(&text).unwrap();
         assert_eq!(history, recorder.history().unwrap());
         assert_eq!(history.sha256(), sha256_hex(text.as_bytes()));
-        assert_eq!(
-            Recorder::create(&path).unwrap_err().kind(),
-            io::ErrorKind::AlreadyExists
-        );
+        assert_eq!(Recorder::create(&path).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
     }
 }

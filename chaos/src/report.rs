@@ -34,10 +34,7 @@ impl Judged {
         std::fs::write(dir.join("checks.json"), json(&self.findings))?;
         std::fs::write(dir.join("manifest.json"), json(&self.manifest(context)))?;
         std::fs::write(dir.join("delivery-proof.log"), self.proof_text(context))?;
-        std::fs::write(
-            dir.join("repro.sh"),
-            format!("#!/bin/sh\nexec {}\n", context.repeat),
-        )
+        std::fs::write(dir.join("repro.sh"), format!("#!/bin/sh\nexec {}\n", context.repeat))
     }
 
     fn manifest(&self, context: &Context) -> serde_json::Value {

@@ -76,10 +76,7 @@ pub async fn run<S: System>(
     logs::read(specs, &recorder).map_err(RunError::io("reading the logs of the workers"))?;
     begin_phase(&recorder, Phase::End, None);
     let history = recorder.history();
-    Ok(RunResult {
-        history: history.map_err(RunError::io("writing the history"))?,
-        audit_missing,
-    })
+    Ok(RunResult { history: history.map_err(RunError::io("writing the history"))?, audit_missing })
 }
 
 struct Run<'a, S> {
@@ -148,12 +145,10 @@ impl<'a, S: System> Run<'a, S> {
 
     async fn start(&mut self) -> Result<(), RunError> {
         let failed = RunError::system("starting the workers");
-        self.recorder
-            .record(Op::RunStart(self.schedule.run_start()));
+        self.recorder.record(Op::RunStart(self.schedule.run_start()));
         for (section, spec) in self.workers.specs() {
             self.system.start(spec).await.map_err(&failed)?;
-            self.recorder
-                .record(worker_seen(&spec.name, *section, false));
+            self.recorder.record(worker_seen(&spec.name, *section, false));
         }
         let count = self.workers.specs().len();
         let limit_s = limits::READY_MAX.as_secs();
@@ -162,8 +157,7 @@ impl<'a, S: System> Run<'a, S> {
         for (section, spec) in self.workers.specs() {
             let ready = self.system.wait_ready(&spec.name, limits::READY_MAX).await;
             ready.map_err(&failed)?;
-            self.recorder
-                .record(worker_seen(&spec.name, *section, true));
+            self.recorder.record(worker_seen(&spec.name, *section, true));
             self.workers.apis(*section).set_ready(&spec.name, true);
         }
         Ok(())
@@ -251,11 +245,7 @@ impl<'a, S: System> Run<'a, S> {
 }
 
 fn worker_seen(worker: &str, section: Section, ready: bool) -> Op {
-    Op::Worker(WorkerSeen {
-        worker: worker.to_owned(),
-        section,
-        ready,
-    })
+    Op::Worker(WorkerSeen { worker: worker.to_owned(), section, ready })
 }
 
 #[cfg(test)]
@@ -289,9 +279,7 @@ mod tests {
         let mut environment = RunEnvironment {
             dir: dir.path().to_owned(),
             databases: BTreeMap::new(),
-            server: Server::Shared {
-                reason: "this system has no database".to_owned(),
-            },
+            server: Server::Shared { reason: "this system has no database".to_owned() },
         };
         let mut system = FakeDispatcher::new(misbehavior);
         let result = run(&mut system, &schedule, &mut environment).await.unwrap();

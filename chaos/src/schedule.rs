@@ -54,13 +54,7 @@ impl<F: Planned> Schedule<F> {
         let attempts_max = profile.main_settings(F::KINDS).max_attempts;
         let mut events = main_events(seed, profile, attempts_max);
         events.extend(default_events(seed, profile));
-        Self {
-            seed,
-            profile: profile.clone(),
-            secret: secret(seed),
-            events,
-            faults,
-        }
+        Self { seed, profile: profile.clone(), secret: secret(seed), events, faults }
     }
 
     /// The settings of the workers in the main section.
@@ -82,11 +76,7 @@ impl<F: Planned> Schedule<F> {
         let mut planned = BTreeMap::new();
         for planned_fault in &self.faults {
             let kind = planned_fault.fault.kind();
-            let none = PlannedKind {
-                family: kind.family,
-                harm: kind.harm,
-                count: 0,
-            };
+            let none = PlannedKind { family: kind.family, harm: kind.harm, count: 0 };
             planned.entry(kind.name.to_owned()).or_insert(none).count += 1;
         }
         planned
@@ -149,16 +139,12 @@ impl<F> Schedule<F> {
     #[must_use]
     pub fn deaths(&self) -> BTreeMap<u64, String> {
         let deaths = self.events.iter();
-        deaths
-            .filter_map(|event| Some((event.ordinal, event.dies.clone()?)))
-            .collect()
+        deaths.filter_map(|event| Some((event.ordinal, event.dies.clone()?))).collect()
     }
 
     /// The events of one section, in order of time.
     pub fn section(&self, section: Section) -> impl Iterator<Item = &PlannedEvent> {
-        self.events
-            .iter()
-            .filter(move |event| event.section == section)
+        self.events.iter().filter(move |event| event.section == section)
     }
 }
 
@@ -191,11 +177,7 @@ fn main_events(seed: Seed, profile: &Profile, attempts_max: u32) -> Vec<PlannedE
             dies,
         }
     };
-    post_times(seed, profile)
-        .into_iter()
-        .enumerate()
-        .map(plan)
-        .collect()
+    post_times(seed, profile).into_iter().enumerate().map(plan).collect()
 }
 
 /// When the events of the main section are posted, in milliseconds: evenly in the baseline, at
@@ -234,10 +216,7 @@ fn secret(seed: Seed) -> String {
     use base64::Engine as _;
     let mut draws = seed.stream("secret");
     let key: [u8; 32] = std::array::from_fn(|_| draws.random_range(0..=255));
-    format!(
-        "whsec_{}",
-        base64::engine::general_purpose::STANDARD.encode(key)
-    )
+    format!("whsec_{}", base64::engine::general_purpose::STANDARD.encode(key))
 }
 
 #[cfg(test)]
@@ -283,54 +262,26 @@ mod tests {
 
     #[test]
     fn baseline_has_its_share_of_the_events_and_no_failure() {
-        let profile = Profile {
-            baseline_ms: 1_000,
-            storm_ms: 4_000,
-            ..small()
-        }
-        .with_events(26);
+        let profile = Profile { baseline_ms: 1_000, storm_ms: 4_000, ..small() }.with_events(26);
         let drawn = |profile: &Profile| Schedule::generate(Seed::new(7), profile);
         let main: Vec<PlannedEvent> = drawn(&profile).section(Section::Main).cloned().collect();
         let (quiet, storm) = main.split_at(5);
         let at_ms: Vec<u64> = quiet.iter().map(|event| event.at_ms).collect();
         assert_eq!(at_ms, [0, 200, 400, 600, 800]);
-        assert!(
-            quiet
-                .iter()
-                .all(|event| event.script == [Behavior::answer(200)])
-        );
-        assert!(
-            storm
-                .iter()
-                .all(|event| (1_000..5_000).contains(&event.at_ms))
-        );
-        let without = drawn(&Profile {
-            baseline_ms: 0,
-            ..profile
-        });
+        assert!(quiet.iter().all(|event| event.script == [Behavior::answer(200)]));
+        assert!(storm.iter().all(|event| (1_000..5_000).contains(&event.at_ms)));
+        let without = drawn(&Profile { baseline_ms: 0, ..profile });
         assert!(!without.to_text().contains("baseline_ms"));
     }
 
     #[test]
     fn seven_of_ten_first_attempts_fail_and_faults_ignore_event_count() {
         let seed = Seed::new(0x5eed);
-        let many = Schedule::generate(
-            seed,
-            &Profile {
-                events: 2_000,
-                ..Profile::chaotic()
-            },
-        );
-        let failing = many
-            .section(Section::Main)
-            .filter(|event| event.script.len() > 1)
-            .count();
+        let many = Schedule::generate(seed, &Profile { events: 2_000, ..Profile::chaotic() });
+        let failing = many.section(Section::Main).filter(|event| event.script.len() > 1).count();
         // All but 148 of them are posted in the storm.
         assert!((1_200..1_400).contains(&failing), "{failing} of 2000");
-        assert_eq!(
-            many.faults,
-            Schedule::generate(seed, &Profile::chaotic()).faults
-        );
+        assert_eq!(many.faults, Schedule::generate(seed, &Profile::chaotic()).faults);
     }
 
     #[test]

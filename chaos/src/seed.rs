@@ -33,10 +33,7 @@ impl Seed {
 
     /// A random seed.
     #[must_use]
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "a fresh seed is the only draw without a seed"
-    )]
+    #[expect(clippy::disallowed_methods, reason = "a fresh seed is the only draw without a seed")]
     pub fn fresh() -> Seed {
         Seed(rand::random())
     }
@@ -74,9 +71,7 @@ impl FromStr for Seed {
         if !digits.chars().all(|c| c.is_digit(radix)) {
             return Err(wrong());
         }
-        u64::from_str_radix(digits, radix)
-            .map(Seed)
-            .map_err(|_| wrong())
+        u64::from_str_radix(digits, radix).map(Seed).map_err(|_| wrong())
     }
 }
 
@@ -118,22 +113,8 @@ mod tests {
 
     #[test]
     fn signs_blanks_and_long_numbers_are_not_seeds() {
-        for text in [
-            "",
-            "0x",
-            "+1",
-            "-1",
-            " 1",
-            "1 ",
-            "0x-1",
-            "banana",
-            "18446744073709551616",
-        ] {
-            assert_eq!(
-                text.parse::<Seed>(),
-                Err(SeedError(text.into())),
-                "{text:?}"
-            );
+        for text in ["", "0x", "+1", "-1", " 1", "1 ", "0x-1", "banana", "18446744073709551616"] {
+            assert_eq!(text.parse::<Seed>(), Err(SeedError(text.into())), "{text:?}");
         }
     }
 

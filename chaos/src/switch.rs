@@ -47,16 +47,10 @@ impl ReceiverSwitch {
     pub fn behavior(&self, receiver: u32, scripted: Behavior) -> Behavior {
         let mut state = self.state();
         let changed = match (state.switched.get(&receiver), &scripted) {
-            (Some(Switched::Hang), _) => Behavior::Hang {
-                hold_ms: HANG_MS_MAX,
-            },
+            (Some(Switched::Hang), _) => Behavior::Hang { hold_ms: HANG_MS_MAX },
             (
                 Some(Switched::Then(then, then_ms)),
-                Behavior::Answer {
-                    status,
-                    retry_after,
-                    after_ms,
-                },
+                Behavior::Answer { status, retry_after, after_ms },
             ) => Behavior::AnswerThen {
                 status: *status,
                 retry_after: retry_after.clone(),

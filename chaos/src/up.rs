@@ -97,11 +97,7 @@ async fn start(args: &UpArgs) -> anyhow::Result<Running> {
     say(&format!("Postgres: {}", postgres.origin()));
     let receiver = start_receiver(&receiver, args).await?;
     let dispatcher = start_dispatcher(&dispatcher, args, database_url).await?;
-    Ok(Running {
-        dispatcher,
-        receiver,
-        _postgres: postgres,
-    })
+    Ok(Running { dispatcher, receiver, _postgres: postgres })
 }
 
 async fn start_receiver(program: &Path, args: &UpArgs) -> anyhow::Result<Part> {
@@ -176,9 +172,7 @@ fn loopback(port: u16) -> SocketAddr {
 }
 
 fn secret() -> String {
-    let given = std::env::var("WEBHOOK_SECRET")
-        .ok()
-        .filter(|secret| !secret.is_empty());
+    let given = std::env::var("WEBHOOK_SECRET").ok().filter(|secret| !secret.is_empty());
     given.unwrap_or_else(|| DEFAULT_SECRET.to_owned())
 }
 
@@ -217,10 +211,7 @@ mod tests {
         let listener = TcpListener::bind(loopback(free_port())).unwrap();
         let port = listener.local_addr().unwrap().port();
         let error = check_port(port, "--port").unwrap_err().to_string();
-        assert!(
-            error.contains(&port.to_string()) && error.ends_with("--port"),
-            "{error}"
-        );
+        assert!(error.contains(&port.to_string()) && error.ends_with("--port"), "{error}");
         assert!(!error.contains('\n'));
     }
 

@@ -50,14 +50,8 @@ impl Apis {
     /// APIs by worker name and base URL. None is ready.
     #[must_use]
     pub fn new(workers: impl IntoIterator<Item = (String, String)>) -> Apis {
-        let api = |(worker, url)| Api {
-            worker,
-            url,
-            ready: false,
-        };
-        Apis {
-            apis: Arc::new(RwLock::new(workers.into_iter().map(api).collect())),
-        }
+        let api = |(worker, url)| Api { worker, url, ready: false };
+        Apis { apis: Arc::new(RwLock::new(workers.into_iter().map(api).collect())) }
     }
 
     /// Sets the readiness of the API of a worker.
@@ -74,24 +68,14 @@ impl Apis {
         let apis = self.apis.read().expect("no thread panics with the lock");
         let ready: Vec<&Api> = apis.iter().filter(|api| api.ready).collect();
         let all: Vec<&Api> = apis.iter().collect();
-        let choice = if ready_only && !ready.is_empty() {
-            ready
-        } else {
-            all
-        };
+        let choice = if ready_only && !ready.is_empty() { ready } else { all };
         let place = usize::try_from(turn).unwrap_or(0) % choice.len().max(1);
-        let api = choice
-            .get(place)
-            .expect("a section has at least one worker");
+        let api = choice.get(place).expect("a section has at least one worker");
         (api.worker.clone(), api.url.clone())
     }
 
     fn has_ready(&self) -> bool {
-        self.apis
-            .read()
-            .expect("no thread panics with the lock")
-            .iter()
-            .any(|api| api.ready)
+        self.apis.read().expect("no thread panics with the lock").iter().any(|api| api.ready)
     }
 }
 
@@ -230,17 +214,11 @@ impl Workload {
 
     fn ended(&self, op: u64, event: &PlannedEvent, result: PostResult) -> Posted {
         let ordinal = event.ordinal;
-        let not = |status, why| NotAcknowledged {
-            op,
-            ordinal,
-            status,
-            why,
-        };
+        let not = |status, why| NotAcknowledged { op, ordinal, status, why };
         let (op, posted) = match result {
-            PostResult::Accepted(id) => (
-                Op::IngestOk(Acknowledged { op, ordinal, id }),
-                Posted::Accepted,
-            ),
+            PostResult::Accepted(id) => {
+                (Op::IngestOk(Acknowledged { op, ordinal, id }), Posted::Accepted)
+            }
             PostResult::Refused(status, why) => {
                 (Op::IngestFail(not(Some(status), why)), Posted::Refused)
             }
@@ -293,11 +271,7 @@ impl Workload {
 }
 
 fn post_of<'a>(event: &'a PlannedEvent, target: &'a str) -> Post<'a> {
-    Post {
-        payload: &event.payload,
-        target,
-        key: event.key.as_deref(),
-    }
+    Post { payload: &event.payload, target, key: event.key.as_deref() }
 }
 
 /// The certain result of a post.

@@ -78,11 +78,7 @@ fn missing_files_give_no_verdict() {
     let empty = dir.path().to_str().unwrap();
     assert_one_error(&["verify", "/nonexistent/run"], 4, "chaos run");
     assert_one_error(&["verify", empty], 4, "history.jsonl");
-    assert_one_error(
-        &["replay", "/nonexistent/schedule.json"],
-        64,
-        "schedule.json",
-    );
+    assert_one_error(&["replay", "/nonexistent/schedule.json"], 64, "schedule.json");
     assert_one_error(&["replay", empty], 64, "schedule.json");
 }
 
@@ -106,20 +102,14 @@ fn unreachable_postgres_gives_a_fix_and_no_verdict() {
     let output = Command::new(env!("CARGO_BIN_EXE_chaos"))
         .args(["run", "--postgres", "url", "--out"])
         .arg(&out)
-        .env(
-            "CHAOS_DATABASE_URL",
-            "postgresql://nobody:secret@127.0.0.1:1/none",
-        )
+        .env("CHAOS_DATABASE_URL", "postgresql://nobody:secret@127.0.0.1:1/none")
         .env("CHAOS_DISPATCHER_BIN", env!("CARGO_BIN_EXE_chaos"))
         .output()
         .unwrap();
     assert_eq!(output.status.code(), Some(4));
     let stderr = String::from_utf8(output.stderr).unwrap();
     let error = stderr.lines().last().unwrap();
-    assert!(
-        error.starts_with("error: ") && error.contains("fix: "),
-        "{stderr}"
-    );
+    assert!(error.starts_with("error: ") && error.contains("fix: "), "{stderr}");
     assert!(!stderr.contains("secret"), "{stderr}");
     let stdout = String::from_utf8(output.stdout).unwrap();
     let last = stdout.lines().last().unwrap();
@@ -176,9 +166,7 @@ fn stored_run_is_verified_and_never_overwritten() {
     assert_eq!(std::fs::read_to_string(&history).unwrap(), honest);
 
     // One byte of one line, then half of the last line.
-    edit(&history, |text| {
-        text.replacen("\"ordinal\":7", "\"ordinal\":8", 1)
-    });
+    edit(&history, |text| text.replacen("\"ordinal\":7", "\"ordinal\":8", 1));
     assert_one_error(&["verify", out], 4, "edited or cut");
     std::fs::write(&history, &honest[..honest.len() - 20]).unwrap();
     assert_one_error(&["verify", out], 4, "edited or cut");
@@ -189,16 +177,9 @@ fn stored_run_is_verified_and_never_overwritten() {
     std::fs::create_dir(&edited).unwrap();
     let schedule = edited.join("schedule.json");
     std::fs::copy(run.join("schedule.json"), &schedule).unwrap();
-    edit(&schedule, |text| {
-        text.replacen("\"at_ms\": ", "\"at_ms\": 1", 1)
-    });
+    edit(&schedule, |text| text.replacen("\"at_ms\": ", "\"at_ms\": 1", 1));
     let again = dir.path().join("again");
-    let replay = [
-        "replay",
-        edited.to_str().unwrap(),
-        "--out",
-        again.to_str().unwrap(),
-    ];
+    let replay = ["replay", edited.to_str().unwrap(), "--out", again.to_str().unwrap()];
     assert_one_error(&replay, 5, "another schedule");
     edit(&run.join("schedule.json"), |text| text.to_owned() + "\n");
     assert_one_error(&["verify", out], 4, "schedule.json");

@@ -42,10 +42,7 @@ pub(crate) fn router(api: Api) -> Router {
 
 /// Returns the routes of a process without the API role: health and metrics.
 pub(crate) fn operations_router(api: Api) -> Router {
-    operations()
-        .method_not_allowed_fallback(method_not_allowed)
-        .fallback(not_found)
-        .with_state(api)
+    operations().method_not_allowed_fallback(method_not_allowed).fallback(not_found).with_state(api)
 }
 
 fn operations() -> Router<Api> {

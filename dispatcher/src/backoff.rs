@@ -47,10 +47,7 @@ impl Policy {
             Outcome::Rejected { status: GONE, .. } | Outcome::ResponseTooLarge { status: GONE } => {
                 return Decision::of(Disposition::Dead(Reason::Gone));
             }
-            Outcome::Rejected {
-                status: 429 | 503,
-                retry_after,
-            } => retry_after,
+            Outcome::Rejected { status: 429 | 503, retry_after } => retry_after,
             _ => None,
         };
         let failures = failure_count.saturating_add(1);
@@ -93,18 +90,13 @@ impl Policy {
     /// Returns the time from the first attempt to `dead` if every attempt fails immediately,
     /// without jitter.
     pub fn span(&self) -> Duration {
-        (1..self.max_attempts)
-            .map(|n| self.floor(n))
-            .fold(Duration::ZERO, Duration::saturating_add)
+        (1..self.max_attempts).map(|n| self.floor(n)).fold(Duration::ZERO, Duration::saturating_add)
     }
 }
 
 impl Decision {
     fn of(disposition: Disposition) -> Self {
-        Self {
-            disposition,
-            cut_retry_after: None,
-        }
+        Self { disposition, cut_retry_after: None }
     }
 }
 
@@ -157,10 +149,7 @@ mod tests {
     }
 
     fn rejected(status: u16, retry_after: Option<u64>) -> Outcome {
-        Outcome::Rejected {
-            status,
-            retry_after: retry_after.map(Duration::from_secs),
-        }
+        Outcome::Rejected { status, retry_after: retry_after.map(Duration::from_secs) }
     }
 
     #[test]
@@ -173,10 +162,7 @@ mod tests {
 
     #[test]
     fn only_the_first_abandonment_has_no_delay() {
-        let policy = Policy {
-            max_abandoned: 5,
-            ..defaults()
-        };
+        let policy = Policy { max_abandoned: 5, ..defaults() };
         let floors = policy.abandoned_floors();
         assert_eq!(floors, [0, 2, 4, 8].map(Duration::from_secs));
     }
@@ -186,30 +172,15 @@ mod tests {
         let mut rng = StdRng::seed_from_u64(1);
         let mut decide =
             |failures, outcome| defaults().decide(failures, &outcome, &mut rng).disposition;
-        assert_eq!(
-            decide(19, Outcome::Delivered { status: 204 }),
-            Disposition::Delivered
-        );
-        assert_eq!(
-            decide(0, rejected(410, None)),
-            Disposition::Dead(Reason::Gone)
-        );
+        assert_eq!(decide(19, Outcome::Delivered { status: 204 }), Disposition::Delivered);
+        assert_eq!(decide(0, rejected(410, None)), Disposition::Dead(Reason::Gone));
         assert_eq!(
             decide(0, Outcome::ResponseTooLarge { status: 410 }),
             Disposition::Dead(Reason::Gone)
         );
-        assert_eq!(
-            decide(19, rejected(500, None)),
-            Disposition::Dead(Reason::Exhausted)
-        );
-        assert_eq!(
-            decide(19, Outcome::Timeout),
-            Disposition::Dead(Reason::Exhausted)
-        );
-        assert!(matches!(
-            decide(18, Outcome::TargetRefused),
-            Disposition::RetryAfter(_)
-        ));
+        assert_eq!(decide(19, rejected(500, None)), Disposition::Dead(Reason::Exhausted));
+        assert_eq!(decide(19, Outcome::Timeout), Disposition::Dead(Reason::Exhausted));
+        assert!(matches!(decide(18, Outcome::TargetRefused), Disposition::RetryAfter(_)));
     }
 
     #[test]
@@ -222,11 +193,7 @@ mod tests {
         let cut = decide(rejected(503, Some(90_000)));
         assert_eq!(cut.disposition, exactly(86_400));
         assert_eq!(cut.cut_retry_after, Some(Duration::from_secs(90_000)));
-        for shorter in [
-            rejected(503, Some(1)),
-            rejected(500, Some(60)),
-            rejected(503, None),
-        ] {
+        for shorter in [rejected(503, Some(1)), rejected(500, Some(60)), rejected(503, None)] {
             let Disposition::RetryAfter(delay) = decide(shorter).disposition else {
                 panic!("dead")
             };

@@ -50,12 +50,8 @@ const ERROR_PRINT_MAX: Duration = Duration::from_secs(1);
 const LAST_LINES_MAX: Duration = Duration::from_millis(100);
 
 /// Signals that stop the process gracefully.
-const STOP_SIGNALS: [SignalKind; 4] = [
-    SignalKind::hangup(),
-    SignalKind::interrupt(),
-    SignalKind::quit(),
-    SignalKind::terminate(),
-];
+const STOP_SIGNALS: [SignalKind; 4] =
+    [SignalKind::hangup(), SignalKind::interrupt(), SignalKind::quit(), SignalKind::terminate()];
 
 /// Writes one error to stderr. A failed write is ignored, because there is no other place for it.
 /// A separate thread writes, because the end of the process must not wait for a stalled reader.

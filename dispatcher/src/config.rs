@@ -203,10 +203,7 @@ fn read_all(reader: &mut Reader<'_>) -> Option<Config> {
             connection_reuse,
         },
         worker,
-        log: LogConfig {
-            filter: filter?,
-            json: json?,
-        },
+        log: LogConfig { filter: filter?, json: json? },
         warnings,
     })
 }

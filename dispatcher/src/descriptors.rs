@@ -63,12 +63,7 @@ pub fn share(config: &mut Config, role: Role, limit: u64) -> Result<(), TooFew> 
     let min = CLIENTS_MIN.min(u64::from(wanted));
     if left < min {
         let needed = fixed + operations + min + attempts.min(operations + min);
-        return Err(TooFew {
-            limit,
-            left,
-            min,
-            needed,
-        });
+        return Err(TooFew { limit, left, min, needed });
     }
     config.transport.idle_max = usize::try_from(idle).unwrap_or(usize::MAX);
     let left = u32::try_from(left).unwrap_or(u32::MAX);

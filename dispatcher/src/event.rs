@@ -190,11 +190,7 @@ pub struct AttemptResult {
 impl AttemptResult {
     /// A failure without a response body.
     pub fn failed(outcome: Outcome, error: impl Into<String>) -> Self {
-        Self {
-            outcome,
-            error: Some(error.into()),
-            snippet: None,
-        }
+        Self { outcome, error: Some(error.into()), snippet: None }
     }
 }
 

@@ -84,31 +84,16 @@ pub async fn serve(
     let shared = Shared::default();
     let api = Api::new(store.clone(), config.api.clone(), shared.clone());
     let connections_max = config.api.connections_max;
-    let router = if role == Role::Worker {
-        api::operations_router(api)
-    } else {
-        api::router(api)
-    };
+    let router = if role == Role::Worker { api::operations_router(api) } else { api::router(api) };
     // The API responds immediately, with 503 while the database is unreachable.
     let serving = api::server::serve(
         listener,
         router,
         connections_max,
-        Stop {
-            signal: shutdown.clone(),
-            timeout: config.worker.shutdown,
-        },
+        Stop { signal: shutdown.clone(), timeout: config.worker.shutdown },
     );
     let serving = tokio::spawn(serving);
-    let worked = work(
-        config,
-        role,
-        store.clone(),
-        transport,
-        shared,
-        shutdown.clone(),
-    )
-    .await;
+    let worked = work(config, role, store.clone(), transport, shared, shutdown.clone()).await;
     shutdown.cancel();
     serving.await?;
     store.close().await;

@@ -132,15 +132,8 @@ struct State {
 
 impl Queue {
     const fn new() -> Self {
-        let state = State {
-            lines: VecDeque::new(),
-            is_idle: true,
-            unreported: 0,
-        };
-        Self {
-            state: Mutex::new(state),
-            changed: Condvar::new(),
-        }
+        let state = State { lines: VecDeque::new(), is_idle: true, unreported: 0 };
+        Self { state: Mutex::new(state), changed: Condvar::new() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -174,10 +167,7 @@ impl Queue {
         }
         let lines = std::mem::take(&mut state.unreported);
         drop(state);
-        tracing::warn!(
-            lines,
-            "log lines were dropped, the output was full or not read"
-        );
+        tracing::warn!(lines, "log lines were dropped, the output was full or not read");
     }
 
     fn next(&self) -> Vec<u8> {
@@ -196,10 +186,7 @@ impl Queue {
 
     fn flush(&self, limit: Duration) {
         let is_open = |state: &mut State| !(state.is_idle && state.lines.is_empty());
-        drop(
-            self.changed
-                .wait_timeout_while(self.state(), limit, is_open),
-        );
+        drop(self.changed.wait_timeout_while(self.state(), limit, is_open));
     }
 }
 
@@ -325,10 +312,7 @@ mod tests {
         }
         assert_eq!(queue.state().lines.len(), LINES_MAX);
         assert!(LOG_LINES_DROPPED.get() >= before + 3);
-        let mut output = Output::new(Disk {
-            room: usize::MAX,
-            ..Disk::default()
-        });
+        let mut output = Output::new(Disk { room: usize::MAX, ..Disk::default() });
         write_all(queue, &mut output);
         let text = String::from_utf8(output.to.written).unwrap();
         assert_eq!(text.matches("line\n").count(), LINES_MAX);
@@ -339,10 +323,7 @@ mod tests {
     #[test]
     fn full_disk_loses_lines_but_tears_none_that_follow() {
         let queue = queue();
-        let mut output = Output::new(Disk {
-            room: 4 + 2,
-            ..Disk::default()
-        });
+        let mut output = Output::new(Disk { room: 4 + 2, ..Disk::default() });
         for _ in 0..3 {
             queue.push(b"old\n");
         }
@@ -369,10 +350,7 @@ mod tests {
     #[test]
     fn panics_in_a_child_process() {
         if std::env::var_os(CHILD).is_some() {
-            let config = LogConfig {
-                filter: "info".to_owned(),
-                json: false,
-            };
+            let config = LogConfig { filter: "info".to_owned(), json: false };
             let _flush = start(&config).unwrap();
             let panicked = thread::spawn(|| panic!("on purpose")).join();
             assert!(panicked.is_err());

@@ -51,10 +51,7 @@ async fn run(command: Command) -> Result<(), Box<dyn Error>> {
     let shutdown = cli::shutdown_on_signals()?;
     let _flush = log::start(&config.log).map_err(|error| format!("starting the log: {error}"))?;
     let listener = TcpListener::bind(config.bind).await.map_err(|error| {
-        format!(
-            "listening on BIND={}: {error}: set a free address",
-            config.bind
-        )
+        format!("listening on BIND={}: {error}: set a free address", config.bind)
     })?;
     log::settings(&config, role);
     Ok(serve(config, role, listener, shutdown).await?)

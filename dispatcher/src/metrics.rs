@@ -124,16 +124,9 @@ impl Default for Metrics {
 
 impl Metrics {
     fn register(&self) {
-        let mut registry = self
-            .registry
-            .lock()
-            .expect("no code panics while it holds this lock");
+        let mut registry = self.registry.lock().expect("no code panics while it holds this lock");
         let r = &mut *registry;
-        r.register(
-            "accepts",
-            "Responses to POST /events, by status",
-            self.accepts.clone(),
-        );
+        r.register("accepts", "Responses to POST /events, by status", self.accepts.clone());
         r.register_with_unit(
             "accept_duration",
             "Time from a request of POST /events to its response",
@@ -158,26 +151,14 @@ impl Metrics {
             "Claims released without an attempt because of local exhaustion (sockets or ports)",
             self.exhausted.clone(),
         );
-        r.register(
-            "attempts_in_flight",
-            "Running attempts",
-            self.in_flight.clone(),
-        );
+        r.register("attempts_in_flight", "Running attempts", self.in_flight.clone());
         r.register(
             "lost_leases",
             "Results discarded because their lease had ended",
             self.lost_leases.clone(),
         );
-        r.register(
-            "dead_events",
-            "Events that became dead, by reason",
-            self.dead.clone(),
-        );
-        r.register(
-            "reclaims",
-            "Leases ended by a reclaim, by cause",
-            self.reclaims.clone(),
-        );
+        r.register("dead_events", "Events that became dead, by reason", self.dead.clone());
+        r.register("reclaims", "Leases ended by a reclaim, by cause", self.reclaims.clone());
         r.register(
             "gauges_failed",
             "Failed queries of the gauges from SQL",
@@ -203,14 +184,8 @@ impl Metrics {
     /// Returns all metrics as OpenMetrics 1.0.0 text.
     pub fn text(&self) -> String {
         let mut text = String::new();
-        let registry = self
-            .registry
-            .lock()
-            .expect("no code panics while it holds this lock");
-        let gauges = self
-            .gauges
-            .lock()
-            .expect("no code panics while it holds this lock");
+        let registry = self.registry.lock().expect("no code panics while it holds this lock");
+        let gauges = self.gauges.lock().expect("no code panics while it holds this lock");
         let mut encoded = encode_registry(&mut text, &registry);
         if let Some(gauges) = &*gauges {
             encoded = encoded.and_then(|()| encode_registry(&mut text, gauges));
@@ -232,10 +207,7 @@ impl Metrics {
             self.gauges_failed.inc();
         }
         let registry = gauges.map(backlog);
-        *self
-            .gauges
-            .lock()
-            .expect("no code panics while it holds this lock") = registry;
+        *self.gauges.lock().expect("no code panics while it holds this lock") = registry;
     }
 
     pub(crate) fn clock_offset(&self, offset: TimeDelta) {
@@ -259,11 +231,7 @@ impl Metrics {
     }
 
     pub(crate) fn attempted(&self, outcome: &Outcome, elapsed: Duration) {
-        self.attempts
-            .get_or_create(&ByOutcome {
-                outcome: outcome.as_str(),
-            })
-            .inc();
+        self.attempts.get_or_create(&ByOutcome { outcome: outcome.as_str() }).inc();
         self.attempt_seconds.observe(elapsed.as_secs_f64());
     }
 
@@ -271,11 +239,7 @@ impl Metrics {
         match (settled, settlement.disposition) {
             (Settled::LeaseLost, _) => drop(self.lost_leases.inc()),
             (_, Disposition::Dead(reason)) => {
-                self.dead
-                    .get_or_create(&ByReason {
-                        reason: reason.as_str(),
-                    })
-                    .inc();
+                self.dead.get_or_create(&ByReason { reason: reason.as_str() }).inc();
             }
             _ => {}
         }
@@ -288,11 +252,7 @@ impl Metrics {
         };
         self.reclaims.get_or_create(&ByCause { cause }).inc();
         if lease.is_dead {
-            self.dead
-                .get_or_create(&ByReason {
-                    reason: "abandoned",
-                })
-                .inc();
+            self.dead.get_or_create(&ByReason { reason: "abandoned" }).inc();
         }
     }
 }

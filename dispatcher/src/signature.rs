@@ -52,9 +52,7 @@ impl Signer {
             return Err(SecretError::Quoted);
         }
         let keys = secrets.split(',').map(|entry| key(entry.trim()));
-        Ok(Self {
-            keys: keys.collect::<Result<_, _>>()?,
-        })
+        Ok(Self { keys: keys.collect::<Result<_, _>>()? })
     }
 
     /// Returns the value of `webhook-signature`: one `v1,<base64>` entry per secret, separated by
@@ -96,9 +94,7 @@ fn key(entry: &str) -> Result<Hmac<Sha256>, SecretError> {
         return Err(SecretError::MisplacedPrefix);
     }
     let bytes = match entry.strip_prefix(ENCODED_PREFIX) {
-        Some(encoded) => STANDARD
-            .decode(encoded)
-            .map_err(|_| SecretError::NotBase64)?,
+        Some(encoded) => STANDARD.decode(encoded).map_err(|_| SecretError::NotBase64)?,
         None => entry.as_bytes().to_vec(),
     };
     if bytes.is_empty() {
@@ -141,9 +137,7 @@ mod tests {
 
     #[test]
     fn every_secret_signs_and_spaces_are_ignored() {
-        let both = Signer::parse("first , whsec_c2Vjb25k")
-            .unwrap()
-            .sign("id", 1, b"{}");
+        let both = Signer::parse("first , whsec_c2Vjb25k").unwrap().sign("id", 1, b"{}");
         let first = Signer::parse("first").unwrap().sign("id", 1, b"{}");
         let second = Signer::parse("second").unwrap().sign("id", 1, b"{}");
         assert_eq!(both, format!("{first} {second}"));
@@ -152,23 +146,10 @@ mod tests {
     #[test]
     fn empty_or_malformed_secret_is_refused() {
         for text in ["", " ", "a,,b", "a,", "whsec_"] {
-            assert_eq!(
-                Signer::parse(text).unwrap_err(),
-                SecretError::Empty,
-                "{text:?}"
-            );
+            assert_eq!(Signer::parse(text).unwrap_err(), SecretError::Empty, "{text:?}");
         }
-        for text in [
-            "whsec_###",
-            "whsec_QUJDQQ",
-            "whsec_whsec_QUJD",
-            "whsec_QU JD",
-        ] {
-            assert_eq!(
-                Signer::parse(text).unwrap_err(),
-                SecretError::NotBase64,
-                "{text:?}"
-            );
+        for text in ["whsec_###", "whsec_QUJDQQ", "whsec_whsec_QUJD", "whsec_QU JD"] {
+            assert_eq!(Signer::parse(text).unwrap_err(), SecretError::NotBase64, "{text:?}");
         }
     }
 

@@ -128,10 +128,8 @@ pub trait Store: Clone + Send + Sync + 'static {
 
 impl Store for PgStore {
     async fn insert(&self, event: NewEvent) -> Result<Inserted, StoreError> {
-        let operation = Operation {
-            name: "storing an event",
-            extra: insert::extra_time(event.payload.len()),
-        };
+        let operation =
+            Operation { name: "storing an event", extra: insert::extra_time(event.payload.len()) };
         let turn = async {
             let keyed = match event.idempotency_key.as_deref() {
                 Some(key) => Some(self.keyed.turn(key).await),
@@ -144,9 +142,7 @@ impl Store for PgStore {
             (keyed, large)
         };
         self.accept
-            .run_after(turn, operation, async |connection| {
-                insert::insert(connection, &event).await
-            })
+            .run_after(turn, operation, async |connection| insert::insert(connection, &event).await)
             .await
     }
 
@@ -187,9 +183,7 @@ impl Store for PgStore {
     async fn settle(&self, settlements: Vec<Settlement>) -> Result<Vec<Settled>, StoreError> {
         let columns = SettleColumns::of(&settlements);
         self.work
-            .run("settling attempts", async |connection| {
-                settle::settle(connection, &columns).await
-            })
+            .run("settling attempts", async |connection| settle::settle(connection, &columns).await)
             .await
     }
 

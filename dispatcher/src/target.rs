@@ -198,9 +198,8 @@ impl AllowList {
             return Ok(Self::default());
         }
         let ranges = text.split(',').map(str::trim).map(|entry| {
-            let range = entry
-                .parse::<IpNet>()
-                .or_else(|_| entry.parse::<IpAddr>().map(IpNet::from));
+            let range =
+                entry.parse::<IpNet>().or_else(|_| entry.parse::<IpAddr>().map(IpNet::from));
             range.map_err(|_| RangeError(entry.to_owned()))
         });
         ranges.collect::<Result<_, _>>().map(Self)
@@ -232,28 +231,12 @@ const REFUSED_IPV4: &[([u8; 4], u8, &str)] = &[
     ([10, 0, 0, 0], 8, "private (10.0.0.0/8)"),
     ([100, 64, 0, 0], 10, "carrier-grade NAT (100.64.0.0/10)"),
     ([127, 0, 0, 0], 8, "loopback (127.0.0.0/8)"),
-    (
-        [169, 254, 0, 0],
-        16,
-        "link-local, used for cloud metadata (169.254.0.0/16)",
-    ),
-    (
-        [168, 63, 129, 16],
-        32,
-        "the wire server of Azure (168.63.129.16)",
-    ),
+    ([169, 254, 0, 0], 16, "link-local, used for cloud metadata (169.254.0.0/16)"),
+    ([168, 63, 129, 16], 32, "the wire server of Azure (168.63.129.16)"),
     ([172, 16, 0, 0], 12, "private (172.16.0.0/12)"),
-    (
-        [192, 0, 0, 0],
-        24,
-        "for protocol assignments (192.0.0.0/24)",
-    ),
+    ([192, 0, 0, 0], 24, "for protocol assignments (192.0.0.0/24)"),
     ([192, 0, 2, 0], 24, "for documentation (192.0.2.0/24)"),
-    (
-        [192, 88, 99, 0],
-        24,
-        "the former 6to4 relay (192.88.99.0/24)",
-    ),
+    ([192, 88, 99, 0], 24, "the former 6to4 relay (192.88.99.0/24)"),
     ([192, 168, 0, 0], 16, "private (192.168.0.0/16)"),
     ([198, 18, 0, 0], 15, "for benchmarks (198.18.0.0/15)"),
     ([198, 51, 100, 0], 24, "for documentation (198.51.100.0/24)"),
@@ -264,57 +247,17 @@ const REFUSED_IPV4: &[([u8; 4], u8, &str)] = &[
 
 /// The first range that contains the address is reported, so narrow ranges precede wide ones.
 const REFUSED_IPV6: &[([u16; 8], u8, &str)] = &[
-    (
-        [0, 0, 0, 0, 0, 0, 0, 0],
-        128,
-        "the unspecified address (::)",
-    ),
+    ([0, 0, 0, 0, 0, 0, 0, 0], 128, "the unspecified address (::)"),
     ([0, 0, 0, 0, 0, 0, 0, 1], 128, "loopback (::1)"),
-    (
-        [0, 0, 0, 0, 0, 0xffff, 0, 0],
-        96,
-        "an IPv4-mapped address (::ffff:0:0/96)",
-    ),
-    (
-        [0, 0, 0, 0, 0, 0, 0, 0],
-        96,
-        "an IPv4-compatible address (::/96)",
-    ),
-    (
-        [0x64, 0xff9b, 0, 0, 0, 0, 0, 0],
-        96,
-        "an address behind NAT64 (64:ff9b::/96)",
-    ),
-    (
-        [0x64, 0xff9b, 1, 0, 0, 0, 0, 0],
-        48,
-        "an address behind local NAT64 (64:ff9b:1::/48)",
-    ),
-    (
-        [0x2001, 0, 0, 0, 0, 0, 0, 0],
-        32,
-        "a Teredo address (2001::/32)",
-    ),
-    (
-        [0x2001, 0, 0, 0, 0, 0, 0, 0],
-        23,
-        "for protocol assignments (2001::/23)",
-    ),
-    (
-        [0x2001, 0xdb8, 0, 0, 0, 0, 0, 0],
-        32,
-        "for documentation (2001:db8::/32)",
-    ),
-    (
-        [0x2002, 0, 0, 0, 0, 0, 0, 0],
-        16,
-        "a 6to4 address (2002::/16)",
-    ),
-    (
-        [0x3fff, 0, 0, 0, 0, 0, 0, 0],
-        20,
-        "for documentation (3fff::/20)",
-    ),
+    ([0, 0, 0, 0, 0, 0xffff, 0, 0], 96, "an IPv4-mapped address (::ffff:0:0/96)"),
+    ([0, 0, 0, 0, 0, 0, 0, 0], 96, "an IPv4-compatible address (::/96)"),
+    ([0x64, 0xff9b, 0, 0, 0, 0, 0, 0], 96, "an address behind NAT64 (64:ff9b::/96)"),
+    ([0x64, 0xff9b, 1, 0, 0, 0, 0, 0], 48, "an address behind local NAT64 (64:ff9b:1::/48)"),
+    ([0x2001, 0, 0, 0, 0, 0, 0, 0], 32, "a Teredo address (2001::/32)"),
+    ([0x2001, 0, 0, 0, 0, 0, 0, 0], 23, "for protocol assignments (2001::/23)"),
+    ([0x2001, 0xdb8, 0, 0, 0, 0, 0, 0], 32, "for documentation (2001:db8::/32)"),
+    ([0x2002, 0, 0, 0, 0, 0, 0, 0], 16, "a 6to4 address (2002::/16)"),
+    ([0x3fff, 0, 0, 0, 0, 0, 0, 0], 20, "for documentation (3fff::/20)"),
     ([0xfc00, 0, 0, 0, 0, 0, 0, 0], 7, "unique-local (fc00::/7)"),
     ([0xfe80, 0, 0, 0, 0, 0, 0, 0], 10, "link-local (fe80::/10)"),
     ([0xfec0, 0, 0, 0, 0, 0, 0, 0], 10, "site-local (fec0::/10)"),
@@ -326,18 +269,13 @@ const GLOBAL_IPV6: ([u16; 8], u8) = ([0x2000, 0, 0, 0, 0, 0, 0, 0], 3);
 
 fn refused_ipv4(address: Ipv4Addr) -> Option<&'static str> {
     let holds = |octets: [u8; 4], bits| Ipv4Net::new_assert(octets.into(), bits).contains(&address);
-    REFUSED_IPV4
-        .iter()
-        .find(|(octets, bits, _)| holds(*octets, *bits))
-        .map(|(_, _, why)| *why)
+    REFUSED_IPV4.iter().find(|(octets, bits, _)| holds(*octets, *bits)).map(|(_, _, why)| *why)
 }
 
 fn refused_ipv6(address: Ipv6Addr) -> Option<&'static str> {
     let holds =
         |segments: [u16; 8], bits| Ipv6Net::new_assert(segments.into(), bits).contains(&address);
-    let named = REFUSED_IPV6
-        .iter()
-        .find(|(segments, bits, _)| holds(*segments, *bits));
+    let named = REFUSED_IPV6.iter().find(|(segments, bits, _)| holds(*segments, *bits));
     match named {
         Some((_, _, why)) => Some(why),
         None if holds(GLOBAL_IPV6.0, GLOBAL_IPV6.1) => None,
@@ -394,13 +332,7 @@ mod tests {
     #[test]
     fn host_and_port_are_those_of_the_url_parser() {
         for (given, is_https, host, port, authority) in [
-            (
-                "http://EXAMPLE.com",
-                false,
-                "example.com",
-                80,
-                "example.com",
-            ),
+            ("http://EXAMPLE.com", false, "example.com", 80, "example.com"),
             ("HTTPS://a:443/x", true, "a", 443, "a"),
             (
                 "https://b\u{fc}cher.test:81",
@@ -409,20 +341,8 @@ mod tests {
                 81,
                 "xn--bcher-kva.test:81",
             ),
-            (
-                "http://[2606::1]:81/x",
-                false,
-                "2606::1",
-                81,
-                "[2606::1]:81",
-            ),
-            (
-                "http:////my_service?a/b",
-                false,
-                "my_service",
-                80,
-                "my_service",
-            ),
+            ("http://[2606::1]:81/x", false, "2606::1", 81, "[2606::1]:81"),
+            ("http:////my_service?a/b", false, "my_service", 80, "my_service"),
         ] {
             let found = parse(given).unwrap();
             assert_eq!(

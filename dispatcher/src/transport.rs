@@ -112,11 +112,7 @@ impl HttpTransport {
         Ok(Self {
             dialer: Dialer::new(GuardedResolver::new(Arc::clone(&allowed)), Arc::new(tls)),
             pool: Pool::new(PoolLimits {
-                kept_max: if config.connection_reuse {
-                    config.idle_max
-                } else {
-                    0
-                },
+                kept_max: if config.connection_reuse { config.idle_max } else { 0 },
                 kept_per_host_max: config.idle_per_host_max,
                 silence,
                 first_silence,

@@ -150,11 +150,7 @@ impl<S: Store, P: Presence, T: Transport, R: Rng + Send> Worker<S, P, T, R> {
             self.hosts.check_at(now),
             self.orphans.at().filter(|_| !self.scheduler.is_claiming()),
         ];
-        times
-            .into_iter()
-            .flatten()
-            .min()
-            .expect("the scheduler always has a time")
+        times.into_iter().flatten().min().expect("the scheduler always has a time")
     }
 
     /// Returns the next time to write while draining. The timers of claims and sweeps do not count:

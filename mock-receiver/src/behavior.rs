@@ -180,18 +180,10 @@ impl Behavior {
     /// error.
     pub(crate) async fn play(&self, peer: &mut Peer) -> Played {
         let played: Result<Played, Gone> = match self {
-            Self::Answer {
-                status,
-                retry_after,
-                after_ms,
-            } => answer::play(peer, *status, retry_after.as_ref(), *after_ms).await,
-            Self::AnswerThen {
-                status,
-                retry_after,
-                after_ms,
-                then,
-                then_ms,
-            } => {
+            Self::Answer { status, retry_after, after_ms } => {
+                answer::play(peer, *status, retry_after.as_ref(), *after_ms).await
+            }
+            Self::AnswerThen { status, retry_after, after_ms, then, then_ms } => {
                 let answer = (*status, retry_after.as_ref(), *after_ms);
                 answer_then::play(peer, answer, *then, *then_ms).await
             }
@@ -211,11 +203,9 @@ impl Behavior {
             Self::ResetAfterAnswer { status, hold_ms } => {
                 reset_after_answer::play(peer, *status, *hold_ms).await
             }
-            Self::Drip {
-                status,
-                bytes,
-                every_ms,
-            } => drip::play(peer, *status, *bytes, *every_ms).await,
+            Self::Drip { status, bytes, every_ms } => {
+                drip::play(peer, *status, *bytes, *every_ms).await
+            }
             Self::EndlessBody { status, framing } => {
                 endless_body::play(peer, *status, *framing).await
             }

@@ -35,9 +35,7 @@ pub struct ConfigError {
 impl Display for ConfigError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("invalid settings (`mock-receiver --help` lists all settings):")?;
-        self.problems
-            .iter()
-            .try_for_each(|problem| write!(formatter, "\n  {problem}"))
+        self.problems.iter().try_for_each(|problem| write!(formatter, "\n  {problem}"))
     }
 }
 
@@ -50,10 +48,7 @@ impl Config {
         lookup: impl Fn(&str) -> Option<String>,
         seed_random: u64,
     ) -> Result<Self, ConfigError> {
-        let mut reader = Reader {
-            lookup,
-            problems: Vec::new(),
-        };
+        let mut reader = Reader { lookup, problems: Vec::new() };
         let bind = reader.parse("BIND", "set an address and port like 127.0.0.1:8080");
         let secrets = reader.parse(
             "WEBHOOK_SECRET",
@@ -75,16 +70,9 @@ impl Config {
                     hang_ms_max: milliseconds(hang_seconds.unwrap_or_default()),
                 };
                 let receipts_max = receipts_max.unwrap_or_default();
-                Ok(Self {
-                    bind,
-                    secrets,
-                    demo,
-                    receipts_max,
-                })
+                Ok(Self { bind, secrets, demo, receipts_max })
             }
-            _ => Err(ConfigError {
-                problems: reader.problems,
-            }),
+            _ => Err(ConfigError { problems: reader.problems }),
         }
     }
 }
@@ -111,11 +99,7 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
         T: FromStr + PartialOrd + Display,
     {
         let text = self.text(name);
-        let number = text
-            .trim()
-            .parse()
-            .ok()
-            .filter(|number| limits.contains(number));
+        let number = text.trim().parse().ok().filter(|number| limits.contains(number));
         let (least, most) = (limits.start(), limits.end());
         self.keep(number.ok_or_else(|| {
             format!("{name}={text:?} is invalid: set a number from {least} to {most}")

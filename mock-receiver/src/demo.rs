@@ -46,9 +46,7 @@ impl Demo {
         let has_retry_after = rng.random_range(0.0..1.0) < RETRY_AFTER_RATE;
         let overloaded = rng.random_range(0.0..1.0) < 0.5;
         if hangs {
-            return Behavior::Hang {
-                hold_ms: self.hang_ms_max,
-            };
+            return Behavior::Hang { hold_ms: self.hang_ms_max };
         }
         let (status, retry_after) = match (fails, has_retry_after, overloaded) {
             (false, _, _) => (200, None),
@@ -56,11 +54,7 @@ impl Demo {
             (true, true, true) => (503, Some(RetryAfter::Seconds(RETRY_AFTER_SECONDS))),
             (true, true, false) => (429, Some(RetryAfter::Seconds(RETRY_AFTER_SECONDS))),
         };
-        Behavior::Answer {
-            status,
-            retry_after,
-            after_ms,
-        }
+        Behavior::Answer { status, retry_after, after_ms }
     }
 
     /// Returns the script with these settings.
@@ -84,9 +78,5 @@ fn stream(seen: &Seen) -> u64 {
     }
     hash.update(seen.attempt.unwrap_or(seen.arrival).to_be_bytes());
     let digest: [u8; 32] = hash.finalize().into();
-    u64::from_be_bytes(
-        *digest
-            .first_chunk()
-            .expect("a digest has more than eight bytes"),
-    )
+    u64::from_be_bytes(*digest.first_chunk().expect("a digest has more than eight bytes"))
 }

@@ -46,8 +46,7 @@ impl Ending {
 
     /// Returns true if a complete response with a 2xx status was written to the socket.
     pub fn is_success(&self) -> bool {
-        self.whole_status()
-            .is_some_and(|status| (200..=299).contains(&status))
+        self.whole_status().is_some_and(|status| (200..=299).contains(&status))
     }
 }
 

@@ -31,10 +31,7 @@ async fn request(address: SocketAddr) -> io::Result<()> {
         .write_all(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
         .await?;
     let mut response = Vec::new();
-    stream
-        .take(RESPONSE_BYTES_MAX)
-        .read_to_end(&mut response)
-        .await?;
+    stream.take(RESPONSE_BYTES_MAX).read_to_end(&mut response).await?;
     if response.starts_with(b"HTTP/1.1 200 ") {
         Ok(())
     } else {

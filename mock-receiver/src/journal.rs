@@ -65,10 +65,7 @@ pub(crate) enum Arrival {
 
 impl Journal {
     /// Creates a journal that keeps every receipt and whose zero is now.
-    #[expect(
-        clippy::new_without_default,
-        reason = "a default value must not depend on the clock"
-    )]
+    #[expect(clippy::new_without_default, reason = "a default value must not depend on the clock")]
     pub fn new() -> Self {
         Self::with_zero(Instant::now())
     }
@@ -97,9 +94,7 @@ impl Journal {
             changed: watch::Sender::new(0),
             totals: Totals::default(),
         };
-        Self {
-            inner: Arc::new(inner),
-        }
+        Self { inner: Arc::new(inner) }
     }
 
     /// Returns every kept receipt in the order of begin.
@@ -139,11 +134,7 @@ impl Journal {
 
     /// Adds an observer. A journal without receipts does not call it.
     pub fn observe(&self, observer: Observer) {
-        let mut observers = self
-            .inner
-            .observers
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut observers = self.inner.observers.write().unwrap_or_else(PoisonError::into_inner);
         observers.push(observer);
     }
 
@@ -220,11 +211,7 @@ impl Journal {
     /// [`Journal::changed`].
     fn notify(&self, receipt: Option<&Receipt>, moment: Moment) {
         if let Some(receipt) = receipt {
-            let observers = self
-                .inner
-                .observers
-                .read()
-                .unwrap_or_else(PoisonError::into_inner);
+            let observers = self.inner.observers.read().unwrap_or_else(PoisonError::into_inner);
             for observer in observers.iter() {
                 observer(receipt, moment);
             }
@@ -234,10 +221,7 @@ impl Journal {
 
     fn state(&self) -> MutexGuard<'_, State> {
         // A panic under the lock leaves complete receipts, so the poisoned state is usable.
-        self.inner
-            .state
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.inner.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

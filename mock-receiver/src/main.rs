@@ -40,9 +40,7 @@ async fn main() -> ExitCode {
 }
 
 async fn run() -> anyhow::Result<()> {
-    let matches = Arguments::command()
-        .after_help(settings::help())
-        .get_matches();
+    let matches = Arguments::command().after_help(settings::help()).get_matches();
     let arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let seed_fresh = SysRng.try_next_u64().context("drawing a seed")?;
     let config = Config::from_lookup(|name| std::env::var(name).ok(), seed_fresh)?;

@@ -37,10 +37,7 @@ pub(crate) struct Peer {
 
 impl Peer {
     pub(crate) fn new(stream: TcpStream) -> Self {
-        Self {
-            stream,
-            ahead: BytesMut::new(),
-        }
+        Self { stream, ahead: BytesMut::new() }
     }
 
     /// Returns the bytes that were received and not taken.

@@ -81,9 +81,7 @@ async fn read_complete(
 }
 
 fn only_line_ends(peer: &Peer) -> bool {
-    peer.ahead()
-        .iter()
-        .all(|byte| matches!(byte, b'\r' | b'\n'))
+    peer.ahead().iter().all(|byte| matches!(byte, b'\r' | b'\n'))
 }
 
 impl From<Gone> for UncheckedReason {

@@ -55,12 +55,8 @@ pub(crate) async fn serve(context: &Context, peer: &mut Peer) -> Next {
         // The route is unknown. The request is journalled, because it may be a webhook request.
         let reason = unchecked.unwrap_or(UncheckedReason::Malformed);
         let signature = SignatureCheck::Unchecked { reason };
-        let arrived = Webhook {
-            request: &request,
-            head: &Head::default(),
-            ordinal: None,
-            signature,
-        };
+        let arrived =
+            Webhook { request: &request, head: &Head::default(), ordinal: None, signature };
         return webhook(context, peer, arrived).await;
     };
     let sent = match (route(head), unchecked) {
@@ -69,12 +65,7 @@ pub(crate) async fn serve(context: &Context, peer: &mut Peer) -> Next {
                 Some(reason) => SignatureCheck::Unchecked { reason },
                 None => check(context, head, &request.body),
             };
-            let arrived = Webhook {
-                request: &request,
-                head,
-                ordinal,
-                signature,
-            };
+            let arrived = Webhook { request: &request, head, ordinal, signature };
             return webhook(context, peer, arrived).await;
         }
         (_, Some(reason)) => refuse(peer, reason).await,
@@ -106,18 +97,12 @@ fn route(head: &Head) -> Route<'_> {
     } else {
         return Route::Unknown;
     };
-    if head.method == wanted {
-        route
-    } else {
-        Route::WrongMethod
-    }
+    if head.method == wanted { route } else { Route::WrongMethod }
 }
 
 fn check(context: &Context, head: &Head, body: &[u8]) -> SignatureCheck {
     if let Some(name) = head.repeated {
-        let reason = InvalidReason::RepeatedHeader {
-            name: name.to_owned(),
-        };
+        let reason = InvalidReason::RepeatedHeader { name: name.to_owned() };
         return SignatureCheck::Invalid { reason };
     }
     let signed = Signed {
@@ -138,27 +123,14 @@ struct Webhook<'a> {
 }
 
 async fn webhook(context: &Context, peer: &mut Peer, webhook: Webhook<'_>) -> Next {
-    let Webhook {
-        request,
-        head,
-        ordinal,
-        signature,
-    } = webhook;
+    let Webhook { request, head, ordinal, signature } = webhook;
     let journal = &context.journal;
-    let id = head
-        .id
-        .as_deref()
-        .map(|id| String::from_utf8_lossy(id).into_owned());
+    let id = head.id.as_deref().map(|id| String::from_utf8_lossy(id).into_owned());
     let (arrival, behavior) = match (&signature, &id) {
         (SignatureCheck::Valid, Some(id)) => {
             let key = ordinal.map_or_else(|| Arrival::Id(id.clone()), Arrival::Ordinal);
             let arrival = journal.count_arrival(key);
-            let seen = Seen {
-                ordinal,
-                attempt: head.attempt,
-                id: id.clone(),
-                arrival,
-            };
+            let seen = Seen { ordinal, attempt: head.attempt, id: id.clone(), arrival };
             (arrival, Some((context.script)(&seen)))
         }
         _ => (0, None),
@@ -198,19 +170,14 @@ async fn webhook(context: &Context, peer: &mut Peer, webhook: Webhook<'_>) -> Ne
 
 /// Closes the connection instead of reading again if the request requires it.
 fn next(head: &Head, next: Next) -> Next {
-    if next == Next::Again && !head.keep_alive {
-        Next::Close
-    } else {
-        next
-    }
+    if next == Next::Again && !head.keep_alive { Next::Close } else { next }
 }
 
 /// Responds to an incomplete or malformed request and closes the connection, because the beginning
 /// of the next request is unknown.
 async fn refuse(peer: &mut Peer, reason: UncheckedReason) -> Result<Next, Gone> {
     let status = refusal_status(reason).ok_or(Gone)?;
-    peer.send(&wire::response(status, &[("connection", "close")]))
-        .await?;
+    peer.send(&wire::response(status, &[("connection", "close")])).await?;
     Ok(Next::Close)
 }
 
@@ -233,7 +200,6 @@ fn refusal_status(reason: UncheckedReason) -> Option<u16> {
 
 /// Sends a JSON body and keeps the connection open.
 async fn respond(peer: &mut Peer, status: u16, body: &str) -> Result<Next, Gone> {
-    peer.send(&wire::response_with_body(status, &[], body.as_bytes()))
-        .await?;
+    peer.send(&wire::response_with_body(status, &[], body.as_bytes())).await?;
     Ok(Next::Again)
 }

@@ -19,19 +19,13 @@ pub(crate) async fn serve(config: Config) -> anyhow::Result<()> {
         .with_ansi(use_colors)
         .init();
     let bind = config.bind;
-    let listener = TcpListener::bind(bind)
-        .await
-        .with_context(|| format!("binding {bind}"))?;
+    let listener = TcpListener::bind(bind).await.with_context(|| format!("binding {bind}"))?;
     let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
     let script = config.demo.into_script();
     let journal = Journal::bounded(config.receipts_max);
     let receiver = Receiver::start(listener, config.secrets, script, journal);
-    tracing::info!(
-        "listening on {}; replay: SEED={:#x}",
-        receiver.address(),
-        config.demo.seed
-    );
+    tracing::info!("listening on {}; replay: SEED={:#x}", receiver.address(), config.demo.seed);
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}

@@ -47,26 +47,12 @@ impl Receiver {
         script: Script,
         journal: Journal,
     ) -> Self {
-        let address = listener
-            .local_addr()
-            .expect("a bound listener has an address");
-        let context = Arc::new(Context {
-            address,
-            secrets,
-            script,
-            journal,
-        });
-        let receiver = Self {
-            address,
-            stop: CancellationToken::new(),
-            connections: TaskTracker::new(),
-        };
-        let accepting = accept(
-            listener,
-            context,
-            receiver.stop.clone(),
-            receiver.connections.clone(),
-        );
+        let address = listener.local_addr().expect("a bound listener has an address");
+        let context = Arc::new(Context { address, secrets, script, journal });
+        let receiver =
+            Self { address, stop: CancellationToken::new(), connections: TaskTracker::new() };
+        let accepting =
+            accept(listener, context, receiver.stop.clone(), receiver.connections.clone());
         let stop = receiver.stop.clone();
         receiver.connections.spawn(async move {
             stop.run_until_cancelled(accepting).await;

@@ -106,9 +106,7 @@ impl Secrets {
             };
             Ok(Hmac::new_from_slice(&key).expect("HMAC accepts a key of any length"))
         });
-        Ok(Self {
-            keys: keys.collect::<Result<_, _>>()?,
-        })
+        Ok(Self { keys: keys.collect::<Result<_, _>>()? })
     }
 
     /// Checks the signature of one request, and its timestamp against `now_unix_seconds`.
@@ -141,11 +139,7 @@ impl Secrets {
                 return Ok(());
             }
         }
-        Err(if known == 0 {
-            InvalidReason::NoKnownVersion
-        } else {
-            InvalidReason::NoMatch
-        })
+        Err(if known == 0 { InvalidReason::NoKnownVersion } else { InvalidReason::NoMatch })
     }
 
     fn matches(&self, id: &[u8], timestamp: &[u8], body: &[u8], claimed: &[u8]) -> bool {
@@ -183,9 +177,7 @@ fn is_quoted(text: &str) -> bool {
 fn present<'a>(name: &str, value: Option<&'a [u8]>) -> Result<&'a [u8], InvalidReason> {
     value
         .filter(|value| !value.is_empty())
-        .ok_or_else(|| InvalidReason::MissingHeader {
-            name: name.to_owned(),
-        })
+        .ok_or_else(|| InvalidReason::MissingHeader { name: name.to_owned() })
 }
 
 /// Parses a timestamp that consists only of digits. A sign or a space would be a second spelling of
@@ -200,7 +192,5 @@ pub(crate) fn parse_timestamp(text: &[u8]) -> Option<i64> {
 /// Returns the base64 part of an entry such as `v1,c2ln`, or `None` if the version is unknown.
 fn encoded_signature(entry: &[u8]) -> Option<&[u8]> {
     let comma = entry.iter().position(|byte| *byte == b',')?;
-    (entry.get(..comma)? == KNOWN_VERSION)
-        .then(|| entry.get(comma + 1..))
-        .flatten()
+    (entry.get(..comma)? == KNOWN_VERSION).then(|| entry.get(comma + 1..)).flatten()
 }

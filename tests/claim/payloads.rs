@@ -15,19 +15,12 @@ async fn accept(bench: &Bench, size: usize) -> Vec<u8> {
         target: Target::Given("http://127.0.0.1:9/".into()),
         idempotency_key: None,
     };
-    bench
-        .store
-        .insert(event)
-        .await
-        .expect("the insert succeeds");
+    bench.store.insert(event).await.expect("the insert succeeds");
     digits
 }
 
 async fn claim(bench: &Bench, bytes: usize) -> Vec<Claim> {
-    let limit = ClaimLimit {
-        bytes,
-        ..ClaimLimit::of(10)
-    };
+    let limit = ClaimLimit { bytes, ..ClaimLimit::of(10) };
     let claimed = bench.store.claim(WORKER, LEASE, limit).await.unwrap();
     let mut claims = claimed.claims;
     claims.sort_by_key(|claim| claim.key.id);
@@ -44,10 +37,7 @@ async fn large_payload_is_not_returned_by_a_claim_but_in_pieces() {
     let claims = claim(&bench, 8 << 20).await;
     assert_eq!((claims[0].unfetched, &claims[0].payload), (0, &payloads[0]));
     let large = &claims[1];
-    assert_eq!(
-        (large.unfetched, large.payload.len()),
-        (RETURNED_MAX + 1, 0)
-    );
+    assert_eq!((large.unfetched, large.payload.len()), (RETURNED_MAX + 1, 0));
     for (from, length) in [(0, 10), (5, 100_000), (RETURNED_MAX - 3, 100)] {
         let piece = bench.store.payload_piece(large.key, from, length).await;
         let end = (from + length).min(large.unfetched);
@@ -73,10 +63,7 @@ async fn payload_is_not_fetched_after_the_lease_has_ended() {
     let bench = Bench::new().await;
     accept(&bench, RETURNED_MAX + 1).await;
     let claim = bench.claim_one().await;
-    let release = Release {
-        key: claim.key,
-        delay: LEASE,
-    };
+    let release = Release { key: claim.key, delay: LEASE };
     bench.store.release(vec![release]).await.unwrap();
     let piece = bench.store.payload_piece(claim.key, 0, 10).await;
     assert_eq!(piece.unwrap(), None);

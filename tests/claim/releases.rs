@@ -8,10 +8,7 @@ use dispatcher::store::{RELEASE_BATCH_MAX, Store};
 use crate::support::fixture::Bench;
 
 fn release(claim: &Claim) -> Release {
-    Release {
-        key: claim.key,
-        delay: Duration::ZERO,
-    }
+    Release { key: claim.key, delay: Duration::ZERO }
 }
 
 // The reply to the first release was lost, so it is sent again beside that of the next claim. The

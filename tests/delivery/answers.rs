@@ -45,22 +45,11 @@ async fn complete_2xx_delivers_and_other_statuses_are_rejected() {
         assert_eq!(attempt["outcome"], expected, "{status}: {event:#}");
         assert_eq!(attempt["status_code"], status);
         assert_eq!(attempt["error"], Value::Null, "{status}");
-        let (end, reason) = if good {
-            ("delivered", Value::Null)
-        } else {
-            ("dead", "exhausted".into())
-        };
-        assert_eq!(
-            (&event["status"], &event["reason"]),
-            (&json!(end), &reason),
-            "{status}"
-        );
+        let (end, reason) =
+            if good { ("delivered", Value::Null) } else { ("dead", "exhausted".into()) };
+        assert_eq!((&event["status"], &event["reason"]), (&json!(end), &reason), "{status}");
     }
-    assert_eq!(
-        endpoint.journal.receipts().len(),
-        STATUSES.len(),
-        "one request per attempt"
-    );
+    assert_eq!(endpoint.journal.receipts().len(), STATUSES.len(), "one request per attempt");
     app.stop().await;
 }
 
@@ -69,10 +58,7 @@ async fn status_410_ends_the_event_without_a_retry() {
     let app = App::start(&[("MAX_ATTEMPTS", "20")]).await;
     let endpoint = Endpoint::responding_with(410).await;
     let event = sent(&app, &endpoint.url(1)).await;
-    assert_eq!(
-        (&event["status"], &event["reason"]),
-        (&json!("dead"), &json!("gone"))
-    );
+    assert_eq!((&event["status"], &event["reason"]), (&json!("dead"), &json!("gone")));
     assert_eq!(event["attempt_count"], 1);
     assert_eq!(attempts(&event)[0]["outcome"], "rejected");
     app.stop().await;
@@ -106,24 +92,10 @@ fn hostile() -> Vec<(Behavior, &'static str, Value)> {
             "timeout",
             vec![
                 Behavior::Hang { hold_ms },
-                Behavior::HangAfterHead {
-                    status: 200,
-                    hold_ms,
-                },
-                Behavior::HangAfterHead {
-                    status: 410,
-                    hold_ms,
-                },
-                Behavior::Drip {
-                    status: 200,
-                    bytes: 1_000,
-                    every_ms: 50,
-                },
-                Behavior::Answer {
-                    status: 200,
-                    after_ms: 30_000,
-                    retry_after: None,
-                },
+                Behavior::HangAfterHead { status: 200, hold_ms },
+                Behavior::HangAfterHead { status: 410, hold_ms },
+                Behavior::Drip { status: 200, bytes: 1_000, every_ms: 50 },
+                Behavior::Answer { status: 200, after_ms: 30_000, retry_after: None },
                 // Only interim responses: the final response never comes.
                 Behavior::answer(100),
                 Behavior::answer(103),
@@ -148,27 +120,15 @@ fn hostile() -> Vec<(Behavior, &'static str, Value)> {
                 Behavior::TruncatedBody { status: 500 },
                 Behavior::BadChunking { status: 200 },
                 Behavior::Garbage,
-                Behavior::HeaderFlood {
-                    status: 200,
-                    bytes: 1 << 20,
-                },
+                Behavior::HeaderFlood { status: 200, bytes: 1 << 20 },
             ],
         ),
         (
             "response_too_large",
             vec![
-                Behavior::EndlessBody {
-                    status: 200,
-                    framing: Framing::Chunked,
-                },
-                Behavior::EndlessBody {
-                    status: 200,
-                    framing: Framing::UntilClose,
-                },
-                Behavior::EndlessBody {
-                    status: 503,
-                    framing: Framing::Chunked,
-                },
+                Behavior::EndlessBody { status: 200, framing: Framing::Chunked },
+                Behavior::EndlessBody { status: 200, framing: Framing::UntilClose },
+                Behavior::EndlessBody { status: 503, framing: Framing::Chunked },
             ],
         ),
     ];
@@ -177,25 +137,12 @@ fn hostile() -> Vec<(Behavior, &'static str, Value)> {
         .flat_map(|(outcome, behaviors)| behaviors.into_iter().map(move |b| (b, outcome)))
         .map(|(behavior, outcome)| (behavior, outcome, exhausted.clone()))
         .collect();
-    let endless = Behavior::EndlessBody {
-        status: 410,
-        framing: Framing::Chunked,
-    };
+    let endless = Behavior::EndlessBody { status: 410, framing: Framing::Chunked };
     all.push((endless, "response_too_large", gone));
     let fine = [
-        Behavior::Drip {
-            status: 200,
-            bytes: 5,
-            every_ms: 10,
-        },
-        Behavior::ResetAfterAnswer {
-            status: 200,
-            hold_ms: 300,
-        },
-        Behavior::HeaderFlood {
-            status: 200,
-            bytes: 4_096,
-        },
+        Behavior::Drip { status: 200, bytes: 5, every_ms: 10 },
+        Behavior::ResetAfterAnswer { status: 200, hold_ms: 300 },
+        Behavior::HeaderFlood { status: 200, bytes: 4_096 },
     ];
     all.extend(fine.map(|behavior| (behavior, "delivered", Value::Null)));
     all
@@ -223,16 +170,10 @@ async fn every_hostile_response_gets_its_outcome_and_one_request() {
         assert_eq!(attempt["outcome"], *outcome, "{behavior:?}: {event:#}");
         assert_eq!(event["reason"], *reason, "{behavior:?}: {event:#}");
         assert_eq!(attempts(&event).len(), 1, "{behavior:?}");
-        let long = attempt["response"]
-            .as_str()
-            .is_some_and(|response| response.len() > 4_096);
+        let long = attempt["response"].as_str().is_some_and(|response| response.len() > 4_096);
         assert!(!long, "{behavior:?}: the snippet is too long");
         let receipts = endpoint.journal.receipts();
-        assert_eq!(
-            receipts.len(),
-            1,
-            "{behavior:?}: one attempt sends one request"
-        );
+        assert_eq!(receipts.len(), 1, "{behavior:?}: one attempt sends one request");
         assert!(receipts[0].signature.is_valid());
     }
     app.stop().await;

@@ -47,27 +47,19 @@ async fn no_attempt_starts_before_its_backoff_ends() {
 // Twenty delays of at least 100 s: each lies in [d, 1.25 d], and they differ.
 #[tokio::test]
 async fn jitter_adds_at_most_a_quarter_of_the_delay() {
-    let own = [
-        ("BACKOFF_BASE_SECONDS", "100"),
-        ("BACKOFF_CAP_SECONDS", "100"),
-    ];
+    let own = [("BACKOFF_BASE_SECONDS", "100"), ("BACKOFF_CAP_SECONDS", "100")];
     let app = App::start(&own).await;
     let endpoint = Endpoint::responding_with(500).await;
     let mut waits = Vec::new();
     for ordinal in 0..20 {
         let id = app.accept("1", &endpoint.url(ordinal)).await;
-        let event = app
-            .event_where(&id, "attempted", |event| !attempts(event).is_empty())
-            .await;
+        let event = app.event_where(&id, "attempted", |event| !attempts(event).is_empty()).await;
         assert_eq!(event["next_retry_at"], attempts(&event)[0]["next_retry_at"]);
         let due = time(&event["next_retry_at"]).unwrap();
         waits.push((due - time(&attempts(&event)[0]["started_at"]).unwrap()).num_seconds());
     }
     // A few seconds for the attempt and its settle on a busy machine.
-    assert!(
-        waits.iter().all(|wait| (100..=125 + 10).contains(wait)),
-        "{waits:?}"
-    );
+    assert!(waits.iter().all(|wait| (100..=125 + 10).contains(wait)), "{waits:?}");
     let (least, most) = (waits.iter().min().unwrap(), waits.iter().max().unwrap());
     assert!(most - least >= 5, "no jitter: {waits:?}");
     app.stop().await;
@@ -79,14 +71,8 @@ async fn event_is_dead_after_max_attempts_failures() {
         let app = App::start(&[("MAX_ATTEMPTS", &most.to_string())]).await;
         let endpoint = Endpoint::responding_with(500).await;
         let event = sent(&app, &endpoint.url(1)).await;
-        assert_eq!(
-            (&event["status"], &event["reason"]),
-            (&json!("dead"), &json!("exhausted"))
-        );
-        assert_eq!(
-            (attempts(&event).len(), &event["attempt_count"]),
-            (most, &json!(most))
-        );
+        assert_eq!((&event["status"], &event["reason"]), (&json!("dead"), &json!("exhausted")));
+        assert_eq!((attempts(&event).len(), &event["attempt_count"]), (most, &json!(most)));
         assert_eq!(event["next_retry_at"], Value::Null);
         app.stop().await;
         assert_eq!(endpoint.journal.receipts().len(), most);
@@ -106,19 +92,9 @@ async fn success_after_failures_ends_the_event() {
     })
     .await;
     let event = sent(&app, &endpoint.url(1)).await;
-    let expected = [
-        "rejected",
-        "reset",
-        "body",
-        "rejected",
-        "rejected",
-        "delivered",
-    ];
+    let expected = ["rejected", "reset", "body", "rejected", "rejected", "delivered"];
     assert_eq!(outcomes(&event), expected);
-    assert_eq!(
-        (&event["status"], &event["reason"]),
-        (&json!("delivered"), &Value::Null)
-    );
+    assert_eq!((&event["status"], &event["reason"]), (&json!("delivered"), &Value::Null));
     app.stop().await;
     assert_eq!(endpoint.journal.receipts().len(), 6);
 }

@@ -11,54 +11,14 @@ use crate::support::view::attempts;
 
 /// A response as bytes, with the outcome, the status and the snippet that the view shows.
 const BYTES: &[(&str, &str, Option<u16>, Option<&str>)] = &[
-    (
-        "HTTP/1.1 200 OK\r\n\r\nuntil the close",
-        "delivered",
-        Some(200),
-        Some("until the close"),
-    ),
-    (
-        "HTTP/1.0 200 OK\r\n\r\nold",
-        "delivered",
-        Some(200),
-        Some("old"),
-    ),
-    (
-        "HTTP/1.1 500 No\r\n\r\nuntil the close",
-        "rejected",
-        Some(500),
-        Some("until the close"),
-    ),
-    (
-        "HTTP/1.1 204 No Content\r\n\r\n",
-        "delivered",
-        Some(204),
-        Some(""),
-    ),
-    (
-        "HTTP/1.1 204 No Content\r\ncontent-length: 2\r\n\r\n{}",
-        "delivered",
-        Some(204),
-        Some(""),
-    ),
-    (
-        "HTTP/1.1 304 Not Modified\r\ncontent-length: 9\r\n\r\n",
-        "rejected",
-        Some(304),
-        Some(""),
-    ),
-    (
-        "HTTP/1.1 200\r\ncontent-length: 0\r\n\r\n",
-        "delivered",
-        Some(200),
-        Some(""),
-    ),
-    (
-        "HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\ntoo long",
-        "delivered",
-        Some(200),
-        Some("too"),
-    ),
+    ("HTTP/1.1 200 OK\r\n\r\nuntil the close", "delivered", Some(200), Some("until the close")),
+    ("HTTP/1.0 200 OK\r\n\r\nold", "delivered", Some(200), Some("old")),
+    ("HTTP/1.1 500 No\r\n\r\nuntil the close", "rejected", Some(500), Some("until the close")),
+    ("HTTP/1.1 204 No Content\r\n\r\n", "delivered", Some(204), Some("")),
+    ("HTTP/1.1 204 No Content\r\ncontent-length: 2\r\n\r\n{}", "delivered", Some(204), Some("")),
+    ("HTTP/1.1 304 Not Modified\r\ncontent-length: 9\r\n\r\n", "rejected", Some(304), Some("")),
+    ("HTTP/1.1 200\r\ncontent-length: 0\r\n\r\n", "delivered", Some(200), Some("")),
+    ("HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\ntoo long", "delivered", Some(200), Some("too")),
     (
         "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early\r\nlink: a\r\n\r\nHTTP/1.1 201 Yes\r\n\r\n",
         "delivered",
@@ -77,30 +37,10 @@ const BYTES: &[(&str, &str, Option<u16>, Option<&str>)] = &[
         None,
         Some("hello"),
     ),
-    (
-        "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhello",
-        "body",
-        None,
-        Some("hello"),
-    ),
-    (
-        "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n",
-        "body",
-        None,
-        Some(""),
-    ),
-    (
-        "HTTP/1.1 200 OK\r\ncontent-length: -1\r\n\r\n",
-        "body",
-        None,
-        None,
-    ),
-    (
-        "HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nab",
-        "body",
-        None,
-        None,
-    ),
+    ("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhello", "body", None, Some("hello")),
+    ("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n", "body", None, Some("")),
+    ("HTTP/1.1 200 OK\r\ncontent-length: -1\r\n\r\n", "body", None, None),
+    ("HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nab", "body", None, None),
     ("HTTP/1.1 99 Low\r\n\r\n", "body", None, None),
     ("HTTP/1.1 1000 High\r\n\r\n", "body", None, None),
     ("HTTP/9.1 200 OK\r\n\r\n", "body", None, None),
@@ -110,12 +50,7 @@ const BYTES: &[(&str, &str, Option<u16>, Option<&str>)] = &[
     ("{\"status\":200}\r\n\r\n", "body", None, None),
     ("", "reset", None, None),
     ("H", "body", None, None),
-    (
-        "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n",
-        "body",
-        None,
-        None,
-    ),
+    ("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n", "body", None, None),
     ("HTTP/1.1 100 Continue\r\n\r\n", "body", None, None),
 ];
 
@@ -140,33 +75,21 @@ async fn framing_ends_the_response_and_malformed_ones_fail() {
         let attempt = &attempts(&event)[0];
         let found = (
             attempt["outcome"].as_str().unwrap(),
-            attempt["status_code"]
-                .as_u64()
-                .and_then(|status| u16::try_from(status).ok()),
+            attempt["status_code"].as_u64().and_then(|status| u16::try_from(status).ok()),
             attempt["response"].as_str(),
         );
-        assert_eq!(
-            found,
-            (*outcome, *status, *response),
-            "{bytes:?}: {event:#}"
-        );
+        assert_eq!(found, (*outcome, *status, *response), "{bytes:?}: {event:#}");
     }
     app.stop().await;
 }
 
 #[tokio::test]
 async fn response_limit_is_exact_for_every_framing() {
-    let app = App::start(&[
-        ONCE,
-        ("MAX_RESPONSE_BYTES", "1000"),
-        ("RESPONSE_SNIPPET_BYTES", "7"),
-    ])
-    .await;
-    for (bytes, outcome) in [
-        (999, "delivered"),
-        (1_000, "delivered"),
-        (1_001, "response_too_large"),
-    ] {
+    let app =
+        App::start(&[ONCE, ("MAX_RESPONSE_BYTES", "1000"), ("RESPONSE_SNIPPET_BYTES", "7")]).await;
+    for (bytes, outcome) in
+        [(999, "delivered"), (1_000, "delivered"), (1_001, "response_too_large")]
+    {
         let body = "z".repeat(bytes);
         let (first, second) = body.split_at(500);
         let framings = [
@@ -216,12 +139,7 @@ async fn any_bytes_of_a_response_can_be_shown() {
             let response = [head.as_bytes(), body].concat();
             let receiver = RawReceiver::responding_with(response).await;
             let event = sent(&app, &receiver.url()).await;
-            assert_eq!(
-                attempts(&event)[0]["response"],
-                *shown,
-                "{}",
-                body.escape_ascii()
-            );
+            assert_eq!(attempts(&event)[0]["response"], *shown, "{}", body.escape_ascii());
             assert_eq!(attempts(&event)[0]["status_code"], status);
         }
     }

@@ -28,18 +28,11 @@ async fn no_free_descriptor_releases_events_without_an_attempt() {
     processes.limit_descriptors("short", 1);
     let literal = endpoint.url(1);
     let named = endpoint.url(2).replace("127.0.0.1", "localhost");
-    let ids = [
-        app.accept("1", &literal).await,
-        app.accept("2", &named).await,
-    ];
+    let ids = [app.accept("1", &literal).await, app.accept("2", &named).await];
     until("both events are released with a delay", || async {
         let released = "select count(*) from webhook_events
             where lease_token is null and attempt_count = 0 and next_retry_at > created_at";
-        sqlx::query_scalar::<_, i64>(released)
-            .fetch_one(&app.pool)
-            .await
-            .unwrap()
-            == 2
+        sqlx::query_scalar::<_, i64>(released).fetch_one(&app.pool).await.unwrap() == 2
     })
     .await;
     processes.limit_descriptors("short", 1_024);
@@ -52,9 +45,7 @@ async fn no_free_descriptor_releases_events_without_an_attempt() {
     assert_eq!(log.matches("local exhaustion").count(), 1, "{log}");
     let metrics = app.client.get(format!("http://{address}/metrics")).send();
     let metrics = metrics.await.unwrap().text().await.unwrap();
-    let count = metrics
-        .lines()
-        .find_map(|line| line.strip_prefix("webhook_shortages_total "));
+    let count = metrics.lines().find_map(|line| line.strip_prefix("webhook_shortages_total "));
     assert!(count.unwrap().parse::<u32>().unwrap() >= 2, "{metrics}");
     app.stop().await;
 }

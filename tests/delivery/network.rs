@@ -56,9 +56,7 @@ impl Silent {
         let socket = TcpSocket::new_v4().unwrap();
         // A client of another test may use the port.
         socket.set_reuseaddr(true).unwrap();
-        socket
-            .bind(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port))
-            .unwrap();
+        socket.bind(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port)).unwrap();
         let listener = socket.listen(1).unwrap();
         let address = listener.local_addr().unwrap();
         let mut queue = Vec::new();
@@ -67,11 +65,7 @@ impl Silent {
             queue.push(stream.unwrap());
             assert!(queue.len() < 100, "the accept queue does not fill up");
         }
-        Self {
-            address,
-            _listener: listener,
-            _queue: queue,
-        }
+        Self { address, _listener: listener, _queue: queue }
     }
 }
 
@@ -125,11 +119,7 @@ async fn unknown_name_is_dns_and_silent_dns_server_is_timeout() {
     let mut processes = Processes::new(names.system());
     let own = [ONCE, ("HTTP_TIMEOUT", "1")];
     processes.start("resolving", &database, &own).await;
-    let cases = [
-        ("silent", "timeout"),
-        ("unknown", "dns"),
-        ("refused", "target_refused"),
-    ];
+    let cases = [("silent", "timeout"), ("unknown", "dns"), ("refused", "target_refused")];
     for (name, outcome) in cases {
         let event = sent(&app, &format!("http://{name}.test/")).await;
         assert_eq!(outcomes(&event), [outcome], "{event:#}");

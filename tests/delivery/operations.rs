@@ -18,20 +18,14 @@ use crate::support::view::{attempts, outcomes};
 pub(super) async fn samples(app: &App) -> BTreeMap<String, f64> {
     let response = app.get("/metrics").await;
     assert_eq!(response.status(), 200);
-    let kind = response.headers()["content-type"]
-        .to_str()
-        .unwrap()
-        .to_owned();
+    let kind = response.headers()["content-type"].to_str().unwrap().to_owned();
     assert!(kind.starts_with("application/openmetrics-text"), "{kind}");
     let text = response.text().await.unwrap();
     assert!(text.ends_with("# EOF\n"), "{text}");
     let lines = text.lines().filter(|line| !line.starts_with('#'));
     let samples = lines.map(|line| {
         let (name, value) = line.rsplit_once(' ').expect("the line is a sample");
-        (
-            name.to_owned(),
-            value.parse().expect("the sample is a number"),
-        )
+        (name.to_owned(), value.parse().expect("the sample is a number"))
     });
     samples.collect()
 }
@@ -72,9 +66,7 @@ async fn metrics_count_attempts_by_outcome_and_dead_events_by_reason() {
     // The counters change after the reply to the settle, so the view may be ahead of them.
     until("all counters have their final value", || async {
         let samples = samples(&app).await;
-        expected
-            .iter()
-            .all(|(name, count)| value(&samples, name) == f64::from(*count))
+        expected.iter().all(|(name, count)| value(&samples, name) == f64::from(*count))
     })
     .await;
     app.stop().await;
@@ -132,16 +124,10 @@ async fn tables_agree_with_the_view() {
             .fetch_one(&app.pool)
             .await
             .unwrap();
-    assert_eq!(
-        (status.as_str(), reason.as_str(), count),
-        ("dead", "exhausted", 3)
-    );
+    assert_eq!((status.as_str(), reason.as_str(), count), ("dead", "exhausted", 3));
     let rows = "select number, outcome from delivery_attempts where event_id = $1 order by number";
-    let rows: Vec<(i32, String)> = sqlx::query_as(rows)
-        .bind(id)
-        .fetch_all(&app.pool)
-        .await
-        .unwrap();
+    let rows: Vec<(i32, String)> =
+        sqlx::query_as(rows).bind(id).fetch_all(&app.pool).await.unwrap();
     let seen = attempts(&event)
         .iter()
         .zip(1..)
@@ -171,11 +157,7 @@ async fn json_log_has_a_line_per_attempt_and_no_secret() {
     let id = api.accept(payload, &endpoint.url(1)).await;
     let event = super::ended(&api, &id).await;
     assert_eq!(outcomes(&event), ["rejected", "delivered"], "{event:#}");
-    processes
-        .system
-        .terminate("verbose", WAIT_MAX)
-        .await
-        .unwrap();
+    processes.system.terminate("verbose", WAIT_MAX).await.unwrap();
 
     let log = processes.log("verbose");
     let lines: Vec<Value> = log
@@ -187,17 +169,9 @@ async fn json_log_has_a_line_per_attempt_and_no_secret() {
             let line = line.to_string();
             line.contains(&id) && line.contains(&format!("\"outcome\":\"{outcome}\""))
         };
-        assert_eq!(
-            lines.iter().filter(is_attempt).count(),
-            1,
-            "{outcome}: {log}"
-        );
+        assert_eq!(lines.iter().filter(is_attempt).count(), 1, "{outcome}: {log}");
     }
-    for secret in [
-        "a-word-of-the-payload",
-        "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
-        "v1,",
-    ] {
+    for secret in ["a-word-of-the-payload", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "v1,"] {
         assert!(!log.contains(secret), "{secret} is in the log");
     }
     api.stop().await;

@@ -42,10 +42,7 @@ async fn request_is_one_post_with_only_the_documented_headers() {
     let payload = "{\"b\" : 1.0,\n\"a\":\"\\u00e9 é\"}";
     let id = app.accept(payload, &target).await;
     let event = ended(&app, &id).await;
-    assert_eq!(
-        event["target_url"], target,
-        "the view contains the fragment"
-    );
+    assert_eq!(event["target_url"], target, "the view contains the fragment");
 
     let requests = receiver.requests();
     assert_eq!(requests.len(), 1);
@@ -68,23 +65,11 @@ async fn request_is_one_post_with_only_the_documented_headers() {
     for (name, value) in expected {
         assert_eq!(request.header(name), Some(value), "{name}");
     }
-    assert!(
-        request
-            .header("user-agent")
-            .unwrap()
-            .starts_with("webhook-dispatcher/")
-    );
-    let mut names: Vec<_> = request
-        .head
-        .lines()
-        .skip(1)
-        .filter_map(|l| l.split_once(':'))
-        .collect();
+    assert!(request.header("user-agent").unwrap().starts_with("webhook-dispatcher/"));
+    let mut names: Vec<_> =
+        request.head.lines().skip(1).filter_map(|l| l.split_once(':')).collect();
     names.sort_unstable();
-    let names: Vec<_> = names
-        .into_iter()
-        .map(|(name, _)| name.to_lowercase())
-        .collect();
+    let names: Vec<_> = names.into_iter().map(|(name, _)| name.to_lowercase()).collect();
     let all = [
         "accept",
         "content-length",
@@ -96,10 +81,7 @@ async fn request_is_one_post_with_only_the_documented_headers() {
         "webhook-signature",
         "webhook-timestamp",
     ];
-    assert_eq!(
-        names, all,
-        "no accept-encoding, no version of the dispatcher"
-    );
+    assert_eq!(names, all, "no accept-encoding, no version of the dispatcher");
     app.stop().await;
 }
 
@@ -139,26 +121,17 @@ async fn every_attempt_has_a_new_signature_and_the_same_id() {
     let webhook = Webhook::new(FIRST).unwrap();
     let requests = receiver.requests();
     let seen = |name: &str| -> Vec<_> {
-        requests
-            .iter()
-            .map(|request| request.header(name).unwrap().to_owned())
-            .collect()
+        requests.iter().map(|request| request.header(name).unwrap().to_owned()).collect()
     };
     assert_eq!(seen("webhook-attempt"), ["1", "2", "3"]);
     assert_eq!(seen("webhook-id"), vec![event["id"].as_str().unwrap(); 3]);
-    let times: Vec<i64> = seen("webhook-timestamp")
-        .iter()
-        .map(|t| t.parse().unwrap())
-        .collect();
+    let times: Vec<i64> = seen("webhook-timestamp").iter().map(|t| t.parse().unwrap()).collect();
     assert!(
         times.windows(2).all(|pair| pair[0] < pair[1]),
         "each attempt has a later timestamp: {times:?}"
     );
     let now = chrono::Utc::now().timestamp();
-    assert!(
-        times.iter().all(|time| (now - 60..=now + 1).contains(time)),
-        "{times:?}, now {now}"
-    );
+    assert!(times.iter().all(|time| (now - 60..=now + 1).contains(time)), "{times:?}, now {now}");
     assert!(requests.iter().all(|request| verifies(&webhook, request)));
 
     // The verification must also reject a changed body and a wrong secret.
@@ -177,23 +150,13 @@ async fn every_secret_signs_during_a_rotation() {
     sent(&app, &receiver.url()).await;
     let request = &receiver.requests()[0];
     let plain = Webhook::from_bytes("plain text é".as_bytes().to_vec()).unwrap();
-    for webhook in [
-        Webhook::new(FIRST).unwrap(),
-        Webhook::new(SECOND).unwrap(),
-        plain,
-    ] {
+    for webhook in [Webhook::new(FIRST).unwrap(), Webhook::new(SECOND).unwrap(), plain] {
         assert!(verifies(&webhook, request));
     }
-    let entries: Vec<_> = request
-        .header("webhook-signature")
-        .unwrap()
-        .split(' ')
-        .collect();
+    let entries: Vec<_> = request.header("webhook-signature").unwrap().split(' ').collect();
     assert_eq!(entries.len(), 3);
     for entry in entries {
-        let signature = BASE64_STANDARD
-            .decode(entry.strip_prefix("v1,").unwrap())
-            .unwrap();
+        let signature = BASE64_STANDARD.decode(entry.strip_prefix("v1,").unwrap()).unwrap();
         assert_eq!(signature.len(), 32, "length of an HMAC-SHA256");
     }
     app.stop().await;
@@ -202,10 +165,7 @@ async fn every_secret_signs_during_a_rotation() {
 #[tokio::test]
 async fn changed_secret_signs_the_next_attempt() {
     let database = db::database().await;
-    let before = [
-        ("BACKOFF_BASE_SECONDS", "0.2"),
-        ("WEBHOOK_SECRET", "before"),
-    ];
+    let before = [("BACKOFF_BASE_SECONDS", "0.2"), ("WEBHOOK_SECRET", "before")];
     let app = App::over(&database, Role::Serve, &before).await;
     let receiver = RawReceiver::start(|number| {
         let status = if number == 1 { "500 No" } else { "200 OK" };
@@ -213,19 +173,13 @@ async fn changed_secret_signs_the_next_attempt() {
     })
     .await;
     let id = app.accept("1", &receiver.url()).await;
-    app.event_where(&id, "tried", |event| {
-        event["attempts"] != serde_json::json!([])
-    })
-    .await;
+    app.event_where(&id, "tried", |event| event["attempts"] != serde_json::json!([])).await;
     app.stop().await;
     let after = [("WEBHOOK_SECRET", "after")];
     let app = App::over(&database, Role::Serve, &after).await;
     ended(&app, &id).await;
     let last = receiver.requests().pop().unwrap();
-    assert!(verifies(
-        &Webhook::from_bytes(b"after".to_vec()).unwrap(),
-        &last
-    ));
+    assert!(verifies(&Webhook::from_bytes(b"after".to_vec()).unwrap(), &last));
     app.stop().await;
 }
 
@@ -235,14 +189,7 @@ async fn signature_covers_the_sent_bytes_of_any_payload() {
     let app = App::start(&[ONCE]).await;
     let receiver = RawReceiver::responding_with(OK).await;
     let large = format!("\"{}\"", "x".repeat(300_000));
-    for payload in [
-        "null",
-        "\"\"",
-        "\"\\u0000\"",
-        "[\r\n]",
-        "\"é😀\u{2028}\"",
-        &large,
-    ] {
+    for payload in ["null", "\"\"", "\"\\u0000\"", "[\r\n]", "\"é😀\u{2028}\"", &large] {
         let id = app.accept(payload, &receiver.url()).await;
         ended(&app, &id).await;
     }
@@ -259,25 +206,15 @@ async fn each_event_arrives_only_at_its_target() {
     let endpoint = Endpoint::responding_with(200).await;
     let mut ids = Vec::new();
     for ordinal in 0..20 {
-        ids.push(
-            app.accept(&ordinal.to_string(), &endpoint.url(ordinal))
-                .await,
-        );
+        ids.push(app.accept(&ordinal.to_string(), &endpoint.url(ordinal)).await);
     }
     for id in &ids {
         assert_eq!(ended(&app, id).await["status"], "delivered");
     }
     for (ordinal, id) in (0..).zip(&ids) {
         let receipts = endpoint.journal.receipts();
-        let received: Vec<_> = receipts
-            .iter()
-            .filter(|r| r.ordinal == Some(ordinal))
-            .collect();
-        assert_eq!(
-            received.len(),
-            1,
-            "number of requests at the target {ordinal}"
-        );
+        let received: Vec<_> = receipts.iter().filter(|r| r.ordinal == Some(ordinal)).collect();
+        assert_eq!(received.len(), 1, "number of requests at the target {ordinal}");
         assert_eq!(received[0].webhook_id.as_deref(), Some(id.as_str()));
     }
     app.stop().await;

@@ -13,9 +13,7 @@ use crate::support::view::{assert_is_consistent, attempts, time};
 /// Returns the first attempt, and the seconds from its start to the due time of the second.
 async fn wait(app: &App, target: &str) -> (i64, Value) {
     let id = app.accept("1", target).await;
-    let event = app
-        .event_where(&id, "attempted", |event| !attempts(event).is_empty())
-        .await;
+    let event = app.event_where(&id, "attempted", |event| !attempts(event).is_empty()).await;
     assert_is_consistent(&event);
     assert_eq!(event["status"], "pending", "{event:#}");
     let attempt = attempts(&event)[0].clone();
@@ -28,20 +26,13 @@ async fn endpoint(responses: Vec<(u16, RetryAfter)>) -> Endpoint {
     Endpoint::start(move |seen| {
         let (status, retry_after) =
             responses[usize::try_from(seen.ordinal.unwrap()).unwrap()].clone();
-        Behavior::Answer {
-            status,
-            retry_after: Some(retry_after),
-            after_ms: 0,
-        }
+        Behavior::Answer { status, retry_after: Some(retry_after), after_ms: 0 }
     })
     .await
 }
 
 /// A backoff of 10 to 12.5 s, so that longer and shorter delays differ clearly.
-const TEN: &[(&str, &str)] = &[
-    ("BACKOFF_BASE_SECONDS", "10"),
-    ("BACKOFF_CAP_SECONDS", "10"),
-];
+const TEN: &[(&str, &str)] = &[("BACKOFF_BASE_SECONDS", "10"), ("BACKOFF_CAP_SECONDS", "10")];
 /// Seconds for the attempt and its settle on a busy machine.
 const SLACK_SECONDS: i64 = 8;
 
@@ -61,15 +52,8 @@ async fn longer_requested_delay_of_429_and_503_is_used_without_jitter() {
     for (ordinal, (_, requested)) in (0..).zip(&responses).cycle().take(30) {
         let (wait, attempt) = wait(&app, &endpoint.url(ordinal)).await;
         // An HTTP date has whole seconds, so the delay may be one second shorter.
-        let least = if matches!(requested, RetryAfter::DateIn(_)) {
-            3_599
-        } else {
-            3_600
-        };
-        assert!(
-            (least..=3_600 + SLACK_SECONDS).contains(&wait),
-            "{requested:?}: {wait}"
-        );
+        let least = if matches!(requested, RetryAfter::DateIn(_)) { 3_599 } else { 3_600 };
+        assert!((least..=3_600 + SLACK_SECONDS).contains(&wait), "{requested:?}: {wait}");
         assert_eq!(attempt["error"], Value::Null, "the delay was not limited");
     }
     app.stop().await;
@@ -78,23 +62,9 @@ async fn longer_requested_delay_of_429_and_503_is_used_without_jitter() {
 #[tokio::test]
 async fn shorter_past_or_invalid_retry_after_is_ignored() {
     let app = App::start(TEN).await;
-    let texts = [
-        "",
-        "soon",
-        "-5",
-        "+9999",
-        "1e9",
-        "3600.5",
-        "3600 s",
-        "3600, 3600",
-        "0x7000",
-        "٣٦٠٠",
-    ];
-    let dates = [
-        "Tue, 99 Nov 2099 10:00:00 GMT",
-        "2099-11-24T10:00:00Z",
-        "Tue, 24 Nov 2099",
-    ];
+    let texts =
+        ["", "soon", "-5", "+9999", "1e9", "3600.5", "3600 s", "3600, 3600", "0x7000", "٣٦٠٠"];
+    let dates = ["Tue, 99 Nov 2099 10:00:00 GMT", "2099-11-24T10:00:00Z", "Tue, 24 Nov 2099"];
     let mut responses: Vec<_> = texts
         .into_iter()
         .chain(dates)
@@ -112,10 +82,7 @@ async fn shorter_past_or_invalid_retry_after_is_ignored() {
     let endpoint = endpoint(responses.clone()).await;
     for (ordinal, response) in (0..).zip(&responses) {
         let (wait, attempt) = wait(&app, &endpoint.url(ordinal)).await;
-        assert!(
-            (10..=13 + SLACK_SECONDS).contains(&wait),
-            "{response:?}: {wait}"
-        );
+        assert!((10..=13 + SLACK_SECONDS).contains(&wait), "{response:?}: {wait}");
         assert_eq!(attempt["error"], Value::Null, "{response:?}");
     }
     app.stop().await;
@@ -134,22 +101,14 @@ async fn requested_delay_over_the_limit_is_cut_and_reported() {
     let endpoint = endpoint(responses.clone()).await;
     for (ordinal, (status, requested)) in (0..).zip(responses) {
         let (wait, attempt) = wait(&app, &endpoint.url(ordinal)).await;
-        assert!(
-            (60..=60 + SLACK_SECONDS).contains(&wait),
-            "{requested:?}: {wait}"
-        );
+        assert!((60..=60 + SLACK_SECONDS).contains(&wait), "{requested:?}: {wait}");
         assert_eq!(
             (&attempt["outcome"], &attempt["status_code"]),
             (&"rejected".into(), &status.into())
         );
-        let is_reported = attempt["error"]
-            .as_str()
-            .is_some_and(|error| error.contains("Retry-After"));
-        assert_eq!(
-            is_reported,
-            requested != RetryAfter::Seconds(60),
-            "{requested:?}: {attempt}"
-        );
+        let is_reported =
+            attempt["error"].as_str().is_some_and(|error| error.contains("Retry-After"));
+        assert_eq!(is_reported, requested != RetryAfter::Seconds(60), "{requested:?}: {attempt}");
     }
     app.stop().await;
 }
@@ -168,11 +127,8 @@ async fn limit_of_zero_ignores_retry_after() {
 async fn every_date_form_is_read() {
     let app = App::start(TEN).await;
     let due = chrono::Utc::now() + chrono::TimeDelta::hours(2);
-    let granted = [
-        "%a, %d %b %Y %H:%M:%S GMT",
-        "%A, %d-%b-%y %H:%M:%S GMT",
-        "%a %b %e %H:%M:%S %Y",
-    ];
+    let granted =
+        ["%a, %d %b %Y %H:%M:%S GMT", "%A, %d-%b-%y %H:%M:%S GMT", "%a %b %e %H:%M:%S %Y"];
     for form in granted {
         let value = due.format(form);
         let response =

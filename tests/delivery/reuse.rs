@@ -66,10 +66,8 @@ async fn refused_events_are_not_delivered_by_other_responses() {
     let own = [("MAX_ATTEMPTS", "2"), ("BACKOFF_BASE_SECONDS", "0.1")];
     let app = App::start(&own).await;
     let receiver = Receiver::start(Misuse::RespondAgain).await;
-    let (good, bad) = (
-        format!("http://{}/good", receiver.address),
-        format!("http://{}/bad", receiver.address),
-    );
+    let (good, bad) =
+        (format!("http://{}/good", receiver.address), format!("http://{}/bad", receiver.address));
     let mut refused = Vec::new();
     for _ in 0..50 {
         app.accept("1", &good).await;

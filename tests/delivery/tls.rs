@@ -39,22 +39,16 @@ impl Authority {
         let key = KeyPair::generate().expect("the key can be generated");
         let mut params = CertificateParams::new(vec![name.to_owned()]).expect("the name is valid");
         change(&mut params);
-        let certificate = params
-            .signed_by(&key, &self.0)
-            .expect("the certificate can be signed");
+        let certificate = params.signed_by(&key, &self.0).expect("the certificate can be signed");
         let chain = vec![certificate.der().clone()];
         let key = PrivateKeyDer::try_from(key.serialize_der()).expect("the key can be generated");
         let config = ServerConfig::builder().with_no_client_auth();
-        config
-            .with_single_cert(chain, key)
-            .expect("chain and key match")
+        config.with_single_cert(chain, key).expect("chain and key match")
     }
 
     fn roots(&self) -> RootCertStore {
         let mut roots = RootCertStore::empty();
-        roots
-            .add(self.0.der().clone())
-            .expect("the authority is valid");
+        roots.add(self.0.der().clone()).expect("the authority is valid");
         roots
     }
 }
@@ -112,10 +106,7 @@ impl Drop for Secured {
 fn trusting(authorities: &[&Authority]) -> (TempDir, PathBuf) {
     let directory = tempfile::tempdir().expect("the directory can be created");
     let file = directory.path().join("extra.pem");
-    let bundle: String = authorities
-        .iter()
-        .map(|authority| authority.0.pem())
-        .collect();
+    let bundle: String = authorities.iter().map(|authority| authority.0.pem()).collect();
     std::fs::write(&file, bundle).expect("the file can be written");
     (directory, file)
 }
@@ -126,9 +117,7 @@ async fn app(file: Option<&PathBuf>) -> App {
 }
 
 fn outcome(event: &Value) -> &str {
-    attempts(event)[0]["outcome"]
-        .as_str()
-        .expect("the attempt has an outcome")
+    attempts(event)[0]["outcome"].as_str().expect("the attempt has an outcome")
 }
 
 #[tokio::test]
@@ -137,11 +126,8 @@ async fn certificate_of_an_extra_authority_is_trusted() {
     let (first, second) = (Authority::new(), Authority::new());
     let (_directory, file) = trusting(&[&second, &first]);
     let app = app(Some(&file)).await;
-    for (authority, name) in [
-        (&first, "127.0.0.1"),
-        (&second, "127.0.0.1"),
-        (&first, "localhost"),
-    ] {
+    for (authority, name) in [(&first, "127.0.0.1"), (&second, "127.0.0.1"), (&first, "localhost")]
+    {
         let receiver = Secured::start(authority.server(name, |_| {})).await;
         let target = receiver.url().replace("127.0.0.1", name);
         let event = sent(&app, &target).await;
@@ -165,9 +151,7 @@ async fn invalid_certificate_has_outcome_tls() {
         params.not_before = rcgen::date_time_ymd(2200, 1, 1);
         params.not_after = rcgen::date_time_ymd(2201, 1, 1);
     };
-    let client = WebPkiClientVerifier::builder(Arc::new(trusted.roots()))
-        .build()
-        .unwrap();
+    let client = WebPkiClientVerifier::builder(Arc::new(trusted.roots())).build().unwrap();
     let key = KeyPair::generate().unwrap();
     let certificate = CertificateParams::new(vec!["127.0.0.1".into()]).unwrap();
     let certificate = certificate.signed_by(&key, &trusted.0).unwrap();
@@ -188,11 +172,7 @@ async fn invalid_certificate_has_outcome_tls() {
         let receiver = Secured::start(config).await;
         let event = sent(&app, &receiver.url()).await;
         assert_eq!(outcome(&event), "tls", "{certificate}: {event:#}");
-        assert_eq!(
-            attempts(&event)[0]["response"],
-            Value::Null,
-            "{certificate}"
-        );
+        assert_eq!(attempts(&event)[0]["response"], Value::Null, "{certificate}");
     }
     app.stop().await;
 }
@@ -212,15 +192,7 @@ async fn failed_handshake_is_tls_and_silent_server_is_timeout() {
     let plain = Endpoint::responding_with(200).await;
     let event = sent(&app, &plain.url(1).replace("http:", "https:")).await;
     assert_eq!(outcome(&event), "tls", "{event:#}");
-    assert_eq!(
-        plain
-            .journal
-            .receipts()
-            .iter()
-            .filter(|r| r.signature.is_valid())
-            .count(),
-        0
-    );
+    assert_eq!(plain.journal.receipts().iter().filter(|r| r.signature.is_valid()).count(), 0);
 
     let closing = Secured::listening(|stream| async move { drop(stream) }).await;
     let event = sent(&app, &closing.url()).await;

@@ -23,32 +23,18 @@ async fn open_attempt_is_counted_and_not_listed() {
     .await;
     let endpoint = Endpoint::start(|_| Behavior::Hang { hold_ms: 60_000 }).await;
     let id = app.accept("1", &endpoint.url(1)).await;
-    until("the request is at the receiver", || async {
-        endpoint.journal.open_requests() == 1
-    })
-    .await;
+    until("the request is at the receiver", || async { endpoint.journal.open_requests() == 1 })
+        .await;
     let event = app.event(&id).await;
     assert_is_consistent(&event);
-    assert_eq!(
-        (&event["status"], &event["reason"]),
-        (&json!("pending"), &Value::Null)
-    );
+    assert_eq!((&event["status"], &event["reason"]), (&json!("pending"), &Value::Null));
     assert_eq!(event["attempt_count"], 1);
-    assert_eq!(
-        event["next_retry_at"],
-        Value::Null,
-        "a leased event has no due time"
-    );
+    assert_eq!(event["next_retry_at"], Value::Null, "a leased event has no due time");
     assert_eq!(event["attempts"], json!([]));
 
-    let event = app
-        .event_where(&id, "settled", |event| event["attempts"] != json!([]))
-        .await;
+    let event = app.event_where(&id, "settled", |event| event["attempts"] != json!([])).await;
     assert_is_consistent(&event);
-    assert_eq!(
-        (&event["status"], outcomes(&event)),
-        (&json!("pending"), vec!["timeout"])
-    );
+    assert_eq!((&event["status"], outcomes(&event)), (&json!("pending"), vec!["timeout"]));
     assert_eq!(event["next_retry_at"], attempts(&event)[0]["next_retry_at"]);
     assert!(time(&event["next_retry_at"]).is_some_and(|due| due > chrono::Utc::now()));
     assert_eq!(event["finished_at"], Value::Null);

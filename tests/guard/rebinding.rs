@@ -37,19 +37,13 @@ async fn name_that_changes_between_lookups_is_never_dialed_inside() {
     let port = outside.address.port();
     let inside =
         TcpListener::bind((INSIDE, port)).expect("the port is free on the internal address");
-    inside
-        .set_nonblocking(true)
-        .expect("the socket can be non-blocking");
+    inside.set_nonblocking(true).expect("the socket can be non-blocking");
 
     let database = db::database().await;
     let app = App::over(&database, Role::Api, &[]).await;
     let mut ids = Vec::new();
     for n in 0..30 {
-        let name = if n % 3 == 0 {
-            "mixed.test"
-        } else {
-            "rebinding.test"
-        };
+        let name = if n % 3 == 0 { "mixed.test" } else { "rebinding.test" };
         ids.push(app.accept("1", &format!("http://{name}:{port}/")).await);
     }
     let mut processes = Processes::new(names.system());
@@ -74,14 +68,7 @@ async fn name_that_changes_between_lookups_is_never_dialed_inside() {
     }
     assert!(refused > 0, "no lookup returned the internal address");
     assert_eq!(outside.requests().len(), ids.len());
-    let reached = inside
-        .accept()
-        .map(|(_, peer)| peer)
-        .map_err(|error| error.kind());
-    assert_eq!(
-        reached,
-        Err(std::io::ErrorKind::WouldBlock),
-        "the internal address was dialed"
-    );
+    let reached = inside.accept().map(|(_, peer)| peer).map_err(|error| error.kind());
+    assert_eq!(reached, Err(std::io::ErrorKind::WouldBlock), "the internal address was dialed");
     app.stop().await;
 }

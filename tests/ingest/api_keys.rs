@@ -6,10 +6,7 @@ use crate::support::db;
 use crate::support::process::Processes;
 
 /// Two keys and a third, with blanks around the commas that the parser removes.
-const KEYS: &[(&str, &str)] = &[
-    ("API_KEYS", "alpha-1 ,\tbeta,2"),
-    ("MAX_BODY_BYTES", "1000"),
-];
+const KEYS: &[(&str, &str)] = &[("API_KEYS", "alpha-1 ,\tbeta,2"), ("MAX_BODY_BYTES", "1000")];
 
 #[tokio::test]
 async fn every_key_is_accepted() {
@@ -19,11 +16,7 @@ async fn every_key_is_accepted() {
         assert_eq!(response.status(), 202, "{shown}");
         let id = id_of(response).await;
         let read = app.client.get(app.url(&format!("/events/{id}")));
-        let read = read
-            .header("authorization", "Bearer beta")
-            .send()
-            .await
-            .unwrap();
+        let read = read.header("authorization", "Bearer beta").send().await.unwrap();
         assert_eq!(read.status(), 200);
         assert_eq!(
             app.get(&format!("/events/{id}")).await.status(),
@@ -56,36 +49,17 @@ async fn wrong_or_missing_key_returns_401_and_stores_nothing() {
         "é",
     ];
     for shown in wrong.into_iter().map(Some).chain([None]) {
-        let headers: Vec<_> = shown
-            .map(|shown| ("authorization", shown))
-            .into_iter()
-            .collect();
+        let headers: Vec<_> = shown.map(|shown| ("authorization", shown)).into_iter().collect();
         let response = app.post_with(&headers, GOOD).await;
         assert_eq!(response.status(), 401, "{shown:?}");
-        assert!(
-            response.headers()["www-authenticate"]
-                .to_str()
-                .unwrap()
-                .starts_with("Bearer")
-        );
+        assert!(response.headers()["www-authenticate"].to_str().unwrap().starts_with("Bearer"));
         problem(response).await;
     }
-    let as_query = app
-        .client
-        .post(app.url("/events?access_token=beta&api_key=beta"));
-    let as_query = as_query
-        .header("x-api-key", "beta")
-        .body(GOOD)
-        .send()
-        .await
-        .unwrap();
+    let as_query = app.client.post(app.url("/events?access_token=beta&api_key=beta"));
+    let as_query = as_query.header("x-api-key", "beta").body(GOOD).send().await.unwrap();
     assert_eq!(as_query.status(), 401);
     let far_too_much = app.post("x".repeat(4 << 20)).await;
-    assert_eq!(
-        far_too_much.status(),
-        401,
-        "the key is checked before the body"
-    );
+    assert_eq!(far_too_much.status(), 401, "the key is checked before the body");
     assert_eq!(stored(&app).await, 0);
     app.stop().await;
 }
@@ -117,14 +91,11 @@ async fn public_bind_without_api_keys_logs_a_warning() {
     let everywhere = [0, 0, 0, 0];
     processes.start_on(everywhere, "open", &database, &[]).await;
     let keys = [("API_KEYS", "secret")];
-    processes
-        .start_on(everywhere, "keyed", &database, &keys)
-        .await;
+    processes.start_on(everywhere, "keyed", &database, &keys).await;
     processes.start("local", &database, &[]).await;
     let warned = |name| {
         let log = processes.log(name);
-        log.lines()
-            .any(|line| line.contains("WARN") && line.contains("API_KEYS"))
+        log.lines().any(|line| line.contains("WARN") && line.contains("API_KEYS"))
     };
     assert_eq!(["open", "keyed", "local"].map(warned), [true, false, false]);
 }

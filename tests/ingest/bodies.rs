@@ -100,10 +100,7 @@ async fn body_of_wrong_shape_returns_400_with_the_field() {
         (r#"{"payload":1,"target_url":1}"#, Some("target_url")),
         (r#"{"payload":1,"target_url":true}"#, Some("target_url")),
         (r#"{"payload":1,"target_url":[]}"#, Some("target_url")),
-        (
-            r#"{"payload":1,"target_url":["https://example.com"]}"#,
-            Some("target_url"),
-        ),
+        (r#"{"payload":1,"target_url":["https://example.com"]}"#, Some("target_url")),
         (r#"{"payload":1,"target_url":{}}"#, Some("target_url")),
         (r#"{"payload":1,"target_url":"\ud800"}"#, Some("target_url")),
     ];
@@ -120,18 +117,9 @@ async fn body_of_wrong_shape_returns_400_with_the_field() {
 async fn unknown_or_repeated_field_returns_400_with_its_name() {
     let app = api(&[("TARGET_URL", TARGET)]).await;
     let cases = [
-        (
-            r#"{"payload":1,"targetUrl":"https://example.com"}"#,
-            "targetUrl",
-        ),
-        (
-            r#"{"payload":1,"target-url":"https://example.com"}"#,
-            "target-url",
-        ),
-        (
-            r#"{"payload":1,"Target_URL":"https://example.com"}"#,
-            "Target_URL",
-        ),
+        (r#"{"payload":1,"targetUrl":"https://example.com"}"#, "targetUrl"),
+        (r#"{"payload":1,"target-url":"https://example.com"}"#, "target-url"),
+        (r#"{"payload":1,"Target_URL":"https://example.com"}"#, "Target_URL"),
         (r#"{"payload":1,"url":null}"#, "url"),
         (r#"{"payload":1,"id":"a"}"#, "id"),
         (r#"{"Payload":1}"#, "Payload"),
@@ -139,14 +127,8 @@ async fn unknown_or_repeated_field_returns_400_with_its_name() {
         (r#"{"payload":1,"\n":1}"#, "\n"),
         (r#"{"payload":1,"payload":1}"#, "payload"),
         (r#"{"payload":1,"payl\u006fad":2}"#, "payload"),
-        (
-            r#"{"target_url":null,"payload":1,"target_url":null}"#,
-            "target_url",
-        ),
-        (
-            r#"{"target_url":null,"payload":1,"target\u005furl":null}"#,
-            "target_url",
-        ),
+        (r#"{"target_url":null,"payload":1,"target_url":null}"#, "target_url"),
+        (r#"{"target_url":null,"payload":1,"target\u005furl":null}"#, "target_url"),
     ];
     for (body, named) in cases {
         let response = app.post(body).await;
@@ -161,11 +143,7 @@ async fn unknown_or_repeated_field_returns_400_with_its_name() {
 async fn payload_nesting_is_limited_to_128_levels() {
     let app = api(&[("TARGET_URL", TARGET)]).await;
     let nested = |open: &str, inner: &str, close: &str, times: usize| {
-        format!(
-            r#"{{"payload":{}{inner}{}}}"#,
-            open.repeat(times),
-            close.repeat(times)
-        )
+        format!(r#"{{"payload":{}{inner}{}}}"#, open.repeat(times), close.repeat(times))
     };
     let passes = [
         nested("[", "", "]", 128),
@@ -186,11 +164,7 @@ async fn payload_nesting_is_limited_to_128_levels() {
         nested("[", r#""]""#, "]", 129),
         nested("[", "", "]", 100_000),
         nested(r#"{"":"#, "1", "}", 100_000),
-        format!(
-            "{{\"payload\":[1,2,{}{}]}}",
-            "[".repeat(128),
-            "]".repeat(128)
-        ),
+        format!("{{\"payload\":[1,2,{}{}]}}", "[".repeat(128), "]".repeat(128)),
     ];
     for body in refused {
         let response = app.post(body.clone()).await;
@@ -259,10 +233,7 @@ async fn idempotency_key_is_1_to_255_visible_ascii_characters() {
     let app = api(&[]).await;
     let longest = "k".repeat(255);
     let visible: String = ('!'..='~').collect();
-    for (ordinal, key) in ["k", "0", "\"q\"", &visible, &longest]
-        .into_iter()
-        .enumerate()
-    {
+    for (ordinal, key) in ["k", "0", "\"q\"", &visible, &longest].into_iter().enumerate() {
         let response = app.post_with(&[("idempotency-key", key)], GOOD).await;
         assert_eq!(response.status(), 202, "{ordinal}");
     }
@@ -271,11 +242,7 @@ async fn idempotency_key_is_1_to_255_visible_ascii_characters() {
     for key in ["", "a b", "a\tb", "é", "k\u{a0}", "日本", &too_long, &huge] {
         let response = app.post_with(&[("idempotency-key", key)], GOOD).await;
         assert_eq!(response.status(), 400, "{key:.40}");
-        assert_eq!(
-            problem(response).await["field"],
-            "Idempotency-Key",
-            "{key:.40}"
-        );
+        assert_eq!(problem(response).await["field"], "Idempotency-Key", "{key:.40}");
     }
     let twice = [("idempotency-key", "a"), ("idempotency-key", "b")];
     assert_eq!(app.post_with(&twice, GOOD).await.status(), 400);
@@ -288,9 +255,7 @@ async fn posts_without_a_key_create_separate_events() {
     let app = api(&[]).await;
     let mut ids = BTreeSet::new();
     for _ in 0..20 {
-        let response = app
-            .post(json!({"payload": 1, "target_url": TARGET}).to_string())
-            .await;
+        let response = app.post(json!({"payload": 1, "target_url": TARGET}).to_string()).await;
         assert_eq!(response.status(), 202);
         ids.insert(id_of(response).await);
     }
@@ -302,16 +267,10 @@ async fn posts_without_a_key_create_separate_events() {
 #[tokio::test]
 async fn encoded_body_returns_415() {
     let app = super::api(&[]).await;
-    for (encoding, status) in [
-        ("gzip", 415),
-        ("br", 415),
-        ("identity, gzip", 415),
-        ("identity", 202),
-        ("Identity", 202),
-    ] {
-        let response = app
-            .post_with(&[("content-encoding", encoding)], super::GOOD)
-            .await;
+    for (encoding, status) in
+        [("gzip", 415), ("br", 415), ("identity, gzip", 415), ("identity", 202), ("Identity", 202)]
+    {
+        let response = app.post_with(&[("content-encoding", encoding)], super::GOOD).await;
         assert_eq!(response.status(), status, "{encoding}");
         if status == 415 {
             assert_eq!(super::problem(response).await["field"], "Content-Encoding");

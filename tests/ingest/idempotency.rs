@@ -13,8 +13,7 @@ use crate::support::db;
 use crate::support::fixture::Endpoint;
 
 async fn post(app: &App, key: &str, body: &str) -> Response {
-    app.post_with(&[("idempotency-key", key)], body.to_owned())
-        .await
+    app.post_with(&[("idempotency-key", key)], body.to_owned()).await
 }
 
 async fn accepted(app: &App, key: &str, body: &str) -> String {
@@ -40,16 +39,8 @@ async fn same_post_with_the_same_key_returns_the_same_event() {
     }
     let absent = accepted(&app, "absent", r#"{"payload":1}"#).await;
     let null = r#"{"payload":1,"target_url":null}"#;
-    assert_eq!(
-        accepted(&app, "absent", null).await,
-        absent,
-        "null is treated as absent"
-    );
-    assert_ne!(
-        accepted(&app, "K", &body).await,
-        id,
-        "keys are case-sensitive"
-    );
+    assert_eq!(accepted(&app, "absent", null).await, absent, "null is treated as absent");
+    assert_ne!(accepted(&app, "K", &body).await, id, "keys are case-sensitive");
     assert_eq!(stored(&app).await, 3);
     app.stop().await;
 }
@@ -76,10 +67,7 @@ async fn different_post_with_the_same_key_returns_409() {
         assert_eq!(problem(response).await["field"], "Idempotency-Key");
     }
     assert_eq!(accepted(&app, "given", &given).await, id);
-    assert_eq!(
-        accepted(&app, "absent", r#"{"payload":{"a":1}}"#).await,
-        absent
-    );
+    assert_eq!(accepted(&app, "absent", r#"{"payload":{"a":1}}"#).await, absent);
     assert_eq!(stored(&app).await, 2);
     app.stop().await;
 }
@@ -107,11 +95,7 @@ async fn key_is_kept_after_the_event_is_final() {
         let id = accepted(&app, end, &body).await;
         let event = app.event_with_status(&id, end).await;
         assert_eq!(accepted(&app, end, &body).await, id);
-        assert_eq!(
-            app.event(&id).await,
-            event,
-            "the second post changed the event"
-        );
+        assert_eq!(app.event(&id).await, event, "the second post changed the event");
         assert_eq!(endpoint.journal.receipts().len(), 1);
     }
     app.stop().await;
@@ -121,19 +105,14 @@ async fn key_is_kept_after_the_event_is_final() {
 async fn a_hundred_posts_with_one_key_create_one_event() {
     let database = db::database().await;
     let endpoint = Endpoint::responding_with(200).await;
-    let apps = [
-        App::over(&database, Role::Serve, &[]).await,
-        api(&database, &[]).await,
-    ];
+    let apps = [App::over(&database, Role::Serve, &[]).await, api(&database, &[]).await];
     for round in 0..5 {
         let key = format!("key-{round}");
         let body = json!({"payload": round, "target_url": endpoint.url(round)}).to_string();
         let posts = (0..100).map(|n| accepted(&apps[n % 2], &key, &body));
         let ids: BTreeSet<_> = join_all(posts).await.into_iter().collect();
         assert_eq!(ids.len(), 1);
-        apps[0]
-            .event_with_status(ids.first().unwrap(), "delivered")
-            .await;
+        apps[0].event_with_status(ids.first().unwrap(), "delivered").await;
     }
     assert_eq!(stored(&apps[0]).await, 5);
     assert_eq!(endpoint.journal.receipts().len(), 5);
@@ -165,14 +144,8 @@ async fn one_of_different_concurrent_posts_wins_the_key() {
     for (payload, id) in join_all((0..100).map(post)).await {
         by_payload.entry(payload).or_default().insert(id);
     }
-    assert!(
-        by_payload.values().all(|ids| ids.len() == 1),
-        "{by_payload:?}"
-    );
-    let won = by_payload
-        .values()
-        .filter(|ids| !ids.contains(&None))
-        .count();
+    assert!(by_payload.values().all(|ids| ids.len() == 1), "{by_payload:?}");
+    let won = by_payload.values().filter(|ids| !ids.contains(&None)).count();
     assert_eq!((won, stored(&apps[0]).await), (1, 1));
     for app in apps {
         app.stop().await;
@@ -195,9 +168,7 @@ async fn posts_that_wait_for_a_key_do_not_delay_others() {
         let blocked = "select count(*) from pg_stat_activity
             where datname = current_database() and wait_event_type = 'Lock'";
         until("a post waits for the key", || async {
-            let count = sqlx::query_scalar::<_, i64>(blocked)
-                .fetch_one(&app.pool)
-                .await;
+            let count = sqlx::query_scalar::<_, i64>(blocked).fetch_one(&app.pool).await;
             count.unwrap() > 0
         })
         .await;

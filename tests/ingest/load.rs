@@ -30,10 +30,7 @@ const CONNECTS_MAX: usize = 100;
 #[tokio::test]
 async fn ten_thousand_idle_clients_do_not_block_others() {
     let limit = descriptors::raise_limit().unwrap();
-    assert!(
-        limit > IDLE_CLIENTS as u64 + 2_000,
-        "{limit} descriptors are too few for this test"
-    );
+    assert!(limit > IDLE_CLIENTS as u64 + 2_000, "{limit} descriptors are too few for this test");
     let database = db::database().await;
     let mut processes = Processes::of_role("api");
     let address = processes.start("limited", &database, &[]).await;
@@ -66,10 +63,7 @@ async fn ten_thousand_idle_clients_do_not_block_others() {
         "{IDLE_CLIENTS} idle clients cost {grown} KiB, {} bytes per client",
         grown * 1_024 / IDLE_CLIENTS as u64
     );
-    assert!(
-        grown < 16 * IDLE_CLIENTS as u64,
-        "more than 16 KiB per client: {grown} KiB"
-    );
+    assert!(grown < 16 * IDLE_CLIENTS as u64, "more than 16 KiB per client: {grown} KiB");
     assert_eq!(idle.len(), IDLE_CLIENTS - 2);
 }
 
@@ -97,11 +91,7 @@ async fn one_is_blocked(pool: &PgPool) {
     let blocked = "select count(*) from pg_stat_activity
         where datname = current_database() and wait_event_type = 'Lock'";
     until("a post waits for a lock", || async {
-        sqlx::query_scalar::<_, i64>(blocked)
-            .fetch_one(pool)
-            .await
-            .unwrap()
-            > 0
+        sqlx::query_scalar::<_, i64>(blocked).fetch_one(pool).await.unwrap() > 0
     })
     .await;
 }
@@ -140,9 +130,8 @@ async fn posts_with_one_key_at_two_processes_create_one_event() {
     let body = json!({"payload": 1, "target_url": TARGET}).to_string();
     let post = |address: SocketAddr, key: &str| {
         let request = app.client.post(format!("http://{address}/events"));
-        let request = request
-            .header("content-type", "application/json")
-            .header("idempotency-key", key);
+        let request =
+            request.header("content-type", "application/json").header("idempotency-key", key);
         let sent = request.body(body.clone()).send();
         async move { sent.await.expect("the dispatcher responds") }
     };

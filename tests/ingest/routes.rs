@@ -9,15 +9,7 @@ use crate::support::raw::Connection;
 #[tokio::test]
 async fn unknown_path_returns_a_404_problem() {
     let app = App::start(&[]).await;
-    let paths = [
-        "/",
-        "/event",
-        "/events/",
-        "/EVENTS",
-        "/events/a/b",
-        "/metrics/x",
-        "/healthz",
-    ];
+    let paths = ["/", "/event", "/events/", "/EVENTS", "/events/a/b", "/metrics/x", "/healthz"];
     for path in paths {
         for method in [Method::GET, Method::POST] {
             let request = app.client.request(method, app.url(path)).body(GOOD);
@@ -48,17 +40,9 @@ async fn wrong_method_returns_405_with_the_allowed_methods() {
         (Method::POST, "/metrics", "GET"),
     ];
     for (method, path, takes) in cases {
-        let response = app
-            .client
-            .request(method.clone(), app.url(path))
-            .send()
-            .await
-            .unwrap();
+        let response = app.client.request(method.clone(), app.url(path)).send().await.unwrap();
         assert_eq!(response.status(), 405, "{method} {path}");
-        let allow = response
-            .headers()
-            .get("allow")
-            .map(|value| value.to_str().unwrap().to_owned());
+        let allow = response.headers().get("allow").map(|value| value.to_str().unwrap().to_owned());
         assert!(
             allow.is_some_and(|allow| allow.contains(takes)),
             "{method} {path}: no Allow header"
@@ -111,10 +95,7 @@ async fn unknown_id_returns_404_for_any_text() {
         connection.send(request).await;
         let response = connection.response().await.unwrap();
         assert_eq!(response.status, 404, "{id:.40}: {:?}", response.json());
-        assert_eq!(
-            response.header("content-type"),
-            Some("application/problem+json")
-        );
+        assert_eq!(response.header("content-type"), Some("application/problem+json"));
         assert_eq!(response.json()["status"], 404);
     }
     app.stop().await;

@@ -39,9 +39,7 @@ fn unfinished() -> Vec<String> {
     let http2 = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_owned();
     let tls = "\x16\x03\x01\x02\0\x01\0\x01".to_owned();
     let nothing = String::new();
-    vec![
-        body, wrong_key, chunked, continued, half_head, http2, tls, nothing,
-    ]
+    vec![body, wrong_key, chunked, continued, half_head, http2, tls, nothing]
 }
 
 // There is one place. The clients without a key neither take it nor use up all connections. They do
@@ -77,10 +75,7 @@ async fn refused_request_is_answered_before_its_body_and_closed() {
         (401, head("transfer-encoding: chunked\r\n")),
         (401, head("expect: 100-continue\r\ncontent-length: 1\r\n")),
         (413, head(&format!("{key}content-length: 1001\r\n"))),
-        (
-            413,
-            head(&format!("{key}content-length: {}\r\n", 1_u64 << 60)),
-        ),
+        (413, head(&format!("{key}content-length: {}\r\n", 1_u64 << 60))),
         (
             413,
             head(&format!("{key}transfer-encoding: chunked\r\n"))
@@ -129,21 +124,13 @@ async fn bodies_over_max_bodies_bytes_return_503_and_then_fit_again() {
     let limits = [("MAX_BODY_BYTES", "1000"), ("MAX_BODIES_BYTES", "1000")];
     let app = api(&limits).await;
     let mut large = sent(&app, &head("content-length: 950\r\n")).await;
-    until("the large body is reserved", || async {
-        app.post(GOOD).await.status() == 503
-    })
-    .await;
+    until("the large body is reserved", || async { app.post(GOOD).await.status() == 503 }).await;
     let refused = app.post(GOOD).await;
     assert!(refused.headers().contains_key("retry-after"));
     let before = stored(&app).await;
-    large
-        .send(GOOD.to_owned() + &" ".repeat(950 - GOOD.len()))
-        .await;
+    large.send(GOOD.to_owned() + &" ".repeat(950 - GOOD.len())).await;
     assert_eq!(large.response().await.unwrap().status, 202);
-    until("the bytes are free again", || async {
-        app.post(GOOD).await.status() == 202
-    })
-    .await;
+    until("the bytes are free again", || async { app.post(GOOD).await.status() == 202 }).await;
     assert_eq!(stored(&app).await, before + 2);
     app.stop().await;
 }
@@ -152,12 +139,9 @@ async fn bodies_over_max_bodies_bytes_return_503_and_then_fit_again() {
 async fn head_over_32_kib_returns_431() {
     let app = api(&[]).await;
     let around = "GET /livez HTTP/1.1\r\nhost: x\r\na: \r\n\r\n";
-    for (bytes, status) in [
-        (32 << 10, 200),
-        ((32 << 10) + 1, 431),
-        (400 << 10, 431),
-        (4 << 20, 431),
-    ] {
+    for (bytes, status) in
+        [(32 << 10, 200), ((32 << 10) + 1, 431), (400 << 10, 431), (4 << 20, 431)]
+    {
         let filling = "x".repeat(bytes - around.len());
         let mut connection = sent(&app, &around.replace("a: ", &format!("a: {filling}"))).await;
         let response = connection.response().await.expect("a response, no reset");

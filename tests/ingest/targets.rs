@@ -77,8 +77,7 @@ const INVALID_TARGETS: &[&str] = &[
 ];
 
 async fn post(app: &App, target: &str) -> reqwest::Response {
-    app.post(json!({"payload": 1, "target_url": target}).to_string())
-        .await
+    app.post(json!({"payload": 1, "target_url": target}).to_string()).await
 }
 
 #[tokio::test]
@@ -143,10 +142,7 @@ async fn default_target_is_used_and_its_absence_returns_422() {
     for body in bodies {
         let response = with.post(body).await;
         assert_eq!(response.status(), 202);
-        assert_eq!(
-            with.event(&id_of(response).await).await["target_url"],
-            TARGET
-        );
+        assert_eq!(with.event(&id_of(response).await).await["target_url"], TARGET);
     }
     with.stop().await;
 }

@@ -20,9 +20,7 @@ const RESPONSE_TIME_MAX: Duration = Duration::from_secs(5);
 
 async fn assert_unavailable(app: &App) {
     for path in ["/readyz", "/events/01890000-0000-7000-8000-000000000000"] {
-        let response = timeout(RESPONSE_TIME_MAX, app.get(path))
-            .await
-            .expect("a response in time");
+        let response = timeout(RESPONSE_TIME_MAX, app.get(path)).await.expect("a response in time");
         assert_eq!(response.status(), 503, "{path}");
         assert!(response.headers().contains_key("retry-after"), "{path}");
         problem(response).await;
@@ -33,34 +31,23 @@ async fn assert_unavailable(app: &App) {
             .expect("a response in time");
         assert_eq!(response.status(), 503);
         let after = response.headers()["retry-after"].to_str().unwrap();
-        assert!(
-            after.parse::<u32>().is_ok_and(|seconds| seconds > 0),
-            "{after}"
-        );
+        assert!(after.parse::<u32>().is_ok_and(|seconds| seconds > 0), "{after}");
         problem(response).await;
     }
     // Twenty concurrent requests get their responses as fast as one.
     let many = (0..20).map(|_| app.post(GOOD));
     let responses = timeout(RESPONSE_TIME_MAX, futures_util::future::join_all(many)).await;
-    assert!(
-        responses
-            .expect("responses in time")
-            .iter()
-            .all(|response| response.status() == 503)
-    );
+    assert!(responses.expect("responses in time").iter().all(|response| response.status() == 503));
 }
 
 /// Checks requests that need no database: health of the process, metrics, and every refusal.
 async fn assert_other_requests_work(app: &App) {
     assert_eq!(app.get("/livez").await.status(), 200);
-    let metrics = timeout(RESPONSE_TIME_MAX, app.get("/metrics"))
-        .await
-        .expect("a response in time");
+    let metrics =
+        timeout(RESPONSE_TIME_MAX, app.get("/metrics")).await.expect("a response in time");
     assert_eq!(metrics.status(), 200);
     assert_eq!(app.post("not JSON").await.status(), 400);
-    let refused = app
-        .post(r#"{"payload":1,"target_url":"http://10.0.0.1/"}"#)
-        .await;
+    let refused = app.post(r#"{"payload":1,"target_url":"http://10.0.0.1/"}"#).await;
     assert_eq!(refused.status(), 422);
     assert_eq!(app.get("/events/none").await.status(), 404);
     assert_eq!(app.get("/none").await.status(), 404);
@@ -82,10 +69,7 @@ async fn closed_postgres_port_returns_503() {
 #[tokio::test]
 async fn silent_postgres_port_returns_503() {
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!(
-        "postgresql://postgres@{}/none",
-        silent.local_addr().unwrap()
-    );
+    let url = format!("postgresql://postgres@{}/none", silent.local_addr().unwrap());
     let app = App::unready(&url, Role::Serve, &[], &db::database().await).await;
     assert_unavailable(&app).await;
     assert_other_requests_work(&app).await;
@@ -138,10 +122,7 @@ async fn slow_connect_to_postgres_succeeds_in_the_end() {
     let slow = slow_to_connect(&database).await;
     let app = App::unready(&slow, Role::Api, &[], &database).await;
     app.until_ready().await;
-    until("a post is accepted", || async {
-        app.post(GOOD).await.status() == 202
-    })
-    .await;
+    until("a post is accepted", || async { app.post(GOOD).await.status() == 202 }).await;
     app.stop().await;
 }
 
@@ -153,13 +134,8 @@ async fn body_that_arrives_without_postgres_gets_no_202() {
     let length = GOOD.len();
     let mut connection = Connection::open(app.address).await;
     let head = "POST /events HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n";
-    connection
-        .drip(format!("{head}content-length: {length}\r\n\r\n{GOOD}"))
-        .await;
+    connection.drip(format!("{head}content-length: {length}\r\n\r\n{GOOD}")).await;
     let response = connection.response().await.unwrap();
-    assert_eq!(
-        (response.status, response.header("retry-after")),
-        (503, Some("1"))
-    );
+    assert_eq!((response.status, response.header("retry-after")), (503, Some("1")));
     app.stop().await;
 }

@@ -15,26 +15,17 @@ fn head(fields: &str) -> String {
 }
 
 fn with_length(body: &str) -> String {
-    format!(
-        "{}{body}",
-        head(&format!("content-length: {}\r\n", body.len()))
-    )
+    format!("{}{body}", head(&format!("content-length: {}\r\n", body.len())))
 }
 
 /// A chunked request with `piece` bytes per chunk.
 fn chunked(body: &str, piece: usize) -> String {
-    let chunks = body.as_bytes().chunks(piece).map(|chunk| {
-        format!(
-            "{:x};ext=1\r\n{}\r\n",
-            chunk.len(),
-            String::from_utf8_lossy(chunk)
-        )
-    });
+    let chunks = body
+        .as_bytes()
+        .chunks(piece)
+        .map(|chunk| format!("{:x};ext=1\r\n{}\r\n", chunk.len(), String::from_utf8_lossy(chunk)));
     let chunks: String = chunks.collect();
-    format!(
-        "{}{chunks}0\r\ntrailer: x\r\n\r\n",
-        head("transfer-encoding: chunked\r\n")
-    )
+    format!("{}{chunks}0\r\ntrailer: x\r\n\r\n", head("transfer-encoding: chunked\r\n"))
 }
 
 /// A valid body of `bytes` bytes.
@@ -47,37 +38,17 @@ fn body_of(bytes: usize) -> String {
 #[tokio::test]
 async fn body_limit_is_exact_with_a_length_and_in_chunks() {
     let app = api(&[("MAX_BODY_BYTES", &LIMIT.to_string())]).await;
-    for (bytes, status) in [
-        (LIMIT - 1, 202),
-        (LIMIT, 202),
-        (LIMIT + 1, 413),
-        (LIMIT * 9, 413),
-    ] {
+    for (bytes, status) in [(LIMIT - 1, 202), (LIMIT, 202), (LIMIT + 1, 413), (LIMIT * 9, 413)] {
         let body = body_of(bytes);
         assert_eq!(body.len(), bytes);
-        for request in [
-            with_length(&body),
-            chunked(&body, 1_000_000),
-            chunked(&body, 7),
-        ] {
+        for request in [with_length(&body), chunked(&body, 1_000_000), chunked(&body, 7)] {
             let mut connection = Connection::open(app.address).await;
             connection.send(request).await;
-            let response = connection
-                .response()
-                .await
-                .expect("a response, not a reset");
+            let response = connection.response().await.expect("a response, not a reset");
             assert_eq!(response.status, status, "{bytes} bytes");
             if status == 413 {
-                assert_eq!(
-                    response.header("content-type"),
-                    Some("application/problem+json")
-                );
-                assert!(
-                    response.json()["detail"]
-                        .as_str()
-                        .unwrap()
-                        .contains("MAX_BODY_BYTES")
-                );
+                assert_eq!(response.header("content-type"), Some("application/problem+json"));
+                assert!(response.json()["detail"].as_str().unwrap().contains("MAX_BODY_BYTES"));
             }
         }
     }
@@ -89,9 +60,7 @@ async fn body_limit_is_exact_with_a_length_and_in_chunks() {
 async fn default_body_limit_is_one_mebibyte() {
     let app = App::start(&[]).await;
     let endpoint = Endpoint::responding_with(200).await;
-    let around = json!({"payload": "", "target_url": endpoint.url(1)})
-        .to_string()
-        .len();
+    let around = json!({"payload": "", "target_url": endpoint.url(1)}).to_string().len();
     let payload = "y".repeat((1 << 20) - around);
     let body =
         |payload: &str| json!({"payload": payload, "target_url": endpoint.url(1)}).to_string();
@@ -100,8 +69,7 @@ async fn default_body_limit_is_one_mebibyte() {
     problem(response).await;
     let response = app.post(body(&payload)).await;
     assert_eq!(response.status(), 202);
-    app.event_with_status(&id_of(response).await, "delivered")
-        .await;
+    app.event_with_status(&id_of(response).await, "delivered").await;
     let receipts = endpoint.journal.receipts();
     assert_eq!((receipts.len(), receipts[0].bytes), (1, payload.len() + 2));
     app.stop().await;
@@ -141,11 +109,7 @@ async fn incomplete_body_stores_nothing() {
     let unfinished = chunked(GOOD, 1_000);
     let unfinished = unfinished.split("0\r\ntrailer").next().unwrap();
     let bad_size = format!("{unfinished}zz\r\n");
-    for request in [
-        format!("{announced}{GOOD}"),
-        unfinished.to_owned(),
-        bad_size,
-    ] {
+    for request in [format!("{announced}{GOOD}"), unfinished.to_owned(), bad_size] {
         for waits in [true, false] {
             let mut connection = Connection::open(app.address).await;
             connection.send(&request).await;
@@ -166,21 +130,14 @@ async fn expect_100_continue_gets_100_or_the_refusal() {
     let app = api(&[("MAX_BODY_BYTES", &LIMIT.to_string())]).await;
     let mut connection = Connection::open(app.address).await;
     let length = GOOD.len();
-    connection
-        .send(head(&format!(
-            "expect: 100-continue\r\ncontent-length: {length}\r\n"
-        )))
-        .await;
+    connection.send(head(&format!("expect: 100-continue\r\ncontent-length: {length}\r\n"))).await;
     assert_eq!(connection.response().await.unwrap().status, 100);
     connection.send(GOOD).await;
     assert_eq!(connection.response().await.unwrap().status, 202);
 
     let mut connection = Connection::open(app.address).await;
     connection
-        .send(head(&format!(
-            "expect: 100-continue\r\ncontent-length: {}\r\n",
-            LIMIT + 1
-        )))
+        .send(head(&format!("expect: 100-continue\r\ncontent-length: {}\r\n", LIMIT + 1)))
         .await;
     assert_eq!(connection.response().await.unwrap().status, 413);
     app.stop().await;
@@ -191,9 +148,7 @@ async fn pipelined_requests_are_answered_in_order() {
     let app = api(&[]).await;
     let mut connection = Connection::open(app.address).await;
     let bad = with_length("{}");
-    connection
-        .send([with_length(GOOD), bad, with_length(GOOD)].concat())
-        .await;
+    connection.send([with_length(GOOD), bad, with_length(GOOD)].concat()).await;
     for status in [202, 400, 202] {
         assert_eq!(connection.response().await.unwrap().status, status);
     }
@@ -224,10 +179,7 @@ async fn slow_and_idle_clients_do_not_delay_others() {
 #[tokio::test]
 async fn malformed_http_is_refused_and_others_are_served() {
     let app = api(&[]).await;
-    let flood = format!(
-        "GET /livez HTTP/1.1\r\nhost: x\r\n{}\r\n",
-        "a: b\r\n".repeat(20_000)
-    );
+    let flood = format!("GET /livez HTTP/1.1\r\nhost: x\r\n{}\r\n", "a: b\r\n".repeat(20_000));
     let requests = [
         "\0\0\0\0\r\n\r\n".to_owned(),
         "\x16\x03\x01\x02\0\x01\0".to_owned(),
@@ -244,11 +196,7 @@ async fn malformed_http_is_refused_and_others_are_served() {
         connection.send(&request).await;
         connection.end().await;
         if let Some(response) = connection.response().await {
-            assert!(
-                (400..500).contains(&response.status),
-                "{request:.40}: {}",
-                response.head
-            );
+            assert!((400..500).contains(&response.status), "{request:.40}: {}", response.head);
         }
     }
     assert_eq!(app.post(GOOD).await.status(), 202);
@@ -276,10 +224,7 @@ async fn client_that_disconnects_uses_up_no_database_session() {
     })
     .await;
     connection.end().await;
-    assert!(
-        connection.response().await.is_none(),
-        "the dispatcher detected the disconnect"
-    );
+    assert!(connection.response().await.is_none(), "the dispatcher detected the disconnect");
     lock.rollback().await.unwrap();
     until("the post has ended", || async { stored(&app).await == 2 }).await;
     assert_eq!(app.post(GOOD).await.status(), 202);

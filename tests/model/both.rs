@@ -89,9 +89,7 @@ pub(super) fn same<T: PartialEq + Debug>(
     if model == postgres {
         return Ok(());
     }
-    Err(format!(
-        "{name}: the model has {model:?}, Postgres has {postgres:?}"
-    ))
+    Err(format!("{name}: the model has {model:?}, Postgres has {postgres:?}"))
 }
 
 impl Both {
@@ -123,10 +121,7 @@ impl Both {
         let truncate = "truncate webhook_events, delivery_attempts, workers";
         sqlx::query(truncate).execute(&self.pool).await.unwrap();
         let unlock = "select pg_advisory_unlock_all()";
-        sqlx::query(unlock)
-            .execute(&mut *self.sessions)
-            .await
-            .unwrap();
+        sqlx::query(unlock).execute(&mut *self.sessions).await.unwrap();
         self.model = Model::default();
         self.claims.clear();
         self.settled.clear();

@@ -39,10 +39,7 @@ fn reclaim(cause: ReclaimCause, jitters: &[u8], range: Option<RangeMs>) -> Recla
     Reclaim {
         cause,
         delays: DELAYS_MS.map(ms).to_vec(),
-        factors: jitters
-            .iter()
-            .map(|eighths| 1.0 + 0.25 * f64::from(*eighths) / 8.0)
-            .collect(),
+        factors: jitters.iter().map(|eighths| 1.0 + 0.25 * f64::from(*eighths) / 8.0).collect(),
         range: due_range(range),
     }
 }
@@ -50,18 +47,8 @@ fn reclaim(cause: ReclaimCause, jitters: &[u8], range: Option<RangeMs>) -> Recla
 impl Both {
     pub(super) async fn drive(&mut self, operation: &Operation) -> Effects {
         match *operation {
-            Operation::Insert {
-                key,
-                payload,
-                given,
-            } => self.insert(key, payload, given).await,
-            Operation::Claim {
-                worker,
-                limit,
-                from_ms,
-                range,
-                lease_ms,
-            } => {
+            Operation::Insert { key, payload, given } => self.insert(key, payload, given).await,
+            Operation::Claim { worker, limit, from_ms, range, lease_ms } => {
                 let from_us = from_ms.map(|from_ms| self.now_us + from_ms * 1_000);
                 let limit = ClaimLimit {
                     due_from: from_us.map(time),
@@ -79,28 +66,20 @@ impl Both {
                 self.settle(batch.collect()).await
             }
             Operation::SettleAgain { which } => {
-                let again = self
-                    .settled
-                    .get(usize::from(which) % self.settled.len().max(1));
+                let again = self.settled.get(usize::from(which) % self.settled.len().max(1));
                 let batch = again.cloned().into_iter().collect();
                 self.settle(batch).await
             }
-            Operation::Release {
-                first,
-                count,
-                delay_ms,
-            } => self.release(first, count, ms(delay_ms)).await,
+            Operation::Release { first, count, delay_ms } => {
+                self.release(first, count, ms(delay_ms)).await
+            }
             Operation::ReclaimExpired { ref jitters, range } => {
                 let reclaim = reclaim(ReclaimCause::Expired, jitters, range);
                 self.reclaim(reclaim, "reclaim expired").await
             }
-            Operation::ReclaimGone {
-                worker,
-                ref jitters,
-            } => {
+            Operation::ReclaimGone { worker, ref jitters } => {
                 let cause = ReclaimCause::Gone(worker_id(worker));
-                self.reclaim(reclaim(cause, jitters, None), "reclaim gone")
-                    .await
+                self.reclaim(reclaim(cause, jitters, None), "reclaim gone").await
             }
             Operation::Join { worker } => self.join(worker_id(worker)).await,
             Operation::Vanish { worker } => self.vanish(worker_id(worker)).await,
@@ -157,11 +136,7 @@ impl Both {
         let after_us = self.now_us + after_ms * 1_000;
         let next = self.store.next_due(time(after_us)).await;
         let next = next.map_err(|e| e.to_string())?;
-        same(
-            "next due",
-            &self.model.next_due(self.now_us, after_us),
-            &next,
-        )?;
+        same("next due", &self.model.next_due(self.now_us, after_us), &next)?;
         Ok(vec!["next due"; usize::from(next.is_some())])
     }
 
@@ -171,18 +146,10 @@ impl Both {
         let event = NewEvent {
             id: EventId(Uuid::from_u128(u128::from(self.events))),
             payload: vec![b'0' + payload],
-            target: if given {
-                Target::Given(url)
-            } else {
-                Target::Default(url)
-            },
+            target: if given { Target::Given(url) } else { Target::Default(url) },
             idempotency_key: key.map(|key| format!("key-{key}")),
         };
-        let inserted = self
-            .store
-            .insert(event.clone())
-            .await
-            .map_err(|e| e.to_string())?;
+        let inserted = self.store.insert(event.clone()).await.map_err(|e| e.to_string())?;
         same("insert", &self.model.insert(self.now_us, &event), &inserted)?;
         Ok(vec![match inserted {
             Inserted::Accepted(id) if id == event.id => "insert",
@@ -197,12 +164,8 @@ impl Both {
         let all = self.model.claimable(self.now_us, &ClaimLimit::of(0)).len();
         let due = self.model.claimable(self.now_us, &limit);
         let claimed = self.store.claim(worker, lease, limit).await;
-        let Claimed {
-            now,
-            first_due,
-            last_due,
-            mut claims,
-        } = claimed.map_err(|e| e.to_string())?;
+        let Claimed { now, first_due, last_due, mut claims } =
+            claimed.map_err(|e| e.to_string())?;
         same("count", &due.len().min(limit.events), &claims.len())?;
         let due_of = |id: &EventId| self.model.rows[id].due_us;
         let taken: BTreeSet<EventId> = claims.iter().map(|claim| claim.key.id).collect();
@@ -210,30 +173,14 @@ impl Both {
             return Err(format!("{illegal} was claimed but is not claimable"));
         }
         let latest = taken.iter().map(due_of).max();
-        let first_skipped = due
-            .iter()
-            .filter(|id| !taken.contains(id))
-            .map(due_of)
-            .min();
-        if latest
-            .zip(first_skipped)
-            .is_some_and(|(latest, first)| latest > first)
-        {
+        let first_skipped = due.iter().filter(|id| !taken.contains(id)).map(due_of).min();
+        if latest.zip(first_skipped).is_some_and(|(latest, first)| latest > first) {
             return Err("an event was skipped for an event that is due later".into());
         }
         claims.sort_by_key(|claim| claim.key.id);
         let chosen = claims.iter().map(|claim| (claim.key.id, claim.key.token));
         let model = self.model.claim(self.now_us, worker, lease, chosen);
-        same(
-            "claim",
-            &model,
-            &Claimed {
-                now,
-                first_due,
-                last_due,
-                claims: claims.clone(),
-            },
-        )?;
+        same("claim", &model, &Claimed { now, first_due, last_due, claims: claims.clone() })?;
         self.claims.extend(claims);
         Ok(match (taken.len(), due.len()) {
             (0, _) => vec![],
@@ -259,13 +206,7 @@ impl Both {
                 let status = 410;
                 let retry_after = None;
                 let gone = Disposition::Dead(Reason::Gone);
-                (
-                    Outcome::Rejected {
-                        status,
-                        retry_after,
-                    },
-                    gone,
-                )
+                (Outcome::Rejected { status, retry_after }, gone)
             }
             2 => (Outcome::Timeout, Disposition::Dead(Reason::Exhausted)),
             _ => {
@@ -287,11 +228,7 @@ impl Both {
     }
 
     async fn settle(&mut self, batch: Vec<Settlement>) -> Effects {
-        let settled = self
-            .store
-            .settle(batch.clone())
-            .await
-            .map_err(|e| e.to_string())?;
+        let settled = self.store.settle(batch.clone()).await.map_err(|e| e.to_string())?;
         same("settle", &self.model.settle(self.now_us, &batch), &settled)?;
         let effect = |settled: &Settled| match settled {
             Settled::Now => "settle",
@@ -306,21 +243,10 @@ impl Both {
 
     async fn release(&mut self, first: u8, count: usize, delay: Duration) -> Effects {
         let picked = self.pick(first, count);
-        let release = |claim: &Claim| Release {
-            key: claim.key,
-            delay,
-        };
+        let release = |claim: &Claim| Release { key: claim.key, delay };
         let batch: Vec<Release> = picked.iter().map(release).collect();
-        let released = self
-            .store
-            .release(batch.clone())
-            .await
-            .map_err(|e| e.to_string())?;
-        same(
-            "release",
-            &self.model.release(self.now_us, &batch),
-            &released,
-        )?;
+        let released = self.store.release(batch.clone()).await.map_err(|e| e.to_string())?;
+        same("release", &self.model.release(self.now_us, &batch), &released)?;
         let mut effects = vec!["release"; released.min(1)];
         effects.extend(vec!["release lost"; (batch.len() - released).min(1)]);
         Ok(effects)
@@ -330,11 +256,7 @@ impl Both {
         let reclaimed = self.store.reclaim(reclaim.clone()).await;
         let mut reclaimed = reclaimed.map_err(|e| e.to_string())?;
         reclaimed.sort_by_key(|lease| lease.key.id);
-        same(
-            "reclaim",
-            &self.model.reclaim(self.now_us, &reclaim),
-            &reclaimed,
-        )?;
+        same("reclaim", &self.model.reclaim(self.now_us, &reclaim), &reclaimed)?;
         let mut effects = vec![effect; reclaimed.len().min(1)];
         let deaths = reclaimed.iter().filter(|lease| lease.is_dead).count();
         effects.extend(vec!["reclaim to death"; deaths.min(1)]);
@@ -348,17 +270,12 @@ impl Both {
         if self.joined.insert(worker) {
             let lock = "select pg_advisory_lock($1)";
             let lock = sqlx::query(lock).bind(worker.0);
-            lock.execute(&mut *self.sessions)
-                .await
-                .map_err(|e| e.to_string())?;
+            lock.execute(&mut *self.sessions).await.map_err(|e| e.to_string())?;
         }
         let register = "insert into workers (holder, server_started_at, registered_at)
             values ($1, pg_postmaster_start_time(), now()) on conflict do nothing";
         let register = sqlx::query(register).bind(worker.0);
-        register
-            .execute(&self.pool)
-            .await
-            .map_err(|e| e.to_string())?;
+        register.execute(&self.pool).await.map_err(|e| e.to_string())?;
         self.model.register(worker);
         Ok(vec!["join"])
     }
@@ -369,10 +286,7 @@ impl Both {
             return Ok(vec![]);
         }
         let unlock = sqlx::query("select pg_advisory_unlock($1)").bind(worker.0);
-        unlock
-            .execute(&mut *self.sessions)
-            .await
-            .map_err(|e| e.to_string())?;
+        unlock.execute(&mut *self.sessions).await.map_err(|e| e.to_string())?;
         self.model.unlock(worker);
         Ok(vec!["vanish"])
     }

@@ -13,9 +13,7 @@ const ROWS: &str = "select * from webhook_events order by id";
 
 pub(super) async fn read(pool: &PgPool) -> BTreeMap<EventId, Row> {
     let rows = sqlx::query(ROWS).fetch_all(pool).await.unwrap();
-    rows.iter()
-        .map(|row| (EventId(row.get("id")), to_model(row)))
-        .collect()
+    rows.iter().map(|row| (EventId(row.get("id")), to_model(row))).collect()
 }
 
 fn to_model(row: &PgRow) -> Row {

@@ -33,20 +33,15 @@ async fn take_all_connections(own: &OwnServer) -> Vec<PgConnection> {
             while let Ok(session) = own.session().await {
                 held.push(session);
             }
-            let sessions: (i64, i64) = sqlx::query_as(SESSIONS)
-                .fetch_one(&mut held[0])
-                .await
-                .unwrap();
+            let sessions: (i64, i64) =
+                sqlx::query_as(SESSIONS).fetch_one(&mut held[0]).await.unwrap();
             if sessions == (0, 0) {
                 return;
             }
             sqlx::query(TERMINATE).execute(&mut held[0]).await.unwrap();
         }
     };
-    assert!(
-        timeout(WAIT_MAX, all).await.is_ok(),
-        "some connections stay free"
-    );
+    assert!(timeout(WAIT_MAX, all).await.is_ok(), "some connections stay free");
     held
 }
 
@@ -59,9 +54,7 @@ async fn stored(session: &mut PgConnection) -> i64 {
 async fn delivered(app: &App) -> Option<usize> {
     let text = app.get("/metrics").await.text().await.unwrap();
     let name = r#"webhook_attempts_total{outcome="delivered"} "#;
-    text.lines()
-        .find_map(|line| line.strip_prefix(name))
-        .and_then(|count| count.parse().ok())
+    text.lines().find_map(|line| line.strip_prefix(name)).and_then(|count| count.parse().ok())
 }
 
 /// Posts until the event is accepted. The closed sessions do not end immediately.
@@ -90,32 +83,20 @@ async fn results_survive_exhausted_connections() {
     for _ in 0..5 {
         ids.push(app.accept("1", &receiver.url()).await);
     }
-    until("all requests are at the receiver", || async {
-        receiver.arrived() == 5
-    })
-    .await;
+    until("all requests are at the receiver", || async { receiver.arrived() == 5 }).await;
 
     let mut held = take_all_connections(&own).await;
     receiver.open();
-    until("all responses have arrived", || async {
-        delivered(&app).await == Some(5)
-    })
-    .await;
+    until("all responses have arrived", || async { delivered(&app).await == Some(5) }).await;
     assert_unavailable(&app).await;
-    assert_eq!(
-        stored(&mut held[0]).await,
-        5,
-        "the post that got 503 was stored"
-    );
+    assert_eq!(stored(&mut held[0]).await, 5, "the post that got 503 was stored");
     for session in held {
         let _ = session.close().await;
     }
 
     ids.push(accept_with_retries(&app, &receiver.url()).await);
     for id in &ids {
-        let event = app
-            .event_where(id, "delivered", |event| event["status"] == "delivered")
-            .await;
+        let event = app.event_where(id, "delivered", |event| event["status"] == "delivered").await;
         assert_eq!(outcomes(&event), ["delivered"], "{event:#}");
         assert_eq!(event["attempt_count"], 1);
     }

@@ -36,17 +36,8 @@ async fn lost_reply_to_insert_returns_503_and_the_key_finds_the_event() {
 
     let direct = db::pool(&database).await;
     let stored = "select count(*) from webhook_events where idempotency_key = 'k'";
-    let count = || async {
-        sqlx::query_scalar::<_, i64>(stored)
-            .fetch_one(&direct)
-            .await
-            .unwrap()
-    };
-    assert_eq!(
-        count().await,
-        1,
-        "the insert was not committed, so the test proves nothing"
-    );
+    let count = || async { sqlx::query_scalar::<_, i64>(stored).fetch_one(&direct).await.unwrap() };
+    assert_eq!(count().await, 1, "the insert was not committed, so the test proves nothing");
     assert_eq!(post().await.status(), StatusCode::ACCEPTED);
     assert_eq!(count().await, 1);
     app.stop().await;

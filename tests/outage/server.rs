@@ -25,16 +25,12 @@ async fn reset_of_the_instance_keeps_leases_of_running_workers() {
     let ids = accept(&app, &endpoint, 10).await;
     all_requests_arrived(&endpoint, 10).await;
 
-    let backend: i32 = sqlx::query_scalar("select pg_backend_pid()")
-        .fetch_one(&app.pool)
-        .await
-        .unwrap();
+    let backend: i32 =
+        sqlx::query_scalar("select pg_backend_pid()").fetch_one(&app.pool).await.unwrap();
     kill(Pid::from_raw(backend), Signal::SIGKILL).unwrap();
 
     for id in &ids {
-        let event = app
-            .event_where(id, "delivered", |event| event["status"] == "delivered")
-            .await;
+        let event = app.event_where(id, "delivered", |event| event["status"] == "delivered").await;
         assert_eq!(outcomes(&event), ["delivered"], "{event:#}");
     }
     assert_eq!(endpoint.journal.receipts().len(), 10);
@@ -57,17 +53,14 @@ async fn crash_of_postgres_loses_no_accepted_event() {
     own.bring_up().await.unwrap();
 
     for id in &ids {
-        app.event_where(id, "delivered", |event| event["status"] == "delivered")
-            .await;
+        app.event_where(id, "delivered", |event| event["status"] == "delivered").await;
     }
     app.stop().await;
 }
 
 async fn assert_delivered_by_one_attempt_each(app: &App, endpoint: &Endpoint, ids: &[String]) {
     for id in ids {
-        let event = app
-            .event_where(id, "delivered", |event| event["status"] == "delivered")
-            .await;
+        let event = app.event_where(id, "delivered", |event| event["status"] == "delivered").await;
         assert_eq!(outcomes(&event), ["delivered"], "{event:#}");
         assert_eq!(event["attempt_count"], 1);
     }
@@ -124,10 +117,7 @@ async fn claim_that_commits_after_a_pause_is_released_without_an_attempt() {
     sqlx::query(again).execute(&app.pool).await.unwrap();
 
     let sessions = "select pid from pg_stat_activity where application_name = 'webhook-dispatcher'";
-    let mut stopped: Vec<i32> = sqlx::query_scalar(sessions)
-        .fetch_all(&app.pool)
-        .await
-        .unwrap();
+    let mut stopped: Vec<i32> = sqlx::query_scalar(sessions).fetch_all(&app.pool).await.unwrap();
     stopped.push(own.postgres().pid().unwrap().try_into().unwrap());
     let signal = |signal| {
         for pid in &stopped {

@@ -173,9 +173,7 @@ async fn session_of_a_broken_link_frees_its_place() {
 async fn large_event_is_accepted_over_a_slow_link() {
     let (link, url) = to_database(&db::database().await).unwrap();
     let app = App::over(&url, Role::Api, &[("MAX_BODY_BYTES", "67108864")]).await;
-    link.set(Control::Slow {
-        bytes_per_ms: 4_000,
-    });
+    link.set(Control::Slow { bytes_per_ms: 4_000 });
     let payload = format!("\"{}\"", "x".repeat(8_000_000));
     let id = app.accept(&payload, "http://127.0.0.1:9/").await;
     assert_eq!(app.event(&id).await["status"], "pending");

@@ -29,27 +29,13 @@ async fn hanging_host_does_not_block_a_healthy_one() {
     super::wait_for_open(&hanging, 4).await;
     let healthy_ids = accept(&api, &healthy, 40).await;
     for id in &healthy_ids {
-        assert_eq!(
-            outcomes(&event_with(&api, id, "delivered").await),
-            ["delivered"]
-        );
+        assert_eq!(outcomes(&event_with(&api, id, "delivered").await), ["delivered"]);
     }
-    assert_eq!(
-        hanging.journal.open_requests(),
-        4,
-        "open requests at the hanging host"
-    );
-    assert_eq!(
-        hanging.journal.receipts().len(),
-        4,
-        "requests to the hanging host in total"
-    );
+    assert_eq!(hanging.journal.open_requests(), 4, "open requests at the hanging host");
+    assert_eq!(hanging.journal.receipts().len(), 4, "requests to the hanging host in total");
     for id in &stuck {
         let event = api.event(id).await;
-        assert_eq!(
-            (&event["status"], &event["attempts"]),
-            (&json!("pending"), &json!([]))
-        );
+        assert_eq!((&event["status"], &event["attempts"]), (&json!("pending"), &json!([])));
     }
     // One snapshot, because waiting events are claimed and released all the time.
     let both = "select sum(attempt_count) filter (where status = 'pending'), count(lease_token) from webhook_events";
@@ -63,22 +49,16 @@ async fn hanging_host_does_not_block_a_healthy_one() {
 // Released events are delivered when their host has a free permit.
 #[tokio::test]
 async fn released_events_are_delivered_later() {
-    let endpoint = Endpoint::start(|_| Behavior::Answer {
-        status: 200,
-        after_ms: 20,
-        retry_after: None,
-    })
-    .await;
+    let endpoint =
+        Endpoint::start(|_| Behavior::Answer { status: 200, after_ms: 20, retry_after: None })
+            .await;
     let database = db::database().await;
     let api = api(&database).await;
     let ids = accept(&api, &endpoint, 60).await;
     let worker = App::over(&database, Role::Worker, &[("MAX_IN_FLIGHT_PER_HOST", "1")]).await;
     for id in &ids {
         let event = event_with(&api, id, "delivered").await;
-        assert_eq!(
-            (outcomes(&event), &event["attempt_count"]),
-            (vec!["delivered"], &json!(1))
-        );
+        assert_eq!((outcomes(&event), &event["attempt_count"]), (vec!["delivered"], &json!(1)));
     }
     assert_eq!(endpoint.journal.receipts().len(), 60);
     worker.stop().await;
@@ -106,13 +86,10 @@ async fn many_hanging_hosts_do_not_block_a_healthy_one() {
         ("SHUTDOWN_SECONDS", "0.2"),
     ];
     let worker = App::over(&database, Role::Worker, &own).await;
-    until(
-        "the hanging targets use their part of the permits",
-        || async {
-            let open = hanging.iter().map(|host| host.journal.open_requests());
-            open.sum::<usize>() >= 8
-        },
-    )
+    until("the hanging targets use their part of the permits", || async {
+        let open = hanging.iter().map(|host| host.journal.open_requests());
+        open.sum::<usize>() >= 8
+    })
     .await;
     for id in &accept(&api, &healthy, 20).await {
         event_with(&api, id, "delivered").await;
@@ -147,10 +124,7 @@ async fn claims_pass_over_the_backlog_of_a_host_at_its_limit() {
     }
     let untouched = "select count(*) from webhook_events
         where status = 'pending' and next_retry_at < created_at and lease_token is null";
-    let untouched: i64 = sqlx::query_scalar(untouched)
-        .fetch_one(&api.pool)
-        .await
-        .unwrap();
+    let untouched: i64 = sqlx::query_scalar(untouched).fetch_one(&api.pool).await.unwrap();
     assert!(untouched > 5_000, "{untouched} events were not claimed");
     worker.stop().await;
     api.stop().await;
@@ -165,17 +139,12 @@ async fn backlog_of_a_healthy_host_is_delivered() {
     insert_backlog(&api, &endpoint.url(0), 2_000).await;
     let own = [("MAX_IN_FLIGHT", "64"), ("MAX_IN_FLIGHT_PER_HOST", "8")];
     let worker = App::over(&database, Role::Worker, &own).await;
-    until("all events are delivered", || async {
-        endpoint.journal.receipts().len() >= 2_000
-    })
-    .await;
+    until("all events are delivered", || async { endpoint.journal.receipts().len() >= 2_000 })
+        .await;
     worker.stop().await;
     let delivered = "select count(*) filter (where attempt_count = 1)
         from webhook_events where status = 'delivered'";
-    let delivered: i64 = sqlx::query_scalar(delivered)
-        .fetch_one(&api.pool)
-        .await
-        .unwrap();
+    let delivered: i64 = sqlx::query_scalar(delivered).fetch_one(&api.pool).await.unwrap();
     assert_eq!(delivered, 2_000);
     api.stop().await;
 }

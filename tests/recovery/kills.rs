@@ -39,19 +39,12 @@ async fn events_of_a_killed_worker_are_sent_again_by_another() {
         assert_eq!(event["attempt_count"], 2);
         let abandoned = &event["attempts"][0];
         for unknown in ["status_code", "response", "duration_ms"] {
-            assert_eq!(
-                abandoned[unknown],
-                Value::Null,
-                "{unknown} of an abandoned attempt"
-            );
+            assert_eq!(abandoned[unknown], Value::Null, "{unknown} of an abandoned attempt");
         }
     }
     assert_eq!((failures(&api.pool).await, leases(&api.pool).await), (0, 0));
     let arrivals = arrivals(&endpoint);
-    assert!(
-        arrivals.values().all(|count| *count == 2),
-        "only events in flight are sent twice"
-    );
+    assert!(arrivals.values().all(|count| *count == 2), "only events in flight are sent twice");
     api.stop().await;
 }
 
@@ -67,10 +60,7 @@ async fn restarted_worker_reclaims_its_own_leases() {
     processes.system.kill("same").await.unwrap();
     processes.start("same", &database, ENDLESS).await;
     for id in &ids {
-        assert_eq!(
-            outcomes(&event_with(&api, id, "delivered").await),
-            ["abandoned", "delivered"]
-        );
+        assert_eq!(outcomes(&event_with(&api, id, "delivered").await), ["abandoned", "delivered"]);
     }
     api.stop().await;
 }
@@ -94,11 +84,7 @@ async fn event_that_kills_its_worker_repeatedly_becomes_abandoned() {
         processes.start("crashing", &database, &own).await;
         until("the poisonous event is at the receiver", || async {
             let receipts = endpoint.journal.receipts();
-            receipts
-                .iter()
-                .filter(|receipt| receipt.ordinal == Some(0))
-                .count()
-                == crash
+            receipts.iter().filter(|receipt| receipt.ordinal == Some(0)).count() == crash
         })
         .await;
         innocent.push(api.accept("1", &endpoint.url(crash as u64)).await);
@@ -107,10 +93,7 @@ async fn event_that_kills_its_worker_repeatedly_becomes_abandoned() {
     }
     processes.start("crashing", &database, &own).await;
     let event = event_with(&api, &poison, "dead").await;
-    assert_eq!(
-        (&event["reason"], outcomes(&event)),
-        (&json!("abandoned"), vec!["abandoned"; 3])
-    );
+    assert_eq!((&event["reason"], outcomes(&event)), (&json!("abandoned"), vec!["abandoned"; 3]));
     assert_eq!(failures(&api.pool).await, 0);
     for id in &innocent {
         assert_eq!(outcomes(&api.event(id).await), ["delivered"]);
@@ -123,11 +106,7 @@ async fn event_that_kills_its_worker_repeatedly_becomes_abandoned() {
 #[tokio::test]
 async fn worker_paused_past_its_lease_changes_nothing() {
     let endpoint = Endpoint::start(|seen| match seen.arrival {
-        1 => Behavior::Answer {
-            status: 500,
-            after_ms: 300,
-            retry_after: None,
-        },
+        1 => Behavior::Answer { status: 500, after_ms: 300, retry_after: None },
         _ => Behavior::answer(200),
     })
     .await;
@@ -145,17 +124,8 @@ async fn worker_paused_past_its_lease_changes_nothing() {
 
     processes.system.resume("paused").await.unwrap();
     until("the paused worker found that it lost its lease", || async {
-        let metrics = api
-            .client
-            .get(format!("http://{paused}/metrics"))
-            .send()
-            .await
-            .unwrap();
-        metrics
-            .text()
-            .await
-            .unwrap()
-            .contains("webhook_lost_leases_total 1\n")
+        let metrics = api.client.get(format!("http://{paused}/metrics")).send().await.unwrap();
+        metrics.text().await.unwrap().contains("webhook_lost_leases_total 1\n")
     })
     .await;
     assert_eq!(event_with(&api, &ids[0], "delivered").await, event);
@@ -168,12 +138,9 @@ async fn worker_paused_past_its_lease_changes_nothing() {
 // again.
 #[tokio::test]
 async fn lost_presence_session_keeps_leases_and_is_replaced() {
-    let endpoint = Endpoint::start(|_| Behavior::Answer {
-        status: 200,
-        after_ms: 2_500,
-        retry_after: None,
-    })
-    .await;
+    let endpoint =
+        Endpoint::start(|_| Behavior::Answer { status: 200, after_ms: 2_500, retry_after: None })
+            .await;
     let database = db::database().await;
     let api = api(&database).await;
     let first = App::over(&database, Role::Worker, &[("HTTP_TIMEOUT", "30")]).await;

@@ -53,15 +53,9 @@ async fn accept_silent_ports(api: &App, count: usize) {
 async fn assert_others_are_delivered(api: &App, healthy: &Endpoint) {
     let literal = healthy.url(1);
     let named = literal.replace("127.0.0.1", KNOWN);
-    let ids = [
-        api.accept("1", &literal).await,
-        api.accept("1", &named).await,
-    ];
+    let ids = [api.accept("1", &literal).await, api.accept("1", &named).await];
     for id in &ids {
-        assert_eq!(
-            outcomes(&event_with(api, id, "delivered").await),
-            ["delivered"]
-        );
+        assert_eq!(outcomes(&event_with(api, id, "delivered").await), ["delivered"]);
     }
 }
 
@@ -76,11 +70,7 @@ async fn silent_name_does_not_block_known_names() {
     let database = db::database().await;
     let api = api(&database).await;
     let stuck = accept_silent(&api, 80).await;
-    let own = [
-        ("MAX_IN_FLIGHT", "8"),
-        ("MAX_IN_FLIGHT_PER_HOST", "4"),
-        ("HTTP_TIMEOUT", "60"),
-    ];
+    let own = [("MAX_IN_FLIGHT", "8"), ("MAX_IN_FLIGHT_PER_HOST", "4"), ("HTTP_TIMEOUT", "60")];
     let mut processes = Processes::new(names.system());
     processes.start("resolving", &database, &own).await;
     until("a lookup of the silent name has started", || async {

@@ -19,11 +19,7 @@ use crate::support::process::Processes;
 use crate::support::view::outcomes;
 
 fn slow(after_ms: u64) -> Behavior {
-    Behavior::Answer {
-        status: 200,
-        after_ms,
-        retry_after: None,
-    }
+    Behavior::Answer { status: 200, after_ms, retry_after: None }
 }
 
 // Two requests are open at a time. The other events are in the host queue or were released. So the
@@ -39,11 +35,7 @@ async fn stop_settles_sent_attempts_and_releases_the_others() {
     worker.stop().await;
 
     assert_eq!((leases(&api.pool).await, failures(&api.pool).await), (0, 0));
-    assert_eq!(
-        endpoint.journal.open_requests(),
-        0,
-        "requests that did not get their response"
-    );
+    assert_eq!(endpoint.journal.open_requests(), 0, "requests that did not get their response");
     let mut delivered = 0;
     for id in &ids {
         let event = api.event(id).await;
@@ -51,10 +43,7 @@ async fn stop_settles_sent_attempts_and_releases_the_others() {
             delivered += 1;
             assert_eq!(outcomes(&event), ["delivered"]);
         } else {
-            assert_eq!(
-                (&event["attempt_count"], &event["attempts"]),
-                (&json!(0), &json!([]))
-            );
+            assert_eq!((&event["attempt_count"], &event["attempts"]), (&json!(0), &json!([])));
             assert_ne!(
                 event["next_retry_at"],
                 json!(null),
@@ -73,10 +62,7 @@ async fn stop_settles_sent_attempts_and_releases_the_others() {
         let event = event_with(&api, id, "delivered").await;
         assert_eq!(outcomes(&event), ["delivered"], "{event:#}");
     }
-    assert!(
-        arrivals(&endpoint).values().all(|count| *count == 1),
-        "number of requests per event"
-    );
+    assert!(arrivals(&endpoint).values().all(|count| *count == 1), "number of requests per event");
     next.stop().await;
     api.stop().await;
 }
@@ -86,10 +72,7 @@ async fn next_process_continues_with_higher_attempt_numbers() {
     let endpoint =
         Endpoint::start(|seen| Behavior::answer(if seen.arrival < 3 { 500 } else { 200 })).await;
     let database = db::database().await;
-    let own = [
-        ("BACKOFF_BASE_SECONDS", "0.5"),
-        ("BACKOFF_CAP_SECONDS", "0.5"),
-    ];
+    let own = [("BACKOFF_BASE_SECONDS", "0.5"), ("BACKOFF_CAP_SECONDS", "0.5")];
     let api = api(&database).await;
     let ids = accept(&api, &endpoint, 5).await;
     for tried in 1..=2 {
@@ -107,9 +90,7 @@ async fn next_process_continues_with_higher_attempt_numbers() {
     }
     let receipts = endpoint.journal.receipts();
     for id in &ids {
-        let mine = receipts
-            .iter()
-            .filter(|r| r.webhook_id.as_ref() == Some(id));
+        let mine = receipts.iter().filter(|r| r.webhook_id.as_ref() == Some(id));
         let numbers: Vec<_> = mine.map(|receipt| receipt.attempt.unwrap()).collect();
         assert_eq!(numbers, [1, 2, 3]);
     }
@@ -136,21 +117,14 @@ async fn open_requests_after_a_stop_are_reclaimed_before_expiry() {
     let first = App::over(&database, Role::Worker, &[ENDLESS, &own].concat()).await;
     wait_for_open(&endpoint, 3).await;
     first.stop().await;
-    assert_eq!(
-        leases(&api.pool).await,
-        3,
-        "only sent attempts keep their lease"
-    );
+    assert_eq!(leases(&api.pool).await, 3, "only sent attempts keep their lease");
 
     well.store(true, Ordering::SeqCst);
     let second = App::over(&database, Role::Worker, ENDLESS).await;
     let mut abandoned = 0;
     for id in &ids {
         let event = event_with(&api, id, "delivered").await;
-        abandoned += outcomes(&event)
-            .iter()
-            .filter(|outcome| **outcome == "abandoned")
-            .count();
+        abandoned += outcomes(&event).iter().filter(|outcome| **outcome == "abandoned").count();
         assert_eq!(outcomes(&event).last(), Some(&"delivered"));
     }
     assert_eq!((abandoned, failures(&api.pool).await), (3, 0));
@@ -173,10 +147,7 @@ async fn rolling_restarts_send_each_event_without_duplicates() {
             let url = endpoint.url(restart * 10 + ordinal);
             ids.push(api.accept("1", &url).await);
         }
-        until("some requests are open", || async {
-            endpoint.journal.open_requests() > 0
-        })
-        .await;
+        until("some requests are open", || async { endpoint.journal.open_requests() > 0 }).await;
         let next = App::over(&database, Role::Worker, &[]).await;
         worker.stop().await;
         worker = next;
@@ -195,14 +166,8 @@ async fn rolling_restarts_send_each_event_without_duplicates() {
 async fn idle_process_stops_immediately() {
     let database = db::database().await;
     let mut processes = Processes::plain();
-    processes
-        .start("idle", &database, &[("SHUTDOWN_SECONDS", "3600")])
-        .await;
-    let exit = processes
-        .system
-        .terminate("idle", Duration::from_secs(10))
-        .await
-        .unwrap();
+    processes.start("idle", &database, &[("SHUTDOWN_SECONDS", "3600")]).await;
+    let exit = processes.system.terminate("idle", Duration::from_secs(10)).await.unwrap();
     assert!(exit.is_clean(), "{exit}");
 }
 
@@ -221,11 +186,7 @@ async fn silent_dns_server_does_not_delay_a_stop() {
     let id = api.accept("1", "http://silent.test/").await;
     assert_eq!(outcomes(&event_with(&api, &id, "dead").await), ["timeout"]);
     let grace = Duration::from_secs(5);
-    let exit = processes
-        .system
-        .terminate("resolving", grace)
-        .await
-        .unwrap();
+    let exit = processes.system.terminate("resolving", grace).await.unwrap();
     assert!(exit.is_clean(), "{exit}");
     api.stop().await;
 }

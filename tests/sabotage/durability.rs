@@ -40,32 +40,30 @@ const EARLY_REPLIES: &str = "
 
 fn record_receipts(endpoint: &Endpoint, recorder: &Recorder) {
     let recorder = recorder.clone();
-    endpoint
-        .journal
-        .observe(Arc::new(move |receipt: &Receipt, moment| {
-            let (req, ordinal) = (format!("r{}", receipt.seq), receipt.ordinal);
-            recorder.record(match moment {
-                Moment::Begin => Op::RecvBegin(RecvBegin {
-                    req,
-                    ordinal,
-                    id: receipt.webhook_id.clone(),
-                    attempt: receipt.attempt,
-                    target: receipt.path.clone(),
-                    sha256: receipt.sha256.clone(),
-                    sig: match &receipt.signature {
-                        SignatureCheck::Valid => SIG_VALID.to_owned(),
-                        other => format!("{other:?}"),
-                    },
-                    scripted: None,
-                }),
-                Moment::End => Op::RecvEnd(RecvEnd {
-                    req,
-                    ordinal,
-                    status: receipt.ending.as_ref().and_then(|end| end.whole_status()),
-                    how: ANSWERED.to_owned(),
-                }),
-            });
-        }));
+    endpoint.journal.observe(Arc::new(move |receipt: &Receipt, moment| {
+        let (req, ordinal) = (format!("r{}", receipt.seq), receipt.ordinal);
+        recorder.record(match moment {
+            Moment::Begin => Op::RecvBegin(RecvBegin {
+                req,
+                ordinal,
+                id: receipt.webhook_id.clone(),
+                attempt: receipt.attempt,
+                target: receipt.path.clone(),
+                sha256: receipt.sha256.clone(),
+                sig: match &receipt.signature {
+                    SignatureCheck::Valid => SIG_VALID.to_owned(),
+                    other => format!("{other:?}"),
+                },
+                scripted: None,
+            }),
+            Moment::End => Op::RecvEnd(RecvEnd {
+                req,
+                ordinal,
+                status: receipt.ending.as_ref().and_then(|end| end.whole_status()),
+                how: ANSWERED.to_owned(),
+            }),
+        });
+    }));
 }
 
 /// Returns the verdict of `no_loss` if the server is stopped immediately after the last 202.
@@ -87,10 +85,7 @@ async fn judged(trigger: Option<&'static str>) -> Option<Verdict> {
     let schedule = Schedule::generate(Seed::new(0xd15c), &profile);
     let (targets, ops) = (Arc::new(vec![base]), Arc::new(AtomicU64::new(1)));
     let workload = |app: &App| {
-        let apis = Apis::new([(
-            "w0".to_owned(),
-            app.url("").trim_end_matches('/').to_owned(),
-        )]);
+        let apis = Apis::new([("w0".to_owned(), app.url("").trim_end_matches('/').to_owned())]);
         apis.set_ready("w0", true);
         Workload::new(recorder.clone(), apis, targets.clone(), ops.clone())
     };

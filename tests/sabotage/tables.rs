@@ -9,14 +9,8 @@ fn tables_of_checkers_and_saboteurs_match_the_code() {
     assert_printed(
         "docs/checkers.md",
         &[
-            Table {
-                name: "checkers",
-                text: table::checkers(),
-            },
-            Table {
-                name: "saboteurs",
-                text: table::saboteurs(),
-            },
+            Table { name: "checkers", text: table::checkers() },
+            Table { name: "saboteurs", text: table::saboteurs() },
         ],
     );
 }

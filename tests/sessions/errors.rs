@@ -64,10 +64,7 @@ async fn accept_with_retries(app: &App, target: &str) -> String {
 async fn assert_sessions_are_replaced(sqlstate: &str) {
     let endpoint = Endpoint::responding_with(200).await;
     let app = App::over(&db::database().await, Role::Serve, &[]).await;
-    sqlx::raw_sql(REFUSE_LISTED)
-        .execute(&app.pool)
-        .await
-        .unwrap();
+    sqlx::raw_sql(REFUSE_LISTED).execute(&app.pool).await.unwrap();
     let id = app.accept("1", &endpoint.url(1)).await;
     app.event_with_status(&id, "delivered").await;
 

@@ -62,25 +62,14 @@ async fn options_that_a_pooler_drops_are_refused_by_name() {
     let database = db::database().await;
     let pool = db::pool(&database).await;
     let name = database_name(&pool).await;
-    run(
-        &pool,
-        format!("alter database {name} set synchronous_commit = off"),
-    )
-    .await;
+    run(&pool, format!("alter database {name} set synchronous_commit = off")).await;
     let url = pooler(&database).await;
     for arguments in [&["check"][..], &["migrate"], &[]] {
-        let output = command(
-            arguments,
-            &[("DATABASE_URL", &url), ("BIND", "127.0.0.1:0")],
-        )
-        .await;
+        let output = command(arguments, &[("DATABASE_URL", &url), ("BIND", "127.0.0.1:0")]).await;
         let error = &output.text;
         assert_eq!(output.code, Some(1), "{arguments:?}: {error}");
         assert!(error.contains(r#"synchronous_commit is "off""#), "{error}");
-        assert!(
-            error.contains("lock_timeout") && error.contains("pooler"),
-            "{error}"
-        );
+        assert!(error.contains("lock_timeout") && error.contains("pooler"), "{error}");
     }
 }
 

@@ -22,10 +22,7 @@ impl OrdinaryRole {
     async fn new(pool: &PgPool) -> Self {
         let name = format!("role_{}", uuid::Uuid::new_v4().simple());
         run(pool, format!("create role {name} login password 'secret'")).await;
-        Self {
-            name,
-            pool: pool.clone(),
-        }
+        Self { name, pool: pool.clone() }
     }
 
     /// The URL of the database for this role.
@@ -42,19 +39,13 @@ impl OrdinaryRole {
 
     /// Removes the role from the server. Its sessions must have ended.
     async fn remove(self) {
-        run(
-            &self.pool,
-            format!("drop owned by {0}; drop role {0}", self.name),
-        )
-        .await;
+        run(&self.pool, format!("drop owned by {0}; drop role {0}", self.name)).await;
     }
 }
 
 /// The SQL block of the README that grants the rights of the service.
 fn grants_of_the_readme() -> String {
-    let block = README
-        .split("```sql\n")
-        .find(|block| block.starts_with("grant "));
+    let block = README.split("```sql\n").find(|block| block.starts_with("grant "));
     let block = block.expect("the README lists the grants");
     let (sql, _) = block.split_once("```").expect("the block ends");
     sql.replace("to webhooks;", "to ROLE;")
@@ -92,21 +83,13 @@ async fn check_names_each_missing_right() {
     run(&pool, "revoke all on schema public from public".into()).await;
     let absent = command(&["check"], &[("DATABASE_URL", &url)]).await;
     assert_eq!(absent.code, Some(1), "{}", absent.text);
-    assert!(
-        absent.text.contains("lacks create on a schema"),
-        "{}",
-        absent.text
-    );
+    assert!(absent.text.contains("lacks create on a schema"), "{}", absent.text);
 
     App::over(&database, Role::Api, &[]).await.stop().await;
     role.grant("grant usage on schema public to ROLE").await;
     let unreadable = command(&["check"], &[("DATABASE_URL", &url)]).await;
     assert_eq!(unreadable.code, Some(1), "{}", unreadable.text);
-    assert!(
-        unreadable.text.contains("_sqlx_migrations"),
-        "{}",
-        unreadable.text
-    );
+    assert!(unreadable.text.contains("_sqlx_migrations"), "{}", unreadable.text);
 
     role.grant(&grants_of_the_readme()).await;
     role.grant("revoke insert on workers from ROLE; revoke delete on webhook_events from ROLE")
@@ -114,11 +97,7 @@ async fn check_names_each_missing_right() {
     let few = command(&["check"], &[("DATABASE_URL", &url)]).await;
     assert_eq!(few.code, Some(1), "{}", few.text);
     assert!(few.text.contains("insert on workers"), "{}", few.text);
-    assert!(
-        few.text.contains("delete on webhook_events"),
-        "{}",
-        few.text
-    );
+    assert!(few.text.contains("delete on webhook_events"), "{}", few.text);
     assert!(!few.text.contains("select on"), "{}", few.text);
     role.remove().await;
 }
@@ -131,8 +110,7 @@ async fn check_refuses_a_role_from_which_a_policy_hides_rows() {
     let pool = db::pool(&database).await;
     let role = OrdinaryRole::new(&pool).await;
     role.grant(&grants_of_the_readme()).await;
-    role.grant("alter table webhook_events enable row level security")
-        .await;
+    role.grant("alter table webhook_events enable row level security").await;
     let check = command(&["check"], &[("DATABASE_URL", &role.url(&database))]).await;
     assert_eq!(check.code, Some(1), "{}", check.text);
     assert!(check.text.contains("row security"), "{}", check.text);
@@ -144,11 +122,7 @@ async fn user_password_and_database_may_be_percent_encoded() {
     let existing = db::database().await;
     let pool = db::pool(&existing).await;
     let unique = uuid::Uuid::new_v4().simple().to_string();
-    run(
-        &pool,
-        format!("create role \"us@er {unique}\" login password 'p#%/: ?&'"),
-    )
-    .await;
+    run(&pool, format!("create role \"us@er {unique}\" login password 'p#%/: ?&'")).await;
     let create = format!(
         "create database \"web hooks/{unique}\" template template0 encoding 'UTF8' \
          owner \"us@er {unique}\""
@@ -164,10 +138,6 @@ async fn user_password_and_database_may_be_percent_encoded() {
     let name = database_name(&db::pool(&url).await).await;
     assert_eq!(name, format!("web hooks/{unique}"));
     app.stop().await;
-    run(
-        &pool,
-        format!("drop database \"web hooks/{unique}\" with (force)"),
-    )
-    .await;
+    run(&pool, format!("drop database \"web hooks/{unique}\" with (force)")).await;
     run(&pool, format!("drop role \"us@er {unique}\"")).await;
 }

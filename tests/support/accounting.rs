@@ -45,11 +45,7 @@ impl Row {
     pub(crate) async fn read(bench: &Bench, id: EventId) -> Self {
         let sql = "select status, reason, attempt_count, failure_count, abandon_count, round, \
                    holder from webhook_events where id = $1";
-        let stored: Stored = sqlx::query_as(sql)
-            .bind(id.0)
-            .fetch_one(&bench.pool)
-            .await
-            .unwrap();
+        let stored: Stored = sqlx::query_as(sql).bind(id.0).fetch_one(&bench.pool).await.unwrap();
         stored.into()
     }
 }

@@ -41,10 +41,7 @@ pub(crate) fn settings(database: &str, own: &[(&str, &str)]) -> BTreeMap<String,
         ("BACKOFF_CAP_SECONDS", "0.2"),
         ("WORKER_POLL_INTERVAL", "0.2"),
     ];
-    base.iter()
-        .chain(own)
-        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-        .collect()
+    base.iter().chain(own).map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
 }
 
 /// The parsed configuration of [`settings`].
@@ -83,18 +80,9 @@ impl App {
         let serving = serve(config, role, listener, stop.clone());
         let served =
             tokio::spawn(async move { serving.await.expect("serve returns without an error") });
-        let client = Client::builder()
-            .no_proxy()
-            .build()
-            .expect("a client can be built");
+        let client = Client::builder().no_proxy().build().expect("a client can be built");
         let pool = db::pool(direct).await;
-        Self {
-            address,
-            pool,
-            client,
-            stop,
-            served,
-        }
+        Self { address, pool, client, stop, served }
     }
 
     /// Waits until `/readyz` returns 200.
@@ -110,11 +98,7 @@ impl App {
     }
 
     pub(crate) async fn get(&self, path: &str) -> Response {
-        self.client
-            .get(self.url(path))
-            .send()
-            .await
-            .expect("the dispatcher responds")
+        self.client.get(self.url(path)).send().await.expect("the dispatcher responds")
     }
 
     /// Posts the body unchanged to `/events`.
@@ -128,26 +112,17 @@ impl App {
         headers: &[(&str, &str)],
         body: impl Into<reqwest::Body>,
     ) -> Response {
-        let mut request = self
-            .client
-            .post(self.url("/events"))
-            .header("content-type", "application/json");
+        let mut request =
+            self.client.post(self.url("/events")).header("content-type", "application/json");
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        request
-            .body(body)
-            .send()
-            .await
-            .expect("the dispatcher responds")
+        request.body(body).send().await.expect("the dispatcher responds")
     }
 
     /// Posts an event that must be accepted and returns its id.
     pub(crate) async fn accept(&self, payload: &str, target_url: &str) -> String {
-        let body = format!(
-            r#"{{"payload":{payload},"target_url":{}}}"#,
-            Value::from(target_url)
-        );
+        let body = format!(r#"{{"payload":{payload},"target_url":{}}}"#, Value::from(target_url));
         let response = self.post(body).await;
         assert_eq!(response.status(), StatusCode::ACCEPTED);
         id_of(response).await
@@ -155,17 +130,12 @@ impl App {
 
     /// The response of `GET /events/{id}`.
     pub(crate) async fn event(&self, id: &str) -> Value {
-        self.get(&format!("/events/{id}"))
-            .await
-            .json()
-            .await
-            .expect("the response is JSON")
+        self.get(&format!("/events/{id}")).await.json().await.expect("the response is JSON")
     }
 
     /// Waits until the event has the status and returns the event.
     pub(crate) async fn event_with_status(&self, id: &str, status: &str) -> Value {
-        self.event_where(id, status, |event| event["status"] == status)
-            .await
+        self.event_where(id, status, |event| event["status"] == status).await
     }
 
     /// Waits until `accepts` returns true for the event and returns the event.
@@ -187,19 +157,14 @@ impl App {
                 tokio::time::sleep(POLL_INTERVAL).await;
             }
         });
-        assert!(
-            waited.await.is_ok(),
-            "the event did not become {state}: {event:#}"
-        );
+        assert!(waited.await.is_ok(), "the event did not become {state}: {event:#}");
         event
     }
 
     /// Stops the dispatcher as SIGTERM does and waits for its end.
     pub(crate) async fn stop(self) {
         self.stop.cancel();
-        self.served
-            .await
-            .expect("the dispatcher stops without a panic");
+        self.served.await.expect("the dispatcher stops without a panic");
     }
 }
 
@@ -216,8 +181,5 @@ pub(crate) async fn until<F: Future<Output = bool>>(condition: &str, holds: impl
 /// The event id in a 202 response.
 pub(crate) async fn id_of(response: Response) -> String {
     let body: Value = response.json().await.expect("the response is JSON");
-    body["id"]
-        .as_str()
-        .expect("the response has an id")
-        .to_owned()
+    body["id"].as_str().expect("the response has an id").to_owned()
 }

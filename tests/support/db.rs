@@ -23,10 +23,7 @@ struct Created(Vec<String>);
 
 impl Drop for Created {
     fn drop(&mut self) {
-        UNUSED
-            .lock()
-            .expect("no code panics while it holds the lock")
-            .append(&mut self.0);
+        UNUSED.lock().expect("no code panics while it holds the lock").append(&mut self.0);
     }
 }
 
@@ -35,9 +32,8 @@ pub(crate) async fn cluster() -> &'static Postgres {
     static CLUSTER: OnceCell<Postgres> = OnceCell::const_new();
     CLUSTER
         .get_or_init(|| async {
-            let server = Postgres::obtain(Wanted::Any)
-                .await
-                .unwrap_or_else(|error| panic!("{error}"));
+            let server =
+                Postgres::obtain(Wanted::Any).await.unwrap_or_else(|error| panic!("{error}"));
             eprintln!("postgres: {}", server.origin());
             server
         })
@@ -55,37 +51,25 @@ pub(crate) async fn database() -> String {
 }
 
 async fn drop_unused(server: &Postgres) {
-    let unused = std::mem::take(
-        &mut *UNUSED
-            .lock()
-            .expect("no code panics while it holds the lock"),
-    );
+    let unused =
+        std::mem::take(&mut *UNUSED.lock().expect("no code panics while it holds the lock"));
     if unused.is_empty() {
         return;
     }
-    let mut admin = connect(server.admin_url())
-        .await
-        .expect("the server accepts sessions");
+    let mut admin = connect(server.admin_url()).await.expect("the server accepts sessions");
     for url in unused {
         let options: PgConnectOptions = url.parse().expect("the URL is valid");
         let name = options.get_database().expect("the URL names a database");
         // `force` ends sessions that a dispatcher of the ended test still holds.
         let sql = format!("drop database \"{name}\" with (force)");
         let dropped = sqlx::raw_sql(sqlx::AssertSqlSafe(sql));
-        dropped
-            .execute(&mut admin)
-            .await
-            .expect("the database exists");
+        dropped.execute(&mut admin).await.expect("the database exists");
     }
 }
 
 /// A pool of two connections for reading the rows.
 pub(crate) async fn pool(url: &str) -> PgPool {
-    PgPoolOptions::new()
-        .max_connections(2)
-        .connect(url)
-        .await
-        .expect("the database responds")
+    PgPoolOptions::new().max_connections(2).connect(url).await.expect("the database responds")
 }
 
 /// Starts a server for one test, for faults that affect a whole server. If the machine has no

@@ -23,9 +23,8 @@ impl Endpoint {
     /// Starts a receiver that responds with the behavior that the script returns.
     pub(crate) async fn start(script: impl Fn(&Seen) -> Behavior + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let secrets: Secrets = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
-            .parse()
-            .expect("the secret is valid");
+        let secrets: Secrets =
+            "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw".parse().expect("the secret is valid");
         let script: Script = Arc::new(script);
         let journal = Journal::new();
         let receiver = Receiver::start(listener, secrets, script, journal.clone());
@@ -39,11 +38,7 @@ impl Endpoint {
 
     /// Responds to every request with the status, `after_ms` milliseconds after its arrival.
     pub(crate) async fn responding_after(status: u16, after_ms: u64) -> Self {
-        let response = Behavior::Answer {
-            status,
-            after_ms,
-            retry_after: None,
-        };
+        let response = Behavior::Answer { status, after_ms, retry_after: None };
         Self::start(move |_| response.clone()).await
     }
 
@@ -67,15 +62,8 @@ impl Bench {
         let url = db::database().await;
         let options = StoreOptions::of(&app::config(&url, &[]));
         let store = PgStore::open(&options);
-        store
-            .migrate()
-            .await
-            .expect("the schema can be created in a new database");
-        Self {
-            pool: db::pool(&url).await,
-            store,
-            url,
-        }
+        store.migrate().await.expect("the schema can be created in a new database");
+        Self { pool: db::pool(&url).await, store, url }
     }
 
     /// Inserts `count` events and returns their ids.
@@ -135,11 +123,7 @@ impl Bench {
 pub(crate) fn settlement(claim: &Claim, outcome: Outcome, disposition: Disposition) -> Settlement {
     Settlement {
         key: claim.key,
-        result: AttemptResult {
-            outcome,
-            error: None,
-            snippet: None,
-        },
+        result: AttemptResult { outcome, error: None, snippet: None },
         disposition,
         started_at: chrono::DateTime::UNIX_EPOCH,
         duration: Duration::from_millis(1),

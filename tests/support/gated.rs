@@ -33,12 +33,7 @@ impl Gated {
                 tokio::spawn(respond(stream, Arc::clone(&count), is_open.clone()));
             }
         });
-        Self {
-            address,
-            arrived,
-            open,
-            serving,
-        }
+        Self { address, arrived, open, serving }
     }
 
     /// Releases the response to every request, also to later ones.

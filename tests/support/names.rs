@@ -39,10 +39,7 @@ impl NameServer {
         match Self::try_start(Box::new(responses)).await {
             Ok(server) => Some(server),
             Err(error) => {
-                let _ = writeln!(
-                    std::io::stderr(),
-                    "skipped: a DNS server for one test: {error}"
-                );
+                let _ = writeln!(std::io::stderr(), "skipped: a DNS server for one test: {error}");
                 None
             }
         }
@@ -53,19 +50,14 @@ impl NameServer {
         let [one, two, ..] = *uuid::Uuid::new_v4().as_bytes();
         let address = Ipv4Addr::new(127, 53, one, two.max(1));
         let socket = UdpSocket::bind(SocketAddr::new(address.into(), PORT)).await?;
-        let namespace = std::process::Command::new("unshare")
-            .args(["--mount", "true"])
-            .status()?;
+        let namespace = std::process::Command::new("unshare").args(["--mount", "true"]).status()?;
         if !namespace.success() {
             return Err(std::io::Error::other("cannot create a mount namespace"));
         }
         let mut configuration = NamedTempFile::new()?;
         writeln!(configuration, "nameserver {address}\n{PATIENT}")?;
         let serving = tokio::spawn(serve(socket, responses));
-        Ok(Self {
-            configuration,
-            serving,
-        })
+        Ok(Self { configuration, serving })
     }
 
     /// A system whose dispatcher processes resolve names by this server.
@@ -101,9 +93,7 @@ async fn serve(socket: UdpSocket, responses: Box<Answers>) {
             continue;
         };
         let addresses = if for_ipv4 { addresses } else { Vec::new() };
-        let _ = socket
-            .send_to(&reply(&question[..end + 4], &addresses), peer)
-            .await;
+        let _ = socket.send_to(&reply(&question[..end + 4], &addresses), peer).await;
     }
 }
 

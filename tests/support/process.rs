@@ -19,9 +19,7 @@ pub(crate) struct Processes {
 impl Processes {
     /// Runs the binary without arguments: `dispatcher serve`.
     pub(crate) fn plain() -> Self {
-        Self::new(ProcessSystem::new(
-            dispatcher_binary().expect("the binary can be built"),
-        ))
+        Self::new(ProcessSystem::new(dispatcher_binary().expect("the binary can be built")))
     }
 
     /// Runs the binary with a role as argument.
@@ -81,9 +79,7 @@ impl Processes {
         let status =
             std::fs::read_to_string(format!("/proc/{pid}/status")).expect("the process runs");
         let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kib = kib
-            .and_then(|rest| rest.trim().strip_suffix("kB"))
-            .expect("the size is in kB");
+        let kib = kib.and_then(|rest| rest.trim().strip_suffix("kB")).expect("the size is in kB");
         kib.trim().parse().expect("the size is a number")
     }
 
@@ -111,12 +107,7 @@ pub(crate) async fn command(arguments: &[&str], environment: &[(&str, &str)]) ->
     command.args(arguments).env_clear().kill_on_drop(true);
     command.envs(environment.iter().copied());
     let output = tokio::time::timeout(WAIT_MAX, command.output()).await;
-    let output = output
-        .expect("the binary exits")
-        .expect("the binary can be started");
+    let output = output.expect("the binary exits").expect("the binary can be started");
     let text = [output.stdout, output.stderr].concat();
-    Exited {
-        code: output.status.code(),
-        text: String::from_utf8_lossy(&text).into_owned(),
-    }
+    Exited { code: output.status.code(), text: String::from_utf8_lossy(&text).into_owned() }
 }

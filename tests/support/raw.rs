@@ -43,17 +43,14 @@ impl RawResponse {
 
 impl Connection {
     pub(crate) async fn open(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address)
-            .await
-            .expect("the dispatcher listens");
+        let stream = TcpStream::connect(address).await.expect("the dispatcher listens");
         stream.set_nodelay(true).expect("the option exists for TCP");
         Self(stream)
     }
 
     pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
         let sent = timeout(WAIT_MAX, self.0.write_all(bytes.as_ref())).await;
-        sent.expect("the dispatcher reads")
-            .expect("the connection is open");
+        sent.expect("the dispatcher reads").expect("the connection is open");
     }
 
     /// Sends each byte in a separate segment.
@@ -134,11 +131,7 @@ impl RawReceiver {
                 let _ = timeout(CLOSE_WAIT_MAX, drained).await;
             }
         });
-        Self {
-            address,
-            requests,
-            serving,
-        }
+        Self { address, requests, serving }
     }
 
     /// Responds with the same bytes to every request.
@@ -153,9 +146,7 @@ impl RawReceiver {
 
     pub(crate) fn requests(&self) -> Vec<Captured> {
         let requests = self.requests.lock();
-        requests
-            .expect("no code panics while it holds the lock")
-            .clone()
+        requests.expect("no code panics while it holds the lock").clone()
     }
 }
 
@@ -169,20 +160,13 @@ impl Drop for RawReceiver {
 pub(crate) async fn read_one(stream: &mut (impl AsyncRead + Unpin)) -> Option<(String, Vec<u8>)> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
-        assert!(
-            head.len() < BYTES_MAX,
-            "the head is longer than {BYTES_MAX} bytes"
-        );
+        assert!(head.len() < BYTES_MAX, "the head is longer than {BYTES_MAX} bytes");
         head.push(stream.read_u8().await.ok()?);
     }
     let head = String::from_utf8_lossy(&head).into_owned();
-    let length = header(&head, "content-length").map_or(0, |length| {
-        length.parse().expect("content-length is a number")
-    });
-    assert!(
-        length < BYTES_MAX,
-        "the body is longer than {BYTES_MAX} bytes"
-    );
+    let length = header(&head, "content-length")
+        .map_or(0, |length| length.parse().expect("content-length is a number"));
+    assert!(length < BYTES_MAX, "the body is longer than {BYTES_MAX} bytes");
     let mut body = vec![0; length];
     stream.read_exact(&mut body).await.ok()?;
     Some((head, body))

@@ -17,9 +17,7 @@ pub(crate) struct Table {
 /// If the document differs. The message contains the command that writes the tables.
 #[track_caller]
 pub(crate) fn assert_printed(document: &str, tables: &[Table]) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("..")
-        .join(document);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(document);
     let written = std::fs::read_to_string(&path).unwrap();
     let printed = tables.iter().fold(written.clone(), replaced);
     if std::env::var_os(REWRITE).is_some() {

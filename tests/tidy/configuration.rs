@@ -10,14 +10,8 @@ fn tables_of_settings_match_the_code() {
     assert_printed(
         "docs/configuration.md",
         &[
-            Table {
-                name: "settings of the dispatcher",
-                text: dispatcher::markdown(),
-            },
-            Table {
-                name: "settings of the mock receiver",
-                text: receiver::markdown(),
-            },
+            Table { name: "settings of the dispatcher", text: dispatcher::markdown() },
+            Table { name: "settings of the mock receiver", text: receiver::markdown() },
         ],
     );
 }

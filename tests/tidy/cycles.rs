@@ -8,14 +8,7 @@ use super::tree::Tree;
 /// Modules of `chaos` that plan and judge. They see no clock, socket, file or process.
 const PURE: &[&str] = &["checker", "fault", "history", "plan", "schedule"];
 
-const IMPURE: &[&str] = &[
-    "reqwest",
-    "sqlx",
-    "std::fs",
-    "std::net",
-    "std::process",
-    "tokio",
-];
+const IMPURE: &[&str] = &["reqwest", "sqlx", "std::fs", "std::net", "std::process", "tokio"];
 
 type Graph<'a> = BTreeMap<&'a str, Vec<Use<&'a str>>>;
 
@@ -40,21 +33,15 @@ pub(super) fn cycles(tree: &Tree) -> Vec<String> {
 pub(super) fn impure(tree: &Tree) -> Vec<String> {
     let modules = Modules::of(tree);
     let graph = graph(&modules);
-    let impure: BTreeMap<&str, Use<String>> = modules
-        .paths()
-        .filter_map(|path| Some((path, impure_use(&modules, path)?)))
-        .collect();
+    let impure: BTreeMap<&str, Use<String>> =
+        modules.paths().filter_map(|path| Some((path, impure_use(&modules, path)?))).collect();
     let mut findings = Vec::new();
     for path in graph.keys().filter(|path| is_pure(path)) {
         if let Some(used) = impure.get(path) {
             findings.push(format!("{path}:{}: uses {}", used.line, used.of));
         } else if let Some(steps) = way(&graph, path, |file| impure.contains_key(file)) {
             let last = steps.last().expect("a way has a step").used.of;
-            findings.push(format!(
-                "{}, which uses {}",
-                described(&steps),
-                impure[last].of
-            ));
+            findings.push(format!("{}, which uses {}", described(&steps), impure[last].of));
         }
     }
     findings
@@ -66,18 +53,13 @@ struct Step<'a> {
 }
 
 fn graph<'a>(modules: &Modules<'a>) -> Graph<'a> {
-    modules
-        .paths()
-        .map(|path| (path, modules.uses(path)))
-        .collect()
+    modules.paths().map(|path| (path, modules.uses(path))).collect()
 }
 
 /// Files that reach each other, each group once, without files that only use others.
 fn groups<'a>(graph: &Graph<'a>) -> Vec<BTreeSet<&'a str>> {
-    let reached: BTreeMap<&str, BTreeSet<&str>> = graph
-        .keys()
-        .map(|path| (*path, reached(graph, path)))
-        .collect();
+    let reached: BTreeMap<&str, BTreeSet<&str>> =
+        graph.keys().map(|path| (*path, reached(graph, path))).collect();
     let mut groups: Vec<BTreeSet<&str>> = Vec::new();
     for (path, below) in &reached {
         let known = groups.iter().any(|group| group.contains(path));
@@ -139,9 +121,7 @@ fn steps_back<'a>(mut before: BTreeMap<&str, Step<'a>>, start: &str, end: &str) 
 
 /// The place of the first use, then each use of the way.
 fn described(steps: &[Step<'_>]) -> String {
-    let place = steps
-        .first()
-        .map(|step| format!("{}:{}", step.from, step.used.line));
+    let place = steps.first().map(|step| format!("{}:{}", step.from, step.used.line));
     let uses: Vec<String> = steps
         .iter()
         .map(|step| {
@@ -154,9 +134,7 @@ fn described(steps: &[Step<'_>]) -> String {
 
 fn is_pure(path: &str) -> bool {
     PURE.iter().any(|module| {
-        let rest = path
-            .strip_prefix("chaos/src/")
-            .and_then(|rest| rest.strip_prefix(module));
+        let rest = path.strip_prefix("chaos/src/").and_then(|rest| rest.strip_prefix(module));
         rest.is_some_and(|rest| rest == ".rs" || rest.starts_with('/'))
     })
 }

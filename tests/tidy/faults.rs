@@ -9,9 +9,8 @@ use super::modules::Modules;
 use super::tokens::{self, Kind, Token};
 use super::tree::Tree;
 
-const FAMILIES: &[&str] = &[
-    "client", "clock", "net", "postgres", "presence", "receiver", "store", "worker",
-];
+const FAMILIES: &[&str] =
+    &["client", "clock", "net", "postgres", "presence", "receiver", "store", "worker"];
 
 /// Methods that look at a part of a text.
 const PARTIAL_MATCHES: &[&str] = &["contains", "ends_with", "starts_with", "strip_prefix"];
@@ -20,12 +19,8 @@ const PARTIAL_MATCHES: &[&str] = &["contains", "ends_with", "starts_with", "stri
 const DECLARATIONS: &[&str] = &["chaos/src/fault", "chaos/src/nemesis"];
 
 /// Files that judge or plan. They must not name a single fault either.
-const JUDGING: &[&str] = &[
-    "chaos/src/checker",
-    "chaos/src/history",
-    "chaos/src/schedule",
-    "chaos/src/runner/bound",
-];
+const JUDGING: &[&str] =
+    &["chaos/src/checker", "chaos/src/history", "chaos/src/schedule", "chaos/src/runner/bound"];
 
 /// Returns a finding for each match on a part of a fault name in `chaos/src`, and for each literal
 /// fault kind in the files that judge. Test code may name faults.
@@ -62,8 +57,7 @@ pub(super) fn kinds(tree: &Tree) -> BTreeSet<String> {
 }
 
 fn sources(tree: &Tree) -> impl Iterator<Item = (&str, &str)> {
-    tree.rust()
-        .filter(|(path, _)| path.starts_with("chaos/src/"))
+    tree.rust().filter(|(path, _)| path.starts_with("chaos/src/"))
 }
 
 /// `method("family…")`.

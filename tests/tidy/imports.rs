@@ -93,12 +93,7 @@ const RULES: &[Rule] = &[
     Rule {
         within: &["chaos/src/nemesis/"],
         except: &[],
-        names: &[
-            "Op::FaultStart(",
-            "Op::FaultEffect(",
-            "Op::FaultEnd(",
-            "Op::FaultSkip(",
-        ],
+        names: &["Op::FaultStart(", "Op::FaultEffect(", "Op::FaultEnd(", "Op::FaultSkip("],
         reason: "only nemesis.rs records faults",
     },
 ];
@@ -109,9 +104,7 @@ pub(super) fn forbidden(tree: &Tree) -> Vec<String> {
     for (path, text) in tree.rust() {
         let rules: Vec<&Rule> = RULES.iter().filter(|rule| rule.covers(path)).collect();
         for (at, line) in tree::code(tree::without_tests(text)) {
-            let named = rules
-                .iter()
-                .filter_map(|rule| Some((rule, rule.named_in(&line)?)));
+            let named = rules.iter().filter_map(|rule| Some((rule, rule.named_in(&line)?)));
             let finding = |(rule, name): (&&Rule, &str)| {
                 format!("{path}:{at}: uses {name}, but {}", rule.reason)
             };

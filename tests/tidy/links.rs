@@ -25,21 +25,13 @@ fn prose(text: &str) -> impl Iterator<Item = (usize, &str)> {
 }
 
 fn targets(line: &str) -> impl Iterator<Item = &str> {
-    let ends = line
-        .split("](")
-        .skip(1)
-        .filter_map(|rest| rest.split_once(')'));
-    ends.map(|(target, _)| target)
-        .filter(|target| !target.contains(':'))
+    let ends = line.split("](").skip(1).filter_map(|rest| rest.split_once(')'));
+    ends.map(|(target, _)| target).filter(|target| !target.contains(':'))
 }
 
 fn resolves(tree: &Tree, from: &str, target: &str) -> bool {
     let (file, heading) = target.split_once('#').unwrap_or((target, ""));
-    let path = if file.is_empty() {
-        from.to_owned()
-    } else {
-        joined(from, file)
-    };
+    let path = if file.is_empty() { from.to_owned() } else { joined(from, file) };
     let found = heading.is_empty() || tree.text(&path).lines().any(|line| slug(line) == heading);
     tree.has(&path) && found
 }
@@ -60,17 +52,9 @@ fn joined(from: &str, file: &str) -> String {
 
 /// The anchor that a code host generates for a heading. Empty for any other line.
 fn slug(line: &str) -> String {
-    let Some(title) = line
-        .strip_prefix('#')
-        .map(|rest| rest.trim_start_matches('#').trim())
-    else {
+    let Some(title) = line.strip_prefix('#').map(|rest| rest.trim_start_matches('#').trim()) else {
         return String::new();
     };
     let kept = |c: &char| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_');
-    title
-        .to_lowercase()
-        .chars()
-        .filter(kept)
-        .map(|c| if c == ' ' { '-' } else { c })
-        .collect()
+    title.to_lowercase().chars().filter(kept).map(|c| if c == ' ' { '-' } else { c }).collect()
 }

@@ -54,9 +54,7 @@ const HOPS_MAX: usize = 16;
 
 impl<'a> Modules<'a> {
     pub(super) fn of(tree: &'a Tree) -> Self {
-        let mut modules = Self {
-            files: BTreeMap::new(),
-        };
+        let mut modules = Self { files: BTreeMap::new() };
         for (path, _) in tree.rust().filter(|(path, _)| is_root(path)) {
             modules.add(tree, path, path, None);
         }
@@ -93,11 +91,9 @@ impl<'a> Modules<'a> {
     pub(super) fn outside(&self, path: &str) -> Vec<Use<String>> {
         let uses = self.places(path).into_iter();
         uses.filter_map(|used| match used.of {
-            Place::Outside(segments) => Some(Use {
-                line: used.line,
-                written: used.written,
-                of: segments.join("::"),
-            }),
+            Place::Outside(segments) => {
+                Some(Use { line: used.line, written: used.written, of: segments.join("::") })
+            }
             Place::Item(_) | Place::Module(_) => None,
         })
         .collect()
@@ -113,10 +109,8 @@ impl<'a> Modules<'a> {
             let (path, _) = tree.entry(&format!("{folder}{name}.rs"))?;
             Some((name.clone(), path))
         };
-        let children: BTreeMap<_, _> = paths::child_modules(&tokens)
-            .iter()
-            .filter_map(child)
-            .collect();
+        let children: BTreeMap<_, _> =
+            paths::child_modules(&tokens).iter().filter_map(child).collect();
         let below: Vec<&'a str> = children.values().copied().collect();
         let file = File::new(&tokens, root, parent, children);
         self.files.insert(path, file);
@@ -214,12 +208,10 @@ impl<'a> Modules<'a> {
         }
         let globs = file.imports.iter().filter(|import| import.glob);
         globs
-            .filter_map(
-                |glob| match self.resolve(path, &glob.segments, hops.saturating_sub(1)) {
-                    Place::Module(module) if module != path => Some(module),
-                    _ => None,
-                },
-            )
+            .filter_map(|glob| match self.resolve(path, &glob.segments, hops.saturating_sub(1)) {
+                Place::Module(module) if module != path => Some(module),
+                _ => None,
+            })
             .find_map(|module| self.named(module, segments, hops.saturating_sub(1)))
     }
 }

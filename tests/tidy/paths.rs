@@ -33,26 +33,14 @@ pub(super) struct Code {
     pub(super) mentioned: BTreeSet<String>,
 }
 
-const ITEM_KEYWORDS: &[&str] = &[
-    "const",
-    "enum",
-    "fn",
-    "macro_rules",
-    "mod",
-    "static",
-    "struct",
-    "trait",
-    "type",
-    "union",
-];
+const ITEM_KEYWORDS: &[&str] =
+    &["const", "enum", "fn", "macro_rules", "mod", "static", "struct", "trait", "type", "union"];
 
 /// Names of the modules that are declared with `mod name;`.
 pub(super) fn child_modules(tokens: &[Token]) -> Vec<String> {
     let declares = |three: &&[Token]| three[0].is_name("mod") && three[2].is(";");
     let declared = tokens.windows(3).filter(declares);
-    declared
-        .filter_map(|three| three[1].name().map(str::to_owned))
-        .collect()
+    declared.filter_map(|three| three[1].name().map(str::to_owned)).collect()
 }
 
 /// Reads a file from its first to its last token.
@@ -64,12 +52,7 @@ pub(super) fn read(tokens: &[Token]) -> Code {
         inline.pass(tokens, at);
         if tokens[at].is_name("use") && starts_item(tokens, at) {
             let public = is_public(tokens, at);
-            let mut tree = UseTree {
-                tokens,
-                at: at + 1,
-                public,
-                imports: Vec::new(),
-            };
+            let mut tree = UseTree { tokens, at: at + 1, public, imports: Vec::new() };
             tree.read(&[]);
             at = tree.at;
             let imports = tree.imports.into_iter().filter_map(|import| {

@@ -5,14 +5,8 @@ use super::tree::{self, Tree};
 
 /// Words per 1,000 comment lines. Below this level the words are ordinary English.
 const BARS: &[Bar] = &[
-    Bar {
-        words: &["what"],
-        per_1000_lines_max: 25,
-    },
-    Bar {
-        words: &["nobody", "so many", "tells", "told", "whoever"],
-        per_1000_lines_max: 4,
-    },
+    Bar { words: &["what"], per_1000_lines_max: 25 },
+    Bar { words: &["nobody", "so many", "tells", "told", "whoever"], per_1000_lines_max: 4 },
 ];
 
 const COLUMNS_MAX: usize = 100;
@@ -63,17 +57,13 @@ pub(super) fn over_bars(tree: &Tree) -> Vec<String> {
 /// Returns a finding for each comment or Markdown line that is too wide. Tables are exempt, and so
 /// is a line without a blank behind its marker, such as a long URL.
 pub(super) fn too_wide(tree: &Tree) -> Vec<String> {
-    let comments = tree
-        .rust()
-        .flat_map(|(path, text)| comments(text).map(move |(at, line)| (path, at, line)));
-    let prose = tree
-        .all()
-        .filter(|(path, _)| path.ends_with(".md"))
-        .flat_map(|(path, text)| {
-            let lines = (1..).zip(text.lines());
-            let outside_tables = lines.filter(|(_, line)| !line.trim_start().starts_with('|'));
-            outside_tables.map(move |(at, line)| (path, at, line))
-        });
+    let comments =
+        tree.rust().flat_map(|(path, text)| comments(text).map(move |(at, line)| (path, at, line)));
+    let prose = tree.all().filter(|(path, _)| path.ends_with(".md")).flat_map(|(path, text)| {
+        let lines = (1..).zip(text.lines());
+        let outside_tables = lines.filter(|(_, line)| !line.trim_start().starts_with('|'));
+        outside_tables.map(move |(at, line)| (path, at, line))
+    });
     comments
         .chain(prose)
         .filter(|(_, _, line)| line.chars().count() > COLUMNS_MAX)
@@ -106,9 +96,8 @@ pub(super) fn long_test_names(tree: &Tree) -> Vec<String> {
 
 /// Returns a finding for each doc comment that says nothing.
 pub(super) fn empty_docs(tree: &Tree) -> Vec<String> {
-    let docs = tree
-        .rust()
-        .flat_map(|(path, text)| comments(text).map(move |(at, line)| (path, at, line)));
+    let docs =
+        tree.rust().flat_map(|(path, text)| comments(text).map(move |(at, line)| (path, at, line)));
     docs.filter_map(|(path, at, line)| {
         let text = line.strip_prefix("///")?.trim();
         let is_empty = EMPTY_DOCS.contains(&text);
@@ -120,9 +109,7 @@ pub(super) fn empty_docs(tree: &Tree) -> Vec<String> {
 /// Comment lines with their numbers, without indentation. A comment behind code does not count.
 fn comments(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let lines = (1..).zip(text.lines());
-    lines
-        .map(|(at, line)| (at, line.trim_start()))
-        .filter(|(_, line)| line.starts_with("//"))
+    lines.map(|(at, line)| (at, line.trim_start())).filter(|(_, line)| line.starts_with("//"))
 }
 
 fn function_name(line: &str) -> Option<&str> {

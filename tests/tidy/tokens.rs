@@ -89,11 +89,7 @@ fn end_of_item(tokens: &[Token], start: usize) -> usize {
 
 /// Splits a file into tokens. Comments are dropped.
 pub(super) fn tokens(text: &str) -> Vec<Token> {
-    let mut lexer = Lexer {
-        rest: text,
-        line: 1,
-        tokens: Vec::new(),
-    };
+    let mut lexer = Lexer { rest: text, line: 1, tokens: Vec::new() };
     while !lexer.rest.is_empty() {
         lexer.step();
     }
@@ -187,10 +183,9 @@ struct RawOpening {
 fn raw_opening(text: &str) -> Option<RawOpening> {
     let rest = text.strip_prefix("br").or_else(|| text.strip_prefix('r'))?;
     let quote = rest.find(|c| c != '#')?;
-    rest[quote..].starts_with('"').then(|| RawOpening {
-        length: text.len() - rest.len() + quote + 1,
-        hashes: quote,
-    })
+    rest[quote..]
+        .starts_with('"')
+        .then(|| RawOpening { length: text.len() - rest.len() + quote + 1, hashes: quote })
 }
 
 fn end_of_string(content: &str, closing: &str, escapes: bool) -> usize {
@@ -203,12 +198,7 @@ fn end_of_string(content: &str, closing: &str, escapes: bool) -> usize {
         let mut chars = rest.chars();
         let first = chars.next().map_or(1, char::len_utf8);
         let escaped = chars.next().map_or(0, char::len_utf8);
-        at += first
-            + if escapes && rest.starts_with('\\') {
-                escaped
-            } else {
-                0
-            };
+        at += first + if escapes && rest.starts_with('\\') { escaped } else { 0 };
     }
     content.len()
 }
@@ -241,9 +231,7 @@ fn end_of_quote(text: &str) -> usize {
     match (chars.next(), chars.next()) {
         (Some((_, '\\')), Some((escaped, c))) => {
             let from = escaped + c.len_utf8();
-            text[from..]
-                .find('\'')
-                .map_or(text.len(), |at| from + at + 1)
+            text[from..].find('\'').map_or(text.len(), |at| from + at + 1)
         }
         (Some(_), Some((closing, '\''))) => closing + 1,
         _ => 1,
@@ -251,6 +239,5 @@ fn end_of_quote(text: &str) -> usize {
 }
 
 fn word_length(text: &str) -> usize {
-    text.find(|c: char| !c.is_alphanumeric() && c != '_')
-        .unwrap_or(text.len())
+    text.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(text.len())
 }

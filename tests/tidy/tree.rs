@@ -29,9 +29,7 @@ impl Tree {
     }
 
     pub(super) fn all(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0
-            .iter()
-            .map(|(path, text)| (path.as_str(), text.as_str()))
+        self.0.iter().map(|(path, text)| (path.as_str(), text.as_str()))
     }
 
     pub(super) fn rust(&self) -> impl Iterator<Item = (&str, &str)> {
@@ -105,10 +103,7 @@ fn walk(folder: &Path, prefix: &str, texts: &mut BTreeMap<String, String>) {
             if !SKIPPED.contains(&name.as_str()) {
                 walk(&path, &format!("{prefix}{name}/"), texts);
             }
-        } else if READ
-            .iter()
-            .any(|ending| name.ends_with(&format!(".{ending}")))
-        {
+        } else if READ.iter().any(|ending| name.ends_with(&format!(".{ending}"))) {
             let text = std::fs::read_to_string(&path).expect("the text is UTF-8");
             texts.insert(format!("{prefix}{name}"), text);
         }
@@ -119,12 +114,7 @@ fn entries(folder: &Path) -> Vec<(String, PathBuf)> {
     let read = std::fs::read_dir(folder).expect("the folder exists");
     let mut entries: Vec<_> = read
         .map(|entry| entry.expect("the folder can be read"))
-        .map(|entry| {
-            (
-                entry.file_name().to_string_lossy().into_owned(),
-                entry.path(),
-            )
-        })
+        .map(|entry| (entry.file_name().to_string_lossy().into_owned(), entry.path()))
         .collect();
     entries.sort();
     entries

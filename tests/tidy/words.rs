@@ -16,73 +16,28 @@ const IN_ANY_TEXT: &[Word] = &[
         text: concat!("exactly", " once"),
         advice: "delivery is at least once; receivers deduplicate by event id",
     },
-    Word {
-        text: concat!("retry", " count"),
-        advice: "use attempt_count or failure_count",
-    },
+    Word { text: concat!("retry", " count"), advice: "use attempt_count or failure_count" },
 ];
 
 const IN_CODE: &[Word] = &[
-    Word {
-        text: concat!("#[", "ignore"),
-        advice: "run the test or delete it",
-    },
-    Word {
-        text: concat!("#[", "allow("),
-        advice: "write #[expect(…, reason = \"…\")]",
-    },
-    Word {
-        text: concat!("#![", "allow("),
-        advice: "write #![expect(…, reason = \"…\")]",
-    },
-    Word {
-        text: concat!("todo", "!("),
-        advice: "complete the code or delete it",
-    },
-    Word {
-        text: concat!("unimplemented", "!("),
-        advice: "complete the code or delete it",
-    },
-    Word {
-        text: concat!("dbg", "!("),
-        advice: "write a log line or delete it",
-    },
+    Word { text: concat!("#[", "ignore"), advice: "run the test or delete it" },
+    Word { text: concat!("#[", "allow("), advice: "write #[expect(…, reason = \"…\")]" },
+    Word { text: concat!("#![", "allow("), advice: "write #![expect(…, reason = \"…\")]" },
+    Word { text: concat!("todo", "!("), advice: "complete the code or delete it" },
+    Word { text: concat!("unimplemented", "!("), advice: "complete the code or delete it" },
+    Word { text: concat!("dbg", "!("), advice: "write a log line or delete it" },
 ];
 
 /// Forbidden in Markdown and in the texts of the programs: help, log lines, errors and verdicts.
 const FOR_READERS: &[Word] = &[
-    Word {
-        text: "whoever",
-        advice: "name the worker, client or operator",
-    },
-    Word {
-        text: "somebody",
-        advice: "name the worker, client or operator",
-    },
-    Word {
-        text: "nobody",
-        advice: "write `no worker` or `no client`",
-    },
-    Word {
-        text: "so many",
-        advice: "write the number or the name of the limit",
-    },
-    Word {
-        text: "anew",
-        advice: "write `again` or `new`",
-    },
-    Word {
-        text: "burnt",
-        advice: "write `counts as an attempt`",
-    },
-    Word {
-        text: "unburnt",
-        advice: "write `does not count as an attempt`",
-    },
-    Word {
-        text: "all the same",
-        advice: "delete it or state the condition",
-    },
+    Word { text: "whoever", advice: "name the worker, client or operator" },
+    Word { text: "somebody", advice: "name the worker, client or operator" },
+    Word { text: "nobody", advice: "write `no worker` or `no client`" },
+    Word { text: "so many", advice: "write the number or the name of the limit" },
+    Word { text: "anew", advice: "write `again` or `new`" },
+    Word { text: "burnt", advice: "write `counts as an attempt`" },
+    Word { text: "unburnt", advice: "write `does not count as an attempt`" },
+    Word { text: "all the same", advice: "delete it or state the condition" },
 ];
 
 /// The guide lists the words themselves.
@@ -103,9 +58,7 @@ pub(super) fn forbidden(tree: &Tree) -> Vec<String> {
     }
     for (path, text) in tree.rust() {
         if path.ends_with("/mod.rs") {
-            findings.push(format!(
-                "{path}:1: is a mod.rs; name the file after its module"
-            ));
+            findings.push(format!("{path}:1: is a mod.rs; name the file after its module"));
         }
         for (at, line) in tree::code(text) {
             let written = IN_CODE.iter().filter(|word| line.contains(word.text));
@@ -152,7 +105,5 @@ fn vague_words(text: &str) -> impl Iterator<Item = &'static Word> {
         .map(str::to_owned)
         .collect();
     let padded = format!(" {} ", words.join(" "));
-    FOR_READERS
-        .iter()
-        .filter(move |word| padded.contains(&format!(" {} ", word.text)))
+    FOR_READERS.iter().filter(move |word| padded.contains(&format!(" {} ", word.text)))
 }

@@ -54,10 +54,7 @@ impl Audits {
         }
         let followers = audits.into_iter();
         let followers = followers.map(|audit| Follower::start(audit, recorder));
-        Ok(Self {
-            followers: followers.collect(),
-            missing,
-        })
+        Ok(Self { followers: followers.collect(), missing })
     }
 
     /// Returns the reason why this run has no audit; `None` if it has one.
@@ -106,11 +103,7 @@ impl Follower {
     fn start(audit: Audit, recorder: &Recorder) -> Self {
         let stop = CancellationToken::new();
         let task = tokio::spawn(follow(audit, recorder.clone(), stop.clone()));
-        Self {
-            recorder: recorder.clone(),
-            stop,
-            task,
-        }
+        Self { recorder: recorder.clone(), stop, task }
     }
 
     /// Writes the remaining transitions and returns the final count of events.
@@ -119,9 +112,8 @@ impl Follower {
     /// Returns an error if Postgres does not answer. All faults are healed then.
     async fn finish(mut self) -> Result<Census, AuditError> {
         self.stop.cancel();
-        let (mut audit, held_back) = (&mut self.task)
-            .await
-            .expect("the task does not panic, and only `drop` aborts it");
+        let (mut audit, held_back) =
+            (&mut self.task).await.expect("the task does not panic, and only `drop` aborts it");
         record(&self.recorder, held_back);
         let mut reads = 1;
         let (rest, census) = loop {

@@ -84,9 +84,8 @@ impl Audit {
 
     async fn install_on(url: &str) -> Result<Installation, sqlx::Error> {
         let mut connection = postgres::connect(url).await?;
-        let missing: Vec<String> = sqlx::query_scalar(MISSING_COLUMNS)
-            .fetch_all(&mut connection)
-            .await?;
+        let missing: Vec<String> =
+            sqlx::query_scalar(MISSING_COLUMNS).fetch_all(&mut connection).await?;
         if !missing.is_empty() {
             let reason = format!("the database lacks {}", missing.join(", "));
             return Ok(Installation::NotPossible { reason });
@@ -108,9 +107,7 @@ impl Audit {
     /// Returns an error if Postgres does not answer. The next reading then returns the transitions.
     pub async fn read(&mut self) -> Result<Vec<Op>, AuditError> {
         let mut connection = self.take_connection().await?;
-        let rows = sqlx::query(NEW_ROWS)
-            .bind(self.horizon.to_string())
-            .fetch_all(&mut connection);
+        let rows = sqlx::query(NEW_ROWS).bind(self.horizon.to_string()).fetch_all(&mut connection);
         let rows = within_deadline(rows).await?;
         self.connection = Some(connection);
         Ok(self.new_ops(&rows)?)
@@ -123,9 +120,8 @@ impl Audit {
     pub async fn census(&mut self) -> Result<(Vec<Op>, Census), AuditError> {
         let mut connection = self.take_connection().await?;
         let both = async {
-            let mut snapshot = connection
-                .begin_with("begin isolation level repeatable read read only")
-                .await?;
+            let mut snapshot =
+                connection.begin_with("begin isolation level repeatable read read only").await?;
             let rows = sqlx::query(NEW_ROWS)
                 .bind(self.horizon.to_string())
                 .fetch_all(&mut *snapshot)
@@ -186,9 +182,7 @@ fn transition_op(row: &PgRow) -> Result<Op, sqlx::Error> {
         attempt: count("attempt")?,
         token: uuid("token")?.map(|token| token.to_string()),
         held: uuid("held")?.map(|token| token.to_string()),
-        holder: row
-            .try_get::<Option<i64>, _>("holder")?
-            .map(|holder| format!("{holder:016x}")),
+        holder: row.try_get::<Option<i64>, _>("holder")?.map(|holder| format!("{holder:016x}")),
         outcome: row.try_get("outcome")?,
         now_us: row.try_get("now_us")?,
         lease_until_us: row.try_get("lease_until_us")?,

@@ -66,10 +66,7 @@ fn miscounted(before: &Counts, step: Step, op: &Transition) -> Option<String> {
         return Some(format!("the event must not become {}", op.after.status));
     }
     if op.after != expected {
-        return Some(format!(
-            "the counters are {:?}, expected {expected:?}",
-            op.after
-        ));
+        return Some(format!("the counters are {:?}, expected {expected:?}", op.after));
     }
     (op.attempt != number).then(|| format!("the attempt is {}, expected {number}", op.attempt))
 }
@@ -91,12 +88,7 @@ fn wrong_total(facts: &Facts<'_>, row: &RowFacts<'_>) -> Option<(String, [u64; 2
     let state = facts.events.get(&row.ordinal?)?.state?;
     let state = Some(state).filter(|at| at.op.is_final())?;
     let (count, (_, last)) = (state.op.attempt_count?, row.last()?);
-    let of = |kind| {
-        row.steps
-            .iter()
-            .filter(|step: &&StepAt<'_>| step.0 == kind)
-            .count()
-    };
+    let of = |kind| row.steps.iter().filter(|step: &&StepAt<'_>| step.0 == kind).count();
     let claims = of(Step::Claim).saturating_sub(of(Step::Release));
     // Two events of one ordinal have two rows, and the read shows one of them.
     let same = state.op.id == last.op.id;
@@ -114,9 +106,7 @@ mod tests {
     use crate::history::op::{Op, State};
 
     fn with(kind: Step, edit: impl Fn(&mut Transition)) -> Verdict {
-        check(&Facts::of(
-            &Story::of_one_event().edit_steps(kind, edit).history(),
-        ))
+        check(&Facts::of(&Story::of_one_event().edit_steps(kind, edit).history()))
     }
 
     #[test]
@@ -164,16 +154,10 @@ mod tests {
         let state = |count| {
             let status = Some("dead".into());
             let attempt_count = Some(count);
-            Op::State(State {
-                status,
-                attempt_count,
-                ..State::unread(0, "e")
-            })
+            Op::State(State { status, attempt_count, ..State::unread(0, "e") })
         };
         let claimed = Story::accepted().then(20, Step::Claim, |_| {});
-        let claimed = claimed
-            .then(30, Step::Release, edit)
-            .then(40, Step::Claim, |_| {});
+        let claimed = claimed.then(30, Step::Release, edit).then(40, Step::Claim, |_| {});
         claimed.with(Story::END, state(1))
     }
 
@@ -205,11 +189,7 @@ mod tests {
             is_valid(cancelled(|_| {}).then(70, Step::Replay, move |op| {
                 op.attempt = 0;
                 op.after.status = "pending".into();
-                (
-                    op.after.failure_count,
-                    op.after.abandon_count,
-                    op.after.round,
-                ) = (0, 0, 1);
+                (op.after.failure_count, op.after.abandon_count, op.after.round) = (0, 0, 1);
                 edit(op);
             }))
         };
@@ -225,16 +205,13 @@ mod tests {
     #[test]
     fn each_transition_leads_only_to_its_next_states() {
         let is_next = |step, status: &str| {
-            let story = Story::accepted()
-                .then(20, Step::Claim, |_| {})
-                .then(30, step, |op| {
-                    op.after.status = status.to_owned();
-                    op.after.reason = (status == "dead").then(|| "as a test".into());
-                    op.after.abandon_count = u32::from(step == Step::Reclaim);
-                    op.after.failure_count =
-                        u32::from(step == Step::Settle && status != "delivered");
-                    op.after.round = u32::from(step == Step::Replay);
-                });
+            let story = Story::accepted().then(20, Step::Claim, |_| {}).then(30, step, |op| {
+                op.after.status = status.to_owned();
+                op.after.reason = (status == "dead").then(|| "as a test".into());
+                op.after.abandon_count = u32::from(step == Step::Reclaim);
+                op.after.failure_count = u32::from(step == Step::Settle && status != "delivered");
+                op.after.round = u32::from(step == Step::Replay);
+            });
             // A claim may follow a claim here: `lease_exclusion` judges that.
             is_valid(story)
         };

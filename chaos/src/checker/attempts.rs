@@ -28,9 +28,8 @@ fn check(facts: &Facts<'_>) -> Verdict {
     for (ordinal, event) in facts.accepted() {
         examination.saw_one();
         attempts += event.receipts.len();
-        for (what, seqs) in out_of_order(event, &facts.faults)
-            .into_iter()
-            .chain(miscounted(event, excuses))
+        for (what, seqs) in
+            out_of_order(event, &facts.faults).into_iter().chain(miscounted(event, excuses))
         {
             examination.broken(format!("event {ordinal}: {what}"), seqs);
         }
@@ -56,9 +55,8 @@ fn out_of_order(event: &EventFacts<'_>, faults: &[FaultFacts<'_>]) -> Found {
             && faults
                 .iter()
                 .any(|fault| fault.may_abandon() && !fault.may_kill() && fault.start.t <= t);
-        let was_kept = faults
-            .iter()
-            .any(|fault| fault.may_lose_or_delay(receipt) && fault.start.t <= t);
+        let was_kept =
+            faults.iter().any(|fault| fault.may_lose_or_delay(receipt) && fault.start.t <= t);
         let is_excused = is_new && (lost_its_lease || was_kept);
         if number <= newest.0 && !is_excused {
             let what = format!("attempt {number} was received after attempt {}", newest.0);
@@ -77,12 +75,7 @@ fn miscounted(event: &EventFacts<'_>, excuses: usize) -> Found {
     let Some(count) = state.op.attempt_count else {
         return found;
     };
-    let highest = event
-        .receipts
-        .iter()
-        .filter_map(|r| r.begin.op.attempt)
-        .max()
-        .unwrap_or(0);
+    let highest = event.receipts.iter().filter_map(|r| r.begin.op.attempt).max().unwrap_or(0);
     if count < highest {
         found.push((
             format!("attempt {highest} was received, and attempt_count is {count}"),
@@ -95,12 +88,7 @@ fn miscounted(event: &EventFacts<'_>, excuses: usize) -> Found {
         let what = format!("attempt_count is {count}, and the final read lists {numbers:?}");
         found.push((what, vec![state.seq]));
     }
-    let abandoned = state
-        .op
-        .attempts
-        .iter()
-        .filter(|row| row.outcome == "abandoned")
-        .count();
+    let abandoned = state.op.attempts.iter().filter(|row| row.outcome == "abandoned").count();
     if abandoned > excuses {
         let what =
             format!("{abandoned} attempts are abandoned, and the faults explain at most {excuses}");
@@ -120,9 +108,7 @@ mod tests {
 
     #[test]
     fn number_of_two_requests_is_a_violation() {
-        let history = Story::of_four_events()
-            .with_receipt(4 * SECOND, 0, 2)
-            .history();
+        let history = Story::of_four_events().with_receipt(4 * SECOND, 0, 2).history();
         assert!(check(&Facts::of(&history)).is_invalid());
     }
 
@@ -145,10 +131,7 @@ mod tests {
     #[test]
     fn late_attempt_is_excused_only_by_a_lost_lease_of_a_running_worker() {
         let after = |f, from| late("abandoned").with_fault(f, w0(), from..LATE + SECOND);
-        assert!(
-            !is_valid(late("abandoned")),
-            "a killed worker sends nothing"
-        );
+        assert!(!is_valid(late("abandoned")), "a killed worker sends nothing");
         assert!(is_valid(after(PauseWorker::KIND, LATE)));
         assert!(!is_valid(after(PauseWorker::KIND, LATE + 1)));
         assert!(!is_valid(after(HangReceiver::KIND, KILL)));
@@ -181,10 +164,7 @@ mod tests {
     #[test]
     fn verdict_counts_requests_and_names_both_attempts() {
         let judged = |story: Story| verdict_line(&CHECKER, &story.history());
-        assert_eq!(
-            judged(Story::of_four_events()),
-            "valid: 4 examined, 10 requests received"
-        );
+        assert_eq!(judged(Story::of_four_events()), "valid: 4 examined, 10 requests received");
         assert_eq!(
             judged(Story::of_four_events().with_receipt(4 * SECOND, 0, 1)),
             "INVALID: 1 of 4 broken; event 0: attempt 1 was received after attempt 2 (lines [19, 25])"
@@ -193,9 +173,7 @@ mod tests {
 
     #[test]
     fn uncounted_request_is_a_violation() {
-        let history = Story::of_four_events()
-            .with_receipt(4 * SECOND, 0, 3)
-            .history();
+        let history = Story::of_four_events().with_receipt(4 * SECOND, 0, 3).history();
         assert!(check(&Facts::of(&history)).is_invalid());
     }
 
@@ -211,9 +189,7 @@ mod tests {
 
     #[test]
     fn abandoned_attempt_without_a_fault_is_a_violation() {
-        assert!(!is_valid(
-            Story::of_four_events().without(|op| matches!(op, Op::FaultStart(_)))
-        ));
+        assert!(!is_valid(Story::of_four_events().without(|op| matches!(op, Op::FaultStart(_)))));
     }
 
     #[test]

@@ -141,19 +141,12 @@ impl Window {
             begins.filter_map(|begin| Some((begin.op.attempt?, begin.t, begin.seq)))
         };
         let in_order = |n: u32| n < number && !may_arrive_late(event, n);
-        let before = begins()
-            .filter(|(n, ..)| in_order(*n))
-            .max_by_key(|at| at.1);
+        let before = begins().filter(|(n, ..)| in_order(*n)).max_by_key(|at| at.1);
         let post = event.invokes.first().map(|at| (at.t, at.seq));
         let from = before.map(|(_, t, seq)| (t, seq)).or(post);
-        let after = begins()
-            .filter(|(n, ..)| *n > number)
-            .map(|(_, t, seq)| (t, seq));
+        let after = begins().filter(|(n, ..)| *n > number).map(|(_, t, seq)| (t, seq));
         let read = event.state.map(|at| (at.t, at.seq));
-        let to = after
-            .chain(committed_end(facts, event, number))
-            .chain(read)
-            .min();
+        let to = after.chain(committed_end(facts, event, number)).chain(read).min();
         Self {
             from_us: from.map_or(0, |(t, _)| t),
             to_us: to.map_or(u64::MAX, |(t, _)| t),
@@ -345,10 +338,7 @@ mod tests {
         assert!(!posted_to("http://127.0.0.1:8080/webhook/0", "dns"));
         assert!(!posted_to("http://[::1]:8080/webhook/0", "dns"));
         assert!(posted_to("http://10.0.0.1/webhook/0", "target_refused"));
-        assert!(
-            !is_valid(failed("target_refused")),
-            "others get requests there"
-        );
+        assert!(!is_valid(failed("target_refused")), "others get requests there");
     }
 
     #[test]

@@ -97,13 +97,8 @@ pub struct Gap {
 
 impl Gap {
     fn broken(&self) -> Option<String> {
-        if self
-            .lower_us
-            .is_some_and(|lower| self.gap_us + CLOCK_SLACK_US < lower)
-        {
-            return self
-                .lower_us
-                .map(|lower| format!("the shortest gap is {} ms", lower / 1_000));
+        if self.lower_us.is_some_and(|lower| self.gap_us + CLOCK_SLACK_US < lower) {
+            return self.lower_us.map(|lower| format!("the shortest gap is {} ms", lower / 1_000));
         }
         let upper = self.upper_us.filter(|upper| self.gap_us > *upper);
         upper.map(|upper| format!("the longest gap is {} ms", upper / 1_000))
@@ -130,18 +125,14 @@ pub fn gaps(event: &EventFacts<'_>, settings: &Settings, faults: &[FaultFacts<'_
             let [before, next] = [pair[0], pair[1]];
             let failed_at_most = failed_at_most(before, received);
             let unsettled = !event.is_called_settled(before)
-                && faults
-                    .iter()
-                    .any(|fault| may_have_kept_unsettled(fault, before));
+                && faults.iter().any(|fault| may_have_kept_unsettled(fault, before));
             if !unsettled {
                 settled_surely += 1;
             }
             let gap_us = next.begin.t.saturating_sub(before.begin.t);
             let overlapping = || {
                 let (from, to) = (before.begin.t, next.begin.t);
-                faults
-                    .iter()
-                    .filter(move |fault| fault.overlaps(from, to, RECOVERY_SLACK_US))
+                faults.iter().filter(move |fault| fault.overlaps(from, to, RECOVERY_SLACK_US))
             };
             let calm = overlapping().next().is_none();
             let kept = || faults.iter().any(|fault| may_have_delayed(fault, before));
@@ -160,21 +151,15 @@ pub fn gaps(event: &EventFacts<'_>, settings: &Settings, faults: &[FaultFacts<'_
 }
 
 fn lower_us(before: &ReceiptFacts<'_>, settings: &Settings, failures: u32) -> u64 {
-    let after_ms = before
-        .begin
-        .op
-        .scripted
-        .as_ref()
-        .map_or(0, |scripted| scripted.after_ms);
+    let after_ms = before.begin.op.scripted.as_ref().map_or(0, |scripted| scripted.after_ms);
     let after_ms = after_ms.min(settings.http_timeout_ms);
     (after_ms + settings.delay_ms(failures).max(retry_after_ms(before))) * 1_000
 }
 
 fn upper_us(before: &ReceiptFacts<'_>, settings: &Settings, failures: u32) -> u64 {
     let wait_ms = settings.delay_ms_max(failures).max(retry_after_ms(before));
-    let ended_us = before.end.map_or(settings.http_timeout_ms * 1_000, |end| {
-        end.t - before.begin.t
-    });
+    let ended_us =
+        before.end.map_or(settings.http_timeout_ms * 1_000, |end| end.t - before.begin.t);
     ended_us + (wait_ms + settings.poll_ms) * 1_000 + QUEUE_SLACK_US
 }
 
@@ -182,9 +167,7 @@ fn retry_after_ms(before: &ReceiptFacts<'_>) -> u64 {
     // The worker reads Retry-After only from a complete response.
     let answered = before.end.is_some_and(|end| end.op.how == ANSWERED);
     let scripted = before.begin.op.scripted.as_ref().filter(|_| answered);
-    scripted
-        .and_then(|scripted| scripted.retry_after_s)
-        .map_or(0, |seconds| seconds * 1_000)
+    scripted.and_then(|scripted| scripted.retry_after_s).map_or(0, |seconds| seconds * 1_000)
 }
 
 /// Returns true if the link may have delayed an attempt, or its response with the Retry-After. A
@@ -202,11 +185,7 @@ pub fn may_have_kept_unsettled(fault: &FaultFacts<'_>, attempt: &ReceiptFacts<'_
         return fault.effective_us() + WIRE_SLACK_US >= attempt.begin.t
             && fault.start.t <= until_us;
     }
-    let after_us = if fault.may_lose_settles() {
-        RECOVERY_SLACK_US
-    } else {
-        SETTLE_SLACK_US
-    };
+    let after_us = if fault.may_lose_settles() { RECOVERY_SLACK_US } else { SETTLE_SLACK_US };
     fault.may_abandon() && fault.overlaps(attempt.begin.t, until_us, after_us)
 }
 
@@ -252,11 +231,7 @@ mod tests {
     #[test]
     fn gap_has_the_bounds_of_the_rule_to_the_microsecond() {
         // The delay of the third failure is 8 to 10 s, it lasted 1 ms, and the poll is 1.5 s.
-        assert!(is_bound(
-            |_, _| {},
-            8_000_000,
-            1_000 + 11_500_000 + QUEUE_SLACK_US
-        ));
+        assert!(is_bound(|_, _| {}, 8_000_000, 1_000 + 11_500_000 + QUEUE_SLACK_US));
     }
 
     #[test]
@@ -318,11 +293,7 @@ mod tests {
         let late = || fourth_after(30 * SECOND);
         let recorded = |step: Step, attempt| {
             let id = "e3".into();
-            let back = Transition {
-                id,
-                attempt,
-                ..Transition::default()
-            };
+            let back = Transition { id, attempt, ..Transition::default() };
             late().with(THIRD + SECOND, Op::of_transition(step, back))
         };
         assert!(!is_valid(late()));
@@ -362,9 +333,7 @@ mod tests {
         assert!(!is_valid(third("reset")));
         // The gap after a settled attempt is not excused either.
         let at_once = |story: Story| {
-            story
-                .with_request_at(1, 2, KILL + 40)
-                .with_request_at(1, 3, KILL + SECOND)
+            story.with_request_at(1, 2, KILL + 40).with_request_at(1, 3, KILL + SECOND)
         };
         assert!(is_valid(at_once(third("abandoned"))));
         assert!(!is_valid(at_once(third("reset"))));
@@ -410,10 +379,7 @@ mod tests {
     #[test]
     fn kill_may_lose_a_settle_within_its_slack() {
         let kill = |from| concerns(may_have_kept_unsettled, KillWorker::KIND, w0(), from..from);
-        assert_eq!(
-            [THIRD - WIRE_SLACK_US - 1, THIRD - WIRE_SLACK_US].map(kill),
-            [false, true]
-        );
+        assert_eq!([THIRD - WIRE_SLACK_US - 1, THIRD - WIRE_SLACK_US].map(kill), [false, true]);
         let last = THIRD_END + SETTLE_SLACK_US;
         assert_eq!([last, last + 1].map(kill), [true, false]);
     }
@@ -422,23 +388,12 @@ mod tests {
     fn other_fault_may_lose_a_settle_within_its_aftermath() {
         let costs = |f| move |under_way| concerns(may_have_kept_unsettled, f, w0(), under_way);
         let last = THIRD_END + SETTLE_SLACK_US;
-        for (f, after_us) in [
-            (PauseWorker::KIND, SETTLE_SLACK_US),
-            (StopPostgres::KIND, RECOVERY_SLACK_US),
-        ] {
+        for (f, after_us) in
+            [(PauseWorker::KIND, SETTLE_SLACK_US), (StopPostgres::KIND, RECOVERY_SLACK_US)]
+        {
             let healed = THIRD - after_us;
-            assert_eq!(
-                [0..healed - 1, 0..healed].map(costs(f)),
-                [false, true],
-                "{}",
-                f.name
-            );
-            assert_eq!(
-                [last..last, last + 1..last + 1].map(costs(f)),
-                [true, false],
-                "{}",
-                f.name
-            );
+            assert_eq!([0..healed - 1, 0..healed].map(costs(f)), [false, true], "{}", f.name);
+            assert_eq!([last..last, last + 1..last + 1].map(costs(f)), [true, false], "{}", f.name);
         }
         assert!(!costs(HangReceiver::KIND)(THIRD..THIRD_END));
     }
@@ -463,11 +418,7 @@ mod tests {
                 }
                 _ => {}
             });
-            let story = if killed {
-                story
-            } else {
-                story.without_faults()
-            };
+            let story = if killed { story } else { story.without_faults() };
             check(&Facts::of(&story.history()))
         };
         assert!(early(true).is_valid());
@@ -495,11 +446,7 @@ mod tests {
         assert!(early("workers->r2", 90).is_invalid());
         let before = Story::of_four_events().edit(|t, op| match op {
             Op::RecvBegin(begin) if begin.ordinal == Some(0) => {
-                *t += if begin.attempt == Some(1) {
-                    SECOND
-                } else {
-                    850_000
-                };
+                *t += if begin.attempt == Some(1) { SECOND } else { 850_000 };
             }
             Op::RecvEnd(end) if end.ordinal == Some(0) => *t += SECOND,
             Op::FaultStart(start) => {

@@ -21,10 +21,8 @@ fn check(facts: &Facts<'_>) -> Verdict {
         let op = census.op;
         let sum = op.pending + op.leased + op.delivered + op.dead;
         if op.rows != *accepted || sum != *accepted {
-            let what = format!(
-                "{accepted} events were accepted, and there are {} rows: {op:?}",
-                op.rows
-            );
+            let what =
+                format!("{accepted} events were accepted, and there are {} rows: {op:?}", op.rows);
             examination.broken(what, [census.seq]);
         }
     }
@@ -40,13 +38,7 @@ mod tests {
 
     /// The verdict on a count of this many rows, of which this many are in each state.
     fn counted(rows: u64, [pending, leased, delivered, dead]: [u64; 4]) -> &'static str {
-        let counted = Census {
-            rows,
-            pending,
-            leased,
-            delivered,
-            dead,
-        };
+        let counted = Census { rows, pending, leased, delivered, dead };
         let story = Story::of_one_event().edit(move |_, op| {
             if let Op::Census(census) = op {
                 *census = counted;

@@ -25,10 +25,7 @@ const DEFAULT_GAPS: usize = 3;
 fn check(facts: &Facts<'_>) -> Verdict {
     let mut examination = Examination::default();
     let Some(start) = facts.start else {
-        return Verdict::Unknown {
-            examined: 0,
-            why: "the run has no start".into(),
-        };
+        return Verdict::Unknown { examined: 0, why: "the run has no start".into() };
     };
     for reached in &facts.bounds_reached {
         examination.doubt(reached.op.unfinished.clone());
@@ -36,33 +33,20 @@ fn check(facts: &Facts<'_>) -> Verdict {
     let (mut failures, mut hangs) = (0_u64, 0_u64);
     for receipt in facts.receipts() {
         examination.saw_one();
-        let hung = receipt
-            .begin
-            .op
-            .scripted
-            .as_ref()
-            .is_some_and(|s| s.what.starts_with("hang"));
+        let hung = receipt.begin.op.scripted.as_ref().is_some_and(|s| s.what.starts_with("hang"));
         hangs += u64::from(hung && receipt.end.is_some());
         failures += u64::from(receipt.end.is_some() && !receipt.is_success());
     }
-    let kills = facts
-        .faults
-        .iter()
-        .filter(|fault| fault.is_counted_kill())
-        .count();
+    let kills = facts.faults.iter().filter(|fault| fault.is_counted_kill()).count();
     if kills < start.kills_required as usize {
         let required = start.kills_required;
-        examination.doubt(format!(
-            "{kills} kills hit an open request, {required} are required"
-        ));
+        examination.doubt(format!("{kills} kills hit an open request, {required} are required"));
     }
     // The profile states the number of kills that must hit.
     let others = start.faults_planned.iter();
     for (kind, planned) in others.filter(|(_, planned)| planned.harm.kills != Kills::WorkerOnce) {
         if is_uncovered(facts, kind, planned.count) {
-            examination.doubt(format!(
-                "{kind} is planned, and none took an observed effect"
-            ));
+            examination.doubt(format!("{kind} is planned, and none took an observed effect"));
         }
     }
     if start.failures_planned && failures == 0 {

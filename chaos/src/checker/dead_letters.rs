@@ -105,19 +105,10 @@ mod tests {
             });
             verdict_line(&CHECKER, &history.history())
         };
-        assert_eq!(
-            judged("delivered", false),
-            "valid: 4 examined, no event is dead"
-        );
-        assert_eq!(
-            judged("dead", true),
-            "valid: 4 examined, 1 are dead, each as planned"
-        );
+        assert_eq!(judged("delivered", false), "valid: 4 examined, no event is dead");
+        assert_eq!(judged("dead", true), "valid: 4 examined, 1 are dead, each as planned");
         // Still pending: `liveness` judges that.
-        assert_eq!(
-            judged("pending", true),
-            "valid: 4 examined, no event is dead"
-        );
+        assert_eq!(judged("pending", true), "valid: 4 examined, no event is dead");
         assert_eq!(
             judged("delivered", true),
             "INVALID: 1 of 4 broken; event 2 is delivered after 2 requests, and the plan expects gone (lines [40])"

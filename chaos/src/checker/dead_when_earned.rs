@@ -43,10 +43,7 @@ fn check(facts: &Facts<'_>) -> Verdict {
             }
         }
     }
-    examination.verdict(
-        "no transition was recorded",
-        format!("{dead} events are dead"),
-    )
+    examination.verdict("no transition was recorded", format!("{dead} events are dead"))
 }
 
 fn wrongly_dead(
@@ -102,9 +99,7 @@ mod tests {
     use crate::history::transition::Transition;
 
     fn with(kind: Step, edit: impl Fn(&mut Transition)) -> Verdict {
-        check(&Facts::of(
-            &Story::of_one_event().edit_steps(kind, edit).history(),
-        ))
+        check(&Facts::of(&Story::of_one_event().edit_steps(kind, edit).history()))
     }
 
     fn die(op: &mut Transition, reason: &str) {
@@ -167,10 +162,7 @@ mod tests {
             let story = Story::accepted().then(20, step, |op| die(op, "cancelled"));
             verdict_line(&CHECKER, &story.history())
         };
-        assert_eq!(
-            cancelled(Step::Cancel),
-            "valid: 2 examined, 1 events are dead"
-        );
+        assert_eq!(cancelled(Step::Cancel), "valid: 2 examined, 1 events are dead");
         assert_eq!(
             cancelled(Step::Settle),
             "INVALID: 1 of 2 broken; event e is dead (cancelled) by a Settle after 0 failures and 0 \

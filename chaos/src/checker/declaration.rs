@@ -85,34 +85,18 @@ pub struct NotAsked {
 
 impl When {
     /// Every run of both tiers.
-    pub const ALWAYS: Self = Self {
-        about: "always",
-        in_simulation: true,
-        is_exercised: |_| true,
-    };
+    pub const ALWAYS: Self = Self { about: "always", in_simulation: true, is_exercised: |_| true };
     /// Every run of real processes. The checker judges the plan of such a run.
-    pub const REAL: Self = Self {
-        about: "real processes",
-        in_simulation: false,
-        ..Self::ALWAYS
-    };
+    pub const REAL: Self = Self { about: "real processes", in_simulation: false, ..Self::ALWAYS };
 
     /// The runs of real processes for which `is_exercised` returns true.
     pub const fn real_if(about: &'static str, is_exercised: fn(&Facts<'_>) -> bool) -> Self {
-        Self {
-            about,
-            in_simulation: false,
-            is_exercised,
-        }
+        Self { about, in_simulation: false, is_exercised }
     }
 
     /// The runs of both tiers for which `is_exercised` returns true.
     pub const fn only_if(about: &'static str, is_exercised: fn(&Facts<'_>) -> bool) -> Self {
-        Self {
-            about,
-            in_simulation: true,
-            is_exercised,
-        }
+        Self { about, in_simulation: true, is_exercised }
     }
 
     /// Returns true if a checker is meant for a tier.
@@ -149,9 +133,6 @@ impl Checker {
         let mut needs = self.needs.iter().copied();
         let missing = needs.find(|need| !need.is_met(facts));
         let is_asked = missing.is_none() && (self.when.is_exercised)(facts);
-        (!is_asked).then_some(NotAsked {
-            checker: self.name,
-            missing,
-        })
+        (!is_asked).then_some(NotAsked { checker: self.name, missing })
     }
 }

@@ -69,12 +69,8 @@ fn bounds(
     if at.op.after.is_final() {
         return None;
     }
-    let delays = |n: u32| {
-        (
-            settings.delay_ms(n) * 1_000,
-            settings.delay_ms_max(n) * 1_000 + ROUNDING_US,
-        )
-    };
+    let delays =
+        |n: u32| (settings.delay_ms(n) * 1_000, settings.delay_ms_max(n) * 1_000 + ROUNDING_US);
     Some(match step {
         Step::Accept | Step::Replay => (0, 0),
         Step::Release => (0, HOST_DELAY_US),
@@ -100,9 +96,7 @@ fn requested_us(facts: &Facts<'_>, row: &RowFacts<'_>, settle: &Transition) -> u
         matches!(status, Some(429 | 503))
     });
     let scripted = asks.and_then(|receipt| receipt.begin.op.scripted.as_ref());
-    scripted
-        .and_then(|scripted| scripted.retry_after_s)
-        .map_or(0, |seconds| seconds * 1_000_000)
+    scripted.and_then(|scripted| scripted.retry_after_s).map_or(0, |seconds| seconds * 1_000_000)
 }
 
 #[cfg(test)]
@@ -136,19 +130,14 @@ mod tests {
     #[test]
     fn violation_states_delay_and_bounds() {
         let judged = |story: Story| verdict_line(&CHECKER, &story.history());
-        assert_eq!(
-            judged(Story::of_one_event()),
-            "valid: 3 examined, all within bounds"
-        );
+        assert_eq!(judged(Story::of_one_event()), "valid: 3 examined, all within bounds");
         let early = |op: &mut Transition| op.due_us = Some(op.now_us + 5);
         assert_eq!(
             judged(Story::of_one_event().edit_steps(Step::Settle, early)),
             "INVALID: 1 of 3 broken; event e: due Some(5) us after the Settle of attempt 1, expected \
              100000 to 126000 us (lines [8])"
         );
-        assert!(!is_valid(
-            Story::of_one_event().edit_steps(Step::Settle, |op| op.due_us = None)
-        ));
+        assert!(!is_valid(Story::of_one_event().edit_steps(Step::Settle, |op| op.due_us = None)));
     }
 
     #[test]

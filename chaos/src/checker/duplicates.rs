@@ -67,10 +67,7 @@ pub fn causes(facts: &Facts<'_>, event: &EventFacts<'_>) -> Vec<DuplicateCause> 
         .iter()
         .position(|receipt| event.is_called_delivered(receipt))
         .unwrap_or(successes.len().saturating_sub(1));
-    let others = successes
-        .iter()
-        .enumerate()
-        .filter(|(at, _)| *at != counted);
+    let others = successes.iter().enumerate().filter(|(at, _)| *at != counted);
     let causes = Causes {
         event,
         settings,
@@ -129,10 +126,7 @@ impl<'h> Causes<'_, 'h> {
     }
 
     fn is_late_on_its_link(&self, receipt: &ReceiptFacts<'_>) -> bool {
-        let mut faults = self
-            .faults
-            .iter()
-            .filter(|fault| fault.may_lose_or_delay(receipt));
+        let mut faults = self.faults.iter().filter(|fault| fault.may_lose_or_delay(receipt));
         // The response is on its link for a while after the receiver has written it.
         let until_us = receipt.end_us().saturating_add(SETTLE_SLACK_US);
         faults.any(|fault| fault.overlaps(receipt.begin.t, until_us, WIRE_SLACK_US))
@@ -197,10 +191,7 @@ fn check(facts: &Facts<'_>) -> Verdict {
         }
     }
     let counts = by_cause(facts);
-    let killed = counts
-        .get(&DuplicateCause::WorkerKilled)
-        .copied()
-        .unwrap_or(0);
+    let killed = counts.get(&DuplicateCause::WorkerKilled).copied().unwrap_or(0);
     let open = open_at_kills(facts);
     if killed > open {
         let what = format!(
@@ -209,15 +200,8 @@ fn check(facts: &Facts<'_>) -> Verdict {
         let kills = facts.faults.iter().filter(|fault| fault.may_kill());
         examination.broken(what, kills.map(|kill| kill.start.seq));
     }
-    let note: Vec<String> = counts
-        .iter()
-        .map(|(cause, n)| format!("{n} {cause}"))
-        .collect();
-    let note = if note.is_empty() {
-        "none".into()
-    } else {
-        note.join(", ")
-    };
+    let note: Vec<String> = counts.iter().map(|(cause, n)| format!("{n} {cause}")).collect();
+    let note = if note.is_empty() { "none".into() } else { note.join(", ") };
     examination.verdict("no event was delivered", note)
 }
 
@@ -235,36 +219,29 @@ mod tests {
 
     #[test]
     fn unexplained_second_2xx_is_a_violation() {
-        let history = Story::of_four_events()
-            .with_receipt(9 * SECOND, 2, 3)
-            .history();
+        let history = Story::of_four_events().with_receipt(9 * SECOND, 2, 3).history();
         assert!(check(&Facts::of(&history)).is_invalid());
     }
 
     #[test]
     fn response_that_was_reset_causes_a_duplicate() {
-        let history = Story::of_four_events()
-            .with_receipt(9 * SECOND, 2, 3)
-            .edit(|_, op| {
-                if let Op::RecvEnd(end) = op
-                    && end.ordinal == Some(2)
-                    && end.status == Some(204)
-                {
-                    end.how = ANSWERED_THEN_RESET.into();
-                }
-                if let Op::State(state) = op
-                    && state.ordinal == 2
-                {
-                    state.attempts[1].outcome = "reset".into();
-                }
-            });
+        let history = Story::of_four_events().with_receipt(9 * SECOND, 2, 3).edit(|_, op| {
+            if let Op::RecvEnd(end) = op
+                && end.ordinal == Some(2)
+                && end.status == Some(204)
+            {
+                end.how = ANSWERED_THEN_RESET.into();
+            }
+            if let Op::State(state) = op
+                && state.ordinal == 2
+            {
+                state.attempts[1].outcome = "reset".into();
+            }
+        });
         let history = history.history();
         let facts = Facts::of(&history);
         assert!(check(&facts).is_valid());
-        assert_eq!(
-            by_cause(&facts),
-            BTreeMap::from([(DuplicateCause::ResponseLost, 1)])
-        );
+        assert_eq!(by_cause(&facts), BTreeMap::from([(DuplicateCause::ResponseLost, 1)]));
     }
 
     #[test]
@@ -279,10 +256,7 @@ mod tests {
             }
         });
         let history = history.history();
-        assert_eq!(
-            verdict_line(&CHECKER, &history),
-            "valid: 5 examined, 1 response lost"
-        );
+        assert_eq!(verdict_line(&CHECKER, &history), "valid: 5 examined, 1 response lost");
     }
 
     #[test]
@@ -307,18 +281,14 @@ mod tests {
     fn early_reclaim_of_a_running_worker_causes_a_duplicate() {
         let cause = |lease_us: i64, link: &'static str| {
             let story = Story::of_one_event()
-                .edit_steps(Step::Reclaim, |op| {
-                    op.lease_until_us = Some(op.now_us + lease_us)
-                })
+                .edit_steps(Step::Reclaim, |op| op.lease_until_us = Some(op.now_us + lease_us))
                 .edit(move |_, op| {
                     if let Op::FaultStart(start) = op {
                         *start = FaultStart::new(1, &BlackHole::KIND, links(link));
                     }
                 });
             let history = story.history();
-            by_cause(&Facts::of(&history))
-                .into_keys()
-                .collect::<Vec<_>>()
+            by_cause(&Facts::of(&history)).into_keys().collect::<Vec<_>>()
         };
         assert_eq!(cause(1, "w0->pg"), [DuplicateCause::HolderPresumedGone]);
         assert_eq!(cause(0, "w0->pg"), [DuplicateCause::SettleUnknown]);
@@ -327,9 +297,7 @@ mod tests {
 
     #[test]
     fn kill_causes_a_duplicate() {
-        let history = Story::of_four_events()
-            .with_receipt(KILL - 9_000, 1, 1)
-            .history();
+        let history = Story::of_four_events().with_receipt(KILL - 9_000, 1, 1).history();
         let counts = by_cause(&Facts::of(&history));
         assert_eq!(counts, BTreeMap::from([(DuplicateCause::WorkerKilled, 1)]));
         assert_eq!(
@@ -385,10 +353,7 @@ mod tests {
         assert_eq!(judged(Story::of_four_events()), "valid: 4 examined, none");
         let line = judged(Story::of_four_events().with_receipt(9 * SECOND, 2, 3));
         let what = "event 2 was delivered more than once and no fault explains it";
-        assert!(
-            line.starts_with(&format!("INVALID: 1 of 5 broken; {what}")),
-            "{line}"
-        );
+        assert!(line.starts_with(&format!("INVALID: 1 of 5 broken; {what}")), "{line}");
     }
 
     // Attempt 1 of event 1 is open at the kill, and attempt 3 is not settled.
@@ -401,14 +366,8 @@ mod tests {
             let story = (0..).zip(attempts).fold(Story::of_four_events(), again);
             verdict_line(&CHECKER, &story.history())
         };
-        assert_eq!(
-            received_again(&[1]),
-            "valid: 5 examined, 1 worker killed in flight"
-        );
-        assert_eq!(
-            received_again(&[1, 3]),
-            "valid: 6 examined, 2 worker killed in flight"
-        );
+        assert_eq!(received_again(&[1]), "valid: 5 examined, 1 worker killed in flight");
+        assert_eq!(received_again(&[1, 3]), "valid: 6 examined, 2 worker killed in flight");
         let too_many = "duplicates are attributed to kills";
         assert_eq!(
             received_again(&[1, 1]),
@@ -418,10 +377,7 @@ mod tests {
             )
         );
         let further = received_again(&[1, 3, 3]);
-        assert!(
-            further.contains(&format!("3 {too_many}, and 2 ")),
-            "{further}"
-        );
+        assert!(further.contains(&format!("3 {too_many}, and 2 ")), "{further}");
     }
 
     #[test]

@@ -47,17 +47,8 @@ mod tests {
     use crate::nemesis::PoisonRow;
 
     fn judged(panics: Vec<String>, errors: Vec<String>) -> Verdict {
-        let log = WorkerLog {
-            worker: "w0".into(),
-            lines: 9,
-            panics,
-            errors,
-        };
-        check(&Facts::of(
-            &Story::of_four_events()
-                .with(1, Op::WorkerLog(log))
-                .history(),
-        ))
+        let log = WorkerLog { worker: "w0".into(), lines: 9, panics, errors };
+        check(&Facts::of(&Story::of_four_events().with(1, Op::WorkerLog(log)).history()))
     }
 
     #[test]
@@ -101,9 +92,6 @@ mod tests {
 
     #[test]
     fn run_without_logs_is_unknown() {
-        assert_eq!(
-            check(&Facts::of(&Story::of_four_events().history())).word(),
-            "unknown"
-        );
+        assert_eq!(check(&Facts::of(&Story::of_four_events().history())).word(), "unknown");
     }
 }

@@ -101,28 +101,18 @@ mod tests {
             });
             verdict_line(&CHECKER, &settled.history())
         };
-        assert_eq!(
-            claimed(Some("another")),
-            "valid: 2 examined, 0 stale statements were refused"
-        );
+        assert_eq!(claimed(Some("another")), "valid: 2 examined, 0 stale statements were refused");
         for token in [Some("t1"), None] {
             let what = format!(
                 "event e: claimed with the token {token:?}, which is missing or was used before"
             );
-            assert_eq!(
-                claimed(token),
-                format!("INVALID: 1 of 2 broken; {what} (lines [15])")
-            );
+            assert_eq!(claimed(token), format!("INVALID: 1 of 2 broken; {what} (lines [15])"));
         }
     }
 
     #[test]
     fn refused_statements_are_counted() {
-        let refused = Fenced {
-            id: "e".into(),
-            token: "t1".into(),
-            already: false,
-        };
+        let refused = Fenced { id: "e".into(), token: "t1".into(), already: false };
         let story = Story::of_one_event().with(Story::END, Op::Fenced(refused));
         assert_eq!(
             verdict_line(&CHECKER, &story.history()),

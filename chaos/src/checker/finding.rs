@@ -44,11 +44,7 @@ impl Finding {
         match &self.verdict {
             Verdict::Valid { examined, note } => format!("{examined} examined, {note}"),
             Verdict::Unknown { examined, why } => format!("{examined} examined, {why}"),
-            Verdict::Invalid {
-                examined,
-                violations,
-                witnesses,
-            } => {
+            Verdict::Invalid { examined, violations, witnesses } => {
                 let first = witnesses.first();
                 let text = first.map_or("", |witness| &witness.what);
                 let seqs = first.map_or(&[][..], |witness| &witness.seqs);
@@ -117,52 +113,19 @@ mod tests {
     use crate::checker::declaration::When;
 
     fn finding(property: Property, verdict: Verdict) -> Finding {
-        Finding {
-            checker: "c".into(),
-            invariant: "i".into(),
-            property,
-            verdict,
-        }
+        Finding { checker: "c".into(), invariant: "i".into(), property, verdict }
     }
 
     #[test]
     fn safety_outweighs_liveness_and_both_outweigh_unknown() {
-        let valid = || Verdict::Valid {
-            examined: 1,
-            note: String::new(),
-        };
-        let invalid = || Verdict::Invalid {
-            examined: 1,
-            violations: 1,
-            witnesses: vec![],
-        };
-        let unknown = || Verdict::Unknown {
-            examined: 0,
-            why: String::new(),
-        };
+        let valid = || Verdict::Valid { examined: 1, note: String::new() };
+        let invalid = || Verdict::Invalid { examined: 1, violations: 1, witnesses: vec![] };
+        let unknown = || Verdict::Unknown { examined: 0, why: String::new() };
         let cases = [
             (vec![finding(Property::Safety, valid())], 0),
-            (
-                vec![
-                    finding(Property::Liveness, invalid()),
-                    finding(Property::Safety, invalid()),
-                ],
-                1,
-            ),
-            (
-                vec![
-                    finding(Property::Liveness, invalid()),
-                    finding(Property::Safety, unknown()),
-                ],
-                3,
-            ),
-            (
-                vec![
-                    finding(Property::Coverage, unknown()),
-                    finding(Property::Safety, valid()),
-                ],
-                2,
-            ),
+            (vec![finding(Property::Liveness, invalid()), finding(Property::Safety, invalid())], 1),
+            (vec![finding(Property::Liveness, invalid()), finding(Property::Safety, unknown())], 3),
+            (vec![finding(Property::Coverage, unknown()), finding(Property::Safety, valid())], 2),
             (vec![], 2),
         ];
         for (findings, code) in cases {

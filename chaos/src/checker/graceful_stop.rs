@@ -27,14 +27,9 @@ const STOP_SLACK_US: u64 = 4_000_000;
 
 fn check(facts: &Facts<'_>) -> Verdict {
     let mut examination = Examination::default();
-    let settings = facts
-        .start
-        .and_then(|start| start.sections.get(&Section::Main));
+    let settings = facts.start.and_then(|start| start.sections.get(&Section::Main));
     let Some(settings) = settings else {
-        return Verdict::Unknown {
-            examined: 0,
-            why: "the run has no start".into(),
-        };
+        return Verdict::Unknown { examined: 0, why: "the run has no start".into() };
     };
     let bound_us = settings.shutdown_ms() * 1_000 + STOP_SLACK_US;
     for exit in &facts.exits {
@@ -55,23 +50,13 @@ fn check(facts: &Facts<'_>) -> Verdict {
         }
     }
     for (from, to) in idle(facts) {
-        let of_main = facts
-            .accepted()
-            .filter(|(_, event)| event.section() == Section::Main);
-        let mut sent = of_main
-            .flat_map(|(_, event)| &event.receipts)
-            .map(|receipt| receipt.begin);
+        let of_main = facts.accepted().filter(|(_, event)| event.section() == Section::Main);
+        let mut sent = of_main.flat_map(|(_, event)| &event.receipts).map(|receipt| receipt.begin);
         if let Some(begin) = sent.find(|begin| begin.t > from + WIRE_SLACK_US && begin.t < to) {
-            examination.broken(
-                "a request was received while no worker ran".into(),
-                [begin.seq],
-            );
+            examination.broken("a request was received while no worker ran".into(), [begin.seq]);
         }
     }
-    examination.verdict(
-        "no worker was stopped",
-        "each exit clean and in time".into(),
-    )
+    examination.verdict("no worker was stopped", "each exit clean and in time".into())
 }
 
 /// Returns the attempts that were open at the SIGTERM and are abandoned, and that no other fault
@@ -98,15 +83,9 @@ fn left_behind(facts: &Facts<'_>, exit: &At<'_, WorkerExit>) -> Vec<(String, u64
 /// Returns the intervals in which no worker of the main section ran. A killed worker counts as
 /// running, because its restart is not an exit.
 fn idle(facts: &Facts<'_>) -> Vec<(u64, u64)> {
-    let starts = facts
-        .workers
-        .iter()
-        .filter(|at| at.op.section == Section::Main && !at.op.ready);
+    let starts = facts.workers.iter().filter(|at| at.op.section == Section::Main && !at.op.ready);
     let starts = starts.map(|at| (at.t, at.op.worker.as_str(), true));
-    let ends = facts
-        .exits
-        .iter()
-        .map(|at| (at.op.ended_us, at.op.worker.as_str(), false));
+    let ends = facts.exits.iter().map(|at| (at.op.ended_us, at.op.worker.as_str(), false));
     let mut changes: Vec<(u64, &str, bool)> = starts.chain(ends).collect();
     changes.sort_unstable();
     let (mut running, mut idle, mut since) = (BTreeSet::new(), Vec::new(), None);
@@ -137,11 +116,7 @@ mod tests {
     const BOUND: u64 = 6_500_000 + STOP_SLACK_US;
 
     fn started(worker: &str, section: Section) -> Op {
-        Op::Worker(WorkerSeen {
-            worker: worker.into(),
-            section,
-            ready: false,
-        })
+        Op::Worker(WorkerSeen { worker: worker.into(), section, ready: false })
     }
 
     fn stopped(took_us: u64, code: Option<i32>, forced: bool) -> Story {
@@ -228,11 +203,7 @@ mod tests {
             is_valid(story.with(12 * SECOND, started("w0", Section::Main)))
         };
         assert!(!meanwhile(started("defaults", Section::Defaults)));
-        let ready = WorkerSeen {
-            worker: "w1".into(),
-            section: Section::Main,
-            ready: true,
-        };
+        let ready = WorkerSeen { worker: "w1".into(), section: Section::Main, ready: true };
         assert!(!meanwhile(Op::Worker(ready)));
         assert!(meanwhile(started("w1", Section::Main)));
     }
@@ -268,9 +239,6 @@ mod tests {
 
     #[test]
     fn run_without_stops_is_unknown() {
-        assert_eq!(
-            check(&Facts::of(&Story::of_four_events().history())).word(),
-            "unknown"
-        );
+        assert_eq!(check(&Facts::of(&Story::of_four_events().history())).word(), "unknown");
     }
 }

@@ -158,12 +158,7 @@ mod tests {
     }
 
     fn refused_with(status: u16, op: u64, ordinal: u64) -> Op {
-        Op::IngestFail(NotAcknowledged {
-            op,
-            ordinal,
-            status: Some(status),
-            why: String::new(),
-        })
+        Op::IngestFail(NotAcknowledged { op, ordinal, status: Some(status), why: String::new() })
     }
 
     #[test]

@@ -195,12 +195,7 @@ mod tests {
             }
             _ => {}
         });
-        let end = NotAcknowledged {
-            op: 900,
-            ordinal: 0,
-            status: None,
-            why: String::new(),
-        };
+        let end = NotAcknowledged { op: 900, ordinal: 0, status: None, why: String::new() };
         let story = story.without(|op| matches!(op, Op::IngestOk(ok) if ok.op == 902));
         story.with(40, ended(end))
     }
@@ -242,10 +237,7 @@ mod tests {
         assert_eq!(
             verdict_line(
                 &CHECKER,
-                &unreceived(open())
-                    .with(50, row("a"))
-                    .with(51, row("b"))
-                    .history()
+                &unreceived(open()).with(50, row("a")).with(51, row("b")).history()
             ),
             "INVALID: 1 of 1 broken; event 0 has the ids [\"a\", \"b\"], and 1 posts may have stored it (lines [3, 13, 14])"
         );

@@ -64,11 +64,8 @@ fn check(facts: &Facts<'_>) -> Verdict {
             examination.broken(what, wait.seqs);
         }
     }
-    let note = format!(
-        "p{PERCENTILE} {} ms, {} ms in the baseline",
-        beside_us / 1_000,
-        quiet_us / 1_000
-    );
+    let note =
+        format!("p{PERCENTILE} {} ms, {} ms in the baseline", beside_us / 1_000, quiet_us / 1_000);
     examination.verdict("no event was accepted while another target hung", note)
 }
 
@@ -95,9 +92,7 @@ fn beside_a_hang(facts: &Facts<'_>) -> Vec<Wait> {
 }
 
 fn waits(facts: &Facts<'_>, from: u64, to: u64, hanging: &[u32]) -> Vec<Wait> {
-    let main = facts
-        .accepted()
-        .filter(|(_, event)| event.section() == Section::Main);
+    let main = facts.accepted().filter(|(_, event)| event.section() == Section::Main);
     let mut found: Vec<Wait> = main
         .filter_map(|(ordinal, event)| wait(facts, ordinal, event, hanging))
         .filter(|(t, _)| (from..to).contains(t))
@@ -164,12 +159,7 @@ mod tests {
         beside_us: u64,
     }
 
-    const ENOUGH: Plan = Plan {
-        quiet: 5,
-        quiet_us: 10_000,
-        beside: 5,
-        beside_us: 20_000,
-    };
+    const ENOUGH: Plan = Plan { quiet: 5, quiet_us: 10_000, beside: 5, beside_us: 20_000 };
 
     /// Adds a fault that is effective from its start.
     fn with_effective_fault(
@@ -184,9 +174,7 @@ mod tests {
             hit: vec![],
             observed: Some("as a test".into()),
         };
-        story
-            .with(under_way.end, Op::FaultEffect(effect))
-            .with_fault(kind, target, under_way)
+        story.with(under_way.end, Op::FaultEffect(effect)).with_fault(kind, target, under_way)
     }
 
     impl Plan {
@@ -219,13 +207,7 @@ mod tests {
     fn wait_within_the_bound_is_valid() {
         assert_eq!(judged(ENOUGH.story()), "valid");
         let bound_us = 2 * ENOUGH.quiet_us + SLACK_US;
-        let waiting = |beside_us| {
-            Plan {
-                beside_us,
-                ..ENOUGH
-            }
-            .story()
-        };
+        let waiting = |beside_us| Plan { beside_us, ..ENOUGH }.story();
         assert_eq!(judged(waiting(bound_us)), "valid");
         assert_eq!(judged(waiting(bound_us + 1)), "INVALID");
     }
@@ -238,11 +220,9 @@ mod tests {
         let story = ENOUGH.story().with_event(299, 2, HANG, bound_us);
         let story = story.with_event(300, 2, HANG, late);
         match check(&Facts::of(&story.history())) {
-            Verdict::Invalid {
-                examined,
-                violations,
-                ..
-            } => assert_eq!((examined, violations), (7, 1)),
+            Verdict::Invalid { examined, violations, .. } => {
+                assert_eq!((examined, violations), (7, 1))
+            }
             verdict => panic!("{verdict:?}"),
         }
     }
@@ -260,9 +240,7 @@ mod tests {
         let soon = |story: Story, n| story.with_event(300 + n, 1, HANG + n, 10_000);
         let many = (0..93).fold(ENOUGH.story(), soon);
         let bound_us = 2 * ENOUGH.quiet_us + SLACK_US;
-        let waiting = many
-            .with_event(500, 1, HANG, bound_us)
-            .with_event(501, 1, HANG, 3 * SECOND);
+        let waiting = many.with_event(500, 1, HANG, bound_us).with_event(501, 1, HANG, 3 * SECOND);
         assert_eq!(judged(waiting), "valid");
     }
 
@@ -276,16 +254,13 @@ mod tests {
     fn events_beside_several_hanging_targets_are_judged() {
         let others = |receiver| {
             let target = Target::Receivers(vec![0, 2]);
-            let story = ENOUGH
-                .story()
-                .without(|op| op.source() == "fault")
-                .with_event(300, receiver, HANG, 4 * SECOND);
-            judged(with_effective_fault(
-                story,
-                HangMost::KIND,
-                target,
-                HANG..HEAL,
-            ))
+            let story = ENOUGH.story().without(|op| op.source() == "fault").with_event(
+                300,
+                receiver,
+                HANG,
+                4 * SECOND,
+            );
+            judged(with_effective_fault(story, HangMost::KIND, target, HANG..HEAL))
         };
         assert_eq!([0, 1, 2].map(others), ["valid", "INVALID", "valid"]);
     }
@@ -320,42 +295,21 @@ mod tests {
     fn events_after_the_heal_or_of_defaults_are_not_judged() {
         let after = ENOUGH.story().with_event(300, 2, HEAL, 4 * SECOND);
         assert_eq!(judged(after), "valid");
-        let other = ENOUGH
-            .story()
-            .with_event(300, 2, HANG, 4 * SECOND)
-            .edit(|_, op| {
-                if let Op::IngestInvoke(invoke) = op
-                    && invoke.ordinal == 300
-                {
-                    invoke.section = Section::Defaults;
-                }
-            });
+        let other = ENOUGH.story().with_event(300, 2, HANG, 4 * SECOND).edit(|_, op| {
+            if let Op::IngestInvoke(invoke) = op
+                && invoke.ordinal == 300
+            {
+                invoke.section = Section::Defaults;
+            }
+        });
         assert_eq!(judged(other), "valid");
     }
 
     #[test]
     fn too_few_events_on_either_side_are_unknown() {
         assert_eq!(judged(Plan { quiet: 4, ..ENOUGH }.story()), "unknown");
-        assert_eq!(
-            judged(
-                Plan {
-                    beside: 4,
-                    ..ENOUGH
-                }
-                .story()
-            ),
-            "unknown"
-        );
-        assert_eq!(
-            judged(
-                Plan {
-                    beside: 0,
-                    ..ENOUGH
-                }
-                .story()
-            ),
-            "unknown"
-        );
+        assert_eq!(judged(Plan { beside: 4, ..ENOUGH }.story()), "unknown");
+        assert_eq!(judged(Plan { beside: 0, ..ENOUGH }.story()), "unknown");
     }
 
     #[test]

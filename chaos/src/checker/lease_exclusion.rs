@@ -53,10 +53,7 @@ fn check(facts: &Facts<'_>) -> Verdict {
             }
         }
     }
-    examination.verdict(
-        "no claim was recorded",
-        format!("{early} leases ended with their worker"),
-    )
+    examination.verdict("no claim was recorded", format!("{early} leases ended with their worker"))
 }
 
 fn holder_was_hit(facts: &Facts<'_>, reclaim: At<'_, Transition>) -> bool {
@@ -93,9 +90,7 @@ mod tests {
             assert!(check(&Facts::of(&story.history())).is_valid(), "{end:?}");
         }
         let claimed = Story::accepted().then(20, Step::Claim, |_| {});
-        let story = claimed
-            .then(30, Step::Replay, |_| {})
-            .then(40, Step::Claim, |_| {});
+        let story = claimed.then(30, Step::Replay, |_| {}).then(40, Step::Claim, |_| {});
         assert!(check(&Facts::of(&story.history())).is_invalid());
     }
 
@@ -117,20 +112,13 @@ mod tests {
     fn only_an_earlier_fault_explains_an_early_reclaim() {
         let hit = |from| {
             let early = |op: &mut Transition| op.lease_until_us = Some(op.now_us + 1);
-            let story = Story::of_one_event()
-                .without_faults()
-                .edit_steps(Step::Reclaim, early);
+            let story = Story::of_one_event().without_faults().edit_steps(Step::Reclaim, early);
             verdict_line(
                 &CHECKER,
-                &story
-                    .with_fault(KillWorker::KIND, process("h0"), from..Story::END)
-                    .history(),
+                &story.with_fault(KillWorker::KIND, process("h0"), from..Story::END).history(),
             )
         };
-        assert_eq!(
-            hit(700_000),
-            "valid: 3 examined, 1 leases ended with their worker"
-        );
+        assert_eq!(hit(700_000), "valid: 3 examined, 1 leases ended with their worker");
         assert_eq!(
             hit(700_001),
             "INVALID: 1 of 3 broken; the lease of event e was ended early, and no fault hit its worker \

@@ -20,16 +20,11 @@ fn check(facts: &Facts<'_>) -> Verdict {
     let drain = facts.phases.get(&Phase::Drain);
     let reads = facts.phases.get(&Phase::FinalReads);
     let (Some((began, Some(bound))), Some((ended, _))) = (drain, reads) else {
-        return Verdict::Unknown {
-            examined: 0,
-            why: "the run has no drain".into(),
-        };
+        return Verdict::Unknown { examined: 0, why: "the run has no drain".into() };
     };
     for (ordinal, event) in facts.accepted() {
         examination.saw_one();
-        let (http, status) = event
-            .state
-            .map_or((0, None), |at| (at.op.http, event.status()));
+        let (http, status) = event.state.map_or((0, None), |at| (at.op.http, event.status()));
         let found = match (http, status) {
             // `no_loss` judges unknown events.
             (404, _) | (_, Some("delivered" | "dead")) => continue,
@@ -37,23 +32,13 @@ fn check(facts: &Facts<'_>) -> Verdict {
             (_, Some(status)) => format!("was still {status}"),
             (http, None) => format!("got status {http}"),
         };
-        let what = format!(
-            "event {ordinal} {found} {} s after the heal",
-            (ended - began) / 1_000_000
-        );
-        let seqs = event
-            .acknowledged
-            .iter()
-            .map(|at| at.seq)
-            .chain(event.state.map(|at| at.seq));
+        let what =
+            format!("event {ordinal} {found} {} s after the heal", (ended - began) / 1_000_000);
+        let seqs = event.acknowledged.iter().map(|at| at.seq).chain(event.state.map(|at| at.seq));
         examination.broken(what, seqs);
     }
     let seconds = |us: u64| format!("{}.{} s", us / 1_000_000, us / 100_000 % 10);
-    let note = format!(
-        "drained in {} of {}",
-        seconds(ended - began),
-        seconds(*bound)
-    );
+    let note = format!("drained in {} of {}", seconds(ended - began), seconds(*bound));
     examination.verdict("no event was acknowledged", note)
 }
 

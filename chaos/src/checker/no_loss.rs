@@ -65,10 +65,8 @@ fn check(facts: &Facts<'_>) -> Verdict {
             }
         }
     }
-    examination.verdict(
-        "no event was acknowledged",
-        "every acknowledged event is accounted for".into(),
-    )
+    examination
+        .verdict("no event was acknowledged", "every acknowledged event is accounted for".into())
 }
 
 #[cfg(test)]
@@ -78,15 +76,8 @@ mod tests {
     use crate::history::op::{Op, RecvEnd};
 
     fn unreceived() -> Story {
-        Story::of_four_events().without(|op| {
-            matches!(
-                op,
-                Op::RecvEnd(RecvEnd {
-                    ordinal: Some(0),
-                    ..
-                })
-            )
-        })
+        Story::of_four_events()
+            .without(|op| matches!(op, Op::RecvEnd(RecvEnd { ordinal: Some(0), .. })))
     }
 
     #[test]

@@ -23,11 +23,7 @@ fn check(facts: &Facts<'_>) -> Verdict {
     let mut examination = Examination::default();
     let mut recovered = 0_u64;
     for (ordinal, event) in &facts.events {
-        let ids: BTreeSet<&str> = event
-            .acknowledged
-            .iter()
-            .map(|at| at.op.id.as_str())
-            .collect();
+        let ids: BTreeSet<&str> = event.acknowledged.iter().map(|at| at.op.id.as_str()).collect();
         for receipt in event.receipts.iter().filter(|receipt| receipt.is_signed()) {
             examination.saw_one();
             if let Some(why) = phantom(event, &ids, receipt) {
@@ -38,24 +34,13 @@ fn check(facts: &Facts<'_>) -> Verdict {
             recovered += 1;
         }
     }
-    let known: BTreeSet<&str> = facts
-        .accepted()
-        .filter_map(|(_, event)| event.id())
-        .collect();
+    let known: BTreeSet<&str> = facts.accepted().filter_map(|(_, event)| event.id()).collect();
     for stray in facts.strays.iter().filter(|stray| stray.is_signed()) {
         examination.saw_one();
         // `right_target` judges known ids at other targets.
-        if stray
-            .begin
-            .op
-            .id
-            .as_deref()
-            .is_none_or(|id| !known.contains(id))
-        {
-            let what = format!(
-                "a signed request for {:?}, which no client posted",
-                stray.begin.op.id
-            );
+        if stray.begin.op.id.as_deref().is_none_or(|id| !known.contains(id)) {
+            let what =
+                format!("a signed request for {:?}, which no client posted", stray.begin.op.id);
             examination.broken(what, [stray.begin.seq]);
         }
     }
@@ -68,11 +53,7 @@ fn phantom(
     ids: &BTreeSet<&str>,
     receipt: &ReceiptFacts<'_>,
 ) -> Option<String> {
-    if event
-        .invokes
-        .first()
-        .is_none_or(|invoke| invoke.seq > receipt.begin.seq)
-    {
+    if event.invokes.first().is_none_or(|invoke| invoke.seq > receipt.begin.seq) {
         return Some("received before it was posted".into());
     }
     if event.failed.len() == event.invokes.len() {
@@ -153,15 +134,8 @@ mod tests {
             }
             _ => {}
         });
-        let end = NotAcknowledged {
-            op: 900,
-            ordinal: 0,
-            status: None,
-            why: String::new(),
-        };
-        story
-            .without(|op| matches!(op, Op::IngestOk(ok) if ok.op == 902))
-            .with(40, ended(end))
+        let end = NotAcknowledged { op: 900, ordinal: 0, status: None, why: String::new() };
+        story.without(|op| matches!(op, Op::IngestOk(ok) if ok.op == 902)).with(40, ended(end))
     }
 
     #[test]
@@ -178,26 +152,14 @@ mod tests {
                     && ok.ordinal == 0
                 {
                     let (op_number, ordinal, why) = (ok.op, 0, String::new());
-                    let not = NotAcknowledged {
-                        op: op_number,
-                        ordinal,
-                        status: None,
-                        why,
-                    };
-                    *op = if fail {
-                        Op::IngestFail(not)
-                    } else {
-                        Op::IngestInfo(not)
-                    };
+                    let not = NotAcknowledged { op: op_number, ordinal, status: None, why };
+                    *op = if fail { Op::IngestFail(not) } else { Op::IngestInfo(not) };
                 }
             });
             judged(history)
         };
         assert!(ended(true).starts_with("INVALID: 2 of 10 broken"));
-        assert_eq!(
-            ended(false),
-            "valid: 10 examined, 1 received without an acknowledgement"
-        );
+        assert_eq!(ended(false), "valid: 10 examined, 1 received without an acknowledgement");
     }
 
     #[test]

@@ -21,11 +21,7 @@ fn check(facts: &Facts<'_>) -> Verdict {
             continue;
         };
         // An interrupted request carries a part of the bytes and proves nothing.
-        for receipt in event
-            .receipts
-            .iter()
-            .filter(|receipt| receipt.begin.op.is_whole())
-        {
+        for receipt in event.receipts.iter().filter(|receipt| receipt.begin.op.is_whole()) {
             examination.saw_one();
             if receipt.begin.op.sha256 != invoke.op.sha256 {
                 let what =

@@ -28,10 +28,7 @@ const EXPIRED_SWEEP_US: u64 = 11_000_000;
 fn check(facts: &Facts<'_>) -> Verdict {
     let mut examination = Examination::default();
     let Some(end) = facts.phases.get(&Phase::FinalReads).map(|(t, _)| *t) else {
-        return Verdict::Unknown {
-            examined: 0,
-            why: "the run has no final reads".into(),
-        };
+        return Verdict::Unknown { examined: 0, why: "the run has no final reads".into() };
     };
     let storms = storms(facts);
     let zero_us = zero_us(facts);
@@ -53,10 +50,7 @@ fn check(facts: &Facts<'_>) -> Verdict {
             }
         }
     }
-    examination.verdict(
-        "no transition was recorded",
-        "every wait within its bound".into(),
-    )
+    examination.verdict("no transition was recorded", "every wait within its bound".into())
 }
 
 /// The time in which an event was due or its lease had expired.
@@ -69,11 +63,7 @@ struct Wait {
 
 impl Wait {
     const fn description(&self) -> &'static str {
-        if self.leased {
-            "kept an expired lease"
-        } else {
-            "was due"
-        }
+        if self.leased { "kept an expired lease" } else { "was due" }
     }
 
     fn bound_us(&self, settings: &Settings, rows: usize) -> u64 {
@@ -90,36 +80,21 @@ impl Wait {
 fn waits<'a>(row: &'a RowFacts<'_>, end: u64, zero_us: i64) -> impl Iterator<Item = Wait> + 'a {
     let ends = row.steps.iter().skip(1).map(|(_, at)| at.t);
     let ends = ends.chain(std::iter::once(end));
-    row.steps
-        .iter()
-        .zip(ends)
-        .filter_map(move |((step, at), to)| {
-            let leased = *step == Step::Claim;
-            let begins = if leased {
-                at.op.lease_until_us
-            } else {
-                at.op.due_us
-            };
-            let from = u64::try_from(begins? - zero_us).unwrap_or(0).max(at.t);
-            // An event that was claimed before its line was read has a wait of zero, which counts
-            // as examined.
-            (!at.op.after.is_final()).then_some(Wait {
-                from,
-                to: to.max(from),
-                seq: at.seq,
-                leased,
-            })
-        })
+    row.steps.iter().zip(ends).filter_map(move |((step, at), to)| {
+        let leased = *step == Step::Claim;
+        let begins = if leased { at.op.lease_until_us } else { at.op.due_us };
+        let from = u64::try_from(begins? - zero_us).unwrap_or(0).max(at.t);
+        // An event that was claimed before its line was read has a wait of zero, which counts
+        // as examined.
+        (!at.op.after.is_final()).then_some(Wait { from, to: to.max(from), seq: at.seq, leased })
+    })
 }
 
 /// Returns the database clock at the begin of the run, as the earliest that any transition implies.
 /// A clock that a fault moves can then only make due times late.
 fn zero_us(facts: &Facts<'_>) -> i64 {
     let steps = facts.rows.values().flat_map(|row| &row.steps);
-    steps
-        .map(|(_, at)| at.op.now_us - i64::try_from(at.t).unwrap_or(0))
-        .min()
-        .unwrap_or(0)
+    steps.map(|(_, at)| at.op.now_us - i64::try_from(at.t).unwrap_or(0)).min().unwrap_or(0)
 }
 
 /// Returns the intervals of faults and their aftermath in order of begin. They may overlap.
@@ -212,19 +187,13 @@ mod tests {
     #[test]
     fn waits_are_counted_and_violations_state_them() {
         let judged = |story: Story| verdict_line(&CHECKER, &story.history());
-        assert_eq!(
-            judged(Story::of_one_event()),
-            "valid: 6 examined, every wait within its bound"
-        );
+        assert_eq!(judged(Story::of_one_event()), "valid: 6 examined, every wait within its bound");
         assert_eq!(
             judged(Story::accepted()),
             "INVALID: 1 of 1 broken; event e was due for 59990 ms without a fault (lines [3])"
         );
         let unread = Story::of_one_event().without(|op| matches!(op, Op::Phase(_)));
-        assert_eq!(
-            judged(unread),
-            "unknown: 0 examined, the run has no final reads"
-        );
+        assert_eq!(judged(unread), "unknown: 0 examined, the run has no final reads");
     }
 
     #[test]

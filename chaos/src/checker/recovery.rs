@@ -86,9 +86,7 @@ fn is_exercised(facts: &Facts<'_>) -> bool {
 
 /// Returns the times of accept and delivery of each event of the main section that is not dead.
 fn owed(facts: &Facts<'_>) -> Vec<(u64, u64)> {
-    let of_main = facts
-        .accepted()
-        .filter(|(_, event)| event.section() == Section::Main);
+    let of_main = facts.accepted().filter(|(_, event)| event.section() == Section::Main);
     let owed = of_main.filter_map(|(_, event)| {
         let delivered_us = event.successes().map(|receipt| receipt.end_us()).min();
         let is_dead = delivered_us.is_none() && event.status() == Some("dead");
@@ -101,9 +99,7 @@ fn owed(facts: &Facts<'_>) -> Vec<(u64, u64)> {
 /// Returns the time from which an event was left to deliver after a fault: the end of the fault, or
 /// the next accept.
 fn owed_from(owed: &[(u64, u64)], end_us: u64) -> Option<u64> {
-    let later = owed
-        .iter()
-        .filter(|(_, delivered_us)| *delivered_us >= end_us);
+    let later = owed.iter().filter(|(_, delivered_us)| *delivered_us >= end_us);
     later.map(|(accepted, _)| *accepted.max(&end_us)).min()
 }
 
@@ -114,9 +110,7 @@ fn next_us(after: &[u64], owed: &[(u64, u64)], end_us: u64) -> Option<u64> {
 
 /// Returns the ends of all complete 2xx of the main section, in order.
 fn deliveries(facts: &Facts<'_>) -> Vec<u64> {
-    let of_main = facts
-        .accepted()
-        .filter(|(_, event)| event.section() == Section::Main);
+    let of_main = facts.accepted().filter(|(_, event)| event.section() == Section::Main);
     let successes = of_main.flat_map(|(_, event)| event.successes());
     let mut delivered: Vec<u64> = successes.map(|receipt| receipt.end_us()).collect();
     delivered.sort_unstable();
@@ -141,9 +135,7 @@ fn within(times: &[u64], from: u64, to: u64) -> usize {
 
 /// Returns the time until which the rate is measured: the last post or the next fault.
 fn watched_until(facts: &Facts<'_>, fault: &FaultFacts<'_>, end_us: u64) -> u64 {
-    let of_main = facts
-        .accepted()
-        .filter(|(_, event)| event.section() == Section::Main);
+    let of_main = facts.accepted().filter(|(_, event)| event.section() == Section::Main);
     let posts = of_main.flat_map(|(_, event)| &event.invokes);
     let last_post = posts.map(|at| at.t).max().unwrap_or(0);
     let later = facts.faults.iter().filter(|other| {
@@ -169,9 +161,7 @@ fn rate(after: &[u64], wanted: usize, end_us: u64, until_us: u64) -> Rate {
 
 fn check(facts: &Facts<'_>) -> Verdict {
     let mut examination = Examination::default();
-    let settings = facts
-        .start
-        .and_then(|start| start.sections.get(&Section::Main));
+    let settings = facts.start.and_then(|start| start.sections.get(&Section::Main));
     let bound_us = settings.map_or(u64::MAX, bound_us);
     let (mut longest_us, mut rates) = (0, 0);
     for recovery in recoveries(facts).values().flatten() {
@@ -310,9 +300,7 @@ mod tests {
                     state.status = Some("dead".into());
                 }
             });
-            check(&Facts::of(
-                &story.with_event(7, 0, accepted, late - accepted).history(),
-            ))
+            check(&Facts::of(&story.with_event(7, 0, accepted, late - accepted).history()))
         };
         assert!(alone(HEALED + BOUND + 1_000).is_valid());
         assert!(alone(HEALED + BOUND + 999).is_invalid());

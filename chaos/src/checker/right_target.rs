@@ -23,10 +23,7 @@ fn check(facts: &Facts<'_>) -> Verdict {
         .accepted()
         .filter_map(|(ordinal, event)| {
             let invoke = event.invokes.first()?;
-            Some((
-                event.id()?,
-                (ordinal, invoke.op.target.as_str(), invoke.seq),
-            ))
+            Some((event.id()?, (ordinal, invoke.op.target.as_str(), invoke.seq)))
         })
         .collect();
     for receipt in facts.receipts().filter(|receipt| receipt.is_signed()) {
@@ -43,10 +40,7 @@ fn check(facts: &Facts<'_>) -> Verdict {
             examination.broken(what, [*invoke, receipt.begin.seq]);
         }
     }
-    examination.verdict(
-        "no signed request was received",
-        "each at its target".into(),
-    )
+    examination.verdict("no signed request was received", "each at its target".into())
 }
 
 #[cfg(test)]

@@ -53,9 +53,7 @@ fn check(facts: &Facts<'_>) -> Verdict {
                 && (settle.op.after.status == "delivered"
                     || !receipt.is_some_and(|receipt| may_have_missed_the_response(facts, receipt)))
             {
-                let seqs = [settle.seq]
-                    .into_iter()
-                    .chain(receipt.map(|receipt| receipt.begin.seq));
+                let seqs = [settle.seq].into_iter().chain(receipt.map(|receipt| receipt.begin.seq));
                 let attempt = settle.op.attempt;
                 examination.broken(format!("event {id}, attempt {attempt} {what}"), seqs);
             }
@@ -125,13 +123,7 @@ mod tests {
     #[test]
     fn delivered_before_the_2xx_is_a_violation() {
         let late = Story::of_one_event().edit(|t, op| {
-            if matches!(
-                op,
-                Op::RecvEnd(RecvEnd {
-                    status: Some(200),
-                    ..
-                })
-            ) {
+            if matches!(op, Op::RecvEnd(RecvEnd { status: Some(200), .. })) {
                 *t = Story::END - 1;
             }
         });
@@ -183,10 +175,7 @@ mod tests {
             is_valid(failed_with_200(ANSWERED, 1).with_fault(f, target, under_way))
         };
         let last = END + SETTLE_SLACK_US;
-        for (f, target) in [
-            (PauseWorker::KIND, w0()),
-            (Latency::KIND, links("workers->r1")),
-        ] {
+        for (f, target) in [(PauseWorker::KIND, w0()), (Latency::KIND, links("workers->r1"))] {
             let under_way = |from, to| with(f, target.clone(), from..to);
             assert!(under_way(1, BEGIN));
             assert!(!under_way(1, BEGIN - 1));
@@ -204,20 +193,13 @@ mod tests {
                 end.status = Some(500);
             }
         });
-        assert!(!is_valid(refused.with_fault(
-            PauseWorker::KIND,
-            w0(),
-            1..Story::END
-        )));
+        assert!(!is_valid(refused.with_fault(PauseWorker::KIND, w0(), 1..Story::END)));
     }
 
     #[test]
     fn violation_states_the_lines_of_settle_and_request() {
         let judged = |story: Story| verdict_line(&CHECKER, &story.history());
-        assert_eq!(
-            judged(Story::of_one_event()),
-            "valid: 2 examined, every settle agrees"
-        );
+        assert_eq!(judged(Story::of_one_event()), "valid: 2 examined, every settle agrees");
         assert_eq!(
             judged(failed_with_200(ANSWERED, 1)),
             "INVALID: 1 of 2 broken; event e, attempt 1 got a 2xx in time and is settled as rejected \

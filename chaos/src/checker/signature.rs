@@ -16,10 +16,7 @@ pub const CHECKER: Checker = Checker {
 
 fn check(facts: &Facts<'_>) -> Verdict {
     let mut examination = Examination::default();
-    for receipt in facts
-        .receipts()
-        .filter(|receipt| receipt.begin.op.is_whole())
-    {
+    for receipt in facts.receipts().filter(|receipt| receipt.begin.op.is_whole()) {
         examination.saw_one();
         if !receipt.is_signed() {
             let op = receipt.begin.op;
@@ -27,10 +24,7 @@ fn check(facts: &Facts<'_>) -> Verdict {
             examination.broken(what, [receipt.begin.seq]);
         }
     }
-    examination.verdict(
-        "no complete request was received",
-        "verified by the receivers".into(),
-    )
+    examination.verdict("no complete request was received", "verified by the receivers".into())
 }
 
 #[cfg(test)]

@@ -48,10 +48,7 @@ fn check(facts: &Facts<'_>) -> Verdict {
             examination.broken(format!("event {ordinal}, {what}"), seqs);
         }
     }
-    examination.verdict(
-        "no final state was read",
-        "final reads agree with receipts".into(),
-    )
+    examination.verdict("no final state was read", "final reads agree with receipts".into())
 }
 
 /// Returns the recorded attempts that disagree with their request, each with a line.
@@ -172,10 +169,7 @@ mod tests {
     #[test]
     fn recorded_status_must_be_that_of_the_receiver() {
         let status = |code| move |state: &mut State| state.attempts[0].status_code = Some(code);
-        assert_eq!(
-            verdict_if(status(500)),
-            "valid: 4 examined, final reads agree with receipts"
-        );
+        assert_eq!(verdict_if(status(500)), "valid: 4 examined, final reads agree with receipts");
         assert_eq!(
             verdict_if(status(502)),
             "INVALID: 1 of 4 broken; event 0, attempt 1: recorded with status 502, and the receiver sent 500 (lines [38, 16])"
@@ -185,11 +179,7 @@ mod tests {
     #[test]
     fn unreceived_attempt_must_not_be_recorded_as_delivered() {
         let called = |state: &mut State| {
-            let row = AttemptSeen {
-                number: 3,
-                outcome: "delivered".into(),
-                status_code: None,
-            };
+            let row = AttemptSeen { number: 3, outcome: "delivered".into(), status_code: None };
             state.attempts.push(row);
         };
         assert_eq!(
@@ -211,10 +201,7 @@ mod tests {
             verdict_if(answered(503)),
             "unknown: 3 examined, the state of event 0 could not be read"
         );
-        assert_eq!(
-            verdict_if(answered(404)),
-            "valid: 3 examined, final reads agree with receipts"
-        );
+        assert_eq!(verdict_if(answered(404)), "valid: 3 examined, final reads agree with receipts");
     }
 
     #[test]

@@ -89,10 +89,7 @@ impl Story {
         story.step(30 * MS, Step::Settle, 1, Some(110 * MS));
         story.claim(150 * MS, 2);
         story.receive_audited(151 * MS, 2, 200);
-        story.push(
-            152 * MS,
-            Op::FaultStart(FaultStart::new(1, &KillWorker::KIND, process("h0"))),
-        );
+        story.push(152 * MS, Op::FaultStart(FaultStart::new(1, &KillWorker::KIND, process("h0"))));
         story.push(153 * MS, Op::FaultEnd(FaultEnd { fault: 1 }));
         story.row.abandon_count = 1;
         story.step(700 * MS, Step::Reclaim, 2, Some(0));
@@ -101,11 +98,7 @@ impl Story {
         story.row.abandon_count = 0;
         story.row.status = "delivered".into();
         story.step(710 * MS, Step::Settle, 3, None);
-        let census = Census {
-            rows: 1,
-            delivered: 1,
-            ..Census::default()
-        };
+        let census = Census { rows: 1, delivered: 1, ..Census::default() };
         story.push(Self::END, Op::Census(census));
         let read = Event::audited().delivered(&["rejected", "abandoned", "delivered"]);
         story.push(Self::END, read);
@@ -230,10 +223,7 @@ impl Story {
     fn new(start: RunStart) -> Self {
         Self {
             ops: vec![(0, Op::RunStart(start))],
-            row: Counts {
-                status: "pending".into(),
-                ..Counts::default()
-            },
+            row: Counts { status: "pending".into(), ..Counts::default() },
             claims: 0,
         }
     }
@@ -287,26 +277,15 @@ impl Story {
         };
         let hit = vec![request.id.clone()];
         self.ops.extend(Event::numbered(1).received(request));
-        let start = FaultStart {
-            open: hit.clone(),
-            ..FaultStart::new(1, &KillWorker::KIND, w0())
-        };
+        let start = FaultStart { open: hit.clone(), ..FaultStart::new(1, &KillWorker::KIND, w0()) };
         self.push(KILL, Op::FaultStart(start));
-        let effect = FaultEffect {
-            fault: 1,
-            effective_us: KILL + 5,
-            hit,
-            observed: None,
-        };
+        let effect = FaultEffect { fault: 1, effective_us: KILL + 5, hit, observed: None };
         self.push(KILL + 20, Op::FaultEffect(effect));
         self.push(KILL + SECOND / 2, Op::FaultEnd(FaultEnd { fault: 1 }));
     }
 
     fn read_four_events(&mut self, end: u64) {
-        let drain = PhaseBegin {
-            phase: Phase::Drain,
-            bound_us: Some(60 * SECOND),
-        };
+        let drain = PhaseBegin { phase: Phase::Drain, bound_us: Some(60 * SECOND) };
         self.push(end, Op::Phase(drain));
         self.push(end, phase(Phase::FinalReads));
         let outcomes: [&[&str]; 4] = [

@@ -49,10 +49,7 @@ fn sent_after_the_settle(facts: &Facts<'_>, row: &RowFacts<'_>) -> Vec<([u64; 2]
         let receipt = receipt.filter(|_| *step == Step::Settle);
         let late = receipt.filter(|receipt| receipt.begin.seq > settle.seq);
         if let Some(receipt) = late.filter(|receipt| !was_kept(facts, receipt)) {
-            let what = format!(
-                "attempt {} was settled before it was received",
-                settle.op.attempt
-            );
+            let what = format!("attempt {} was settled before it was received", settle.op.attempt);
             found.push(([settle.seq, receipt.begin.seq], what));
         }
     }

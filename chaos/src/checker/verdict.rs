@@ -46,10 +46,7 @@ pub struct Witness {
 impl Witness {
     /// A violation and the lines that prove it.
     pub fn new(what: String, seqs: impl IntoIterator<Item = u64>) -> Self {
-        Self {
-            what,
-            seqs: seqs.into_iter().collect(),
-        }
+        Self { what, seqs: seqs.into_iter().collect() }
     }
 }
 
@@ -114,27 +111,15 @@ impl Examination {
     /// Forms the verdict: violations before doubts. If nothing was examined, the verdict is unknown
     /// for the reason `nothing`.
     pub fn verdict(self, nothing: &str, note: String) -> Verdict {
-        let Self {
-            examined,
-            violations,
-            witnesses,
-            doubt,
-        } = self;
+        let Self { examined, violations, witnesses, doubt } = self;
         if violations > 0 {
-            return Verdict::Invalid {
-                examined,
-                violations,
-                witnesses,
-            };
+            return Verdict::Invalid { examined, violations, witnesses };
         }
         if let Some(why) = doubt {
             return Verdict::Unknown { examined, why };
         }
         if examined == 0 {
-            return Verdict::Unknown {
-                examined,
-                why: nothing.to_owned(),
-            };
+            return Verdict::Unknown { examined, why: nothing.to_owned() };
         }
         Verdict::Valid { examined, note }
     }
@@ -182,12 +167,7 @@ mod tests {
         let verdict = examined(9, 7, &["a doubt"]);
         assert_eq!((verdict.word(), verdict.examined()), ("INVALID", 9));
         assert_eq!((verdict.is_valid(), verdict.is_invalid()), (false, true));
-        let Verdict::Invalid {
-            violations,
-            witnesses,
-            ..
-        } = verdict
-        else {
+        let Verdict::Invalid { violations, witnesses, .. } = verdict else {
             panic!("{verdict:?}");
         };
         assert_eq!((violations, witnesses.len()), (7, WITNESSES_MAX));

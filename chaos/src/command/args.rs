@@ -68,9 +68,7 @@ impl RunArgs {
         let profile = Profile::named(&self.profile).expect("the parser has accepted the name");
         let events = self.events.unwrap_or(profile.events);
         let storm_ms = profile.storm_ms.max(u64::from(events) * STORM_MS_PER_EVENT);
-        profile
-            .with_events(events)
-            .with_storm_ms(self.duration.unwrap_or(storm_ms))
+        profile.with_events(events).with_storm_ms(self.duration.unwrap_or(storm_ms))
     }
 
     /// Returns the requested Postgres.
@@ -98,23 +96,16 @@ pub(super) fn profile(name: &str) -> Result<String, String> {
         return Ok(name.to_owned());
     }
     let names: Vec<&str> = PROFILES.iter().map(|(name, _)| *name).collect();
-    Err(format!(
-        "there is no such profile; use one of {}",
-        names.join(", ")
-    ))
+    Err(format!("there is no such profile; use one of {}", names.join(", ")))
 }
 
 pub(super) fn way(text: &str) -> Result<String, String> {
-    Wanted::from_str(text)
-        .map(|_| text.to_owned())
-        .map_err(|error| error.to_string())
+    Wanted::from_str(text).map(|_| text.to_owned()).map_err(|error| error.to_string())
 }
 
 pub(super) fn milliseconds(text: &str) -> Result<u64, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let number: u64 = digits
-        .parse()
-        .map_err(|_| "not a duration such as 30s, 2m or 1500ms")?;
+    let number: u64 = digits.parse().map_err(|_| "not a duration such as 30s, 2m or 1500ms")?;
     let unit = match &text[digits.len()..] {
         "ms" => 1,
         "s" | "" => 1_000,
@@ -125,10 +116,7 @@ pub(super) fn milliseconds(text: &str) -> Result<u64, String> {
     if (STORM_MS_MIN..=STORM_MS_MAX).contains(&ms) {
         return Ok(ms);
     }
-    Err(format!(
-        "must be between {STORM_MS_MIN} ms and {} minutes",
-        STORM_MS_MAX / 60_000
-    ))
+    Err(format!("must be between {STORM_MS_MIN} ms and {} minutes", STORM_MS_MAX / 60_000))
 }
 
 #[cfg(test)]

@@ -81,9 +81,6 @@ mod tests {
         assert_eq!((profile.kills, profile.kills_required), (2, 2));
         let cli = Cli::try_parse_from(["chaos", "--events", "500"]).expect("flags of run");
         let profile = cli.run.resolved_profile();
-        assert_eq!(
-            (profile.events, profile.kills, profile.kills_required),
-            (500, 10, 5)
-        );
+        assert_eq!((profile.events, profile.kills, profile.kills_required), (500, 10, 5));
     }
 }

@@ -10,22 +10,13 @@ use sqlx::Connection as _;
 /// Maximum time to connect and to read the settings.
 const DURABILITY_READ_MAX: Duration = Duration::from_secs(30);
 /// The Postgres settings on which a proof of durability depends.
-const SETTINGS: &[&str] = &[
-    "fsync",
-    "synchronous_commit",
-    "full_page_writes",
-    "wal_sync_method",
-    "server_version",
-];
+const SETTINGS: &[&str] =
+    &["fsync", "synchronous_commit", "full_page_writes", "wal_sync_method", "server_version"];
 
 /// Returns the commit of the working directory, with `+dirty` if files differ from it.
 pub(super) fn git() -> String {
     let run_git = |args: &[&str]| {
-        let output = Command::new("git")
-            .args(args)
-            .output()
-            .ok()
-            .filter(|o| o.status.success())?;
+        let output = Command::new("git").args(args).output().ok().filter(|o| o.status.success())?;
         Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
     };
     let Some(commit) = run_git(&["rev-parse", "HEAD"]) else {

@@ -32,10 +32,7 @@ pub async fn list() -> u8 {
     }
     heading("saboteurs");
     for saboteur in SABOTEURS {
-        let about = format!(
-            "{} (detected by {})",
-            saboteur.description, saboteur.detected_by
-        );
+        let about = format!("{} (detected by {})", saboteur.description, saboteur.detected_by);
         item(saboteur.name, &about);
     }
     heading("drivers");
@@ -45,10 +42,7 @@ pub async fn list() -> u8 {
     for (way, available) in Postgres::available_sources().await {
         item(way, &availability(available));
     }
-    item(
-        "downloaded",
-        "not checked: a run downloads it if it needs it",
-    );
+    item("downloaded", "not checked: a run downloads it if it needs it");
     0
 }
 

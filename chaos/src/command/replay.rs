@@ -38,11 +38,7 @@ pub struct ReplayArgs {
 impl ReplayArgs {
     /// The schedule file. A directory stands for the schedule in it.
     fn file(&self) -> PathBuf {
-        if self.path.is_dir() {
-            self.path.join(SCHEDULE_FILE)
-        } else {
-            self.path.clone()
-        }
+        if self.path.is_dir() { self.path.join(SCHEDULE_FILE) } else { self.path.clone() }
     }
 }
 

@@ -84,23 +84,13 @@ async fn prepare_and_prove(
     about.unavailable = unavailable(&args.wanted()).await;
     eprintln!("postgres: {}\nsystem: {}", about.postgres, about.system);
     if args.driver == Driver::Process {
-        about
-            .skipped
-            .push("SIGKILL of a worker container: this run uses processes".to_owned());
+        about.skipped.push("SIGKILL of a worker container: this run uses processes".to_owned());
     }
     about.durability = context::durability(&stores.databases[&Section::Main])
         .await
         .context("reading the durability settings of Postgres")?;
-    let Stores {
-        databases,
-        server,
-        shared: _shared,
-    } = stores;
-    let environment = RunEnvironment {
-        dir: dir.to_owned(),
-        databases,
-        server,
-    };
+    let Stores { databases, server, shared: _shared } = stores;
+    let environment = RunEnvironment { dir: dir.to_owned(), databases, server };
     prove(&mut system, schedule, environment, about).await
 }
 
@@ -121,9 +111,7 @@ pub async fn prove<S: System>(
     about.audit_missing = result.audit_missing;
     eprintln!("judging {} lines", result.history.entries().len());
     let judged = Judged::new(schedule.clone(), result.history);
-    judged
-        .write(&environment.dir, &about)
-        .context("writing the report")?;
+    judged.write(&environment.dir, &about).context("writing the report")?;
     Ok(judged)
 }
 

@@ -81,10 +81,7 @@ pub struct SimArgs {
 /// Simulates seeds and returns the exit code.
 #[must_use]
 pub fn sim(args: &SimArgs) -> u8 {
-    let size = Size {
-        events: args.events,
-        workers: args.workers,
-    };
+    let size = Size { events: args.events, workers: args.workers };
     if let Some(seed) = args.seed {
         return show(&Arc::new(SimSchedule::generate(seed, size)));
     }
@@ -108,10 +105,7 @@ pub fn sim(args: &SimArgs) -> u8 {
         if now() - printed >= PROGRESS_INTERVAL {
             printed = now();
             let per_min = per_minute(soak.seeds, printed - began);
-            eprintln!(
-                "{} seeds, {per_min} per minute, {} failed",
-                soak.seeds, soak.failed
-            );
+            eprintln!("{} seeds, {per_min} per minute, {} failed", soak.seeds, soak.failed);
         }
     }
     let stored = soak.failure.as_ref().map(|failure| store(args, failure));
@@ -149,12 +143,7 @@ pub(super) fn show(schedule: &Arc<SimSchedule>) -> u8 {
 fn verdict(result: SimResult) -> u8 {
     let findings = result.findings();
     for finding in &findings {
-        say(&format!(
-            "{:>7} {}: {}",
-            finding.verdict.word(),
-            finding.checker,
-            finding.summary()
-        ));
+        say(&format!("{:>7} {}: {}", finding.verdict.word(), finding.checker, finding.summary()));
     }
     // A single seed may be too short for a verdict, so an unknown finding is not a failure.
     let broken = findings.into_iter().filter(|f| f.verdict.is_invalid());

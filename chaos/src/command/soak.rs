@@ -77,11 +77,7 @@ pub async fn soak(args: SoakArgs) -> u8 {
     } else {
         eprintln!("kept: {}", root.display());
     }
-    say(&format!(
-        "soak={} {} first_seed={first}",
-        tally.word(),
-        tally.summary()
-    ));
+    say(&format!("soak={} {} first_seed={first}", tally.word(), tally.summary()));
     tally.code()
 }
 
@@ -122,11 +118,7 @@ impl Tally {
     }
 
     fn code(&self) -> u8 {
-        let without_failure = if self.unknown > 0 {
-            Overall::Unknown
-        } else {
-            Overall::Pass
-        };
+        let without_failure = if self.unknown > 0 { Overall::Unknown } else { Overall::Pass };
         self.failure.unwrap_or(without_failure.exit_code())
     }
 
@@ -140,12 +132,7 @@ impl Tally {
     }
 
     fn summary(&self) -> String {
-        let Self {
-            runs,
-            passed,
-            unknown,
-            ..
-        } = self;
+        let Self { runs, passed, unknown, .. } = self;
         format!("runs={runs} passed={passed} unknown={unknown}")
     }
 }
@@ -160,15 +147,9 @@ mod tests {
         tally.add(0);
         assert_eq!((tally.code(), tally.continues()), (0, true));
         tally.add(2);
-        assert_eq!(
-            (tally.code(), tally.continues(), tally.word()),
-            (2, true, "unknown")
-        );
+        assert_eq!((tally.code(), tally.continues(), tally.word()), (2, true, "unknown"));
         tally.add(1);
-        assert_eq!(
-            (tally.code(), tally.continues(), tally.word()),
-            (1, false, "fail")
-        );
+        assert_eq!((tally.code(), tally.continues(), tally.word()), (1, false, "fail"));
         assert_eq!(tally.summary(), "runs=3 passed=1 unknown=1");
     }
 }

@@ -42,11 +42,7 @@ impl Stores {
                 databases.insert(Section::Defaults, url);
             }
         }
-        Ok(Stores {
-            databases,
-            server,
-            shared,
-        })
+        Ok(Stores { databases, server, shared })
     }
 
     /// Returns the sources of the servers in one line.
@@ -55,10 +51,7 @@ impl Stores {
             Server::Own(own) => Some(format!("{} (the run's own)", own.postgres().origin())),
             Server::Shared { .. } => None,
         };
-        let shared = self
-            .shared
-            .as_ref()
-            .map(|shared| shared.origin().to_owned());
+        let shared = self.shared.as_ref().map(|shared| shared.origin().to_owned());
         let both: Vec<String> = own.into_iter().chain(shared).collect();
         both.join("; ")
     }
@@ -72,8 +65,6 @@ async fn server(args: &RunArgs, schedule: &Schedule) -> Server {
     }
     match OwnServer::start(&args.wanted(), schedule.needs_small_disk()).await {
         Ok(own) => Server::Own(own),
-        Err(error) => Server::Shared {
-            reason: error.to_string(),
-        },
+        Err(error) => Server::Shared { reason: error.to_string() },
     }
 }

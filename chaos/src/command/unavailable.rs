@@ -20,7 +20,5 @@ pub(super) async fn unavailable(wanted: &Wanted) -> BTreeMap<String, String> {
 
 fn with_need(has: fn(&Needs) -> bool, why: &str) -> BTreeMap<String, String> {
     let kinds = KINDS.iter().filter(|kind| has(&kind.needs));
-    kinds
-        .map(|kind| (kind.name.to_owned(), why.to_owned()))
-        .collect()
+    kinds.map(|kind| (kind.name.to_owned(), why.to_owned())).collect()
 }

@@ -15,11 +15,7 @@ pub fn usage(error: &Error, first_argument: Option<&str>) -> String {
     let mistake = joined(&mut text.lines().take_while(|line| !line.trim().is_empty()));
     let tips = text.lines().map(str::trim);
     let tip = joined(&mut tips.filter(|line| line.starts_with("tip:")));
-    let tip = if tip.is_empty() {
-        tip
-    } else {
-        format!("; {tip}")
-    };
+    let tip = if tip.is_empty() { tip } else { format!("; {tip}") };
     let cli = Cli::command();
     let command = first_argument.and_then(|name| cli.find_subcommand(name));
     let command = command.map_or(String::new(), |command| format!(" {}", command.get_name()));
@@ -44,25 +40,14 @@ mod tests {
             (&["sim", "--seeds", "0"], "'0'", "`chaos sim --help`"),
             (&["sim", "--sedes", "1"], "'--seeds'", "`chaos sim --help`"),
             (&["--profile", "nope"], "calm, chaotic", "`chaos --help`"),
-            (
-                &["run", "--seed", "0xg"],
-                "decimal or 0x",
-                "`chaos run --help`",
-            ),
-            (
-                &["run", "--driver", "cow"],
-                "process, container",
-                "`chaos run --help`",
-            ),
+            (&["run", "--seed", "0xg"], "decimal or 0x", "`chaos run --help`"),
+            (&["run", "--driver", "cow"], "process, container", "`chaos run --help`"),
             (&["verify"], "<DIR>", "`chaos verify --help`"),
             (&["verfy"], "'verify'", "`chaos --help`"),
         ];
         for (args, mistake, help) in cases {
             let line = error_line(args);
-            assert!(
-                line.starts_with("error: ") && !line.contains('\n'),
-                "{line}"
-            );
+            assert!(line.starts_with("error: ") && !line.contains('\n'), "{line}");
             assert!(line.contains(mistake) && line.ends_with(help), "{line}");
         }
     }

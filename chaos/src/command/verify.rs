@@ -74,10 +74,7 @@ fn load(dir: &Path) -> anyhow::Result<(Judged, Stored)> {
     let history = history(&text, &manifest)?;
     let schedule = schedule(dir, &history, &manifest.history)?;
     let findings = serde_json::from_str(&read(dir, "checks.json")?).context("checks.json")?;
-    let stored = Stored {
-        overall: manifest.verdict,
-        findings,
-    };
+    let stored = Stored { overall: manifest.verdict, findings };
     Ok((Judged::new(schedule, history), stored))
 }
 
@@ -134,9 +131,7 @@ fn read(dir: &Path, name: &str) -> anyhow::Result<String> {
 fn difference(judged: &Judged, stored: &Stored) -> Option<String> {
     let (now, then) = (judged.overall.word(), stored.overall.word());
     if now != then {
-        return Some(format!(
-            "the verdict is {now}, and the stored one is {then}"
-        ));
+        return Some(format!("the verdict is {now}, and the stored one is {then}"));
     }
     let find = |findings: &[Finding], checker: &str| -> Option<Finding> {
         findings.iter().find(|f| f.checker == checker).cloned()
@@ -152,11 +147,7 @@ fn difference(judged: &Judged, stored: &Stored) -> Option<String> {
                     format!("{}: {}", finding.verdict.word(), finding.summary())
                 })
             };
-            format!(
-                "{checker} is {}, and the stored finding is {}",
-                text(now),
-                text(then)
-            )
+            format!("{checker} is {}, and the stored finding is {}", text(now), text(then))
         })
     })
 }
@@ -252,9 +243,7 @@ mod tests {
         };
         change(&dir, "history.jsonl", without_last);
         assert_eq!(code(&dir), EXIT_ENVIRONMENT);
-        change(&dir, "history.jsonl", |text| {
-            text[..text.len() - 9].to_owned()
-        });
+        change(&dir, "history.jsonl", |text| text[..text.len() - 9].to_owned());
         assert_eq!(code(&dir), EXIT_ENVIRONMENT);
     }
 
@@ -264,11 +253,8 @@ mod tests {
         change(&dir, "history.jsonl", |text| {
             let last = text.lines().last().unwrap();
             let lines = text.lines().count();
-            let next = last.replacen(
-                &format!("\"seq\":{lines}"),
-                &format!("\"seq\":{}", lines + 1),
-                1,
-            );
+            let next =
+                last.replacen(&format!("\"seq\":{lines}"), &format!("\"seq\":{}", lines + 1), 1);
             format!("{text}{next}\n")
         });
         assert_eq!(code(&dir), EXIT_ENVIRONMENT);
@@ -295,9 +281,7 @@ mod tests {
         rename_history(&dir);
         assert_eq!(code(&dir), EXIT_ENVIRONMENT);
         // With a manifest that states no audit, the findings of ten checkers are absent.
-        change(&dir, "manifest.json", |text| {
-            text.replacen("\"audit\":true", "\"audit\":false", 1)
-        });
+        change(&dir, "manifest.json", |text| text.replacen("\"audit\":true", "\"audit\":false", 1));
         assert_eq!(code(&dir), EXIT_OTHER);
     }
 
@@ -338,9 +322,7 @@ mod tests {
     #[test]
     fn changed_verdict_or_finding_is_a_difference() {
         let dir = stored();
-        change(&dir, "checks.json", |text| {
-            text.replacen("\"examined\": ", "\"examined\": 9", 1)
-        });
+        change(&dir, "checks.json", |text| text.replacen("\"examined\": ", "\"examined\": 9", 1));
         assert_eq!(code(&dir), EXIT_OTHER);
         let dir = stored();
         change(&dir, "manifest.json", |text| {

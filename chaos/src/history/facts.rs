@@ -50,9 +50,7 @@ impl<'h> EventFacts<'h> {
 
     /// Returns the section of the event.
     pub fn section(&self) -> Section {
-        self.invokes
-            .first()
-            .map_or(Section::Main, |at| at.op.section)
+        self.invokes.first().map_or(Section::Main, |at| at.op.section)
     }
 
     /// Returns the requests that got a complete 2xx.
@@ -63,9 +61,7 @@ impl<'h> EventFacts<'h> {
     /// Returns true if the final read lists the attempt of this request with the outcome of a settle.
     pub fn is_called_settled(&self, receipt: &ReceiptFacts<'_>) -> bool {
         let rows = self.state.map_or(&[][..], |at| &at.op.attempts[..]);
-        let row = rows
-            .iter()
-            .find(|row| Some(row.number) == receipt.begin.op.attempt);
+        let row = rows.iter().find(|row| Some(row.number) == receipt.begin.op.attempt);
         row.is_some_and(|row| row.outcome != "abandoned")
     }
 
@@ -126,10 +122,7 @@ pub struct Facts<'h> {
 impl<'h> Facts<'h> {
     /// Collects the facts of a history.
     pub fn of(history: &'h History) -> Facts<'h> {
-        let mut facts = Facts {
-            has_audit: history.has_audit(),
-            ..Facts::default()
-        };
+        let mut facts = Facts { has_audit: history.has_audit(), ..Facts::default() };
         for entry in history.entries() {
             facts.take(entry);
         }
@@ -151,24 +144,17 @@ impl<'h> Facts<'h> {
 
     /// Returns the events with at least one 202.
     pub fn accepted(&self) -> impl Iterator<Item = (u64, &EventFacts<'h>)> {
-        self.events
-            .iter()
-            .filter(|(_, e)| !e.acknowledged.is_empty())
-            .map(|(o, e)| (*o, e))
+        self.events.iter().filter(|(_, e)| !e.acknowledged.is_empty()).map(|(o, e)| (*o, e))
     }
 
     /// Returns every request, including those without an ordinal.
     pub fn receipts(&self) -> impl Iterator<Item = &ReceiptFacts<'h>> {
-        self.events
-            .values()
-            .flat_map(|event| &event.receipts)
-            .chain(&self.strays)
+        self.events.values().flat_map(|event| &event.receipts).chain(&self.strays)
     }
 
     /// Returns the settings of the workers of an event.
     pub fn settings(&self, event: &EventFacts<'h>) -> Option<&'h Settings> {
-        self.start
-            .and_then(|start| start.sections.get(&event.section()))
+        self.start.and_then(|start| start.sections.get(&event.section()))
     }
 
     /// Returns the settings of the workers of a row.
@@ -253,10 +239,7 @@ impl<'h> Facts<'h> {
 
     fn fault(&mut self, number: u64) -> Option<&mut FaultFacts<'h>> {
         // Few faults are open at a time, and the last one is at the end.
-        self.faults
-            .iter_mut()
-            .rev()
-            .find(|fault| fault.start.op.fault == number)
+        self.faults.iter_mut().rev().find(|fault| fault.start.op.fault == number)
     }
 
     fn begin(&mut self, begin: At<'h, RecvBegin>) {
@@ -294,19 +277,12 @@ mod tests {
             target: Some("http://r/webhook/7".into()),
             ..Transition::default()
         };
-        let acknowledged = Acknowledged {
-            op: 1,
-            ordinal: 3,
-            id: "e".into(),
-        };
+        let acknowledged = Acknowledged { op: 1, ordinal: 3, id: "e".into() };
         let ordinal = |ops: Vec<Op>| {
             let history = History::from_ops(ops.into_iter().map(|op| (0, op)));
             Facts::of(&history).rows["e"].ordinal
         };
-        let elsewhere = Transition {
-            target: Some("http://r/webhook".into()),
-            ..accepted.clone()
-        };
+        let elsewhere = Transition { target: Some("http://r/webhook".into()), ..accepted.clone() };
         assert_eq!(ordinal(vec![Op::Accept(accepted.clone())]), Some(7));
         assert_eq!(ordinal(vec![Op::Accept(elsewhere)]), None);
         let acknowledged = vec![Op::Accept(accepted), Op::IngestOk(acknowledged)];

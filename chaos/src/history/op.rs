@@ -355,12 +355,7 @@ mod tests {
     #[test]
     fn complete_2xx_is_a_success() {
         let success = |status| {
-            let end = RecvEnd {
-                req: String::new(),
-                ordinal: None,
-                status,
-                how: ANSWERED.into(),
-            };
+            let end = RecvEnd { req: String::new(), ordinal: None, status, how: ANSWERED.into() };
             end.is_success()
         };
         assert_eq!([200, 299].map(|status| success(Some(status))), [true; 2]);
@@ -372,11 +367,7 @@ mod tests {
     fn delivered_dead_and_unknown_events_are_final() {
         let read = |http, status: Option<&str>| {
             let status = status.map(str::to_owned);
-            let state = State {
-                http,
-                status,
-                ..State::unread(3, "e")
-            };
+            let state = State { http, status, ..State::unread(3, "e") };
             assert_eq!((state.ordinal, &*state.id), (3, "e"));
             state.is_final()
         };

@@ -121,9 +121,6 @@ pub struct Census {
 impl Step {
     /// Returns true for a transition that ends a lease.
     pub const fn ends_a_lease(self) -> bool {
-        matches!(
-            self,
-            Step::Settle | Step::Release | Step::Reclaim | Step::Cancel
-        )
+        matches!(self, Step::Settle | Step::Release | Step::Reclaim | Step::Cancel)
     }
 }

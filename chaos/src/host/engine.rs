@@ -44,15 +44,10 @@ impl Engine {
     /// # Errors
     /// Returns the reason if no engine responds.
     pub(crate) async fn connect() -> Result<Self, String> {
-        let docker = docker_client_instance()
-            .await
-            .map_err(|error| with_causes(&error))?;
+        let docker = docker_client_instance().await.map_err(|error| with_causes(&error))?;
         match timeout(PING_TIMEOUT, docker.ping()).await {
             Ok(Ok(_)) => Ok(Self { docker }),
-            Ok(Err(error)) => Err(format!(
-                "no container engine responds: {}",
-                with_causes(&error)
-            )),
+            Ok(Err(error)) => Err(format!("no container engine responds: {}", with_causes(&error))),
             Err(_) => Err(format!(
                 "the container engine did not respond within {} s",
                 PING_TIMEOUT.as_secs()
@@ -65,11 +60,7 @@ impl Engine {
     /// # Errors
     /// Returns the reason if it does not.
     pub(crate) async fn shares_this_network(&self) -> Result<(), String> {
-        let info = self
-            .docker
-            .info()
-            .await
-            .map_err(|error| with_causes(&error))?;
+        let info = self.docker.info().await.map_err(|error| with_causes(&error))?;
         let this_kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
         let security = info.security_options.unwrap_or_default();
         if security.iter().any(|option| option.contains("rootless")) {
@@ -90,44 +81,28 @@ impl Engine {
     /// Returns the newest local image of a repository.
     pub(crate) async fn newest_image_of(&self, repository: &str) -> Option<String> {
         let filters = HashMap::from([("reference", vec![repository])]);
-        let options = ListImagesOptionsBuilder::default()
-            .filters(&filters)
-            .build();
+        let options = ListImagesOptionsBuilder::default().filters(&filters).build();
         let images = self.docker.list_images(Some(options)).await.ok()?;
         let newest = images.into_iter().max_by_key(|image| image.created)?;
-        newest
-            .repo_tags
-            .into_iter()
-            .find(|tag| tag.starts_with(repository))
+        newest.repo_tags.into_iter().find(|tag| tag.starts_with(repository))
     }
 
     /// Removes all images of a repository except the `kept` newest ones. The engine keeps an image
     /// that a container uses.
     pub(crate) async fn prune(&self, repository: &str, kept: usize) {
         let filters = HashMap::from([("reference", vec![repository])]);
-        let options = ListImagesOptionsBuilder::default()
-            .filters(&filters)
-            .build();
-        let mut images = self
-            .docker
-            .list_images(Some(options))
-            .await
-            .unwrap_or_default();
+        let options = ListImagesOptionsBuilder::default().filters(&filters).build();
+        let mut images = self.docker.list_images(Some(options)).await.unwrap_or_default();
         images.sort_by_key(|image| std::cmp::Reverse(image.created));
         for tag in images.iter().skip(kept).flat_map(|image| &image.repo_tags) {
             // The image is in use, or another harness has removed it.
-            let _removed = self
-                .docker
-                .remove_image(tag, None::<RemoveImageOptions>, None)
-                .await;
+            let _removed = self.docker.remove_image(tag, None::<RemoveImageOptions>, None).await;
         }
     }
 
     /// Pulls an image from its registry. Has no time limit.
     pub(crate) async fn pull(&self, image: &str) -> Result<(), String> {
-        let options = CreateImageOptionsBuilder::default()
-            .from_image(image)
-            .build();
+        let options = CreateImageOptionsBuilder::default().from_image(image).build();
         let mut steps = self.docker.create_image(Some(options), None, None);
         while let Some(step) = steps.next().await {
             step.map_err(|error| with_causes(&error))?;
@@ -138,19 +113,9 @@ impl Engine {
     /// Removes the containers of harness processes that have exited.
     pub(crate) async fn remove_leftovers(&self) {
         let filters = HashMap::from([("label", vec![OWNER_LABEL])]);
-        let options = ListContainersOptionsBuilder::default()
-            .all(true)
-            .filters(&filters)
-            .build();
-        let containers = self
-            .docker
-            .list_containers(Some(options))
-            .await
-            .unwrap_or_default();
-        for container in containers
-            .iter()
-            .filter(|container| is_left_over(container))
-        {
+        let options = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
+        let containers = self.docker.list_containers(Some(options)).await.unwrap_or_default();
+        for container in containers.iter().filter(|container| is_left_over(container)) {
             if let Some(id) = &container.id {
                 // An error means that another harness has removed it.
                 let _removed = self.remove(id).await;
@@ -160,23 +125,14 @@ impl Engine {
 
     /// Returns true if the container exists and runs.
     pub(crate) async fn runs(&self, id: &str) -> bool {
-        let inspected = self
-            .docker
-            .inspect_container(id, None::<InspectContainerOptions>)
-            .await;
+        let inspected = self.docker.inspect_container(id, None::<InspectContainerOptions>).await;
         let state = inspected.ok().and_then(|container| container.state);
         state.and_then(|state| state.running).unwrap_or(false)
     }
 
     async fn remove(&self, id: &str) -> Result<(), String> {
-        let options = RemoveContainerOptionsBuilder::default()
-            .force(true)
-            .v(true)
-            .build();
-        self.docker
-            .remove_container(id, Some(options))
-            .await
-            .map_err(|error| with_causes(&error))
+        let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
+        self.docker.remove_container(id, Some(options)).await.map_err(|error| with_causes(&error))
     }
 
     /// Leaves a last will that removes the container if this process is killed.
@@ -195,10 +151,7 @@ pub(crate) fn labels() -> [(String, String); 1] {
 /// it uses a separate thread.
 pub(crate) fn remove_now<I: testcontainers::Image + 'static>(container: ContainerAsync<I>) {
     let removal = std::thread::spawn(move || {
-        if let Ok(runtime) = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-        {
+        if let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() {
             // An error means that the container has already been removed.
             let _removed = runtime.block_on(container.rm());
         }
@@ -221,13 +174,8 @@ pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
 }
 
 fn is_left_over(container: &ContainerSummary) -> bool {
-    let label = container
-        .labels
-        .as_ref()
-        .and_then(|labels| labels.get(OWNER_LABEL));
-    label
-        .and_then(|label| Owner::parse(label))
-        .is_some_and(|owner| owner.has_exited())
+    let label = container.labels.as_ref().and_then(|labels| labels.get(OWNER_LABEL));
+    label.and_then(|label| Owner::parse(label)).is_some_and(|owner| owner.has_exited())
 }
 
 #[cfg(test)]

@@ -16,11 +16,7 @@ pub(super) struct Owner {
 impl Owner {
     pub(super) fn this_process() -> Self {
         let pid = std::process::id();
-        Self {
-            namespace: namespace(),
-            pid,
-            started: start_of(pid).unwrap_or_default(),
-        }
+        Self { namespace: namespace(), pid, started: start_of(pid).unwrap_or_default() }
     }
 
     /// The value of the container label. [`Owner::parse`] reads it.
@@ -58,11 +54,7 @@ fn start_of(pid: u32) -> Option<String> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The time is field 22. Field 2, the program's name, may contain spaces and ends with the last
     // closing bracket of the line.
-    stat.rsplit(')')
-        .next()?
-        .split_whitespace()
-        .nth(19)
-        .map(str::to_owned)
+    stat.rsplit(')').next()?.split_whitespace().nth(19).map(str::to_owned)
 }
 
 #[cfg(test)]
@@ -75,15 +67,9 @@ mod tests {
         assert_eq!(Owner::parse(&this.label()), Some(this.clone()));
         assert!(!this.has_exited());
 
-        let reused = Owner {
-            started: "1".into(),
-            ..this.clone()
-        };
+        let reused = Owner { started: "1".into(), ..this.clone() };
         assert!(reused.has_exited(), "the kernel has reused the process id");
-        let elsewhere = Owner {
-            namespace: "another boot".into(),
-            ..reused
-        };
+        let elsewhere = Owner { namespace: "another boot".into(), ..reused };
         assert!(!elsewhere.has_exited());
         assert_eq!(Owner::parse("not a label"), None);
     }

@@ -27,10 +27,7 @@ pub fn free_port() -> u16 {
             return port;
         }
     }
-    panic!(
-        "no port from {PORT_MIN} to {} is free",
-        PORT_MIN + PORTS - 1
-    );
+    panic!("no port from {PORT_MIN} to {} is free", PORT_MIN + PORTS - 1);
 }
 
 #[cfg(test)]
@@ -43,10 +40,6 @@ mod tests {
     fn ports_differ_and_stay_below_the_outgoing_range() {
         let ports: BTreeSet<u16> = (0..100).map(|_| free_port()).collect();
         assert_eq!(ports.len(), 100);
-        assert!(
-            ports
-                .iter()
-                .all(|port| (PORT_MIN..PORT_MIN + PORTS).contains(port))
-        );
+        assert!(ports.iter().all(|port| (PORT_MIN..PORT_MIN + PORTS).contains(port)));
     }
 }

@@ -89,9 +89,8 @@ impl Strike for AbortUpload {
             (event(ordinal, self.receiver, key), abort)
         });
         let events: Vec<_> = events.collect();
-        let uploads = events
-            .iter()
-            .map(|(event, abort)| world.workload.upload(event, abort.manner()));
+        let uploads =
+            events.iter().map(|(event, abort)| world.workload.upload(event, abort.manner()));
         let ended = join_all(uploads).await;
         for (event, _) in events.iter().filter(|(event, _)| event.key.is_some()) {
             world.workload.post_until_answered(event).await;
@@ -110,10 +109,7 @@ impl Abort {
         let then = if self.reset { Then::Reset } else { Then::Close };
         Manner {
             pause_ms: 0,
-            stop: Some(Stop {
-                at_percent: self.at_percent,
-                then,
-            }),
+            stop: Some(Stop { at_percent: self.at_percent, then }),
             patience_ms: PATIENCE_MS,
         }
     }

@@ -83,11 +83,7 @@ impl Strike for BlackHole {
         world: &mut World<'_, S>,
         _: &Start,
     ) -> Result<Observed, SystemError> {
-        let control = if self.half_open {
-            Control::HalfOpen
-        } else {
-            Control::BlackHole
-        };
+        let control = if self.half_open { Control::HalfOpen } else { Control::BlackHole };
         hold(world, self.link, control, self.for_ms).await
     }
 

@@ -49,9 +49,7 @@ impl Strike for CrashLoop {
             exhausts_machine: false,
             logs_errors: false,
             abandons_max: KILLS_MAX,
-            aftermath: Aftermath::Leases {
-                attempts: KILLS_MAX,
-            },
+            aftermath: Aftermath::Leases { attempts: KILLS_MAX },
         },
     };
 
@@ -60,9 +58,7 @@ impl Strike for CrashLoop {
             let kills = draws.random_range(KILLS_MIN..=KILLS_MAX);
             let crash_loop = Self {
                 worker: draws.random_range(0..draw.profile.workers),
-                lives_ms: (1..kills)
-                    .map(|_| draws.random_range(0..=LIFE_MS_MAX))
-                    .collect(),
+                lives_ms: (1..kills).map(|_| draws.random_range(0..=LIFE_MS_MAX)).collect(),
             };
             (Condition::OpenRequests(1), crash_loop)
         })

@@ -38,10 +38,7 @@ impl Strike for FillDisk {
         name: "postgres.disk_full",
         family: Family::Postgres,
         about: "the disk of the server is full, then has room again (needs root)",
-        needs: Needs {
-            small_disk: true,
-            ..Needs::OWN_POSTGRES
-        },
+        needs: Needs { small_disk: true, ..Needs::OWN_POSTGRES },
         harm: HARM,
     };
 

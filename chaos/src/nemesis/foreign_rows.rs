@@ -42,9 +42,7 @@ pub(super) async fn insert(
         .execute(&mut *session)
         .await
         .map_err(failed)?;
-    let copied = sqlx::query_scalar(COPY)
-        .bind(count)
-        .bind(columns.to_string());
+    let copied = sqlx::query_scalar(COPY).bind(count).bind(columns.to_string());
     let ids: Vec<Uuid> = copied.fetch_all(&mut *session).await.map_err(failed)?;
     if ids.is_empty() && count > 0 {
         return Err(SystemError::Unavailable {

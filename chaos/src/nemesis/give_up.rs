@@ -91,11 +91,7 @@ impl Strike for GiveUp {
         let posts = posts.map(|(ordinal, hasty)| async move {
             let key = hasty.keyed.then(|| key(ordinal));
             let event = event(ordinal, self.receiver, key);
-            let manner = Manner {
-                pause_ms: 0,
-                stop: None,
-                patience_ms: hasty.patience_ms,
-            };
+            let manner = Manner { pause_ms: 0, stop: None, patience_ms: hasty.patience_ms };
             let posted = workload.upload(&event, manner).await;
             if posted != Posted::Accepted && hasty.keyed {
                 workload.post_until_answered(&event).await;

@@ -31,9 +31,7 @@ const HARM: Harm = Harm {
     exhausts_machine: false,
     logs_errors: false,
     abandons_max: 0,
-    aftermath: Aftermath::Receiver {
-        for_ms: RECEIVER_FAULT_MS_MAX,
-    },
+    aftermath: Aftermath::Receiver { for_ms: RECEIVER_FAULT_MS_MAX },
 };
 
 /// A receiver that hangs.

@@ -75,28 +75,17 @@ impl Strike for HoldHorizon {
     ) -> Result<Observed, SystemError> {
         let failed = |error| refused("keeping dead entries", &error);
         let mut holder = connect(world).await?;
-        sqlx::raw_sql(HOLD)
-            .execute(&mut holder)
-            .await
-            .map_err(failed)?;
+        sqlx::raw_sql(HOLD).execute(&mut holder).await.map_err(failed)?;
         let mut writer = connect(world).await?;
-        sqlx::raw_sql("begin")
-            .execute(&mut writer)
-            .await
-            .map_err(failed)?;
+        sqlx::raw_sql("begin").execute(&mut writer).await.map_err(failed)?;
         let none = foreign_rows::unchanged();
         let ids = foreign_rows::insert(&mut writer, self.entries, none).await?;
         let delete = sqlx::query("delete from webhook_events where id = any($1)").bind(&ids);
         delete.execute(&mut writer).await.map_err(failed)?;
-        sqlx::raw_sql("commit")
-            .execute(&mut writer)
-            .await
-            .map_err(failed)?;
+        sqlx::raw_sql("commit").execute(&mut writer).await.map_err(failed)?;
         let effective_us = world.recorder.now_us();
         sleep_until(over_in(self.for_ms)).await;
-        let age = sqlx::query_scalar::<_, i32>(AGE)
-            .fetch_one(&mut holder)
-            .await;
+        let age = sqlx::query_scalar::<_, i32>(AGE).fetch_one(&mut holder).await;
         let age = age.map_err(failed)?;
         let (entries, for_ms) = (ids.len(), self.for_ms);
         let seen = format!(

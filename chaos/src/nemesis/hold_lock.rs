@@ -90,10 +90,7 @@ impl Strike for HoldLock {
 impl HoldLock {
     async fn lock(&self, holder: &mut PgConnection) -> Result<(), SystemError> {
         let failed = |error| refused("locking events", &error);
-        sqlx::raw_sql("begin")
-            .execute(&mut *holder)
-            .await
-            .map_err(failed)?;
+        sqlx::raw_sql("begin").execute(&mut *holder).await.map_err(failed)?;
         let lock = if self.table {
             "lock table webhook_events in access exclusive mode"
         } else {

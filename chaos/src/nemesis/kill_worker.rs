@@ -72,10 +72,8 @@ impl Strike for KillWorker {
                 Some(links) => on_a_link(links, worker).unwrap_or(on),
                 None => on,
             };
-            let kill = Self {
-                worker,
-                restart_after_ms: draws.random_range(0..=RESTART_AFTER_MS_MAX),
-            };
+            let kill =
+                Self { worker, restart_after_ms: draws.random_range(0..=RESTART_AFTER_MS_MAX) };
             (on, kill)
         })
     }
@@ -176,10 +174,7 @@ mod tests {
 
     #[test]
     fn only_worker_is_killed_each_time() {
-        let profile = Profile {
-            workers: 1,
-            ..Profile::chaotic()
-        };
+        let profile = Profile { workers: 1, ..Profile::chaotic() };
         let killed = killed(1, &profile);
         assert_eq!(killed, vec![Target::Worker(0); profile.kills as usize]);
     }

@@ -68,10 +68,7 @@ impl Strike for Latency {
         world: &mut World<'_, S>,
         _: &Start,
     ) -> Result<Observed, SystemError> {
-        let control = Control::Late {
-            delay_ms: self.delay_ms,
-            jitter_ms: self.jitter_ms,
-        };
+        let control = Control::Late { delay_ms: self.delay_ms, jitter_ms: self.jitter_ms };
         hold(world, self.link, control, self.for_ms).await
     }
 

@@ -88,10 +88,7 @@ impl LongTransaction {
     /// Locks pending events without a lease, the next due first, and returns their ids.
     async fn hold(&self, holder: &mut PgConnection) -> Result<Vec<Uuid>, SystemError> {
         let failed = |error| refused("holding events", &error);
-        sqlx::raw_sql("begin")
-            .execute(&mut *holder)
-            .await
-            .map_err(failed)?;
+        sqlx::raw_sql("begin").execute(&mut *holder).await.map_err(failed)?;
         let hold = "select id from webhook_events where status = 'pending' and lease_token is null
             order by next_retry_at limit $1 for update skip locked";
         for _ in 0..LOOKS_MAX {

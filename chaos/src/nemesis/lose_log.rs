@@ -105,9 +105,7 @@ impl Strike for LoseLog {
         };
         let mut stopped = vec![world.terminate(&spec.name).await?];
         let without = WorkerSpec {
-            log: sink
-                .as_ref()
-                .map_or(FULL_DISK.into(), |pipe| pipe.path.clone()),
+            log: sink.as_ref().map_or(FULL_DISK.into(), |pipe| pipe.path.clone()),
             ..spec.clone()
         };
         match world.bring_up(&without).await {
@@ -115,16 +113,8 @@ impl Strike for LoseLog {
             Err(SystemError::Ended { exit, .. }) => {
                 let ended_us = world.recorder.now_us();
                 let seen = format!("the worker ended at its start without a log: {exit}");
-                stopped.push(Stopped {
-                    worker: spec.name,
-                    asked_us: ended_us,
-                    ended_us,
-                    exit,
-                });
-                return Ok(Observed {
-                    stopped,
-                    ..Observed::seen(start.at_us, Some(seen))
-                });
+                stopped.push(Stopped { worker: spec.name, asked_us: ended_us, ended_us, exit });
+                return Ok(Observed { stopped, ..Observed::seen(start.at_us, Some(seen)) });
             }
             Err(error) => return Err(error),
         }
@@ -147,10 +137,7 @@ impl Strike for LoseLog {
                 ran.then(|| format!("no line could be written for {for_ms} ms"))
             }
         };
-        Ok(Observed {
-            stopped,
-            ..Observed::seen(start.at_us, seen)
-        })
+        Ok(Observed { stopped, ..Observed::seen(start.at_us, seen) })
     }
 
     async fn heal<S: System>(&self, world: &mut World<'_, S>) -> Result<(), SystemError> {

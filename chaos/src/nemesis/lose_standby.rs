@@ -23,14 +23,10 @@ const FOR_MS_MIN: u64 = 1_500;
 /// Time between two counts.
 const LOOK: Duration = Duration::from_millis(50);
 /// No server has this name.
-const AWAIT: &[&str] = &[
-    "alter system set synchronous_standby_names = 'absent'",
-    "select pg_reload_conf()",
-];
-const STOP_WAITING: &[&str] = &[
-    "alter system reset synchronous_standby_names",
-    "select pg_reload_conf()",
-];
+const AWAIT: &[&str] =
+    &["alter system set synchronous_standby_names = 'absent'", "select pg_reload_conf()"];
+const STOP_WAITING: &[&str] =
+    &["alter system reset synchronous_standby_names", "select pg_reload_conf()"];
 
 /// An absent synchronous standby.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -53,12 +53,6 @@ pub(super) struct Stopped {
 impl Observed {
     /// An effect that was seen by the harness and hit no request.
     pub(super) fn seen(effective_us: u64, seen: Option<String>) -> Self {
-        Self {
-            effective_us,
-            hit: Vec::new(),
-            seen,
-            stopped: Vec::new(),
-            hold: Duration::ZERO,
-        }
+        Self { effective_us, hit: Vec::new(), seen, stopped: Vec::new(), hold: Duration::ZERO }
     }
 }

@@ -27,9 +27,7 @@ pub(super) const HARM: Harm = Harm {
     exhausts_machine: false,
     logs_errors: false,
     abandons_max: OUTAGE_ABANDONS_MAX,
-    aftermath: Aftermath::Outage {
-        beyond_lease_ms: BEYOND_LEASE_MS_MAX,
-    },
+    aftermath: Aftermath::Outage { beyond_lease_ms: BEYOND_LEASE_MS_MAX },
 };
 
 /// Of three outages, this number outlasts a lease.

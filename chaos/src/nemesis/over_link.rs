@@ -26,9 +26,7 @@ pub(super) const HARM: Harm = Harm {
     exhausts_machine: false,
     logs_errors: false,
     abandons_max: OUTAGE_ABANDONS_MAX,
-    aftermath: Aftermath::Outage {
-        beyond_lease_ms: BEYOND_LEASE_MS_MAX,
-    },
+    aftermath: Aftermath::Outage { beyond_lease_ms: BEYOND_LEASE_MS_MAX },
 };
 
 /// How long a fault waits for the first traffic that it affects.
@@ -42,11 +40,7 @@ pub(super) fn any_link(draws: &mut Stream, profile: &Profile) -> Link {
 
 /// Draws a direction.
 pub(super) fn any_direction(draws: &mut Stream) -> Direction {
-    if draws.random_range(0..2) == 0 {
-        Direction::Up
-    } else {
-        Direction::Down
-    }
+    if draws.random_range(0..2) == 0 { Direction::Up } else { Direction::Down }
 }
 
 /// Every link of a run, the links to the database first.
@@ -63,21 +57,13 @@ impl<'a, S> World<'a, S> {
     /// # Errors
     /// `Unavailable` if the run has no proxy on this link.
     pub(super) fn link(&self, link: Link) -> Result<&'a Proxy, SystemError> {
-        self.links
-            .link(link)
-            .map_err(|why| SystemError::Unavailable {
-                driver: "links",
-                why,
-            })
+        self.links.link(link).map_err(|why| SystemError::Unavailable { driver: "links", why })
     }
 }
 
 /// The error of a fault that was skipped because no traffic passed that it could affect.
 pub(super) fn untouched(driver: &'static str, on: &str) -> SystemError {
-    SystemError::Unavailable {
-        driver,
-        why: format!("no traffic for this fault passed on {on}"),
-    }
+    SystemError::Unavailable { driver, why: format!("no traffic for this fault passed on {on}") }
 }
 
 /// Sets a control on a link, and lets the link pass again this time after the control has affected
@@ -100,11 +86,7 @@ pub(super) async fn hold<S>(
     sleep(Duration::from_millis(for_ms)).await;
     let effects = proxy.effects();
     proxy.set(Control::Pass);
-    if let Control::Late {
-        delay_ms,
-        jitter_ms,
-    } = control
-    {
+    if let Control::Late { delay_ms, jitter_ms } = control {
         // The fault ends when the delayed bytes have arrived.
         sleep(Duration::from_millis(delay_ms + jitter_ms)).await;
     }

@@ -88,10 +88,7 @@ impl Strike for PoisonRow {
         let lease_ms = world.settings.lease_ms;
         let mut session = connect(world).await?;
         let failed = |error| refused("poisoning rows", &error);
-        sqlx::raw_sql("begin")
-            .execute(&mut session)
-            .await
-            .map_err(failed)?;
+        sqlx::raw_sql("begin").execute(&mut session).await.map_err(failed)?;
         let due = foreign_rows::insert(&mut session, self.due, foreign_rows::unchanged()).await?;
         let expired = json!({
             "attempt_count": 1, "holder": 1, "lease_token": Uuid::new_v4(),
@@ -102,10 +99,7 @@ impl Strike for PoisonRow {
         foreign_rows::hide(&mut session, &all).await?;
         let record = sqlx::query(RECORD).bind(&all).execute(&mut session).await;
         record.map_err(failed)?;
-        sqlx::raw_sql("commit")
-            .execute(&mut session)
-            .await
-            .map_err(failed)?;
+        sqlx::raw_sql("commit").execute(&mut session).await.map_err(failed)?;
         let until = over_in(lease_ms + BEYOND_LEASE_MS_MAX + HANDLED_MS);
         let (mut claimed, mut ended) = (0, 0);
         while Instant::now() < until && (claimed < due.len() || ended < leased.len()) {

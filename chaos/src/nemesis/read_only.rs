@@ -39,9 +39,7 @@ impl Strike for ReadOnly {
 
     fn draw(draw: &Draw<'_>) -> Vec<PlannedFault<Self>> {
         draw.spread(|draws| {
-            let read_only = Self {
-                for_ms: draws.random_range(FOR_MS_MIN..=BEYOND_LEASE_MS_MAX),
-            };
+            let read_only = Self { for_ms: draws.random_range(FOR_MS_MIN..=BEYOND_LEASE_MS_MAX) };
             (Condition::OpenRequests(draw.profile.workers), read_only)
         })
     }

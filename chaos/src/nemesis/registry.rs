@@ -105,10 +105,9 @@ pub(super) fn planned<F, G>(
     drawn: Vec<PlannedFault<F>>,
     wrap: fn(F) -> G,
 ) -> impl Iterator<Item = PlannedFault<G>> {
-    drawn.into_iter().map(move |planned| PlannedFault {
-        trigger: planned.trigger,
-        fault: wrap(planned.fault),
-    })
+    drawn
+        .into_iter()
+        .map(move |planned| PlannedFault { trigger: planned.trigger, fault: wrap(planned.fault) })
 }
 
 /// Writes a fault as one object: the name of its kind as `f`, then its parameters.
@@ -123,10 +122,7 @@ pub(super) fn write<F: Serialize, S: serde::Serializer>(
         #[serde(flatten)]
         parameters: &'f F,
     }
-    let tagged = Tagged {
-        f: kind.name,
-        parameters: fault,
-    };
+    let tagged = Tagged { f: kind.name, parameters: fault };
     tagged.serialize(to)
 }
 
@@ -159,10 +155,7 @@ impl Text {
 
     /// The error of a name that no kind has.
     pub(super) fn unknown<E: Error>(&self) -> E {
-        E::custom(format!(
-            "{:?} is not a fault: `chaos list` names every fault",
-            self.f
-        ))
+        E::custom(format!("{:?} is not a fault: `chaos list` names every fault", self.f))
     }
 }
 
@@ -174,15 +167,9 @@ mod tests {
 
     #[test]
     fn fault_is_one_object_with_its_name_first() {
-        let kill = Fault::KillWorker(KillWorker {
-            worker: 1,
-            restart_after_ms: 20,
-        });
+        let kill = Fault::KillWorker(KillWorker { worker: 1, restart_after_ms: 20 });
         let text = serde_json::to_string(&kill).unwrap();
-        assert_eq!(
-            text,
-            r#"{"f":"worker.kill","worker":1,"restart_after_ms":20}"#
-        );
+        assert_eq!(text, r#"{"f":"worker.kill","worker":1,"restart_after_ms":20}"#);
         assert_eq!(serde_json::from_str::<Fault>(&text).unwrap(), kill);
     }
 
@@ -190,10 +177,7 @@ mod tests {
     fn unknown_fault_or_parameter_is_an_error_that_names_it() {
         let error = |text| serde_json::from_str::<Fault>(text).unwrap_err().to_string();
         let unknown = error(r#"{"f":"worker.vanish"}"#);
-        assert!(
-            unknown.contains(r#""worker.vanish" is not a fault"#),
-            "{unknown}"
-        );
+        assert!(unknown.contains(r#""worker.vanish" is not a fault"#), "{unknown}");
         let missing = error(r#"{"f":"worker.kill","worker":1}"#);
         let expected = "parameters of worker.kill: missing field `restart_after_ms`";
         assert!(missing.contains(expected), "{missing}");

@@ -110,11 +110,7 @@ impl Strike for SlowUpload {
 
 impl SlowUpload {
     async fn finite<S: System>(&self, world: &World<'_, S>) -> Option<String> {
-        let manner = Manner {
-            pause_ms: self.pause_ms,
-            stop: None,
-            patience_ms: PATIENCE_MS,
-        };
+        let manner = Manner { pause_ms: self.pause_ms, stop: None, patience_ms: PATIENCE_MS };
         let ordinals = self.ordinal..self.ordinal + u64::from(self.uploads);
         let upload = |ordinal| async move {
             let event = event(ordinal, self.receiver, Some(key(ordinal)));
@@ -142,10 +138,7 @@ impl SlowUpload {
         let bound = Duration::from_millis(BODY_MS_MAX + SLACK_MS);
         let manner = Manner {
             pause_ms: self.pause_ms,
-            stop: Some(Stop {
-                at_percent: 50,
-                then: Then::Nothing,
-            }),
+            stop: Some(Stop { at_percent: 50, then: Then::Nothing }),
             patience_ms: BODY_MS_MAX + SLACK_MS,
         };
         let began = Instant::now();
@@ -180,9 +173,6 @@ mod tests {
                 assert_eq!(at + 1, faults.len(), "seed {number}");
             }
         }
-        assert!(
-            (10..50).contains(&endless),
-            "{endless} of 200 plans have one"
-        );
+        assert!((10..50).contains(&endless), "{endless} of 200 plans have one");
     }
 }

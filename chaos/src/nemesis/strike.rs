@@ -76,11 +76,7 @@ impl Draw<'_> {
         let plan = |number: u32| {
             let at_ms = begin + slice * u64::from(number) + draws.random_range(0..slice);
             let (on, fault) = fault(&mut draws);
-            let trigger = Trigger {
-                at_ms,
-                on,
-                within_ms: WITHIN_MS,
-            };
+            let trigger = Trigger { at_ms, on, within_ms: WITHIN_MS };
             PlannedFault { trigger, fault }
         };
         (0..count).map(plan).collect()

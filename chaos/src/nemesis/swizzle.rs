@@ -66,10 +66,7 @@ impl Strike for Swizzle {
                 steps_ms: steps_ms.collect(),
                 cuts: links
                     .into_iter()
-                    .map(|link| Cut {
-                        link,
-                        swallows: draws.random_range(0..2) == 0,
-                    })
+                    .map(|link| Cut { link, swallows: draws.random_range(0..2) == 0 })
                     .collect(),
                 heals,
             };
@@ -89,11 +86,7 @@ impl Strike for Swizzle {
         let mut steps = self.steps_ms.iter().copied().map(Duration::from_millis);
         let mut step = || sleep(steps.next().unwrap_or_default());
         for cut in &self.cuts {
-            let control = if cut.swallows {
-                Control::BlackHole
-            } else {
-                Control::Refuse
-            };
+            let control = if cut.swallows { Control::BlackHole } else { Control::Refuse };
             world.link(cut.link)?.set(control);
             step().await;
         }

@@ -39,10 +39,7 @@ fn harm(harm: &Harm) -> Vec<&'static str> {
     let named = [
         (harm.kills == Kills::OneAttempt, "ends one attempt"),
         (harm.kills == Kills::WorkerOnce, "kills a worker once"),
-        (
-            harm.kills == Kills::WorkersUntilHealed,
-            "kills a worker several times",
-        ),
+        (harm.kills == Kills::WorkersUntilHealed, "kills a worker several times"),
         (harm.stops_workers, "stops workers"),
         (harm.expires_leases, "expires leases"),
         (harm.loses_settles, "loses settles"),

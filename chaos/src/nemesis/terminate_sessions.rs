@@ -45,9 +45,7 @@ impl Strike for TerminateSessions {
             let rounds = draws.random_range(1..=ROUNDS_MAX);
             let terminate = Self {
                 one_of: draws.random_range(1..=3),
-                pauses_ms: (0..rounds)
-                    .map(|_| draws.random_range(0..=PAUSE_MS_MAX))
-                    .collect(),
+                pauses_ms: (0..rounds).map(|_| draws.random_range(0..=PAUSE_MS_MAX)).collect(),
             };
             (Condition::OpenRequests(draw.profile.workers), terminate)
         })

@@ -82,10 +82,7 @@ impl Strike for TerminateWorker {
             sleep(Duration::from_millis(self.restart_after_ms)).await;
             world.bring_up(spec).await?;
         }
-        Ok(Observed {
-            stopped,
-            ..Observed::seen(start.at_us, Some(exits.join(", ")))
-        })
+        Ok(Observed { stopped, ..Observed::seen(start.at_us, Some(exits.join(", "))) })
     }
 
     async fn heal<S: System>(&self, world: &mut World<'_, S>) -> Result<(), SystemError> {

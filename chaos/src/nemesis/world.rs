@@ -86,10 +86,9 @@ impl<S> World<'_, S> {
     pub(super) fn own_server(&mut self) -> Result<&mut OwnServer, SystemError> {
         match self.server {
             Server::Own(own) => Ok(own),
-            Server::Shared { reason } => Err(SystemError::Unavailable {
-                driver: "postgres",
-                why: reason.clone(),
-            }),
+            Server::Shared { reason } => {
+                Err(SystemError::Unavailable { driver: "postgres", why: reason.clone() })
+            }
         }
     }
 }
@@ -112,12 +111,7 @@ impl<S: System> World<'_, S> {
         let asked_us = self.recorder.now_us();
         let grace = Duration::from_millis(self.settings.shutdown_ms() + STOP_SLACK_MS);
         let exit = self.system.terminate(name, grace).await?;
-        Ok(Stopped {
-            worker: name.to_owned(),
-            asked_us,
-            ended_us: self.recorder.now_us(),
-            exit,
-        })
+        Ok(Stopped { worker: name.to_owned(), asked_us, ended_us: self.recorder.now_us(), exit })
     }
 
     /// Starts a worker that is not running, and waits until it is ready.
@@ -149,9 +143,5 @@ impl<S: System> World<'_, S> {
 }
 
 fn seen(spec: &WorkerSpec, ready: bool) -> Op {
-    Op::Worker(WorkerSeen {
-        worker: spec.name.clone(),
-        section: Section::Main,
-        ready,
-    })
+    Op::Worker(WorkerSeen { worker: spec.name.clone(), section: Section::Main, ready })
 }

@@ -29,15 +29,11 @@ impl Account {
         if !geteuid().is_root() {
             return Ok(None);
         }
-        let found = ACCOUNTS
-            .iter()
-            .find_map(|name| User::from_name(name).ok().flatten());
+        let found = ACCOUNTS.iter().find_map(|name| User::from_name(name).ok().flatten());
         match found {
-            Some(user) => Ok(Some(Self {
-                name: user.name,
-                uid: user.uid.as_raw(),
-                gid: user.gid.as_raw(),
-            })),
+            Some(user) => {
+                Ok(Some(Self { name: user.name, uid: user.uid.as_raw(), gid: user.gid.as_raw() }))
+            }
             None => Err(format!(
                 "Postgres refuses to run as root, and none of the accounts {ACCOUNTS:?} exists"
             )),
@@ -64,19 +60,17 @@ impl Account {
 
     /// Returns true if the account may enter every existing directory on `path`.
     fn reaches(&self, path: &Path) -> bool {
-        path.ancestors()
-            .filter_map(|part| part.metadata().ok())
-            .all(|part| {
-                let mode = part.permissions().mode();
-                let bit = if part.uid() == self.uid {
-                    0o100
-                } else if part.gid() == self.gid {
-                    0o010
-                } else {
-                    0o001
-                };
-                !part.is_dir() || mode & bit != 0
-            })
+        path.ancestors().filter_map(|part| part.metadata().ok()).all(|part| {
+            let mode = part.permissions().mode();
+            let bit = if part.uid() == self.uid {
+                0o100
+            } else if part.gid() == self.gid {
+                0o010
+            } else {
+                0o001
+            };
+            !part.is_dir() || mode & bit != 0
+        })
     }
 }
 
@@ -125,11 +119,7 @@ mod tests {
         let home = base.path().join("home");
         std::fs::create_dir(&home).unwrap();
         std::fs::set_permissions(&home, PermissionsExt::from_mode(0o700)).unwrap();
-        let account = Account {
-            name: "stranger".into(),
-            uid: 54_321,
-            gid: 54_321,
-        };
+        let account = Account { name: "stranger".into(), uid: 54_321, gid: 54_321 };
         assert!(account.reaches(base.path()));
         assert!(!account.reaches(&home.join("data")));
     }

@@ -66,18 +66,12 @@ impl Binaries {
         let text = output_of(command.arg("--version"))
             .await
             .map_err(|reason| format!("{} does not run: {reason}", postgres.display()))?;
-        let version = text
-            .split_whitespace()
-            .find(|word| word.starts_with(char::is_numeric));
+        let version = text.split_whitespace().find(|word| word.starts_with(char::is_numeric));
         match version {
-            Some(version) => Ok(Self {
-                directory: directory.to_path_buf(),
-                version: version.to_owned(),
-            }),
-            None => Err(format!(
-                "{} --version prints no version",
-                postgres.display()
-            )),
+            Some(version) => {
+                Ok(Self { directory: directory.to_path_buf(), version: version.to_owned() })
+            }
+            None => Err(format!("{} --version prints no version", postgres.display())),
         }
     }
 
@@ -116,22 +110,12 @@ fn debian_versions(root: &Path) -> Vec<PathBuf> {
     let mut versions: Vec<(u32, PathBuf)> = entries
         .filter_map(Result::ok)
         .filter_map(|entry| {
-            let major = entry
-                .file_name()
-                .to_str()?
-                .split('.')
-                .next()?
-                .parse()
-                .ok()?;
+            let major = entry.file_name().to_str()?.split('.').next()?.parse().ok()?;
             Some((major, entry.path().join("bin")))
         })
         .collect();
     versions.sort();
-    versions
-        .into_iter()
-        .rev()
-        .map(|(_, directory)| directory)
-        .collect()
+    versions.into_iter().rev().map(|(_, directory)| directory).collect()
 }
 
 /// Runs a command and returns its standard output.

@@ -78,11 +78,7 @@ impl Server {
             .map_err(|error| failed(format!("no published port: {error}")))?;
         let admin_url = format!("postgresql://postgres:{password}@127.0.0.1:{port}/postgres");
         Ok(Started {
-            server: Self {
-                container: Some(container),
-                id,
-                _will: will,
-            },
+            server: Self { container: Some(container), id, _will: will },
             image,
             admin_url,
         })
@@ -112,14 +108,7 @@ fn request(image: &str, password: &str) -> ContainerRequest<postgres::Postgres> 
         .with_password(password)
         .with_name(name)
         .with_tag(tag)
-        .with_cmd([
-            "-c",
-            "fsync=on",
-            "-c",
-            "synchronous_commit=on",
-            "-c",
-            CONNECTIONS_MAX,
-        ])
+        .with_cmd(["-c", "fsync=on", "-c", "synchronous_commit=on", "-c", CONNECTIONS_MAX])
         .with_startup_timeout(READY_TIMEOUT)
         .with_labels(engine::labels())
         .with_host_config_modifier(|host| {
@@ -135,9 +124,7 @@ fn request(image: &str, password: &str) -> ContainerRequest<postgres::Postgres> 
 /// Returns the image of `POSTGRES_IMAGE`, else a stand-in, else the public image. Pulls it if it is
 /// not local.
 async fn find_image(engine: &Engine) -> Result<String, FailedSource> {
-    let given = std::env::var(IMAGE_VARIABLE)
-        .ok()
-        .filter(|image| !image.is_empty());
+    let given = std::env::var(IMAGE_VARIABLE).ok().filter(|image| !image.is_empty());
     let image = match given {
         Some(image) => image,
         None => match engine.newest_image_of(STAND_IN_REPOSITORY).await {

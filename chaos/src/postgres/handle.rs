@@ -45,13 +45,11 @@ impl Postgres {
         binaries: &Binaries,
         place: Place,
     ) -> Result<Self, FailedSource> {
-        let cluster = Cluster::start(binaries, place)
-            .await
-            .map_err(|error| FailedSource {
-                source,
-                reason: error.to_string(),
-                fix: error.fix(binaries),
-            })?;
+        let cluster = Cluster::start(binaries, place).await.map_err(|error| FailedSource {
+            source,
+            reason: error.to_string(),
+            fix: error.fix(binaries),
+        })?;
         let admin_url = cluster.admin_url();
         let durability = durability(&admin_url).await.map_err(|error| FailedSource {
             source,
@@ -151,20 +149,12 @@ impl Postgres {
     }
 
     async fn create_named(&self, name: &str) -> Result<(), PostgresError> {
-        let failed = |source| PostgresError::CreateDatabase {
-            name: name.to_owned(),
-            source,
-        };
-        let mut admin = PgConnection::connect(&self.admin_url)
-            .await
-            .map_err(failed)?;
+        let failed = |source| PostgresError::CreateDatabase { name: name.to_owned(), source };
+        let mut admin = PgConnection::connect(&self.admin_url).await.map_err(failed)?;
         // A template with open sessions cannot be copied. template0 accepts no sessions, so
         // concurrent creations do not block each other.
         let sql = format!("create database \"{name}\" template template0 encoding 'UTF8'");
-        sqlx::raw_sql(sqlx::AssertSqlSafe(sql))
-            .execute(&mut admin)
-            .await
-            .map_err(failed)?;
+        sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut admin).await.map_err(failed)?;
         // The database exists, so an error of the close does not matter.
         let _closed = admin.close().await;
         Ok(())
@@ -191,9 +181,7 @@ pub(super) async fn durability(url: &str) -> Result<String, sqlx::Error> {
     .await?;
     // The settings are read, so an error of the close does not matter.
     let _closed = connection.close().await;
-    Ok(format!(
-        "PostgreSQL {version}, fsync {fsync}, synchronous_commit {commit}"
-    ))
+    Ok(format!("PostgreSQL {version}, fsync {fsync}, synchronous_commit {commit}"))
 }
 
 fn with_database(url: &str, name: &str) -> String {
@@ -206,13 +194,7 @@ fn with_database(url: &str, name: &str) -> String {
 fn database_prefix(prefix: &str) -> String {
     prefix
         .chars()
-        .map(|c| {
-            if c.is_ascii_alphanumeric() {
-                c.to_ascii_lowercase()
-            } else {
-                '_'
-            }
-        })
+        .map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' })
         .take(PREFIX_CHARACTERS_MAX)
         .collect()
 }
@@ -224,19 +206,13 @@ mod tests {
     #[test]
     fn database_prefix_cannot_leave_its_quotes() {
         assert_eq!(database_prefix("No\"; drop table x"), "no___drop_table_x");
-        assert_eq!(
-            database_prefix(&"a".repeat(80)).len(),
-            PREFIX_CHARACTERS_MAX
-        );
+        assert_eq!(database_prefix(&"a".repeat(80)).len(), PREFIX_CHARACTERS_MAX);
     }
 
     #[test]
     fn only_the_database_of_a_url_is_replaced() {
         assert_eq!(
-            with_database(
-                "postgresql://u:p@127.0.0.1:5432/postgres?sslmode=disable",
-                "run_1"
-            ),
+            with_database("postgresql://u:p@127.0.0.1:5432/postgres?sslmode=disable", "run_1"),
             "postgresql://u:p@127.0.0.1:5432/run_1?sslmode=disable"
         );
     }

@@ -91,13 +91,7 @@ impl Cluster {
             check_version(binaries, &cluster.data)?;
             wait_for_predecessor(&cluster.data).await?;
         } else {
-            initdb(
-                binaries,
-                cluster.account.as_ref(),
-                &cluster.base,
-                &cluster.data,
-            )
-            .await?;
+            initdb(binaries, cluster.account.as_ref(), &cluster.base, &cluster.data).await?;
         }
         cluster.launch(|_| free_port()).await?;
         Ok(cluster)
@@ -136,10 +130,7 @@ impl Cluster {
             drop(server);
             sleep(START_RETRY_DELAY).await;
         }
-        Err(MachineError::Start {
-            reason: last,
-            log: log_tail(&self.log),
-        })
+        Err(MachineError::Start { reason: last, log: log_tail(&self.log) })
     }
 
     pub(super) fn admin_url(&self) -> String {
@@ -165,9 +156,7 @@ impl Cluster {
     }
 
     pub(super) fn account_name(&self) -> &str {
-        self.account
-            .as_ref()
-            .map_or("this user", |account| &account.name)
+        self.account.as_ref().map_or("this user", |account| &account.name)
     }
 
     /// Returns true if the postmaster has ended for any reason.

@@ -81,12 +81,10 @@ impl OwnServer {
             Err(failed) => failed,
         };
         let binaries = downloaded::binaries().await;
-        start_with("downloaded", binaries, small_disk)
-            .await
-            .map_err(|more| {
-                failed.extend(more);
-                none_available(failed)
-            })
+        start_with("downloaded", binaries, small_disk).await.map_err(|more| {
+            failed.extend(more);
+            none_available(failed)
+        })
     }
 
     /// Checks that a dedicated server can be started here. Downloads nothing, so it assumes that a
@@ -149,10 +147,7 @@ impl OwnServer {
     pub async fn become_standby(&mut self) -> Result<(), OwnServerError> {
         let operation = "restarting the server as a standby";
         let cluster = self.cluster();
-        cluster
-            .end_by(Signal::SIGINT)
-            .await
-            .map_err(failed(operation))?;
+        cluster.end_by(Signal::SIGINT).await.map_err(failed(operation))?;
         let signal = cluster.data_dir().join("standby.signal");
         std::fs::write(signal, "").map_err(failed(operation))?;
         self.is_standby = true;
@@ -272,8 +267,7 @@ impl OwnServer {
         }
         let disk = self.cluster().disk().ok_or("there is no small disk");
         let disk = disk.map_err(failed("filling the small disk"))?;
-        disk.fill(spare_bytes)
-            .map_err(failed("filling the small disk"))
+        disk.fill(spare_bytes).map_err(failed("filling the small disk"))
     }
 
     /// Ends a pause, frees the disk, starts the server if it has ended, waits until it accepts
@@ -332,9 +326,7 @@ async fn start_with(
         true => SmallDisk::available().err(),
         false => Some("the run requested no small disk".to_owned()),
     };
-    let place = Place::Own {
-        small_disk: no_small_disk.is_none(),
-    };
+    let place = Place::Own { small_disk: no_small_disk.is_none() };
     let postgres = Postgres::start(source, &binaries, place).await;
     Ok(OwnServer {
         postgres: postgres.map_err(|failed| vec![failed])?,
@@ -364,8 +356,5 @@ fn none_available(failed: Vec<FailedSource>) -> OwnServerError {
 }
 
 fn failed<E: ToString>(operation: &'static str) -> impl FnOnce(E) -> OwnServerError {
-    move |error| OwnServerError::Failed {
-        doing: operation,
-        why: error.to_string(),
-    }
+    move |error| OwnServerError::Failed { doing: operation, why: error.to_string() }
 }

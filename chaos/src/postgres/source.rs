@@ -30,10 +30,7 @@ impl Postgres {
         for source in sources(wanted) {
             match source.start().await {
                 Ok(postgres) => {
-                    return Ok(Self {
-                        passed_over: failed,
-                        ..postgres
-                    });
+                    return Ok(Self { passed_over: failed, ..postgres });
                 }
                 Err(reason) => failed.push(reason),
             }
@@ -46,15 +43,9 @@ impl Postgres {
         let url = given_url().map(|_| ());
         let machine = Binaries::of_machine().await;
         vec![
-            (
-                "url",
-                url.ok_or_else(|| format!("{DATABASE_URL_VARIABLE} is not set")),
-            ),
+            ("url", url.ok_or_else(|| format!("{DATABASE_URL_VARIABLE} is not set"))),
             ("container", engine_responds().await),
-            (
-                "machine",
-                machine.map(|_| ()).map_err(|failed| failed.reason),
-            ),
+            ("machine", machine.map(|_| ()).map_err(|failed| failed.reason)),
         ]
     }
 
@@ -145,13 +136,11 @@ async fn connect_to_given(url: String) -> Result<Postgres, FailedSource> {
 async fn start_container() -> Result<Postgres, FailedSource> {
     let started = container::Server::start().await?;
     let image = &started.image;
-    let durability = durability(&started.admin_url)
-        .await
-        .map_err(|error| FailedSource {
-            source: "container",
-            reason: format!("{image} started, but reading its settings failed: {error}"),
-            fix: "set POSTGRES_IMAGE to another image".to_owned(),
-        })?;
+    let durability = durability(&started.admin_url).await.map_err(|error| FailedSource {
+        source: "container",
+        reason: format!("{image} started, but reading its settings failed: {error}"),
+        fix: "set POSTGRES_IMAGE to another image".to_owned(),
+    })?;
     Ok(Postgres {
         origin: format!("container: {image}, {durability}"),
         passed_over: Vec::new(),
@@ -175,10 +164,7 @@ async fn engine_responds() -> Result<(), String> {
 }
 
 #[cfg(not(feature = "docker"))]
-#[expect(
-    clippy::unused_async,
-    reason = "the build with containers has to await"
-)]
+#[expect(clippy::unused_async, reason = "the build with containers has to await")]
 async fn engine_responds() -> Result<(), String> {
     Err("this build has no container support (feature `docker`)".to_owned())
 }

@@ -46,9 +46,7 @@ impl FromStr for Wanted {
 
 /// Returns the value of `CHAOS_DATABASE_URL`, or `None` if it is unset or empty.
 pub(super) fn given_url() -> Option<String> {
-    std::env::var(DATABASE_URL_VARIABLE)
-        .ok()
-        .filter(|url| !url.is_empty())
+    std::env::var(DATABASE_URL_VARIABLE).ok().filter(|url| !url.is_empty())
 }
 
 #[cfg(test)]

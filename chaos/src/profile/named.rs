@@ -31,23 +31,14 @@ const FIELD: &[&Kind] = &[
 
 /// Every profile with its description.
 pub const PROFILES: &[(&str, &str)] = &[
-    (
-        "calm",
-        "no fault: the control run, in which no event may be delivered twice",
-    ),
-    (
-        "chaotic",
-        "70 % failures, delays, 8 % hangs and kills of workers with open requests",
-    ),
+    ("calm", "no fault: the control run, in which no event may be delivered twice"),
+    ("chaotic", "70 % failures, delays, 8 % hangs and kills of workers with open requests"),
     ("storm", "every worker fault, three workers, and more load"),
     (
         "network",
         "every fault of the links between clients, workers, receivers and Postgres, and a few kills",
     ),
-    (
-        "database",
-        "every Postgres fault, on a dedicated server, and a few kills",
-    ),
+    ("database", "every Postgres fault, on a dedicated server, and a few kills"),
     (
         "dead-letters",
         "events that must become dead, after MAX_ATTEMPTS or a 410, among others that must not",
@@ -185,10 +176,7 @@ impl Profile {
             kills: 0,
             kills_required: 0,
             default_events: 0,
-            settings: Settings {
-                max_attempts: 5,
-                ..Settings::scaled()
-            },
+            settings: Settings { max_attempts: 5, ..Settings::scaled() },
             ..Profile::chaotic()
         }
     }

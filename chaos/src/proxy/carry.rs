@@ -180,10 +180,7 @@ impl Carrier<'_> {
         let committed = self.observe_statements(piece);
         let mut forwarded = piece.len();
         match control {
-            Control::Late {
-                delay_ms,
-                jitter_ms,
-            } => {
+            Control::Late { delay_ms, jitter_ms } => {
                 // The jitter depends on the number of bytes. A random one would need a seed.
                 let more_ms = self.view.passed_bytes % (jitter_ms + 1);
                 self.view.note(|effects| effects.late_pieces += 1);
@@ -261,9 +258,7 @@ impl Carrier<'_> {
     }
 
     fn conversation(&self) -> std::sync::MutexGuard<'_, Conversation> {
-        self.conversation
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.conversation.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Records the cut. Returns true if no other connection of the link was cut before.

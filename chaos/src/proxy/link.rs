@@ -38,11 +38,7 @@ pub(super) struct Setting {
 impl Setting {
     /// Returns the control of the connection with this client port on the server side.
     pub(super) fn control_of(self, port: Option<u16>) -> Control {
-        if self.only.is_none() || self.only == port {
-            self.control
-        } else {
-            Control::Pass
-        }
+        if self.only.is_none() || self.only == port { self.control } else { Control::Pass }
     }
 }
 

@@ -243,10 +243,7 @@ fn next(bytes: &mut BytesMut) -> Result<Option<Message>, NotPostgres> {
         return Ok(None);
     }
     let message = bytes.split_to(length + 1);
-    Ok(Some(Message {
-        kind: message[0],
-        body: message[5..].to_vec(),
-    }))
+    Ok(Some(Message { kind: message[0], body: message[5..].to_vec() }))
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
@@ -278,38 +275,24 @@ mod tests {
 
     /// A row of two columns: one byte each, or a null in the second one.
     fn row(has_second_value: bool) -> Vec<u8> {
-        let second: &[u8] = if has_second_value {
-            &[0, 0, 0, 1, b'x']
-        } else {
-            &[255; 4]
-        };
+        let second: &[u8] = if has_second_value { &[0, 0, 0, 1, b'x'] } else { &[255; 4] };
         message(b'D', &[&[0, 2, 0, 0, 0, 1, b'n'], second].concat())
     }
 
     fn reply(claimed: bool, state: &[u8]) -> Vec<u8> {
-        [
-            row(claimed),
-            message(b'C', b"SELECT 1\0"),
-            message(b'Z', state),
-        ]
-        .concat()
+        [row(claimed), message(b'C', b"SELECT 1\0"), message(b'Z', state)].concat()
     }
 
     #[test]
     fn claim_is_committed_when_the_server_is_idle_again() {
         let mut conversation = Conversation::default();
         let up = [startup(), executed(CLAIM)].concat();
-        let sent: Vec<Statement> = up
-            .iter()
-            .flat_map(|byte| conversation.up(&[*byte]))
-            .collect();
+        let sent: Vec<Statement> = up.iter().flat_map(|byte| conversation.up(&[*byte])).collect();
         assert_eq!(sent, [Statement::Claim]);
         let down = reply(true, b"I");
         let (last, before) = down.split_last().expect("a reply");
-        let early: Vec<Statement> = before
-            .iter()
-            .flat_map(|byte| conversation.down(&[*byte]))
-            .collect();
+        let early: Vec<Statement> =
+            before.iter().flat_map(|byte| conversation.down(&[*byte])).collect();
         assert_eq!(early, []);
         assert!(conversation.awaits_commit_of(Statement::Claim));
         assert_eq!(conversation.down(&[*last]), [Statement::Claim]);

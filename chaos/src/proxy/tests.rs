@@ -30,30 +30,21 @@ async fn passes(from: &mut TcpStream, to: &mut TcpStream, bytes: &[u8]) {
     from.write_all(bytes).await.unwrap();
     let mut got = vec![0; bytes.len()];
     let read = to.read_exact(&mut got);
-    timeout(TEST_TIMEOUT, read)
-        .await
-        .expect("bytes pass")
-        .unwrap();
+    timeout(TEST_TIMEOUT, read).await.expect("bytes pass").unwrap();
     assert_eq!(got, bytes);
 }
 
 async fn is_reset(mut stream: TcpStream) -> Vec<u8> {
     let mut got = Vec::new();
     let read = stream.read_to_end(&mut got);
-    let error = timeout(TEST_TIMEOUT, read)
-        .await
-        .expect("it ends")
-        .expect_err("a reset");
+    let error = timeout(TEST_TIMEOUT, read).await.expect("it ends").expect_err("a reset");
     assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
     got
 }
 
 #[tokio::test]
 async fn late_bytes_arrive_and_are_counted() {
-    let late = Control::Late {
-        delay_ms: 1,
-        jitter_ms: 2,
-    };
+    let late = Control::Late { delay_ms: 1, jitter_ms: 2 };
     let slow = Control::Slow { bytes_per_ms: 2 };
     for control in [late, slow] {
         let (proxy, listener) = link(Protocol::Bytes).await;
@@ -116,10 +107,7 @@ async fn swallowed_direction_hides_the_end_of_its_sender() {
     drop(server);
     let ended = proxy.sees(TEST_TIMEOUT, |effects| effects.connections.contains(&1));
     assert!(ended.await, "{:?}", proxy.effects());
-    client
-        .write_all(b"lost")
-        .await
-        .expect("the connection looks open");
+    client.write_all(b"lost").await.expect("the connection looks open");
     let lost = proxy.sees(TEST_TIMEOUT, |effects| effects.swallowed_bytes == 4);
     assert!(lost.await, "{:?}", proxy.effects());
     proxy.set(Control::Pass);
@@ -168,10 +156,7 @@ async fn refusing_link_resets_refuses_and_reopens_its_port() {
     };
     let mut client = timeout(TEST_TIMEOUT, back).await.unwrap();
     client.write_all(b"back").await.unwrap();
-    timeout(TEST_TIMEOUT, listener.accept())
-        .await
-        .unwrap()
-        .unwrap();
+    timeout(TEST_TIMEOUT, listener.accept()).await.unwrap().unwrap();
 }
 
 #[tokio::test]
@@ -186,10 +171,7 @@ async fn stalled_bytes_are_forwarded_after_the_stall() {
     proxy.set(Control::Pass);
     let mut got = Vec::new();
     let read = server.read_to_end(&mut got);
-    timeout(TEST_TIMEOUT, read)
-        .await
-        .expect("it passes")
-        .expect("no reset");
+    timeout(TEST_TIMEOUT, read).await.expect("it passes").expect("no reset");
     assert_eq!(got, b"kept");
     passes(&mut server, &mut client, b"answer").await;
 }
@@ -200,10 +182,7 @@ async fn half_open_connection_is_reset_only_for_the_server() {
     let (mut client, server) = connected(&proxy, &listener).await;
     proxy.set(Control::HalfOpen);
     assert_eq!(is_reset(server).await, b"");
-    client
-        .write_all(b"lost")
-        .await
-        .expect("the connection looks open");
+    client.write_all(b"lost").await.expect("the connection looks open");
     let swallowed = proxy.sees(TEST_TIMEOUT, |effects| effects.swallowed_bytes == 4);
     assert!(swallowed.await, "{:?}", proxy.effects());
     proxy.set(Control::Pass);
@@ -263,10 +242,7 @@ async fn postgres_link_reports_sent_and_committed_statements() {
     passes(&mut client, &mut server, INSERT).await;
     passes(&mut server, &mut client, INSERTED).await;
     passes(&mut server, &mut client, READY).await;
-    assert_eq!(
-        passed.recv().await.unwrap(),
-        Passed::Sent(Statement::Insert)
-    );
+    assert_eq!(passed.recv().await.unwrap(), Passed::Sent(Statement::Insert));
     let next = passed.recv().await.unwrap();
     assert_eq!(next, Passed::Committed(Statement::Insert));
 }

@@ -28,15 +28,7 @@ impl<'l> View<'l> {
     pub(super) fn new(link: &'l Link, number: u64, port: Option<u16>) -> Self {
         let mut setting = link.setting.clone();
         let current = *setting.borrow_and_update();
-        Self {
-            link,
-            number,
-            port,
-            setting,
-            current,
-            lost_bytes: false,
-            passed_bytes: 0,
-        }
+        Self { link, number, port, setting, current, lost_bytes: false, passed_bytes: 0 }
     }
 
     /// Reads the newest setting and returns its control for this connection.

@@ -27,13 +27,7 @@ impl Judged {
         let findings = checker::judge(&history, Tier::Real);
         let overall = Overall::merge(&findings);
         let totals = Totals::of(&history);
-        Self {
-            schedule,
-            history,
-            findings,
-            overall,
-            totals,
-        }
+        Self { schedule, history, findings, overall, totals }
     }
 
     /// Returns the verdict of a checker, if it was asked.
@@ -54,14 +48,7 @@ impl Judged {
 
     /// Returns the last line on stdout.
     pub fn last_line(&self) -> String {
-        let Totals {
-            accepted,
-            delivered,
-            dead,
-            lost,
-            duplicates,
-            ..
-        } = self.totals;
+        let Totals { accepted, delivered, dead, lost, duplicates, .. } = self.totals;
         format!(
             "verdict={} seed={} accepted={accepted} delivered={delivered} dead={dead} lost={lost} \
              duplicates={duplicates}",
@@ -78,16 +65,9 @@ fn write_finding(text: &mut String, finding: &Finding) {
     match &finding.verdict {
         Verdict::Valid { note, .. } => line(text, &format!("{head}{note}")),
         Verdict::Unknown { why, .. } => line(text, &format!("{head}{why}")),
-        Verdict::Invalid {
-            violations,
-            witnesses,
-            ..
-        } => {
+        Verdict::Invalid { violations, witnesses, .. } => {
             let invariant = &finding.invariant;
-            line(
-                text,
-                &format!("{head}{violations} violations of: {invariant}"),
-            );
+            line(text, &format!("{head}{violations} violations of: {invariant}"));
             for witness in witnesses {
                 let seqs: Vec<String> = witness.seqs.iter().map(u64::to_string).collect();
                 let (what, lines) = (&witness.what, seqs.join(", "));

@@ -17,10 +17,7 @@ use crate::history::op::Phase;
 pub(super) fn text(judged: &Judged, context: &Context) -> String {
     let facts = Facts::of(&judged.history);
     let mut text = String::new();
-    line(
-        &mut text,
-        "delivery proof: at least once, receivers deduplicate by event id",
-    );
+    line(&mut text, "delivery proof: at least once, receivers deduplicate by event id");
     line(&mut text, &judged.last_line());
     totals(&mut text, judged, &facts);
     line(&mut text, "\nnot proven by this run");
@@ -70,25 +67,18 @@ fn totals(text: &mut String, judged: &Judged, facts: &Facts<'_>) {
 fn run(text: &mut String, judged: &Judged, context: &Context) {
     let profile = &judged.schedule.profile;
     let durability = context.durability.iter();
-    let durability: Vec<String> = durability
-        .map(|(name, value)| format!("{name}={value}"))
-        .collect();
+    let durability: Vec<String> =
+        durability.map(|(name, value)| format!("{name}={value}")).collect();
     let audit = context.audit_missing.as_deref();
     let audit = audit.map_or("present".to_owned(), |why| format!("none: {why}"));
     let (lines, hash) = (judged.history.entries().len(), judged.history.sha256());
     let rows = [
         ("seed", judged.schedule.seed.to_string()),
         ("git", context.git.clone()),
-        (
-            "tier",
-            format!("{TIER} (real processes, real Postgres, real sockets)"),
-        ),
+        ("tier", format!("{TIER} (real processes, real Postgres, real sockets)")),
         (
             "profile",
-            format!(
-                "{}, {} events, {} workers",
-                profile.name, profile.events, profile.workers
-            ),
+            format!("{}, {} events, {} workers", profile.name, profile.events, profile.workers),
         ),
         ("system", context.system.clone()),
         ("postgres", context.postgres.clone()),
@@ -137,13 +127,12 @@ mod tests {
     #[test]
     fn proof_opens_with_verdict_totals_and_unproven_parts() {
         let schedule = Schedule::generate(Seed::new(1), &Profile::calm());
-        let skip = FaultSkip {
-            f: Reset::KIND.name.into(),
-            why: "as a test".into(),
-        };
-        let story = Story::of_four_events()
-            .with(1, Op::FaultSkip(skip))
-            .with_fault(PauseWorker::KIND, Target::Worker(1), 2..3);
+        let skip = FaultSkip { f: Reset::KIND.name.into(), why: "as a test".into() };
+        let story = Story::of_four_events().with(1, Op::FaultSkip(skip)).with_fault(
+            PauseWorker::KIND,
+            Target::Worker(1),
+            2..3,
+        );
         let judged = Judged::new(schedule, story.history());
         let context = Context {
             git: "0123abc".into(),

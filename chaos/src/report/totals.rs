@@ -39,10 +39,7 @@ impl Totals {
     /// Counts the events, requests and kills of a history.
     pub fn of(history: &History) -> Self {
         let facts = Facts::of(history);
-        let mut totals = Self {
-            requests: facts.receipts().count() as u64,
-            ..Self::default()
-        };
+        let mut totals = Self { requests: facts.receipts().count() as u64, ..Self::default() };
         for event in facts.events.values() {
             totals.posted += u64::from(!event.invokes.is_empty());
             if event.acknowledged.is_empty() {

@@ -75,14 +75,10 @@ struct Cost {
 fn cost_of_one(aftermath: Aftermath, schedule: &Schedule, settings: &Settings) -> Cost {
     let leased_ms = settings.lease_ms + RECLAIM_MS;
     match aftermath {
-        Aftermath::Nothing => Cost {
-            attempts: 0,
-            wait_ms: 0,
-        },
-        Aftermath::Leases { attempts } => Cost {
-            attempts: u64::from(attempts),
-            wait_ms: leased_ms,
-        },
+        Aftermath::Nothing => Cost { attempts: 0, wait_ms: 0 },
+        Aftermath::Leases { attempts } => {
+            Cost { attempts: u64::from(attempts), wait_ms: leased_ms }
+        }
         Aftermath::Outage { beyond_lease_ms } => {
             let outage_ms = settings.lease_ms + beyond_lease_ms;
             Cost {
@@ -140,9 +136,8 @@ mod tests {
     /// The time that these faults add to the bound, in milliseconds.
     fn added_ms(profile: &Profile, faults: &[Kind]) -> u64 {
         let bound = |profile: &Profile| drain(&Schedule::generate(Seed::new(1), profile));
-        let with = faults.iter().fold(profile.clone(), |profile, fault| {
-            profile.with_fault(fault, 1)
-        });
+        let with =
+            faults.iter().fold(profile.clone(), |profile, fault| profile.with_fault(fault, 1));
         (bound(&with) - bound(profile)).as_millis() as u64
     }
 
@@ -161,10 +156,7 @@ mod tests {
     fn receiver_fault_adds_a_deadline_its_queue_and_a_longer_delay() {
         let few = |per_host| Profile {
             receivers: 1,
-            settings: Settings {
-                max_in_flight_per_host: per_host,
-                ..Settings::scaled()
-            },
+            settings: Settings { max_in_flight_per_host: per_host, ..Settings::scaled() },
             ..Profile::calm().with_events(102)
         };
         // A hundred in the main section: two turns of 64, or thirteen of 8.
@@ -182,21 +174,14 @@ mod tests {
         let settings = Settings::scaled();
         let lasts = |behavior| {
             let planned = Schedule::generate(Seed::new(1), &Profile::calm());
-            let event = PlannedEvent {
-                script: vec![behavior],
-                ..planned.events[0].clone()
-            };
+            let event = PlannedEvent { script: vec![behavior], ..planned.events[0].clone() };
             script_ms(&event, &settings)
         };
         let immediate = lasts(Behavior::answer(200));
         for kind in ["hang", "hang_after_head", "drip", "endless_body"] {
             let behavior = serde_json::from_value(serde_json::json!({ "kind": kind }));
             let behavior: Behavior = behavior.expect("each has defaults");
-            assert_eq!(
-                lasts(behavior),
-                immediate + settings.http_timeout_ms,
-                "{kind}"
-            );
+            assert_eq!(lasts(behavior), immediate + settings.http_timeout_ms, "{kind}");
         }
     }
 
@@ -205,9 +190,6 @@ mod tests {
         let schedule = Schedule::generate(Seed::new(1), &Profile::chaotic());
         let bound = drain(&schedule);
         // Three failures at the default settings alone take up to 17.5 s.
-        assert!(
-            bound > Duration::from_secs(18) && bound < Duration::from_secs(90),
-            "{bound:?}"
-        );
+        assert!(bound > Duration::from_secs(18) && bound < Duration::from_secs(90), "{bound:?}");
     }
 }

@@ -22,9 +22,7 @@ pub(super) fn storm(schedule: &Schedule) -> Duration {
     let profile = &schedule.profile;
     let outage_ms = profile.settings.lease_ms + BEYOND_LEASE_MS_MAX + RESTART_MS_MAX;
     let faults = schedule.faults.iter();
-    let delays_ms: u64 = faults
-        .map(|planned| planned.trigger.within_ms + outage_ms)
-        .sum();
+    let delays_ms: u64 = faults.map(|planned| planned.trigger.within_ms + outage_ms).sum();
     let planned_ms = profile.baseline_ms + profile.storm_ms;
     Duration::from_millis(planned_ms + delays_ms + profile.drain_slack_ms)
 }
@@ -58,9 +56,7 @@ mod tests {
         let added = posting(&more_events) - posting(&calm);
         assert_eq!(added, Duration::from_millis(100 * REQUEST_MS_MAX));
         assert_eq!(final_reads(&calm), posting(&calm));
-        let more_faults = of(&Profile::calm()
-            .with_events(10)
-            .with_fault(&PauseWorker::KIND, 1));
+        let more_faults = of(&Profile::calm().with_events(10).with_fault(&PauseWorker::KIND, 1));
         let added = storm(&more_faults) - storm(&calm);
         assert!(added > Duration::from_millis(RESTART_MS_MAX), "{added:?}");
     }

@@ -56,10 +56,6 @@ mod tests {
                     2026-01-01T00:00:01Z ERROR attempt{event.id=7}: cannot be written\n";
         std::fs::write(&path, text).unwrap();
         let log = read_one("w0", &path).unwrap();
-        assert_eq!(
-            (log.lines, log.panics.len(), log.errors.len()),
-            (3, 1, 1),
-            "{log:?}"
-        );
+        assert_eq!((log.lines, log.panics.len(), log.errors.len()), (3, 1, 1), "{log:?}");
     }
 }

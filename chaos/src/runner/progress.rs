@@ -23,9 +23,8 @@ pub(super) fn begin_phase(recorder: &Recorder, phase: Phase, bound: Option<Durat
         Phase::FinalReads => "final reads",
         Phase::End => return,
     };
-    let bound = bound.map_or(String::new(), |bound| {
-        format!(", at most {} s", bound.as_secs_f64().ceil())
-    });
+    let bound =
+        bound.map_or(String::new(), |bound| format!(", at most {} s", bound.as_secs_f64().ceil()));
     print(recorder, &format!("{name}{bound}"));
 }
 

@@ -34,18 +34,11 @@ impl Receivers {
         recorder: &Recorder,
         links: &mut Links,
     ) -> io::Result<Self> {
-        let count = schedule
-            .events
-            .iter()
-            .map(|event| event.receiver + 1)
-            .max()
-            .unwrap_or(1);
+        let count = schedule.events.iter().map(|event| event.receiver + 1).max().unwrap_or(1);
         let script = script(schedule);
         let switch = ReceiverSwitch::default();
-        let secrets: Secrets = schedule
-            .secret
-            .parse()
-            .expect("the schedule draws a secret of the right form");
+        let secrets: Secrets =
+            schedule.secret.parse().expect("the schedule draws a secret of the right form");
         let mut running = Vec::new();
         let mut targets = Vec::new();
         for number in 0..count {
@@ -65,11 +58,7 @@ impl Receivers {
                 journal,
             ));
         }
-        Ok(Self {
-            running,
-            targets: Arc::new(targets),
-            switch,
-        })
+        Ok(Self { running, targets: Arc::new(targets), switch })
     }
 
     /// The switch that changes the behavior of receivers.
@@ -91,11 +80,8 @@ impl Receivers {
 
 /// Returns the planned behavior by ordinal and attempt. Other requests get status 200.
 fn script(schedule: &Schedule) -> Script {
-    let planned: BTreeMap<u64, Vec<Behavior>> = schedule
-        .events
-        .iter()
-        .map(|event| (event.ordinal, event.script.clone()))
-        .collect();
+    let planned: BTreeMap<u64, Vec<Behavior>> =
+        schedule.events.iter().map(|event| (event.ordinal, event.script.clone())).collect();
     Arc::new(move |seen: &Seen| {
         let attempt = seen.attempt.unwrap_or(seen.arrival).max(1) as usize;
         let script = seen.ordinal.and_then(|ordinal| planned.get(&ordinal));
@@ -152,12 +138,7 @@ fn end(receipt: &Receipt, req: String) -> RecvEnd {
         Some(Ending::Stopped) | None => "stopped",
     };
     let status = ending.and_then(Ending::whole_status);
-    RecvEnd {
-        req,
-        ordinal: receipt.ordinal,
-        status,
-        how: how.to_owned(),
-    }
+    RecvEnd { req, ordinal: receipt.ordinal, status, how: how.to_owned() }
 }
 
 fn is_endless(receipt: &Receipt) -> bool {

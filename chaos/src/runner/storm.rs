@@ -66,10 +66,7 @@ pub(super) async fn run(
 
 fn reached(recorder: &Recorder, bound: Duration, unfinished: String) {
     eprintln!("{unfinished}");
-    recorder.record(Op::BoundReached(BoundReached {
-        bound_us: as_us(bound),
-        unfinished,
-    }));
+    recorder.record(Op::BoundReached(BoundReached { bound_us: as_us(bound), unfinished }));
 }
 
 #[cfg(test)]
@@ -94,13 +91,10 @@ mod tests {
         let ran = run(&schedule, &recorder, posts, end_posting, faults).await;
         ran.unwrap();
         let history = recorder.history().unwrap();
-        let sentences = history
-            .entries()
-            .iter()
-            .filter_map(|entry| match &entry.op {
-                Op::BoundReached(reached) => Some(reached.unfinished.clone()),
-                _ => None,
-            });
+        let sentences = history.entries().iter().filter_map(|entry| match &entry.op {
+            Op::BoundReached(reached) => Some(reached.unfinished.clone()),
+            _ => None,
+        });
         sentences.collect()
     }
 

@@ -35,10 +35,7 @@ impl Workers {
         environment: &RunEnvironment,
         mut links: Links,
     ) -> io::Result<Self> {
-        let plan = Plan {
-            schedule,
-            environment,
-        };
+        let plan = Plan { schedule, environment };
         let mut main = Vec::new();
         let mut apis: BTreeMap<Section, Vec<Api>> = BTreeMap::new();
         for number in 0..schedule.profile.workers {
@@ -66,12 +63,7 @@ impl Workers {
             let named = apis.into_iter().map(|api| (api.worker, api.url));
             (section, Apis::new(named))
         };
-        Ok(Self {
-            specs,
-            main,
-            apis: apis.into_iter().map(of_section).collect(),
-            links,
-        })
+        Ok(Self { specs, main, apis: apis.into_iter().map(of_section).collect(), links })
     }
 
     /// All workers, each with its section.
@@ -110,10 +102,7 @@ struct Api {
 
 impl Api {
     fn new(spec: &WorkerSpec, address: SocketAddr) -> Self {
-        Self {
-            worker: spec.name.clone(),
-            url: format!("http://{address}"),
-        }
+        Self { worker: spec.name.clone(), url: format!("http://{address}") }
     }
 }
 
@@ -139,11 +128,6 @@ impl Plan<'_> {
         let log = self.environment.dir.join(format!("worker-{name}.log"));
         // The port was free a moment ago. A worker that cannot bind it exits and logs the reason.
         let bind = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
-        WorkerSpec {
-            name,
-            env,
-            bind,
-            log,
-        }
+        WorkerSpec { name, env, bind, log }
     }
 }

@@ -44,13 +44,7 @@ pub struct Permits {
 impl Budget {
     /// The run of most saboteurs.
     pub const fn of_workers(workers: u32) -> Self {
-        Self {
-            events: EVENTS,
-            storm_ms: STORM_MS,
-            workers,
-            permits: None,
-            fault: None,
-        }
+        Self { events: EVENTS, storm_ms: STORM_MS, workers, permits: None, fault: None }
     }
 
     /// A run with few permits and a hanging receiver, in which one target can delay the others.
@@ -87,11 +81,7 @@ impl Budget {
             failures_max: 3,
             answer_delay_ms_max: 300,
             kills: self.kills(),
-            faults: self
-                .fault
-                .map(|kind| (kind.name.to_owned(), 2))
-                .into_iter()
-                .collect(),
+            faults: self.fault.map(|kind| (kind.name.to_owned(), 2)).into_iter().collect(),
             kills_required: self.kills(),
             payload_bytes_max: 8 * 1024,
             default_events: 0,

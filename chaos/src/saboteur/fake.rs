@@ -35,11 +35,7 @@ pub struct FakeDispatcher {
 impl FakeDispatcher {
     /// A fake dispatcher without workers or events.
     pub fn new(misbehavior: Misbehavior) -> Self {
-        Self {
-            misbehavior,
-            memory: Arc::default(),
-            workers: BTreeMap::new(),
-        }
+        Self { misbehavior, memory: Arc::default(), workers: BTreeMap::new() }
     }
 
     async fn end(&mut self, name: &str) -> Result<Exit, SystemError> {
@@ -54,11 +50,7 @@ impl FakeDispatcher {
         if self.misbehavior.reclaims() {
             self.reclaim(name);
         }
-        Ok(Exit {
-            code: None,
-            signal: Some(9),
-            forced: false,
-        })
+        Ok(Exit { code: None, signal: Some(9), forced: false })
     }
 
     /// Records the open attempts of a killed worker as abandoned and makes their events due.
@@ -68,21 +60,14 @@ impl FakeDispatcher {
             event.end_claim_of(name);
             event.due = Instant::now();
             let number = event.attempt_count;
-            event.attempts.push(Attempt {
-                number,
-                outcome: "abandoned",
-                status_code: None,
-            });
+            event.attempts.push(Attempt { number, outcome: "abandoned", status_code: None });
         }
     }
 }
 
 impl System for FakeDispatcher {
     async fn start(&mut self, spec: &WorkerSpec) -> Result<(), SystemError> {
-        let failed = |source| SystemError::Os {
-            doing: format!("starting {}", spec.name),
-            source,
-        };
+        let failed = |source| SystemError::Os { doing: format!("starting {}", spec.name), source };
         let listener = TcpListener::bind(spec.bind).map_err(failed)?;
         listener.set_nonblocking(true).map_err(failed)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -105,9 +90,7 @@ impl System for FakeDispatcher {
     async fn wait_ready(&self, name: &str, _within: Duration) -> Result<(), SystemError> {
         // The worker has listened since `start` and needs nothing else to be ready.
         let running = self.is_running(name);
-        running
-            .then_some(())
-            .ok_or_else(|| SystemError::Unknown(name.to_owned()))
+        running.then_some(()).ok_or_else(|| SystemError::Unknown(name.to_owned()))
     }
 
     async fn kill(&mut self, name: &str) -> Result<Exit, SystemError> {
@@ -120,10 +103,7 @@ impl System for FakeDispatcher {
 
     async fn pause(&mut self, _name: &str) -> Result<(), SystemError> {
         let why = "it runs inside the harness".to_owned();
-        Err(SystemError::Unavailable {
-            driver: "fake",
-            why,
-        })
+        Err(SystemError::Unavailable { driver: "fake", why })
     }
 
     async fn resume(&mut self, _name: &str) -> Result<(), SystemError> {
@@ -142,10 +122,7 @@ impl System for FakeDispatcher {
     }
 
     fn describe(&self) -> String {
-        format!(
-            "fake dispatcher inside the harness ({:?})",
-            self.misbehavior
-        )
+        format!("fake dispatcher inside the harness ({:?})", self.misbehavior)
     }
 }
 

@@ -78,10 +78,7 @@ pub const SABOTEURS: &[Saboteur] = &[
         description: "one host can take every permit, and the other hosts wait while it hangs",
         detected_by: "isolation",
         also: &[],
-        budget: Budget::of_permits(Permits {
-            total: 9,
-            per_host: 3,
-        }),
+        budget: Budget::of_permits(Permits { total: 9, per_host: 3 }),
     },
     Saboteur {
         name: "never_reclaims",

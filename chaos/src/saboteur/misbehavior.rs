@@ -153,13 +153,11 @@ impl Misbehavior {
     /// Returns the URL to which an event for `target` is sent, where `previous` is the target of
     /// the event that was sent before.
     pub(super) fn target(self, target: &str, previous: Option<&str>) -> String {
-        let moved = previous
-            .filter(|_| self == Self::SendsElsewhere)
-            .and_then(|previous| {
-                let (base, _) = previous.rsplit_once('/')?;
-                let (_, ordinal) = target.rsplit_once('/')?;
-                Some(format!("{base}/{ordinal}"))
-            });
+        let moved = previous.filter(|_| self == Self::SendsElsewhere).and_then(|previous| {
+            let (base, _) = previous.rsplit_once('/')?;
+            let (_, ordinal) = target.rsplit_once('/')?;
+            Some(format!("{base}/{ordinal}"))
+        });
         moved.unwrap_or_else(|| target.to_owned())
     }
 

@@ -13,9 +13,7 @@ pub fn checkers() -> String {
          |---|---|---|---|---|---|---|\n",
     );
     for checker in CHECKERS {
-        let Checker {
-            name, invariant, ..
-        } = checker;
+        let Checker { name, invariant, .. } = checker;
         let property = format!("{:?}", checker.property).to_lowercase();
         let needs = listed(checker.needs.iter().map(Need::to_string));
         let saboteurs = SABOTEURS.iter().filter(|s| s.detected_by == *name);
@@ -23,12 +21,7 @@ pub fn checkers() -> String {
         let mutants = MUTANTS.iter().filter(|m| m.detected_by == *name);
         let mutants = listed(mutants.map(|m| format!("`{}`", m.name)));
         let (name, when) = (format!("`{name}`"), checker.when.about);
-        row(
-            &mut text,
-            &[
-                &name, &property, when, &needs, invariant, &saboteurs, &mutants,
-            ],
-        );
+        row(&mut text, &[&name, &property, when, &needs, invariant, &saboteurs, &mutants]);
     }
     text
 }
@@ -39,24 +32,11 @@ pub fn saboteurs() -> String {
         "| Saboteur | Misbehavior | Detected by | Also | Run |\n\
          |---|---|---|---|---|\n",
     );
-    for Saboteur {
-        name,
-        description,
-        detected_by,
-        also,
-        budget,
-        ..
-    } in SABOTEURS
-    {
+    for Saboteur { name, description, detected_by, also, budget, .. } in SABOTEURS {
         let also = listed(also.iter().map(|checker| format!("`{checker}`")));
-        let fault = budget
-            .fault
-            .map_or(String::new(), |kind| format!(", two `{}`", kind.name));
+        let fault = budget.fault.map_or(String::new(), |kind| format!(", two `{}`", kind.name));
         let permits = budget.permits.map_or(String::new(), |permits| {
-            format!(
-                ", {} permits of which {} per host",
-                permits.total, permits.per_host
-            )
+            format!(", {} permits of which {} per host", permits.total, permits.per_host)
         });
         let run = format!(
             "{} events in {} ms, {} worker{}{permits}{fault}",

@@ -31,16 +31,7 @@ const FRAGILE: &[&str] = &[
 ];
 
 /// Strings, most of them not ASCII, that are written without escapes.
-const WORDS: &[&str] = &[
-    "déjà vu",
-    "снег",
-    "雪",
-    "🚚📦",
-    "e\u{301}",
-    "שלום",
-    "plain",
-    "a\u{0}b",
-];
+const WORDS: &[&str] = &["déjà vu", "снег", "雪", "🚚📦", "e\u{301}", "שלום", "plain", "a\u{0}b"];
 
 /// Draws one payload of about `bytes_max` bytes at most. Small shapes may exceed a small limit.
 pub(super) fn draw(draws: &mut Stream, bytes_max: usize) -> String {
@@ -61,9 +52,7 @@ fn object(draws: &mut Stream) -> String {
 }
 
 fn spaced(draws: &mut Stream) -> String {
-    let blank = [" ", "\n", "\t", "\r\n", ""]
-        .choose(draws)
-        .expect("the list has entries");
+    let blank = [" ", "\n", "\t", "\r\n", ""].choose(draws).expect("the list has entries");
     let word = string(WORDS.choose(draws).expect("the list has entries"));
     let number = draws.random_range(0..1_000);
     format!("[{blank}{number}.{number:03}{blank},{blank}{word}{blank},{blank}{{{blank}}}{blank}]")

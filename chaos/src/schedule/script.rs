@@ -17,9 +17,8 @@ const HANG_MS: u64 = 60_000;
 /// Time before each byte of a dripping response, in milliseconds. Each wait for one byte is short.
 const DRIP_EVERY_MS: u64 = 100;
 /// Statuses that count as failures and have no other effect.
-const FAILING: &[u16] = &[
-    400, 401, 404, 408, 418, 422, 425, 500, 500, 500, 502, 503, 504, 302, 308,
-];
+const FAILING: &[u16] =
+    &[400, 401, 404, 408, 418, 422, 425, 500, 500, 500, 502, 503, 504, 302, 308];
 
 /// Of two deaths, this number is caused by a 410.
 const GONE_OF_2: u32 = 1;
@@ -32,11 +31,7 @@ pub(super) fn deadly(
     attempts_max: u32,
 ) -> (Vec<Behavior>, String) {
     let is_gone = draws.random_range(0..2) < GONE_OF_2;
-    let failures = if is_gone {
-        draws.random_range(0..attempts_max)
-    } else {
-        attempts_max
-    };
+    let failures = if is_gone { draws.random_range(0..attempts_max) } else { attempts_max };
     let mut script: Vec<Behavior> = (0..failures).map(|_| failure(draws, profile)).collect();
     if is_gone {
         script.push(Behavior::answer(410));
@@ -55,11 +50,7 @@ pub(super) fn surviving(draws: &mut Stream, profile: &Profile) -> Vec<Behavior> 
             break;
         }
         let hangs = draw < profile.hang_percent;
-        script.push(if hangs {
-            hang(draws)
-        } else {
-            failure(draws, profile)
-        });
+        script.push(if hangs { hang(draws) } else { failure(draws, profile) });
     }
     script.push(success(draws, profile));
     script
@@ -68,10 +59,7 @@ pub(super) fn surviving(draws: &mut Stream, profile: &Profile) -> Vec<Behavior> 
 /// A behavior that only the deadline of the attempt ends.
 fn hang(draws: &mut Stream) -> Behavior {
     match draws.random_range(0..8) {
-        0 | 1 => Behavior::HangAfterHead {
-            status: 200,
-            hold_ms: HANG_MS,
-        },
+        0 | 1 => Behavior::HangAfterHead { status: 200, hold_ms: HANG_MS },
         2 => Behavior::Drip {
             status: 200,
             bytes: (HANG_MS / DRIP_EVERY_MS) as u32,
@@ -93,25 +81,15 @@ fn failure(draws: &mut Stream, profile: &Profile) -> Behavior {
         6 => Behavior::Garbage,
         7 => {
             let status = *[429, 503].choose(draws).expect("there are two");
-            Behavior::Answer {
-                status,
-                retry_after: Some(RetryAfter::Seconds(1)),
-                after_ms,
-            }
+            Behavior::Answer { status, retry_after: Some(RetryAfter::Seconds(1)), after_ms }
         }
         8 => Behavior::EndlessBody {
             status: 200,
-            framing: *[Framing::Chunked, Framing::UntilClose]
-                .choose(draws)
-                .expect("there are two"),
+            framing: *[Framing::Chunked, Framing::UntilClose].choose(draws).expect("there are two"),
         },
         _ => {
             let status = *FAILING.choose(draws).expect("the list has entries");
-            Behavior::Answer {
-                status,
-                retry_after: None,
-                after_ms,
-            }
+            Behavior::Answer { status, retry_after: None, after_ms }
         }
     }
 }
@@ -119,35 +97,16 @@ fn failure(draws: &mut Stream, profile: &Profile) -> Behavior {
 fn success(draws: &mut Stream, profile: &Profile) -> Behavior {
     let after_ms = delay(draws, profile);
     match draws.random_range(0..40) {
-        0 if profile.failure_percent > 0 => Behavior::ResetAfterAnswer {
-            status: 200,
-            hold_ms: 0,
-        },
-        1 => Behavior::Answer {
-            status: 204,
-            retry_after: None,
-            after_ms,
-        },
-        2 => Behavior::Answer {
-            status: 201,
-            retry_after: None,
-            after_ms,
-        },
-        _ => Behavior::Answer {
-            status: 200,
-            retry_after: None,
-            after_ms,
-        },
+        0 if profile.failure_percent > 0 => Behavior::ResetAfterAnswer { status: 200, hold_ms: 0 },
+        1 => Behavior::Answer { status: 204, retry_after: None, after_ms },
+        2 => Behavior::Answer { status: 201, retry_after: None, after_ms },
+        _ => Behavior::Answer { status: 200, retry_after: None, after_ms },
     }
 }
 
 fn delay(draws: &mut Stream, profile: &Profile) -> u64 {
     let slow = draws.random_range(0..10) < 3;
-    let most = if slow {
-        profile.answer_delay_ms_max
-    } else {
-        QUICK_MS_MAX
-    };
+    let most = if slow { profile.answer_delay_ms_max } else { QUICK_MS_MAX };
     draws.random_range(0..=most)
 }
 
@@ -156,9 +115,7 @@ impl From<&Behavior> for Scripted {
     fn from(behavior: &Behavior) -> Scripted {
         let (after_ms, retry_after_s) = match behavior {
             Behavior::Answer {
-                after_ms,
-                retry_after: Some(RetryAfter::Seconds(seconds)),
-                ..
+                after_ms, retry_after: Some(RetryAfter::Seconds(seconds)), ..
             }
             | Behavior::AnswerThen {
                 after_ms,
@@ -215,9 +172,7 @@ mod tests {
         let mut draws = Seed::new(1).stream("receivers/scripts");
         let mut hangs = std::iter::repeat_with(|| hang(&mut draws));
         let drip = hangs.find_map(|behavior| match behavior {
-            Behavior::Drip {
-                bytes, every_ms, ..
-            } => Some((u64::from(bytes), every_ms)),
+            Behavior::Drip { bytes, every_ms, .. } => Some((u64::from(bytes), every_ms)),
             _ => None,
         });
         let (bytes, every_ms) = drip.expect("the iterator has no end");

@@ -20,9 +20,7 @@ impl<F: Planned + Serialize + DeserializeOwned> Schedule<F> {
             .section(Section::Main)
             .flat_map(|event| &event.script)
             .any(|behavior| behavior.kind().starts_with("hang"));
-        let failures_planned = self
-            .section(Section::Main)
-            .any(|event| event.script.len() > 1);
+        let failures_planned = self.section(Section::Main).any(|event| event.script.len() > 1);
         let mut sections = BTreeMap::from([(Section::Main, self.main_settings())]);
         if self.section(Section::Defaults).next().is_some() {
             sections.insert(Section::Defaults, Settings::defaults());

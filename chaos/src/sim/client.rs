@@ -26,10 +26,7 @@ const POSTS_MAX: u32 = 8;
 
 /// Returns the target URL of an event. Its last segment is the ordinal.
 pub(super) fn target(event: &PlannedEvent) -> String {
-    format!(
-        "http://r{}.sim:80/webhook/{}",
-        event.receiver, event.ordinal
-    )
+    format!("http://r{}.sim:80/webhook/{}", event.receiver, event.ordinal)
 }
 
 /// Posts one planned event at its time. Repeats the post if that is safe or planned.
@@ -84,11 +81,7 @@ async fn post_once(
         };
         state.push(t, Op::IngestInvoke(invoke));
         let now = &state.processes[process];
-        let store = SimStore {
-            context: Arc::clone(context),
-            process,
-            life: now.life,
-        };
+        let store = SimStore { context: Arc::clone(context), process, life: now.life };
         let is_listening = now.is_up && !now.is_killed;
         (op, is_listening.then_some(store))
     };
@@ -112,16 +105,10 @@ async fn post_once(
             Posted::Accepted
         }
         Ok(Ok(Some(Ok(Inserted::Conflict(_))))) => {
-            context.record(Op::IngestFail(ended(
-                Some(409),
-                "another event has this key",
-            )));
+            context.record(Op::IngestFail(ended(Some(409), "another event has this key")));
             Posted::Refused
         }
-        _ if context
-            .mutant
-            .is_some_and(|mutant| mutant.refuses_unknown()) =>
-        {
+        _ if context.mutant.is_some_and(|mutant| mutant.refuses_unknown()) => {
             context.record(Op::IngestFail(ended(Some(422), "refused")));
             Posted::Refused
         }

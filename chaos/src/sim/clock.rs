@@ -45,11 +45,7 @@ impl Clock {
     }
 
     pub(super) fn drift(&mut self, fault: u64, per_mille: i64, since_us: u64) {
-        self.drifts.push(Drift {
-            fault,
-            per_mille,
-            since_us,
-        });
+        self.drifts.push(Drift { fault, per_mille, since_us });
     }
 
     /// Removes the offset of a fault: the clock jumps back to the true time.

@@ -69,11 +69,8 @@ pub const CALLS: &[(Call, &str)] = &[
 ];
 
 /// Every stage with its name in schedules, in order.
-pub const STAGES: &[(Stage, &str)] = &[
-    (Stage::Sent, "sent"),
-    (Stage::Applied, "applied"),
-    (Stage::Replied, "replied"),
-];
+pub const STAGES: &[(Stage, &str)] =
+    &[(Stage::Sent, "sent"), (Stage::Applied, "applied"), (Stage::Replied, "replied")];
 
 /// One pass of a call through a failpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

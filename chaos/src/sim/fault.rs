@@ -204,9 +204,7 @@ mod tests {
     // The real tier and the simulation must use one value for one kind.
     #[test]
     fn kind_with_a_name_of_the_real_tier_is_the_kind_of_the_real_tier() {
-        let shared = Fault::KINDS
-            .iter()
-            .filter(|kind| nemesis::kind(kind.name).is_some());
+        let shared = Fault::KINDS.iter().filter(|kind| nemesis::kind(kind.name).is_some());
         assert_eq!(shared.clone().count(), 5);
         for kind in shared {
             assert_eq!(Some(kind), nemesis::kind(kind.name));
@@ -216,10 +214,7 @@ mod tests {
     #[test]
     fn planned_fault_is_one_line_of_json() {
         let fault = PlannedFault {
-            on: When::Pass {
-                point: Call::Claim.at(Stage::Applied),
-                nth: 2,
-            },
+            on: When::Pass { point: Call::Claim.at(Stage::Applied), nth: 2 },
             fault: Fault::Kill { down_ms: 100 },
         };
         let text = serde_json::to_string(&fault).unwrap();

@@ -58,9 +58,7 @@ impl Goals {
 
     /// Returns each goal with the number of runs that reached it.
     pub fn counts(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        GOALS
-            .iter()
-            .map(|goal| (*goal, self.reached.get(goal).copied().unwrap_or(0)))
+        GOALS.iter().map(|goal| (*goal, self.reached.get(goal).copied().unwrap_or(0)))
     }
 
     /// Returns each fault name with the number of times that it struck.
@@ -112,10 +110,7 @@ impl<'h> Reader<'h> {
                 let newest = self.newest.entry(id).or_default();
                 let late = number < *newest;
                 *newest = number.max(*newest);
-                self.reach(
-                    "a request arrived after the request of a later attempt",
-                    late,
-                );
+                self.reach("a request arrived after the request of a later attempt", late);
                 if let Some(ordinal) = begin.ordinal {
                     self.requests.insert(&begin.req, ordinal);
                 }
@@ -141,10 +136,7 @@ impl<'h> Reader<'h> {
             }
             Op::Phase(phase) if phase.phase == crate::history::op::Phase::End => {
                 let unknown = self.taken.keys().any(|o| !self.acknowledged.contains(o));
-                self.reach(
-                    "the event of a post with unknown outcome was delivered",
-                    unknown,
-                );
+                self.reach("the event of a post with unknown outcome was delivered", unknown);
             }
             op => {
                 if let Some((step, transition)) = op.transition() {
@@ -161,20 +153,14 @@ impl<'h> Reader<'h> {
                 self.claimed_only.insert((&op.id, op.attempt), holder);
                 let soon = self.killed_at.is_some_and(|at| t < at + 1_000_000);
                 let again = soon && self.reclaimed.contains(op.id.as_str());
-                self.reach(
-                    "an event was claimed again within a second of a kill",
-                    again,
-                );
+                self.reach("an event was claimed again within a second of a kill", again);
             }
             Step::Release => self.reach("a claim was released", true),
             Step::Reclaim => {
                 self.reclaimed.insert(&op.id);
                 let ran_out = op.lease_until_us.is_some_and(|until| until <= op.now_us);
                 self.reach("a lease was reclaimed because it had expired", ran_out);
-                self.reach(
-                    "a lease was reclaimed because its worker had exited",
-                    !ran_out,
-                );
+                self.reach("a lease was reclaimed because its worker had exited", !ran_out);
             }
             _ => {}
         }

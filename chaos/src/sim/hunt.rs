@@ -55,9 +55,7 @@ pub fn table(first: Seed, seeds: u64) -> String {
     );
     for spec in MUTANTS {
         let hunt = hunt(spec, first, seeds);
-        let at = hunt
-            .detected_at
-            .map_or("never".to_owned(), |seed| seed.to_string());
+        let at = hunt.detected_at.map_or("never".to_owned(), |seed| seed.to_string());
         let share = hunt.detections * 100 / hunt.seeds.max(1);
         let others: Vec<String> = hunt.others.into_iter().collect();
         text += &format!(

@@ -112,12 +112,7 @@ impl SimContext {
             Fault::Kill { .. } => open,
             _ => Vec::new(),
         };
-        let effect = FaultEffect {
-            fault: number,
-            effective_us: t,
-            hit,
-            observed: None,
-        };
+        let effect = FaultEffect { fault: number, effective_us: t, hit, observed: None };
         state.push(t, Op::FaultEffect(effect));
         drop(state);
         if let Some(lasts_ms) = fault.lasts_ms() {
@@ -157,11 +152,7 @@ impl SimState {
         if let Some(trace) = &mut self.trace {
             let same = trace.iter().filter(|hit| hit.failpoint == failpoint);
             let before = u32::try_from(same.count()).unwrap_or(u32::MAX);
-            trace.push(FailpointHit {
-                failpoint,
-                nth: before + 1,
-                struck,
-            });
+            trace.push(FailpointHit { failpoint, nth: before + 1, struck });
         }
     }
 
@@ -198,17 +189,11 @@ impl SimState {
         match *fault {
             Fault::Kill { down_ms } => {
                 process.is_killed = true;
-                process.requested_ends.push(RequestedEnd {
-                    fault: number,
-                    down_ms,
-                });
+                process.requested_ends.push(RequestedEnd { fault: number, down_ms });
                 process.wake();
             }
             Fault::Stop { down_ms } => {
-                process.requested_ends.push(RequestedEnd {
-                    fault: number,
-                    down_ms,
-                });
+                process.requested_ends.push(RequestedEnd { fault: number, down_ms });
                 process.stop.cancel();
             }
             Fault::Pause { .. } => process.pauses += 1,
@@ -222,10 +207,9 @@ impl SimState {
                 self.lose_presence(index);
             }
             Fault::Short { receiver: None, .. } => process.socket_exhaustions += 1,
-            Fault::Short {
-                receiver: Some(receiver),
-                ..
-            } => process.exhausted_receivers.push(receiver),
+            Fault::Short { receiver: Some(receiver), .. } => {
+                process.exhausted_receivers.push(receiver)
+            }
             Fault::StoreDown { .. } => self.crash_database(),
             Fault::ClockStep { by_ms, .. } => self.clock.step(number, by_ms),
             Fault::ClockDrift { per_mille, .. } => self.clock.drift(number, per_mille, t),

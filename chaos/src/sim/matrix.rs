@@ -89,8 +89,7 @@ impl Matrix {
     fn run_pair(&mut self, simulator: &Simulator, schedule: SimSchedule) {
         let schedule = Arc::new(schedule);
         if let Some(finding) = simulator.run(&schedule, None).broken() {
-            self.failures
-                .push((Arc::unwrap_or_clone(schedule), finding));
+            self.failures.push((Arc::unwrap_or_clone(schedule), finding));
         }
     }
 }
@@ -111,29 +110,19 @@ fn is_settle(hit: &FailpointHit) -> bool {
 /// Returns true if the call changes an event. The second fault of a pair strikes only at these
 /// calls.
 const fn moves_event(call: Call) -> bool {
-    !matches!(
-        call,
-        Call::Absent | Call::NextDue | Call::Forget | Call::Present
-    )
+    !matches!(call, Call::Absent | Call::NextDue | Call::Forget | Call::Present)
 }
 
 /// Returns {kill, error, pause past the lease} x {database available, cut} at one hit.
 fn cells(hit: &FailpointHit) -> Vec<Vec<PlannedFault>> {
-    let on = When::Pass {
-        point: hit.failpoint,
-        nth: hit.nth,
-    };
+    let on = When::Pass { point: hit.failpoint, nth: hit.nth };
     let error = match (hit.failpoint.call, hit.failpoint.stage) {
         (Call::Attempt, Stage::Sent) => Fault::Panic,
         (Call::Attempt, _) => Fault::ResponseLost,
         _ => Fault::StoreError,
     };
     let for_ms = settings().lease_ms + PAUSE_BEYOND_LEASE_MS;
-    let faults = [
-        Fault::Kill { down_ms: DOWN_MS },
-        error,
-        Fault::Pause { for_ms },
-    ];
+    let faults = [Fault::Kill { down_ms: DOWN_MS }, error, Fault::Pause { for_ms }];
     let cut = Fault::StoreCut { for_ms: CUT_MS };
     let planned = |fault| PlannedFault { on, fault };
     let with = |fault: Fault| [vec![planned(fault)], vec![planned(fault), planned(cut)]];

@@ -109,11 +109,7 @@ impl Model {
                     && row.target_given == event.target.is_given()
                     && (!row.target_given || row.target_url == event.target.url())
             });
-            return if same {
-                Inserted::Accepted(id)
-            } else {
-                Inserted::Conflict(id)
-            };
+            return if same { Inserted::Accepted(id) } else { Inserted::Conflict(id) };
         }
         if let Some(key) = key {
             self.keys.insert(key.clone(), event.id);
@@ -123,10 +119,7 @@ impl Model {
             target_given: event.target.is_given(),
             payload: event.payload.clone(),
             idempotency_key: event.idempotency_key.clone(),
-            counts: Counts {
-                status: PENDING.to_owned(),
-                ..Counts::default()
-            },
+            counts: Counts { status: PENDING.to_owned(), ..Counts::default() },
             due_us: Some(now_us),
             lease: None,
             created_us: now_us,
@@ -165,10 +158,7 @@ impl Model {
     /// Returns the transitions since the last call, each with the current state of its row.
     pub fn take_transitions(&mut self, now_us: i64) -> Vec<Op> {
         let journal = std::mem::take(&mut self.journal);
-        journal
-            .into_iter()
-            .map(|entry| self.transition(now_us, entry))
-            .collect()
+        journal.into_iter().map(|entry| self.transition(now_us, entry)).collect()
     }
 
     fn transition(&self, now_us: i64, entry: JournalEntry) -> Op {
@@ -178,14 +168,7 @@ impl Model {
                 token: token.0.simple().to_string(),
                 already,
             }),
-            JournalEntry::Committed {
-                step,
-                id,
-                attempt,
-                sent_token,
-                ended_lease,
-                outcome,
-            } => {
+            JournalEntry::Committed { step, id, attempt, sent_token, ended_lease, outcome } => {
                 let row = self.rows.get(&id);
                 let lease = row.and_then(|row| row.lease);
                 let last_lease = lease.or(ended_lease);
@@ -236,8 +219,7 @@ impl Row {
         let ago = |age| now_us - micros(age);
         let newest_us = ago(range.newest);
         let oldest_us = range.oldest.map_or(i64::MIN, ago);
-        self.due_us
-            .is_some_and(|due| (oldest_us..=newest_us).contains(&due))
+        self.due_us.is_some_and(|due| (oldest_us..=newest_us).contains(&due))
     }
 }
 

@@ -66,13 +66,8 @@ pub fn history_text(ops: &[(u64, Op)]) -> String {
             continue;
         }
         let name = |id: &str| names.get(id).cloned().unwrap_or_else(|| id.to_owned());
-        let _ = writeln!(
-            text,
-            "{seq:>5} {:>9}.{:03} ms  {}",
-            t / 1_000,
-            t % 1_000,
-            summary(op, name)
-        );
+        let _ =
+            writeln!(text, "{seq:>5} {:>9}.{:03} ms  {}", t / 1_000, t % 1_000, summary(op, name));
     }
     text
 }
@@ -102,8 +97,7 @@ fn summary(op: &Op, name: impl Fn(&str) -> String) -> String {
             "request {} ends: {}{}",
             end.req,
             end.how,
-            end.status
-                .map_or(String::new(), |status| format!(" {status}")),
+            end.status.map_or(String::new(), |status| format!(" {status}")),
         ),
         Op::WorkerLog(log) => format!("log of {}: {} lines", log.worker, log.lines),
         Op::WorkerExit(exit) => format!("worker {} has exited", exit.worker),
@@ -126,11 +120,7 @@ fn summary(op: &Op, name: impl Fn(&str) -> String) -> String {
             "fenced {} token {}{}",
             name(&fenced.id),
             tail(&fenced.token),
-            if fenced.already {
-                ", already settled"
-            } else {
-                ""
-            }
+            if fenced.already { ", already settled" } else { "" }
         ),
         Op::Census(census) => format!("{census:?}"),
         other => match other.transition() {
@@ -145,11 +135,7 @@ fn transition_summary(step: Step, op: &Transition, name: impl Fn(&str) -> String
     if let Some(token) = &op.token {
         let _ = write!(line, " token {}", tail(token));
     }
-    if let Some(held) = op
-        .held
-        .as_ref()
-        .filter(|held| Some(*held) != op.token.as_ref())
-    {
+    if let Some(held) = op.held.as_ref().filter(|held| Some(*held) != op.token.as_ref()) {
         let _ = write!(line, " held {}", tail(held));
     }
     if let Some(holder) = &op.holder {
@@ -163,10 +149,7 @@ fn transition_summary(step: Step, op: &Transition, name: impl Fn(&str) -> String
         line,
         " -> {}{} a{} f{} b{}",
         after.status,
-        after
-            .reason
-            .as_ref()
-            .map_or(String::new(), |r| format!(" ({r})")),
+        after.reason.as_ref().map_or(String::new(), |r| format!(" ({r})")),
         after.attempt_count,
         after.failure_count,
         after.abandon_count

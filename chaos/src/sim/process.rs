@@ -85,10 +85,7 @@ impl SimProcess {
 
     /// Returns the target of faults: the process and the worker id of this life.
     pub(super) fn target(&self) -> Target {
-        Target::Process {
-            worker: self.number,
-            id: self.worker_id.to_string(),
-        }
+        Target::Process { worker: self.number, id: self.worker_id.to_string() }
     }
 
     /// Polls the worker again after a fault has changed the state of the process.

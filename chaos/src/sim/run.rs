@@ -51,9 +51,7 @@ impl Simulator {
     /// Creates a simulator. One simulator can execute many schedules.
     #[must_use]
     pub fn new() -> Self {
-        Self {
-            metrics: Arc::default(),
-        }
+        Self { metrics: Arc::default() }
     }
 
     /// Executes the schedule to its end. Must not be called inside another runtime.
@@ -178,10 +176,7 @@ fn final_reads(context: &SimContext) {
 
 fn state_op(ordinal: u64, id: String, view: Option<EventView>) -> State {
     let Some(view) = view else {
-        return State {
-            http: 404,
-            ..State::unread(ordinal, &id)
-        };
+        return State { http: 404, ..State::unread(ordinal, &id) };
     };
     let attempts = view.attempts.into_iter().map(|attempt| AttemptSeen {
         number: attempt.number.unsigned_abs(),
@@ -212,8 +207,6 @@ impl SimResult {
 
     /// Returns the first finding with the verdict *invalid*.
     pub fn broken(self) -> Option<Finding> {
-        self.findings()
-            .into_iter()
-            .find(|finding| finding.verdict.is_invalid())
+        self.findings().into_iter().find(|finding| finding.verdict.is_invalid())
     }
 }

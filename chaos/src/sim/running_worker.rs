@@ -39,11 +39,7 @@ impl RunningWorker {
         process: usize,
         worker: impl Future<Output = ()> + Send + 'static,
     ) -> Self {
-        Self {
-            context: Arc::clone(context),
-            process,
-            worker: Some(Box::pin(worker)),
-        }
+        Self { context: Arc::clone(context), process, worker: Some(Box::pin(worker)) }
     }
 
     /// Returns the permission of the process, and registers the waker for the next change.

@@ -55,10 +55,7 @@ pub struct Size {
 
 impl Default for Size {
     fn default() -> Size {
-        Size {
-            events: 30,
-            workers: 2,
-        }
+        Size { events: 30, workers: 2 }
     }
 }
 
@@ -99,9 +96,8 @@ impl SimSchedule {
     pub fn drain_ms(&self) -> u64 {
         let s = &self.settings;
         let tries = u64::from(s.max_attempts + s.max_abandoned);
-        let delays: u64 = (1..=s.max_attempts.max(s.max_abandoned))
-            .map(|n| s.delay_ms_max(n))
-            .sum();
+        let delays: u64 =
+            (1..=s.max_attempts.max(s.max_abandoned)).map(|n| s.delay_ms_max(n)).sum();
         let held = s.lease_ms + RECLAIM_MS;
         let queued = self.events.len() as u64 / u64::from(s.max_in_flight.max(1)) + 1;
         2 * delays + tries * (s.http_timeout_ms * queued + s.poll_ms) + 3 * held + DEFERRAL_MS
@@ -135,9 +131,6 @@ mod tests {
     fn schedule_of_another_tier_is_refused() {
         let text = SimSchedule::generate(Seed::new(1), Size::default()).to_text();
         let other = text.replace(r#""tier": "sim""#, r#""tier": "real""#);
-        assert!(matches!(
-            SimSchedule::from_text(&other),
-            Err(SimScheduleError::OtherTier(_))
-        ));
+        assert!(matches!(SimSchedule::from_text(&other), Err(SimScheduleError::OtherTier(_))));
     }
 }

@@ -45,10 +45,7 @@ pub fn shrink(
     shrinker.strike_at_times();
     loop {
         let before = shrinker.best.clone();
-        shrinker.remove_parts(
-            |s| s.faults.len(),
-            |s, from, to| drop(s.faults.drain(from..to)),
-        );
+        shrinker.remove_parts(|s| s.faults.len(), |s, from, to| drop(s.faults.drain(from..to)));
         // With fewer events, a failpoint has fewer hits.
         for quarters in [4, 3, 2, 1] {
             shrinker.remove_parts(
@@ -66,10 +63,7 @@ pub fn shrink(
             break;
         }
     }
-    Shrunk {
-        schedule: shrinker.best,
-        probes: shrinker.probes,
-    }
+    Shrunk { schedule: shrinker.best, probes: shrinker.probes }
 }
 
 struct Shrinker<'a> {
@@ -123,19 +117,14 @@ impl Shrinker<'_> {
     /// Lets the faults strike at the time of their failpoint hit, if the failure stays. A time does
     /// not change if events are removed.
     fn strike_at_times(&mut self) {
-        let result = self
-            .simulator
-            .run(&Arc::new(self.best.clone()), self.mutant);
+        let result = self.simulator.run(&Arc::new(self.best.clone()), self.mutant);
         for (t, op) in result.ops {
             let Op::FaultStart(start) = op else { continue };
             let worker = match start.target {
                 Target::Process { worker, .. } => worker,
                 _ => 0,
             };
-            let at = When::At {
-                ms: t / 1_000,
-                worker,
-            };
+            let at = When::At { ms: t / 1_000, worker };
             let index = usize::try_from(start.fault).unwrap_or(1) - 1;
             self.keep_if_broken(|s| s.faults[index].on = at);
         }

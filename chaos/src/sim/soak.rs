@@ -84,11 +84,7 @@ impl Soak {
             return true;
         };
         self.failed += 1;
-        self.failure.get_or_insert(Failure {
-            seed,
-            schedule,
-            finding,
-        });
+        self.failure.get_or_insert(Failure { seed, schedule, finding });
         false
     }
 

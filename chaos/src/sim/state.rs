@@ -110,9 +110,7 @@ impl SimState {
     /// Appends an observation to the history.
     pub(super) fn push(&mut self, t: u64, op: Op) {
         if let Op::IngestOk(ok) = &op {
-            self.acknowledged
-                .entry(ok.ordinal)
-                .or_insert_with(|| ok.id.clone());
+            self.acknowledged.entry(ok.ordinal).or_insert_with(|| ok.id.clone());
         }
         self.ops.push((t, op));
     }
@@ -125,9 +123,8 @@ impl SimState {
     /// Records which faults of the schedule never struck.
     pub(super) fn push_skipped_faults(&mut self, t: u64) {
         let pending = self.faults.iter().filter(|fault| !fault.has_struck);
-        let skipped: Vec<Op> = pending
-            .map(|pending| skip(&pending.planned.fault, "its moment never came"))
-            .collect();
+        let skipped: Vec<Op> =
+            pending.map(|pending| skip(&pending.planned.fault, "its moment never came")).collect();
         for op in skipped {
             self.push(t, op);
         }
@@ -137,10 +134,7 @@ impl SimState {
     pub(super) fn acknowledged(&self) -> Vec<AcknowledgedEvent> {
         let acknowledged = self.acknowledged.iter();
         acknowledged
-            .map(|(ordinal, id)| AcknowledgedEvent {
-                ordinal: *ordinal,
-                id: id.clone(),
-            })
+            .map(|(ordinal, id)| AcknowledgedEvent { ordinal: *ordinal, id: id.clone() })
             .collect()
     }
 
@@ -164,11 +158,7 @@ impl SimState {
 
     /// Draws a delay of at most `most_ms` milliseconds.
     pub(super) fn draw_delay(&mut self, most_ms: u64) -> Duration {
-        Duration::from_millis(if most_ms == 0 {
-            0
-        } else {
-            self.draws.random_range(0..=most_ms)
-        })
+        Duration::from_millis(if most_ms == 0 { 0 } else { self.draws.random_range(0..=most_ms) })
     }
 
     /// Takes the presence lock of a process, unless the process holds it or a fault prevents it.
@@ -192,18 +182,11 @@ impl SimState {
 
 impl PendingFault {
     fn new(planned: &PlannedFault) -> Self {
-        Self {
-            planned: planned.clone(),
-            has_struck: false,
-            hits: 0,
-        }
+        Self { planned: planned.clone(), has_struck: false, hits: 0 }
     }
 }
 
 /// The op of a fault that is not injected.
 pub(super) fn skip(fault: &Fault, reason: &str) -> Op {
-    Op::FaultSkip(FaultSkip {
-        f: fault.kind().name.into(),
-        why: reason.into(),
-    })
+    Op::FaultSkip(FaultSkip { f: fault.kind().name.into(), why: reason.into() })
 }

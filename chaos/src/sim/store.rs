@@ -62,20 +62,11 @@ impl SimStore {
         };
         let connections_cut = Arc::clone(&route.connections_cut);
         let (sender, reply) = oneshot::channel();
-        let server = Server {
-            client: self.clone(),
-            call,
-            route,
-            delay: effect.delay,
-        };
+        let server = Server { client: self.clone(), call, route, delay: effect.delay };
         let is_claim = u32::from(call == Call::Claim);
         self.context.state().processes[self.process].running_claims += is_claim;
         tokio::spawn(server.serve(transaction, sender));
-        let deadline = if call == Call::Insert {
-            ACCEPT_TIMEOUT
-        } else {
-            WORK_TIMEOUT
-        };
+        let deadline = if call == Call::Insert { ACCEPT_TIMEOUT } else { WORK_TIMEOUT };
         let result = tokio::select! {
             biased;
             reply = reply => reply.map_err(|_| unknown(call, "the connection was lost")),
@@ -207,17 +198,11 @@ fn not_applied(call: Call) -> StoreError {
 }
 
 fn unavailable(call: Call) -> StoreError {
-    StoreError::Unavailable {
-        operation: call.name(),
-        reason: "connection refused".into(),
-    }
+    StoreError::Unavailable { operation: call.name(), reason: "connection refused".into() }
 }
 
 fn unknown(call: Call, reason: &str) -> StoreError {
-    StoreError::Unknown {
-        operation: call.name(),
-        reason: reason.into(),
-    }
+    StoreError::Unknown { operation: call.name(), reason: reason.into() }
 }
 
 impl Store for SimStore {
@@ -276,10 +261,7 @@ impl Store for SimStore {
 
     async fn next_due(&self, after: DateTime<Utc>) -> Result<Option<Duration>, StoreError> {
         let after_us = after.timestamp_micros();
-        self.call(Call::NextDue, move |state, now_us| {
-            state.model.next_due(now_us, after_us)
-        })
-        .await
+        self.call(Call::NextDue, move |state, now_us| state.model.next_due(now_us, after_us)).await
     }
 
     async fn settle(&self, settlements: Vec<Settlement>) -> Result<Vec<Settled>, StoreError> {
@@ -351,8 +333,7 @@ impl Store for SimStore {
     }
 
     async fn forget(&self, holder: WorkerId) -> Result<(), StoreError> {
-        self.call(Call::Forget, move |state, _| state.model.forget(holder))
-            .await
+        self.call(Call::Forget, move |state, _| state.model.forget(holder)).await
     }
 }
 

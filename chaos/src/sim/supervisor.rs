@@ -67,24 +67,13 @@ fn start(context: &Arc<SimContext>, index: usize) -> impl Future<Output = ()> + 
     let stop = process.stop.clone();
     let wake = Arc::clone(&process.event_stored);
     let worker_id = process.worker_id;
-    let seen = WorkerSeen {
-        worker: process.target().to_string(),
-        section: Section::Main,
-        ready: true,
-    };
+    let seen =
+        WorkerSeen { worker: process.target().to_string(), section: Section::Main, ready: true };
     state.push(t, Op::Worker(seen));
     state.take_presence(index);
     drop(state);
-    let store = SimStore {
-        context: Arc::clone(context),
-        process: index,
-        life,
-    };
-    let transport = SimTransport {
-        context: Arc::clone(context),
-        process: index,
-        life,
-    };
+    let store = SimStore { context: Arc::clone(context), process: index, life };
+    let transport = SimTransport { context: Arc::clone(context), process: index, life };
     let parts = Parts {
         presence: store.clone(),
         store,

@@ -67,7 +67,7 @@ impl ContainerSystem {
     pub async fn available() -> Result<(), String> {
         if !cfg!(target_os = "linux") {
             return Err(
-                "the image contains a program of this host, and this host is not Linux".to_owned(),
+                "the image contains a program of this host, and this host is not Linux".to_owned()
             );
         }
         let engine = Engine::connect().await?;
@@ -79,37 +79,24 @@ impl ContainerSystem {
     /// # Errors
     /// If containers cannot run here or the image cannot be built.
     pub async fn new(program: impl Into<PathBuf>) -> Result<Self, SystemError> {
-        let unavailable = |why| SystemError::Unavailable {
-            driver: "container",
-            why,
-        };
+        let unavailable = |why| SystemError::Unavailable { driver: "container", why };
         Self::available().await.map_err(unavailable)?;
         let engine = Engine::connect().await.map_err(unavailable)?;
         engine.remove_leftovers().await;
         let program = program.into();
         let image = image::build(&program).await?;
         engine.prune(image::REPOSITORY, IMAGES_KEPT).await;
-        Ok(Self {
-            engine,
-            image,
-            program,
-            workers: BTreeMap::new(),
-        })
+        Ok(Self { engine, image, program, workers: BTreeMap::new() })
     }
 
     /// Returns the id of a worker's container, or `None` if it is removed.
     pub fn container_id(&self, name: &str) -> Option<&str> {
-        let worker = self
-            .workers
-            .get(name)
-            .filter(|worker| worker.container.is_some())?;
+        let worker = self.workers.get(name).filter(|worker| worker.container.is_some())?;
         Some(&worker.id)
     }
 
     fn worker(&self, name: &str) -> Result<&Worker, SystemError> {
-        self.workers
-            .get(name)
-            .ok_or_else(|| SystemError::Unknown(name.to_owned()))
+        self.workers.get(name).ok_or_else(|| SystemError::Unknown(name.to_owned()))
     }
 
     async fn signal(&self, name: &str, signal: &str) -> Result<(), SystemError> {
@@ -117,21 +104,12 @@ impl ContainerSystem {
         if worker.started.exit().is_some() {
             return Ok(());
         }
-        let options = KillContainerOptionsBuilder::default()
-            .signal(signal)
-            .build();
-        match self
-            .engine
-            .docker
-            .kill_container(&worker.id, Some(options))
-            .await
-        {
+        let options = KillContainerOptionsBuilder::default().signal(signal).build();
+        match self.engine.docker.kill_container(&worker.id, Some(options)).await {
             // The container has already ended.
-            Err(EngineError::DockerResponseServerError {
-                status_code: 404 | 409,
-                ..
-            })
-            | Ok(()) => Ok(()),
+            Err(EngineError::DockerResponseServerError { status_code: 404 | 409, .. }) | Ok(()) => {
+                Ok(())
+            }
             Err(error) => Err(engine_error(format!("sending {signal} to {name}"), &error)),
         }
     }
@@ -180,11 +158,7 @@ impl System for ContainerSystem {
         tokio::spawn(report_exit(self.engine.clone(), id.clone(), sender));
         let worker = Worker {
             started: StartedWorker::new(spec, exit),
-            log: Some(tokio::spawn(copy_output(
-                self.engine.clone(),
-                id.clone(),
-                log,
-            ))),
+            log: Some(tokio::spawn(copy_output(self.engine.clone(), id.clone(), log))),
             container: Some(container),
             will: self.engine.leave_will(&id),
             id,
@@ -213,10 +187,7 @@ impl System for ContainerSystem {
                 self.remove(name).await?;
                 Ok(exit)
             }
-            None => Ok(Exit {
-                forced: true,
-                ..self.kill(name).await?
-            }),
+            None => Ok(Exit { forced: true, ..self.kill(name).await? }),
         }
     }
 
@@ -224,10 +195,7 @@ impl System for ContainerSystem {
         let id = &self.worker(name)?.id;
         match self.engine.docker.pause_container(id).await {
             // The container has ended or is already paused.
-            Err(EngineError::DockerResponseServerError {
-                status_code: 409, ..
-            })
-            | Ok(()) => Ok(()),
+            Err(EngineError::DockerResponseServerError { status_code: 409, .. }) | Ok(()) => Ok(()),
             Err(error) => Err(engine_error(format!("pausing {name}"), &error)),
         }
     }
@@ -242,9 +210,7 @@ impl System for ContainerSystem {
     }
 
     fn is_running(&self, name: &str) -> bool {
-        self.workers
-            .get(name)
-            .is_some_and(|worker| worker.started.exit().is_none())
+        self.workers.get(name).is_some_and(|worker| worker.started.exit().is_none())
     }
 
     async fn stop_all(&mut self) -> Result<(), SystemError> {
@@ -258,10 +224,7 @@ impl System for ContainerSystem {
 
     fn describe(&self) -> String {
         let image = format!("{}:{}", self.image.name(), self.image.tag());
-        format!(
-            "container: {image} with {}, host network",
-            named(&self.program)
-        )
+        format!("container: {image} with {}, host network", named(&self.program))
     }
 }
 
@@ -274,29 +237,18 @@ impl Drop for Worker {
 }
 
 async fn open_log(path: &Path) -> Result<File, SystemError> {
-    let os_error = |source| SystemError::Os {
-        doing: format!("opening {}", path.display()),
-        source,
-    };
+    let os_error =
+        |source| SystemError::Os { doing: format!("opening {}", path.display()), source };
     if let Some(directory) = path.parent() {
-        tokio::fs::create_dir_all(directory)
-            .await
-            .map_err(os_error)?;
+        tokio::fs::create_dir_all(directory).await.map_err(os_error)?;
     }
-    File::options()
-        .create(true)
-        .append(true)
-        .open(path)
-        .await
-        .map_err(os_error)
+    File::options().create(true).append(true).open(path).await.map_err(os_error)
 }
 
 /// Waits until a container has ended and sends its exit status.
 async fn report_exit(engine: Engine, id: String, exit: watch::Sender<Option<Exit>>) {
     let code = loop {
-        let mut ends = engine
-            .docker
-            .wait_container(&id, None::<WaitContainerOptions>);
+        let mut ends = engine.docker.wait_container(&id, None::<WaitContainerOptions>);
         match ends.next().await {
             Some(Ok(end)) => break Some(end.status_code),
             Some(Err(EngineError::DockerContainerWaitError { code, .. })) => break Some(code),
@@ -313,26 +265,16 @@ async fn report_exit(engine: Engine, id: String, exit: watch::Sender<Option<Exit
 fn exit_of(code: Option<i64>) -> Exit {
     let number = |value: i64| i32::try_from(value).ok();
     match code {
-        Some(code) if code > SIGNAL_CODE_BASE => Exit {
-            code: None,
-            signal: number(code - SIGNAL_CODE_BASE),
-            forced: false,
-        },
-        code => Exit {
-            code: code.and_then(number),
-            signal: None,
-            forced: false,
-        },
+        Some(code) if code > SIGNAL_CODE_BASE => {
+            Exit { code: None, signal: number(code - SIGNAL_CODE_BASE), forced: false }
+        }
+        code => Exit { code: code.and_then(number), signal: None, forced: false },
     }
 }
 
 /// Appends a container's output to the worker's log until the container ends.
 async fn copy_output(engine: Engine, id: String, mut log: File) {
-    let options = LogsOptionsBuilder::default()
-        .follow(true)
-        .stdout(true)
-        .stderr(true)
-        .build();
+    let options = LogsOptionsBuilder::default().follow(true).stdout(true).stderr(true).build();
     let mut lines = engine.docker.logs(&id, Some(options));
     while let Some(Ok(line)) = lines.next().await {
         if log.write_all(&line.into_bytes()).await.is_err() {
@@ -344,10 +286,7 @@ async fn copy_output(engine: Engine, id: String, mut log: File) {
 }
 
 fn engine_error(doing: String, error: &dyn std::error::Error) -> SystemError {
-    SystemError::Engine {
-        doing,
-        why: with_causes(error),
-    }
+    SystemError::Engine { doing, why: with_causes(error) }
 }
 
 #[cfg(test)]

@@ -24,11 +24,9 @@ pub struct WorkerSpec {
 impl WorkerSpec {
     pub(super) fn full_env(&self) -> BTreeMap<String, String> {
         let mut env = self.env.clone();
-        env.entry("BIND".to_owned())
-            .or_insert_with(|| self.bind.to_string());
+        env.entry("BIND".to_owned()).or_insert_with(|| self.bind.to_string());
         // The output goes to a file, where color codes make it unreadable.
-        env.entry("NO_COLOR".to_owned())
-            .or_insert_with(|| "1".to_owned());
+        env.entry("NO_COLOR".to_owned()).or_insert_with(|| "1".to_owned());
         env
     }
 }
@@ -58,11 +56,7 @@ impl std::fmt::Display for Exit {
             (None, Some(signal)) => write!(f, "signal {signal}")?,
             (None, None) => f.write_str("unknown exit status")?,
         }
-        if self.forced {
-            f.write_str(", forced after the grace")
-        } else {
-            Ok(())
-        }
+        if self.forced { f.write_str(", forced after the grace") } else { Ok(()) }
     }
 }
 
@@ -180,16 +174,9 @@ mod tests {
 
     #[test]
     fn exit_names_code_or_signal_and_force() {
-        let exit = |code, signal, forced| Exit {
-            code,
-            signal,
-            forced,
-        };
+        let exit = |code, signal, forced| Exit { code, signal, forced };
         assert_eq!(exit(Some(0), None, false).to_string(), "exit code 0");
-        assert_eq!(
-            exit(None, Some(9), true).to_string(),
-            "signal 9, forced after the grace"
-        );
+        assert_eq!(exit(None, Some(9), true).to_string(), "signal 9, forced after the grace");
         assert!(exit(Some(0), None, false).is_clean());
         assert!(!exit(None, Some(9), false).is_clean());
     }

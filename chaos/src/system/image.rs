@@ -28,11 +28,8 @@ const LDD_TIMEOUT: Duration = Duration::from_secs(20);
 /// Size of the buffer for hashing a file, in bytes.
 const HASH_CHUNK_BYTES: usize = 1024 * 1024;
 /// Files in which distributions keep the certificates of public authorities.
-const CERTIFICATES: [&str; 3] = [
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/ssl/cert.pem",
-];
+const CERTIFICATES: [&str; 3] =
+    ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
 /// Path of the certificates in the image. TLS libraries try it first.
 const CERTIFICATES_IN_IMAGE: &str = "etc/ssl/certs/ca-certificates.crt";
 /// No account on the host has this user id, and a worker needs no privileges.
@@ -70,20 +67,13 @@ struct ImageFile {
 
 /// Lists the files of the image: the program, its libraries and the certificates.
 async fn contents(program: &Path) -> Result<Vec<ImageFile>, String> {
-    let mut files = vec![ImageFile {
-        source: program.to_path_buf(),
-        path: "program".to_owned(),
-    }];
+    let mut files = vec![ImageFile { source: program.to_path_buf(), path: "program".to_owned() }];
     for library in libraries(program).await? {
         let path = library.trim_start_matches('/').to_owned();
         let source = PathBuf::from(library);
         files.push(ImageFile { source, path });
     }
-    if let Some(source) = CERTIFICATES
-        .iter()
-        .map(Path::new)
-        .find(|path| path.is_file())
-    {
+    if let Some(source) = CERTIFICATES.iter().map(Path::new).find(|path| path.is_file()) {
         files.push(ImageFile {
             source: source.to_path_buf(),
             path: CERTIFICATES_IN_IMAGE.to_owned(),
@@ -111,11 +101,7 @@ fn libraries_in(text: &str) -> Result<BTreeSet<String>, String> {
         if line.contains("not found") {
             return Err(format!("a library is missing: {}", line.trim()));
         }
-        found.extend(
-            line.split_whitespace()
-                .find(|w| w.starts_with('/'))
-                .map(str::to_owned),
-        );
+        found.extend(line.split_whitespace().find(|w| w.starts_with('/')).map(str::to_owned));
     }
     Ok(found)
 }
@@ -149,19 +135,9 @@ mod tests {
                     \tlibc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x00007f)\n\
                     \t/lib64/ld-linux-x86-64.so.2 (0x00007f)\n";
         let found: Vec<_> = libraries_in(text).unwrap().into_iter().collect();
-        assert_eq!(
-            found,
-            [
-                "/lib/x86_64-linux-gnu/libc.so.6",
-                "/lib64/ld-linux-x86-64.so.2"
-            ]
-        );
+        assert_eq!(found, ["/lib/x86_64-linux-gnu/libc.so.6", "/lib64/ld-linux-x86-64.so.2"]);
         assert!(libraries_in("\tstatically linked\n").unwrap().is_empty());
-        assert!(
-            libraries_in("\tlibx.so => not found\n")
-                .unwrap_err()
-                .contains("libx.so")
-        );
+        assert!(libraries_in("\tlibx.so => not found\n").unwrap_err().contains("libx.so"));
     }
 
     #[test]
@@ -169,10 +145,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let source = directory.path().join("a");
         let hash_at = |path: &str| {
-            let file = ImageFile {
-                source: source.clone(),
-                path: path.into(),
-            };
+            let file = ImageFile { source: source.clone(), path: path.into() };
             content_hash(&[file]).unwrap()
         };
         std::fs::write(&source, "one").unwrap();

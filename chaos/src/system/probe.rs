@@ -22,12 +22,7 @@ const STATUS_LINE_BYTES: usize = 12;
 pub async fn status_of(address: SocketAddr, path: &str) -> io::Result<u16> {
     timeout(PROBE_TIMEOUT, probe(address, path))
         .await
-        .unwrap_or_else(|_| {
-            Err(io::Error::new(
-                io::ErrorKind::TimedOut,
-                "no response within 3 s",
-            ))
-        })
+        .unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "no response within 3 s")))
 }
 
 async fn probe(address: SocketAddr, path: &str) -> io::Result<u16> {

@@ -47,51 +47,33 @@ struct Worker {
 impl ProcessSystem {
     /// Runs `program` without arguments.
     pub fn new(program: impl Into<PathBuf>) -> Self {
-        Self {
-            program: program.into(),
-            arguments: Vec::new(),
-            workers: BTreeMap::new(),
-        }
+        Self { program: program.into(), arguments: Vec::new(), workers: BTreeMap::new() }
     }
 
     /// Adds arguments for the program.
     #[must_use]
     pub fn with_arguments(mut self, arguments: &[&str]) -> Self {
-        self.arguments = arguments
-            .iter()
-            .map(|&argument| argument.to_owned())
-            .collect();
+        self.arguments = arguments.iter().map(|&argument| argument.to_owned()).collect();
         self
     }
 
     /// Returns the process id of a worker, or `None` if it has ended.
     pub fn pid(&self, name: &str) -> Option<u32> {
-        let worker = self
-            .workers
-            .get(name)
-            .filter(|worker| worker.started.exit().is_none())?;
+        let worker = self.workers.get(name).filter(|worker| worker.started.exit().is_none())?;
         u32::try_from(worker.pid.as_raw()).ok()
     }
 
     fn worker(&self, name: &str) -> Result<&Worker, SystemError> {
-        self.workers
-            .get(name)
-            .ok_or_else(|| SystemError::Unknown(name.to_owned()))
+        self.workers.get(name).ok_or_else(|| SystemError::Unknown(name.to_owned()))
     }
 
     fn command(&self, spec: &WorkerSpec) -> Result<Command, SystemError> {
-        let os_error = |source| SystemError::Os {
-            doing: format!("opening {}", spec.log.display()),
-            source,
-        };
+        let os_error =
+            |source| SystemError::Os { doing: format!("opening {}", spec.log.display()), source };
         if let Some(directory) = spec.log.parent() {
             std::fs::create_dir_all(directory).map_err(os_error)?;
         }
-        let out = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(&spec.log)
-            .map_err(os_error)?;
+        let out = OpenOptions::new().create(true).append(true).open(&spec.log).map_err(os_error)?;
         let err = out.try_clone().map_err(os_error)?;
         let mut command = Command::new(&self.program);
         command.args(&self.arguments).env_clear();
@@ -121,26 +103,16 @@ impl System for ProcessSystem {
             source,
         };
         let mut child = self.command(spec)?.spawn().map_err(os_error)?;
-        let pid = child
-            .id()
-            .and_then(|pid| i32::try_from(pid).ok())
-            .map(Pid::from_raw);
+        let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).map(Pid::from_raw);
         let pid = pid.expect("a child that has not been reaped has a process id");
         let will = LastWill::leave(KILL_GROUP, &[&pid.to_string()]).map_err(os_error)?;
         let (sender, exit) = watch::channel(None);
         tokio::spawn(async move {
-            let exit = child
-                .wait()
-                .await
-                .map_or_else(|_| Exit::default(), exit_from);
+            let exit = child.wait().await.map_or_else(|_| Exit::default(), exit_from);
             // An error means that the driver was dropped, so no receiver remains.
             let _sent = sender.send(Some(exit));
         });
-        let worker = Worker {
-            started: StartedWorker::new(spec, exit),
-            pid,
-            _will: will,
-        };
+        let worker = Worker { started: StartedWorker::new(spec, exit), pid, _will: will };
         self.workers.insert(spec.name.clone(), worker);
         Ok(())
     }
@@ -161,10 +133,7 @@ impl System for ProcessSystem {
         worker.signal(Signal::SIGTERM)?;
         match worker.started.wait_exit(grace).await {
             Some(exit) => Ok(exit),
-            None => Ok(Exit {
-                forced: true,
-                ..self.kill(name).await?
-            }),
+            None => Ok(Exit { forced: true, ..self.kill(name).await? }),
         }
     }
 
@@ -188,9 +157,7 @@ impl System for ProcessSystem {
     }
 
     fn is_running(&self, name: &str) -> bool {
-        self.workers
-            .get(name)
-            .is_some_and(|worker| worker.started.exit().is_none())
+        self.workers.get(name).is_some_and(|worker| worker.started.exit().is_none())
     }
 
     fn opens_logs(&self) -> bool {
@@ -238,11 +205,7 @@ impl Drop for ProcessSystem {
 }
 
 fn exit_from(status: ExitStatus) -> Exit {
-    Exit {
-        code: status.code(),
-        signal: status.signal(),
-        forced: false,
-    }
+    Exit { code: status.code(), signal: status.signal(), forced: false }
 }
 
 /// Returns true if the process has stopped. Without `/proc` this cannot be checked, and the
@@ -250,10 +213,7 @@ fn exit_from(status: ExitStatus) -> Exit {
 fn is_stopped(pid: Pid) -> bool {
     match std::fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("stat")) {
         // The state follows the program's name, which may contain spaces and brackets.
-        Ok(stat) => stat
-            .rsplit(')')
-            .next()
-            .is_some_and(|rest| rest.trim_start().starts_with('T')),
+        Ok(stat) => stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('T')),
         Err(_) => !Path::new("/proc/self").exists(),
     }
 }
@@ -303,13 +263,7 @@ mod tests {
         assert!(text.contains("DATABASE_URL=postgresql://h/d"));
         assert!(text.contains(&format!("BIND={}", spec.bind)));
         assert!(!text.contains("CARGO_MANIFEST_DIR"));
-        let exit = system
-            .worker("w0")
-            .unwrap()
-            .started
-            .wait_exit(TEST_TIMEOUT)
-            .await
-            .unwrap();
+        let exit = system.worker("w0").unwrap().started.wait_exit(TEST_TIMEOUT).await.unwrap();
         assert_eq!(exit.code, Some(3));
         assert!(!system.is_running("w0"));
     }
@@ -318,10 +272,7 @@ mod tests {
     async fn killed_worker_has_ended_and_can_start_again() {
         let (mut system, spec, _directory) = shell("echo up; exec sleep 600");
         system.start(&spec).await.unwrap();
-        assert!(matches!(
-            system.start(&spec).await,
-            Err(SystemError::Running(_))
-        ));
+        assert!(matches!(system.start(&spec).await, Err(SystemError::Running(_))));
         assert_eq!(system.kill("w0").await.unwrap().signal, Some(9));
         assert!(!system.is_running("w0"));
         system.start(&spec).await.unwrap();
@@ -336,23 +287,14 @@ mod tests {
             shell("trap '' TERM; echo ignoring; while :; do sleep 0.05; done");
         system.start(&spec).await.unwrap();
         wait_logged(&spec, "ignoring").await;
-        let exit = system
-            .terminate("w0", Duration::from_millis(50))
-            .await
-            .unwrap();
+        let exit = system.terminate("w0", Duration::from_millis(50)).await.unwrap();
         assert!(exit.forced && exit.signal == Some(9), "{exit}");
 
         let (mut system, spec, _directory) =
             shell("trap 'exit 0' TERM; echo waiting; while :; do sleep 0.05; done");
         system.start(&spec).await.unwrap();
         wait_logged(&spec, "waiting").await;
-        assert!(
-            system
-                .terminate("w0", TEST_TIMEOUT)
-                .await
-                .unwrap()
-                .is_clean()
-        );
+        assert!(system.terminate("w0", TEST_TIMEOUT).await.unwrap().is_clean());
     }
 
     #[tokio::test]
@@ -372,23 +314,13 @@ mod tests {
     async fn wait_for_a_worker_that_exits_fails_with_its_log() {
         let (mut system, spec, _directory) = shell("echo cannot start; exit 78");
         system.start(&spec).await.unwrap();
-        let error = system
-            .wait_ready("w0", TEST_TIMEOUT)
-            .await
-            .unwrap_err()
-            .to_string();
-        assert!(
-            error.contains("exit code 78") && error.contains("cannot start"),
-            "{error}"
-        );
+        let error = system.wait_ready("w0", TEST_TIMEOUT).await.unwrap_err().to_string();
+        assert!(error.contains("exit code 78") && error.contains("cannot start"), "{error}");
     }
 
     #[tokio::test]
     async fn unknown_name_is_an_error() {
         let (mut system, _, _directory) = shell("true");
-        assert!(matches!(
-            system.kill("w9").await,
-            Err(SystemError::Unknown(_))
-        ));
+        assert!(matches!(system.kill("w9").await, Err(SystemError::Unknown(_))));
     }
 }

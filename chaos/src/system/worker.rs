@@ -28,12 +28,7 @@ pub(super) struct StartedWorker {
 
 impl StartedWorker {
     pub(super) fn new(spec: &WorkerSpec, exit: watch::Receiver<Option<Exit>>) -> Self {
-        Self {
-            name: spec.name.clone(),
-            bind: spec.bind,
-            log: spec.log.clone(),
-            exit,
-        }
+        Self { name: spec.name.clone(), bind: spec.bind, log: spec.log.clone(), exit }
     }
 
     pub(super) fn exit(&self) -> Option<Exit> {

@@ -18,9 +18,7 @@ const DATABASE: &str = "webhook_dispatcher";
 
 /// Starts or finds a server and returns it with the URL of the database. `fresh` deletes old data.
 pub(super) async fn postgres(fresh: bool) -> anyhow::Result<(Postgres, String)> {
-    let given = std::env::var(DATABASE_URL_VARIABLE)
-        .ok()
-        .filter(|url| !url.is_empty());
+    let given = std::env::var(DATABASE_URL_VARIABLE).ok().filter(|url| !url.is_empty());
     let postgres = match given {
         Some(_) if fresh => {
             bail!(
@@ -31,10 +29,7 @@ pub(super) async fn postgres(fresh: bool) -> anyhow::Result<(Postgres, String)> 
         Some(url) => Postgres::obtain(Wanted::Url(url)).await?,
         None => own_server(fresh).await?,
     };
-    let url = postgres
-        .ensure_database(DATABASE)
-        .await
-        .context("creating the database")?;
+    let url = postgres.ensure_database(DATABASE).await.context("creating the database")?;
     Ok((postgres, url))
 }
 
@@ -43,10 +38,7 @@ async fn own_server(fresh: bool) -> anyhow::Result<Postgres> {
     if fresh {
         delete(&directory)?;
     }
-    say(&format!(
-        "data in {} (--fresh deletes it)",
-        directory.display()
-    ));
+    say(&format!("data in {} (--fresh deletes it)", directory.display()));
     let mut failed = match Postgres::machine_at(&directory.join("postgres")).await {
         Ok(postgres) => return Ok(postgres),
         Err(PostgresError::NoneAvailable(failed)) => failed,
@@ -71,15 +63,12 @@ async fn own_server(fresh: bool) -> anyhow::Result<Postgres> {
 
 /// Returns a directory in `target/` if this user owns it and the account of Postgres can read it.
 fn directory() -> PathBuf {
-    let workspace = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .unwrap_or(Path::new("/"));
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("/"));
     let target = std::env::var_os("CARGO_TARGET_DIR")
         .map_or_else(|| workspace.join("target"), PathBuf::from);
     let target = std::path::absolute(&target).unwrap_or(target);
-    let is_owned = target
-        .metadata()
-        .is_ok_and(|data| data.uid() == nix::unistd::geteuid().as_raw());
+    let is_owned =
+        target.metadata().is_ok_and(|data| data.uid() == nix::unistd::geteuid().as_raw());
     if is_owned {
         reachable_directory(&target.join(DIRECTORY), DIRECTORY)
     } else {

@@ -60,22 +60,11 @@ impl Part {
         let pid = child.id().and_then(|pid| i32::try_from(pid).ok());
         let pid = pid.expect("only `wait` removes the process id");
         let will = LastWill::leave(KILL_GROUP, &[&pid.to_string()]).with_context(starting)?;
-        let out = child
-            .stdout
-            .take()
-            .map(|lines| tokio::spawn(show(name, lines)));
-        let err = child
-            .stderr
-            .take()
-            .map(|lines| tokio::spawn(show(name, lines)));
+        let out = child.stdout.take().map(|lines| tokio::spawn(show(name, lines)));
+        let err = child.stderr.take().map(|lines| tokio::spawn(show(name, lines)));
         let (sender, exit) = watch::channel(None);
         tokio::spawn(watch_end(child, [out, err], sender));
-        Ok(Self {
-            name,
-            pid: Pid::from_raw(pid),
-            exit,
-            _will: will,
-        })
+        Ok(Self { name, pid: Pid::from_raw(pid), exit, _will: will })
     }
 
     /// Waits until `GET path` returns 200.
@@ -93,31 +82,17 @@ impl Part {
                     self.name
                 );
             }
-            if status_of(address, path)
-                .await
-                .is_ok_and(|status| status == 200)
-            {
+            if status_of(address, path).await.is_ok_and(|status| status == 200) {
                 return Ok(());
             }
             sleep(PROBE_INTERVAL).await;
         }
-        bail!(
-            "the {} did not answer {path} with 200 within {} s",
-            self.name,
-            within.as_secs()
-        )
+        bail!("the {} did not answer {path} with 200 within {} s", self.name, within.as_secs())
     }
 
     /// Waits for the exit and returns a sentence about it.
     pub(super) async fn ended(&self) -> String {
-        match self
-            .exit
-            .clone()
-            .wait_for(Option::is_some)
-            .await
-            .ok()
-            .and_then(|status| *status)
-        {
+        match self.exit.clone().wait_for(Option::is_some).await.ok().and_then(|status| *status) {
             Some(status) => format!("the {} exited: {status}", self.name),
             None => format!("the {} exited", self.name),
         }
@@ -180,15 +155,8 @@ mod tests {
     async fn process_that_exits_while_starting_is_an_error() {
         let address = ([127, 0, 0, 1], crate::host::free_port()).into();
         let part = Part::start("receiver", Path::new("/bin/false"), &BTreeMap::new()).unwrap();
-        let error = part
-            .wait_ready(address, "/healthz", Duration::from_secs(20))
-            .await;
-        assert!(
-            error
-                .unwrap_err()
-                .to_string()
-                .contains("exited while starting")
-        );
+        let error = part.wait_ready(address, "/healthz", Duration::from_secs(20)).await;
+        assert!(error.unwrap_err().to_string().contains("exited while starting"));
         assert!(part.ended().await.contains("exit status: 1"));
     }
 

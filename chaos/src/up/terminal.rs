@@ -38,11 +38,7 @@ fn prefix(name: &str, colored: bool) -> String {
         "receiver" => 35,
         _ => 33,
     };
-    if colored {
-        format!("\u{1b}[{color}m{column}\u{1b}[0m")
-    } else {
-        column
-    }
+    if colored { format!("\u{1b}[{color}m{column}\u{1b}[0m") } else { column }
 }
 
 #[cfg(test)]

@@ -37,9 +37,7 @@ pub(super) enum PostResult {
 impl Post<'_> {
     /// The body. It is not written by a JSON library, which would change the bytes of the payload.
     pub(super) fn body(&self) -> String {
-        let Post {
-            payload, target, ..
-        } = self;
+        let Post { payload, target, .. } = self;
         format!(r#"{{"payload":{payload},"target_url":"{target}"}}"#)
     }
 }
@@ -88,9 +86,7 @@ struct AttemptView {
 
 impl Client {
     pub(super) fn new() -> Client {
-        Client {
-            http: crate::http_client(DEADLINE),
-        }
+        Client { http: crate::http_client(DEADLINE) }
     }
 
     pub(super) async fn post(&self, api: &str, post: Post<'_>) -> PostResult {
@@ -131,16 +127,8 @@ impl Client {
             state.reason = view.reason;
             state.attempt_count = Some(view.attempt_count);
             let seen = |a: AttemptView| {
-                let AttemptView {
-                    number,
-                    outcome,
-                    status_code,
-                } = a;
-                AttemptSeen {
-                    number,
-                    outcome,
-                    status_code,
-                }
+                let AttemptView { number, outcome, status_code } = a;
+                AttemptSeen { number, outcome, status_code }
             };
             state.attempts = view.attempts.into_iter().map(seen).collect();
         }

@@ -121,10 +121,7 @@ async fn send(
 /// Reads the response on a connection that ends with it. Returns nothing if it is incomplete.
 async fn answer(stream: &mut TcpStream) -> Result<Option<PostResult>, io::Error> {
     let mut bytes = Vec::new();
-    stream
-        .take(ANSWER_BYTES_MAX)
-        .read_to_end(&mut bytes)
-        .await?;
+    stream.take(ANSWER_BYTES_MAX).read_to_end(&mut bytes).await?;
     Ok(complete(&bytes))
 }
 
@@ -149,11 +146,7 @@ mod tests {
     use super::*;
     use tokio::net::TcpListener;
 
-    const POST: Post<'static> = Post {
-        payload: "1",
-        target: "http://r/webhook/7",
-        key: Some("k"),
-    };
+    const POST: Post<'static> = Post { payload: "1", target: "http://r/webhook/7", key: Some("k") };
     const ACCEPTED: &str = "HTTP/1.1 202 Accepted\r\nContent-Length: 10\r\n\r\n{\"id\":\"a\"}";
 
     /// The request that a listener with this response got, and the result of the client.
@@ -188,19 +181,12 @@ mod tests {
     }
 
     fn manner(stop: Option<Stop>) -> Manner {
-        Manner {
-            pause_ms: 0,
-            stop,
-            patience_ms: 60_000,
-        }
+        Manner { pause_ms: 0, stop, patience_ms: 60_000 }
     }
 
     #[test]
     fn incomplete_response_is_not_a_response() {
-        assert_eq!(
-            complete(ACCEPTED.as_bytes()),
-            Some(PostResult::Accepted("a".into()))
-        );
+        assert_eq!(complete(ACCEPTED.as_bytes()), Some(PostResult::Accepted("a".into())));
         for cut in [0, 20, ACCEPTED.len() - 1] {
             assert_eq!(complete(&ACCEPTED.as_bytes()[..cut]), None, "{cut}");
         }
@@ -208,10 +194,7 @@ mod tests {
 
     #[tokio::test]
     async fn aborted_body_lacks_announced_bytes_even_if_it_is_a_valid_event() {
-        let stop = |at_percent| Stop {
-            at_percent,
-            then: Then::Close,
-        };
+        let stop = |at_percent| Stop { at_percent, then: Then::Close };
         for percent in [0, 50, 100] {
             let refused = "HTTP/1.1 400 Bad Request\r\ncontent-length: 2\r\n\r\nno";
             let (got, answer) = posted(manner(Some(stop(percent))), refused).await;
@@ -226,16 +209,10 @@ mod tests {
 
     #[tokio::test]
     async fn reset_or_missing_patience_makes_the_result_unknown() {
-        let stop = Stop {
-            at_percent: 50,
-            then: Then::Reset,
-        };
+        let stop = Stop { at_percent: 50, then: Then::Reset };
         let (_, answer) = posted(manner(Some(stop)), "").await;
         assert!(matches!(answer, PostResult::Unknown(None, _)), "{answer:?}");
-        let hasty = Manner {
-            patience_ms: 0,
-            ..manner(None)
-        };
+        let hasty = Manner { patience_ms: 0, ..manner(None) };
         let (got, answer) = posted(hasty, "").await;
         assert!(got.ends_with(&POST.body()), "it was sent in full: {got}");
         assert!(matches!(answer, PostResult::Unknown(None, _)), "{answer:?}");
@@ -243,10 +220,7 @@ mod tests {
 
     #[tokio::test]
     async fn body_in_single_bytes_gets_its_response() {
-        let slow = Manner {
-            pause_ms: 1,
-            ..manner(None)
-        };
+        let slow = Manner { pause_ms: 1, ..manner(None) };
         let (got, answer) = posted(slow, ACCEPTED).await;
         assert!(got.ends_with(&POST.body()));
         assert_eq!(answer, PostResult::Accepted("a".into()));

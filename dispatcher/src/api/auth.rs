@@ -29,8 +29,7 @@ fn has_valid_key(digests: &[[u8; 32]], headers: &HeaderMap) -> bool {
         return false;
     };
     let given = Sha256::digest(given);
-    let any = digests.iter().fold(Choice::from(0), |any, digest| {
-        any | digest.ct_eq(given.as_slice())
-    });
+    let any =
+        digests.iter().fold(Choice::from(0), |any, digest| any | digest.ct_eq(given.as_slice()));
     scheme.eq_ignore_ascii_case(b"Bearer ") && bool::from(any)
 }

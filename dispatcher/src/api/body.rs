@@ -87,10 +87,7 @@ pub(super) async fn read(
         }
     }
     upload.complete();
-    Ok(Received {
-        bytes: bytes.freeze(),
-        _reserved: reserved,
-    })
+    Ok(Received { bytes: bytes.freeze(), _reserved: reserved })
 }
 
 fn reserve(free: &Arc<Semaphore>, bytes: usize) -> Result<OwnedSemaphorePermit, Problem> {
@@ -105,13 +102,7 @@ fn reserve(free: &Arc<Semaphore>, bytes: usize) -> Result<OwnedSemaphorePermit, 
 }
 
 fn content_length(request: &Request) -> Option<u64> {
-    request
-        .headers()
-        .get(CONTENT_LENGTH)?
-        .to_str()
-        .ok()?
-        .parse()
-        .ok()
+    request.headers().get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 /// Parses a complete body.
@@ -146,10 +137,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<PostBody<'_>, Problem> {
             )
         })?,
     };
-    Ok(PostBody {
-        payload,
-        target_url,
-    })
+    Ok(PostBody { payload, target_url })
 }
 
 const FORM: &str = r#"{"payload": <any JSON>, "target_url": <optional URL>}"#;

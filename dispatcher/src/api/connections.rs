@@ -166,9 +166,7 @@ impl ConnectionLimiter {
     }
 
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting
-            .lock()
-            .expect("no code panics while it holds this lock")
+        self.waiting.lock().expect("no code panics while it holds this lock")
     }
 }
 
@@ -206,8 +204,7 @@ impl Connection {
 
     /// Notes that a head is complete. The connection counts as idle from now on.
     pub(super) fn start_request(&self, has_body: bool) {
-        self.may_have_unread_bytes
-            .store(has_body, Ordering::Release);
+        self.may_have_unread_bytes.store(has_body, Ordering::Release);
         self.set_idle();
     }
 
@@ -218,10 +215,7 @@ impl Connection {
         };
         self.had_place.store(true, Ordering::Release);
         self.set_active();
-        Place {
-            connection: Arc::clone(self),
-            _permit: permit,
-        }
+        Place { connection: Arc::clone(self), _permit: permit }
     }
 
     /// Marks the request as waiting for its body, until the result is dropped.
@@ -325,10 +319,7 @@ mod tests {
         let limiter = ConnectionLimiter::new(2);
         let mut open = admit(&limiter, 2 + OPERATIONS_CONNECTIONS).await;
         open[0].start_request(false);
-        assert!(
-            limiter.admit().now_or_never().is_none(),
-            "all connections are still open"
-        );
+        assert!(limiter.admit().now_or_never().is_none(), "all connections are still open");
         let closing: Vec<_> = open.iter().map(|c| c.must_close.is_cancelled()).collect();
         assert_eq!(closing.iter().position(|closing| *closing), Some(1));
         assert_eq!(closing.iter().filter(|closing| **closing).count(), 1);

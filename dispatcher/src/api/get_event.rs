@@ -90,9 +90,7 @@ impl From<AttemptView> for AttemptBody {
             outcome: attempt.outcome,
             status_code: attempt.status_code,
             error: attempt.error,
-            response: attempt
-                .response
-                .map(|bytes| String::from_utf8_lossy(&bytes).into_owned()),
+            response: attempt.response.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()),
             next_retry_at: attempt.next_retry_at.map(rfc3339),
         }
     }

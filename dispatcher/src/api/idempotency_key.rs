@@ -12,9 +12,7 @@ pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Pro
         return Ok(None);
     };
     if values.next().is_some() {
-        return Err(Problem::bad_key(
-            "the header occurs more than once; send one key",
-        ));
+        return Err(Problem::bad_key("the header occurs more than once; send one key"));
     }
     let bytes = value.as_bytes();
     let is_valid =

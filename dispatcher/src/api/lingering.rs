@@ -31,11 +31,7 @@ pub(super) struct Lingering<S> {
 
 impl<S> Lingering<S> {
     pub(super) fn new(stream: S, connection: Arc<Connection>) -> Self {
-        Self {
-            stream: Box::pin(stream),
-            connection,
-            deadline: None,
-        }
+        Self { stream: Box::pin(stream), connection, deadline: None }
     }
 }
 
@@ -87,9 +83,7 @@ impl<S: AsyncRead + AsyncWrite> AsyncWrite for Lingering<S> {
                 return Poll::Ready(Ok(()));
             }
         }
-        let deadline = this
-            .deadline
-            .get_or_insert_with(|| Box::pin(sleep(LINGER_MAX)));
+        let deadline = this.deadline.get_or_insert_with(|| Box::pin(sleep(LINGER_MAX)));
         let mut discarded = [MaybeUninit::uninit(); DISCARDED_BYTES];
         while deadline.as_mut().poll(cx).is_pending() {
             let mut buffer = ReadBuf::uninit(&mut discarded);

@@ -17,10 +17,7 @@ pub(super) struct Outages(Mutex<Option<Instant>>);
 impl Outages {
     pub(super) fn log(&self, error: &StoreError) {
         let now = Instant::now();
-        let mut logged_at = self
-            .0
-            .lock()
-            .expect("no code panics while it holds this lock");
+        let mut logged_at = self.0.lock().expect("no code panics while it holds this lock");
         if logged_at.is_none_or(|at| now - at >= REPEAT_INTERVAL) {
             *logged_at = Some(now);
             tracing::warn!(%error, "database call of a request failed, request gets 503");

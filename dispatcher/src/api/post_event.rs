@@ -27,19 +27,11 @@ struct Accepted {
 pub(super) async fn post_event(State(api): State<Api>, request: Request) -> Response {
     let start = Instant::now();
     let response = match accept(&api, request).await {
-        Ok(id) => (
-            StatusCode::ACCEPTED,
-            Json(Accepted {
-                id: id.to_string(),
-                status: "accepted",
-            }),
-        )
+        Ok(id) => (StatusCode::ACCEPTED, Json(Accepted { id: id.to_string(), status: "accepted" }))
             .into_response(),
         Err(problem) => problem.into_response(),
     };
-    api.shared
-        .metrics
-        .accepted(response.status().as_u16(), start.elapsed());
+    api.shared.metrics.accepted(response.status().as_u16(), start.elapsed());
     response
 }
 
@@ -101,19 +93,12 @@ fn new_event(api: &Api, key: Option<String>, bytes: &[u8]) -> Result<NewEvent, P
         }
     };
     let payload = body.payload.as_bytes().to_vec();
-    Ok(NewEvent {
-        id: EventId::fresh(),
-        payload,
-        target,
-        idempotency_key: key,
-    })
+    Ok(NewEvent { id: EventId::fresh(), payload, target, idempotency_key: key })
 }
 
 /// Returns true for `application/json` with any parameters.
 fn is_json(headers: &HeaderMap) -> bool {
-    let value = headers
-        .get(CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok());
+    let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let essence = value.and_then(|value| value.split(';').next());
     essence.is_some_and(|essence| essence.trim().eq_ignore_ascii_case("application/json"))
 }

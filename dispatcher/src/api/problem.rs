@@ -52,11 +52,8 @@ const UNAUTHORIZED: Kind = Kind {
     name: "unauthorized",
     title: "A valid API key is required",
 };
-const NOT_FOUND: Kind = Kind {
-    status: StatusCode::NOT_FOUND,
-    name: "not-found",
-    title: "Not found",
-};
+const NOT_FOUND: Kind =
+    Kind { status: StatusCode::NOT_FOUND, name: "not-found", title: "Not found" };
 const METHOD_NOT_ALLOWED: Kind = Kind {
     status: StatusCode::METHOD_NOT_ALLOWED,
     name: "method-not-allowed",

@@ -86,10 +86,7 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, requests_max: u
         }
     }
     drop(listener);
-    if timeout(STOP_TIMEOUT.min(stop.timeout), limiter.all_closed())
-        .await
-        .is_err()
-    {
+    if timeout(STOP_TIMEOUT.min(stop.timeout), limiter.all_closed()).await.is_err() {
         tracing::warn!("time limit of the stop reached, active requests end with the process");
     }
 }
@@ -231,10 +228,7 @@ mod tests {
         }
         let mut next = server.send().await;
         let ended = slow[0].read(&mut [0]).await;
-        assert!(
-            matches!(ended, Ok(0) | Err(_)),
-            "the longest idle connection is closed"
-        );
+        assert!(matches!(ended, Ok(0) | Err(_)), "the longest idle connection is closed");
         server.request_started.notified().await;
         server.may_respond.notify_waiters();
         assert_response(&mut active).await;

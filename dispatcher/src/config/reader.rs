@@ -42,10 +42,7 @@ impl fmt::Display for ConfigError {
 
 impl<'a> Reader<'a> {
     pub(super) fn new(lookup: &'a dyn Fn(&str) -> Option<String>) -> Self {
-        Self {
-            lookup,
-            errors: Vec::new(),
-        }
+        Self { lookup, errors: Vec::new() }
     }
 
     /// Returns the result if every setting was valid.
@@ -111,14 +108,12 @@ impl<'a> Reader<'a> {
 
     /// Returns a duration in seconds.
     pub(super) fn seconds(&mut self, name: &str) -> Duration {
-        self.number(name, None)
-            .map_or(Duration::ZERO, Duration::from_secs_f64)
+        self.number(name, None).map_or(Duration::ZERO, Duration::from_secs_f64)
     }
 
     /// Returns a duration in seconds whose default depends on another setting.
     pub(super) fn seconds_or(&mut self, name: &str, default: Duration) -> Duration {
-        self.number(name, Some(default.as_secs_f64()))
-            .map_or(default, Duration::from_secs_f64)
+        self.number(name, Some(default.as_secs_f64())).map_or(default, Duration::from_secs_f64)
     }
 
     /// Returns a whole number: a count or a size in bytes.
@@ -127,10 +122,7 @@ impl<'a> Reader<'a> {
             panic!("the limits of {name} are not those of a whole number")
         };
         let text = self.text(name);
-        let value = text
-            .parse::<u64>()
-            .ok()
-            .filter(|value| (least..=most).contains(value));
+        let value = text.parse::<u64>().ok().filter(|value| (least..=most).contains(value));
         if value.is_none() {
             self.invalid(
                 name,
@@ -164,10 +156,7 @@ impl<'a> Reader<'a> {
             (None, Some(default)) => return Some(default),
             (None, None) => setting(name).default.to_owned(),
         };
-        let value = text
-            .parse::<f64>()
-            .ok()
-            .filter(|value| (least..=most).contains(value));
+        let value = text.parse::<f64>().ok().filter(|value| (least..=most).contains(value));
         if value.is_none() {
             self.invalid(
                 name,

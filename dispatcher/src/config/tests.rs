@@ -7,21 +7,14 @@ use super::*;
 
 fn read(pairs: &[(&str, &str)]) -> Result<Config, ConfigError> {
     Config::from_lookup(|name| {
-        pairs
-            .iter()
-            .find(|(n, _)| *n == name)
-            .map(|(_, value)| (*value).to_owned())
+        pairs.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned())
     })
 }
 
 /// Returns the error text without its first line.
 fn errors(pairs: &[(&str, &str)]) -> Vec<String> {
     let error = read(pairs).unwrap_err().to_string();
-    error
-        .lines()
-        .skip(1)
-        .map(|line| line.trim().to_owned())
-        .collect()
+    error.lines().skip(1).map(|line| line.trim().to_owned()).collect()
 }
 
 /// Returns the names of the invalid settings.
@@ -45,18 +38,9 @@ fn defaults_are_those_of_the_specification() {
         [policy.base, policy.cap, policy.retry_after_cap].map(seconds),
         [2.0, 3600.0, 86400.0]
     );
+    assert_eq!((config.worker.in_flight_max, config.worker.in_flight_per_host_max), (512, 64));
     assert_eq!(
-        (
-            config.worker.in_flight_max,
-            config.worker.in_flight_per_host_max
-        ),
-        (512, 64)
-    );
-    assert_eq!(
-        (
-            config.api.body_bytes_max,
-            config.transport.response_bytes_max
-        ),
+        (config.api.body_bytes_max, config.transport.response_bytes_max),
         (1 << 20, 1 << 20)
     );
     assert_eq!(config.transport.snippet_bytes_max, 1024);
@@ -104,10 +88,7 @@ fn all_invalid_settings_are_reported_together_with_their_fix() {
 
 #[test]
 fn empty_target_range_is_refused() {
-    assert_eq!(
-        invalid(&[("ALLOWED_TARGET_CIDRS", "10.0.0.0/8,,")]),
-        ["ALLOWED_TARGET_CIDRS"]
-    );
+    assert_eq!(invalid(&[("ALLOWED_TARGET_CIDRS", "10.0.0.0/8,,")]), ["ALLOWED_TARGET_CIDRS"]);
 }
 
 #[test]
@@ -176,16 +157,9 @@ fn white_space_around_every_setting_is_removed() {
             false => value,
         };
         let padded = format!("\t {value} \r\n");
-        let (plain, padded) = (
-            read(&[(setting.name, value)]).unwrap(),
-            read(&[(setting.name, &padded)]).unwrap(),
-        );
-        assert_eq!(
-            format!("{plain:?}"),
-            format!("{padded:?}"),
-            "{}",
-            setting.name
-        );
+        let (plain, padded) =
+            (read(&[(setting.name, value)]).unwrap(), read(&[(setting.name, &padded)]).unwrap());
+        assert_eq!(format!("{plain:?}"), format!("{padded:?}"), "{}", setting.name);
         let sign = |config: &Config| config.transport.signer.sign("id", 1, b"{}");
         assert_eq!(sign(&plain), sign(&padded), "{}", setting.name);
     }
@@ -194,9 +168,7 @@ fn white_space_around_every_setting_is_removed() {
 // An empty variable of a deployment must not open the API, and quotes do not belong to a key.
 #[test]
 fn blank_or_quoted_api_keys_are_refused() {
-    for keys in [
-        "", " ", "\n", ",", "a,", "\"\"", "'a'", "\"a,b\"", "a,\"b\"",
-    ] {
+    for keys in ["", " ", "\n", ",", "a,", "\"\"", "'a'", "\"a,b\"", "a,\"b\""] {
         assert_eq!(invalid(&[("API_KEYS", keys)]), ["API_KEYS"], "{keys:?}");
     }
 }
@@ -204,10 +176,7 @@ fn blank_or_quoted_api_keys_are_refused() {
 #[test]
 fn unsafe_combinations_are_refused() {
     assert_eq!(invalid(&[("BIND", "0.0.0.0:8000")]), ["WEBHOOK_SECRET"]);
-    let rotating = [
-        ("BIND", "0.0.0.0:8000"),
-        ("WEBHOOK_SECRET", "mine, change-me-in-production"),
-    ];
+    let rotating = [("BIND", "0.0.0.0:8000"), ("WEBHOOK_SECRET", "mine, change-me-in-production")];
     assert_eq!(invalid(&rotating), ["WEBHOOK_SECRET"]);
     assert_eq!(
         invalid(&[("BACKOFF_BASE_SECONDS", "5"), ("BACKOFF_CAP_SECONDS", "4")]),
@@ -221,11 +190,7 @@ fn risky_combinations_are_reported_as_warnings() {
     assert_eq!(open.warnings.len(), 1);
     let demo = read(&[("BIND", "0.0.0.0:8000"), ("ALLOW_DEFAULT_SECRET", "true")]).unwrap();
     assert_eq!(demo.warnings.len(), 2);
-    let closed = [
-        ("BIND", "0.0.0.0:8000"),
-        ("WEBHOOK_SECRET", "mine"),
-        ("API_KEYS", "k1, k2"),
-    ];
+    let closed = [("BIND", "0.0.0.0:8000"), ("WEBHOOK_SECRET", "mine"), ("API_KEYS", "k1, k2")];
     let closed = read(&closed).unwrap();
     assert!(closed.warnings.is_empty());
     assert_eq!(closed.api.keys, ["k1", "k2"]);

@@ -40,12 +40,7 @@ impl ClaimLimit {
     /// Limits the number of events, with the default limit of bytes and without a bound of the due
     /// time.
     pub const fn of(events: usize) -> Self {
-        Self {
-            events,
-            bytes: CLAIM_BYTES_MAX,
-            due_from: None,
-            range: DueRange::ALL,
-        }
+        Self { events, bytes: CLAIM_BYTES_MAX, due_from: None, range: DueRange::ALL }
     }
 }
 
@@ -60,10 +55,7 @@ pub struct DueRange {
 
 impl DueRange {
     /// Every due event.
-    pub const ALL: Self = Self {
-        newest: Duration::ZERO,
-        oldest: None,
-    };
+    pub const ALL: Self = Self { newest: Duration::ZERO, oldest: None };
 }
 
 /// The result of a claim.
@@ -154,12 +146,7 @@ pub(super) async fn claim(
         last_due = last_due.max(due);
     }
     let claims = rows.iter().filter_map(|row| claim_of(row).transpose());
-    Ok(Claimed {
-        now,
-        first_due,
-        last_due,
-        claims: claims.collect::<Result<_, _>>()?,
-    })
+    Ok(Claimed { now, first_due, last_due, claims: claims.collect::<Result<_, _>>()? })
 }
 
 /// Claims due events, or those of `only` if it is given.

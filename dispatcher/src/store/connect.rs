@@ -67,10 +67,7 @@ impl PgStore {
     /// one.
     pub fn open(options: &StoreOptions) -> Self {
         let session = |own: &[_]| Session::new(options.database.0.clone(), own);
-        let accept = session(&[
-            ("statement_timeout", ACCEPT_STATEMENT),
-            ("lock_timeout", "0"),
-        ]);
+        let accept = session(&[("statement_timeout", ACCEPT_STATEMENT), ("lock_timeout", "0")]);
         let presence = session(&[("statement_timeout", WORK_STATEMENT), ("lock_timeout", "0")]);
         let work = session(&[
             ("statement_timeout", WORK_STATEMENT),
@@ -85,11 +82,7 @@ impl PgStore {
         // Waiting DDL blocks every statement on its table.
         let migration = session(&[("statement_timeout", "0"), ("lock_timeout", "2s")]);
         let renewal = Renewal::default();
-        let sizes = [
-            options.work_connections,
-            options.accept_connections,
-            HEALTH_CONNECTIONS,
-        ];
+        let sizes = [options.work_connections, options.accept_connections, HEALTH_CONNECTIONS];
         let sessions = Sessions::new(
             sizes.map(|size| usize::try_from(size).unwrap_or(usize::MAX)),
             [work, accept.clone(), accept],

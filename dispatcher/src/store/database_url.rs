@@ -83,9 +83,7 @@ impl DatabaseUrl {
         if options.get_host().contains(',') {
             return Err(DatabaseUrlError::SeveralHosts);
         }
-        let is_named = url
-            .query_pairs()
-            .any(|(name, _)| name == "application_name");
+        let is_named = url.query_pairs().any(|(name, _)| name == "application_name");
         Ok(Self(match is_named {
             true => options,
             false => options.application_name(APPLICATION_NAME),
@@ -98,10 +96,8 @@ fn check_parameter(name: &str) -> Result<(), DatabaseUrlError> {
     if PARAMETERS.contains(&name) || (name.starts_with("options[") && name.ends_with(']')) {
         return Ok(());
     }
-    let is_word = |text: &str| {
-        text.bytes()
-            .all(|c| c.is_ascii_alphanumeric() || c == b'_' || c == b'-')
-    };
+    let is_word =
+        |text: &str| text.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'_' || c == b'-');
     // `&amp;` of HTML leaves `amp;` before the name.
     if is_word(name.trim_start_matches("amp;")) {
         Err(DatabaseUrlError::UnknownParameter(name.to_owned()))
@@ -114,11 +110,7 @@ fn check_parameter(name: &str) -> Result<(), DatabaseUrlError> {
 impl fmt::Display for DatabaseUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (host, port) = (self.0.get_host(), self.0.get_port());
-        write!(
-            f,
-            "{host}:{port}/{}",
-            self.0.get_database().unwrap_or("(default)")
-        )
+        write!(f, "{host}:{port}/{}", self.0.get_database().unwrap_or("(default)"))
     }
 }
 
@@ -183,10 +175,7 @@ mod tests {
             "postgres://user:5/x@h/d#secret",
         ] {
             let error = error(url);
-            assert!(
-                error.contains("%3F") && !error.contains("secret"),
-                "{error}"
-            );
+            assert!(error.contains("%3F") && !error.contains("secret"), "{error}");
         }
     }
 

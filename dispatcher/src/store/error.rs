@@ -51,11 +51,7 @@ impl StoreError {
             Some(code) if code.starts_with("57P") || code.starts_with("08") => {
                 Self::Unknown { operation, reason }
             }
-            Some(sqlstate) => Self::Refused {
-                operation,
-                sqlstate,
-                reason,
-            },
+            Some(sqlstate) => Self::Refused { operation, sqlstate, reason },
             None => Self::Unknown { operation, reason },
         }
     }

@@ -66,11 +66,7 @@ impl PgStore {
     /// # Errors
     /// Postgres is unreachable or does not reply in time.
     pub async fn find(&self, id: EventId) -> Result<Option<EventView>, StoreError> {
-        self.accept
-            .run("reading an event", async |connection| {
-                find(connection, id).await
-            })
-            .await
+        self.accept.run("reading an event", async |connection| find(connection, id).await).await
     }
 }
 

@@ -36,19 +36,12 @@ impl PgStore {
     /// Postgres is unreachable or does not reply in time.
     pub async fn gauges(&self) -> Result<Gauges, StoreError> {
         // Not over the connection for health: a deep backlog must not delay a health check.
-        self.accept
-            .run("reading the backlog", async |connection| {
-                gauges(connection).await
-            })
-            .await
+        self.accept.run("reading the backlog", async |connection| gauges(connection).await).await
     }
 }
 
 async fn gauges(connection: &mut PgConnection) -> Result<Gauges, sqlx::Error> {
-    let row = sqlx::query(GAUGES)
-        .bind(DUE_COUNTED_MAX)
-        .fetch_one(&mut *connection)
-        .await?;
+    let row = sqlx::query(GAUGES).bind(DUE_COUNTED_MAX).fetch_one(&mut *connection).await?;
     let oldest_transaction = oldest_transaction(connection).await?;
     Ok(Gauges {
         due: row.try_get("due")?,

@@ -71,11 +71,7 @@ pub(super) async fn insert(
         .fetch_one(connection)
         .await?;
     let id = EventId(row.try_get("id")?);
-    Ok(if row.try_get("same")? {
-        Inserted::Accepted(id)
-    } else {
-        Inserted::Conflict(id)
-    })
+    Ok(if row.try_get("same")? { Inserted::Accepted(id) } else { Inserted::Conflict(id) })
 }
 
 #[cfg(test)]

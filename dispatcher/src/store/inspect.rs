@@ -91,11 +91,7 @@ async fn inspect(session: &mut PgConnection) -> Result<Inspection, sqlx::Error> 
         true => SchemaState::Older,
         false => SchemaState::Absent,
     });
-    let needed = if matches!(schema, Ok(SchemaState::Current)) {
-        RUN
-    } else {
-        MIGRATE
-    };
+    let needed = if matches!(schema, Ok(SchemaState::Current)) { RUN } else { MIGRATE };
     Ok(Inspection {
         server: format!(
             "PostgreSQL {}, fsync={fsync}, full_page_writes={full_page_writes}, \

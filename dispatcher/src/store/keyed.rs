@@ -28,34 +28,20 @@ pub(super) struct Turn<'a> {
 impl KeyedPosts {
     pub(super) fn new(connections: u32) -> Self {
         let share = usize::try_from(connections.div_ceil(2)).unwrap_or(1);
-        Self {
-            connections: Arc::new(Semaphore::new(share)),
-            turns: Guarded::default(),
-        }
+        Self { connections: Arc::new(Semaphore::new(share)), turns: Guarded::default() }
     }
 
     /// Waits for the turn of the post in the queue of its key, then for one of the connections for
     /// keys.
     pub(super) async fn turn<'a>(&'a self, key: &'a str) -> Turn<'a> {
         let queue = {
-            let mut turns = self
-                .turns
-                .lock()
-                .expect("no code panics while it holds this lock");
+            let mut turns = self.turns.lock().expect("no code panics while it holds this lock");
             Arc::clone(turns.entry(key.to_owned()).or_default())
         };
-        let mut turn = Turn {
-            posts: self,
-            key,
-            queue: Some(Arc::clone(&queue)),
-            held: None,
-        };
+        let mut turn = Turn { posts: self, key, queue: Some(Arc::clone(&queue)), held: None };
         let alone = queue.lock_owned().await;
         let connections = Arc::clone(&self.connections);
-        let connection = connections
-            .acquire_owned()
-            .await
-            .expect("the semaphore is never closed");
+        let connection = connections.acquire_owned().await.expect("the semaphore is never closed");
         turn.held = Some((alone, connection));
         turn
     }
@@ -63,18 +49,11 @@ impl KeyedPosts {
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        let mut turns = self
-            .posts
-            .turns
-            .lock()
-            .expect("no code panics while it holds this lock");
+        let mut turns = self.posts.turns.lock().expect("no code panics while it holds this lock");
         self.held.take();
         self.queue.take();
         // If only the reference of the map is left, no other post waits for this key.
-        if turns
-            .get(self.key)
-            .is_some_and(|queue| Arc::strong_count(queue) == 1)
-        {
+        if turns.get(self.key).is_some_and(|queue| Arc::strong_count(queue) == 1) {
             turns.remove(self.key);
         }
     }

@@ -19,10 +19,7 @@ pub(super) async fn next_due(
     connection: &mut PgConnection,
     after: DateTime<Utc>,
 ) -> Result<Option<Duration>, sqlx::Error> {
-    let row = sqlx::query(NEXT_DUE)
-        .bind(after)
-        .fetch_optional(connection)
-        .await?;
+    let row = sqlx::query(NEXT_DUE).bind(after).fetch_optional(connection).await?;
     let Some(row) = row else { return Ok(None) };
     let (due, now) = (time(&row, "next_retry_at")?, time(&row, "now")?);
     Ok(Some((due - now).to_std().unwrap_or(Duration::ZERO)))

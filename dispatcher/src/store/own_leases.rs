@@ -38,14 +38,8 @@ pub(super) async fn own_leases(
     due_from: Option<DateTime<Utc>>,
 ) -> Result<OwnLeases, sqlx::Error> {
     // In this order: what has ended before the second statement is visible to it.
-    let may_grow = sqlx::query_scalar(RUNNING)
-        .fetch_one(&mut *connection)
-        .await?;
-    let rows = sqlx::query(LEASES)
-        .bind(worker.0)
-        .bind(due_from)
-        .fetch_all(connection)
-        .await?;
+    let may_grow = sqlx::query_scalar(RUNNING).fetch_one(&mut *connection).await?;
+    let rows = sqlx::query(LEASES).bind(worker.0).bind(due_from).fetch_all(connection).await?;
     let key_of = |row: &sqlx::postgres::PgRow| {
         let number: i32 = row.try_get("attempt_count")?;
         Ok(ClaimKey {
@@ -54,9 +48,6 @@ pub(super) async fn own_leases(
             number: number.unsigned_abs(),
         })
     };
-    let keys = rows
-        .iter()
-        .map(key_of)
-        .collect::<Result<_, sqlx::Error>>()?;
+    let keys = rows.iter().map(key_of).collect::<Result<_, sqlx::Error>>()?;
     Ok(OwnLeases { keys, may_grow })
 }

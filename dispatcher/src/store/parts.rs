@@ -20,10 +20,7 @@ pub(super) struct RefusedRows(Arc<Mutex<BTreeSet<Uuid>>>);
 
 impl RefusedRows {
     fn log(&self, operation: &'static str, id: Uuid, error: &sqlx::Error) {
-        let mut logged = self
-            .0
-            .lock()
-            .expect("no code panics while it holds this lock");
+        let mut logged = self.0.lock().expect("no code panics while it holds this lock");
         if logged.len() < LOGGED_MAX && logged.insert(id) {
             tracing::error!(event.id = %id, operation, %error,
                 "the row is refused and left out, other events are not affected");
@@ -43,12 +40,7 @@ pub(super) struct Parts<'r> {
 impl<'r> Parts<'r> {
     /// Starts with all rows in one part.
     pub(super) fn of(operation: &'static str, ids: Vec<Uuid>, refused: &'r RefusedRows) -> Self {
-        Self {
-            operation,
-            parts: vec![ids],
-            statements_left: STATEMENTS_MAX,
-            refused,
-        }
+        Self { operation, parts: vec![ids], statements_left: STATEMENTS_MAX, refused }
     }
 
     pub(super) fn next(&mut self) -> Option<Vec<Uuid>> {

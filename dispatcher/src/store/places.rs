@@ -53,13 +53,7 @@ struct Count {
 impl Places {
     /// Takes the size of each pool, in the order of [`LANES`].
     pub(super) fn new(sizes: [usize; LANES.len()], now: Instant) -> Self {
-        Self(sizes.map(|size| Count {
-            size,
-            open: 0,
-            limit: size,
-            grow_at: now,
-            owed: 0,
-        }))
+        Self(sizes.map(|size| Count { size, open: 0, limit: size, grow_at: now, owed: 0 }))
     }
 
     pub(super) fn open(&self, lane: Lane) -> usize {
@@ -197,19 +191,13 @@ mod tests {
         let mut places = Places::new([4, 8, 1], now);
         fill_up_to(&mut places, Lane::Work, 3, now);
         fill_up_to(&mut places, Lane::Accept, 5, now);
-        assert_eq!(
-            places.make_room(Claimant::Presence, now),
-            Some(Lane::Accept)
-        );
+        assert_eq!(places.make_room(Claimant::Presence, now), Some(Lane::Accept));
         // The session is not closed yet, so the next refusal takes no further one.
         assert_eq!(places.make_room(Claimant::Presence, now), None);
         assert!(places.must_close(Lane::Accept));
         assert!(!places.must_close(Lane::Accept));
         places.free(Lane::Accept);
-        assert!(
-            !places.take(Lane::Accept, now),
-            "the place is not taken back"
-        );
+        assert!(!places.take(Lane::Accept, now), "the place is not taken back");
     }
 
     #[test]

@@ -48,11 +48,7 @@ impl From<&'static str> for Operation {
 
 impl Pool {
     pub(super) fn new(sessions: Arc<Sessions>, lane: Lane, timeout: Duration) -> Self {
-        Self {
-            sessions,
-            lane,
-            timeout,
-        }
+        Self { sessions, lane, timeout }
     }
 
     /// Runs `statements` on a session, and again if Postgres rolls them back for the sake of other
@@ -79,11 +75,7 @@ impl Pool {
         let waited = timeout_at(start + self.timeout + extra, turn).await;
         let _turn = waited.map_err(|_| self.no_session(name))?;
         // Operations with extra time take turns that last longer than the timeout.
-        let start = if extra.is_zero() {
-            start
-        } else {
-            Instant::now()
-        };
+        let start = if extra.is_zero() { start } else { Instant::now() };
         let deadline = start + self.timeout;
         let acquired = timeout_at(deadline, self.sessions.acquire(self.lane)).await;
         let mut lent = acquired.map_err(|_| self.no_session(name))?;
@@ -174,9 +166,6 @@ fn finish<T>(
             }
             Err(error)
         }
-        Err(_) => Err(StoreError::Unknown {
-            operation: name,
-            reason: "no reply in time".into(),
-        }),
+        Err(_) => Err(StoreError::Unknown { operation: name, reason: "no reply in time".into() }),
     }
 }

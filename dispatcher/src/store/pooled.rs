@@ -40,22 +40,14 @@ impl Pooled {
     pub(super) async fn open(options: &Session) -> Result<Self, sqlx::Error> {
         let opened_at = Instant::now();
         let mut connection = options.open().await?;
-        let reading = sqlx::query_as(BACKEND)
-            .persistent(false)
-            .fetch_optional(&mut connection);
-        let row: Option<(i32, Option<DateTime<Utc>>)> = timeout(BACKEND_TIMEOUT, reading)
-            .await
-            .unwrap_or_else(|_| Err(no_reply()))?;
+        let reading = sqlx::query_as(BACKEND).persistent(false).fetch_optional(&mut connection);
+        let row: Option<(i32, Option<DateTime<Utc>>)> =
+            timeout(BACKEND_TIMEOUT, reading).await.unwrap_or_else(|_| Err(no_reply()))?;
         let backend = row.and_then(|(pid, started_at)| {
             let started_at = started_at?;
             Some(Backend { pid, started_at })
         });
-        Ok(Self {
-            connection,
-            backend,
-            opened_at,
-            idle_since: Instant::now(),
-        })
+        Ok(Self { connection, backend, opened_at, idle_since: Instant::now() })
     }
 }
 
@@ -65,9 +57,7 @@ impl Backend {
         self,
         connection: &mut PgConnection,
     ) -> Result<bool, sqlx::Error> {
-        let query = sqlx::query_scalar(IS_RUNNING)
-            .bind(self.pid)
-            .bind(self.started_at);
+        let query = sqlx::query_scalar(IS_RUNNING).bind(self.pid).bind(self.started_at);
         query.fetch_one(connection).await
     }
 }

@@ -130,9 +130,7 @@ impl PgPresence {
         // If this fails, other workers delete the row after the lease time.
         let _ = self
             .pool
-            .run("unregistering the worker", async |connection| {
-                forget(connection, worker).await
-            })
+            .run("unregistering the worker", async |connection| forget(connection, worker).await)
             .await;
     }
 
@@ -170,10 +168,8 @@ impl PgPresence {
             .map_err(|error| StoreError::while_running(OPERATION, error))?;
         let worker = self.worker;
         let probed = self.pool.run(OPERATION, async |connection| {
-            let is_shared: bool = sqlx::query_scalar(LOCK)
-                .bind(worker.0)
-                .fetch_one(&mut *connection)
-                .await?;
+            let is_shared: bool =
+                sqlx::query_scalar(LOCK).bind(worker.0).fetch_one(&mut *connection).await?;
             let is_absent = absent_workers(connection, worker).await?.contains(&worker);
             forget(connection, worker).await?;
             Ok((is_shared, is_absent))
@@ -197,34 +193,26 @@ impl PgPresence {
         // tried first, every 50 ms.
         let probe = self.session.open().await?;
         probe.close().await?;
-        let single = PgPoolOptions::new()
-            .max_connections(1)
-            .connect_lazy_with(self.session.options());
+        let single =
+            PgPoolOptions::new().max_connections(1).connect_lazy_with(self.session.options());
         let mut listener = PgListener::connect_with(&single).await?;
         listener.eager_reconnect(false);
         self.session.check(&mut listener).await?;
-        let is_locked: bool = sqlx::query_scalar(LOCK)
-            .bind(self.worker.0)
-            .fetch_one(&mut listener)
-            .await?;
+        let is_locked: bool =
+            sqlx::query_scalar(LOCK).bind(self.worker.0).fetch_one(&mut listener).await?;
         if !is_locked {
             // The server has not yet ended the previous session of this worker.
             return Err(sqlx::Error::Protocol(
                 "an earlier session still holds the presence lock".into(),
             ));
         }
-        sqlx::query(REGISTER)
-            .bind(self.worker.0)
-            .execute(&mut listener)
-            .await?;
+        sqlx::query(REGISTER).bind(self.worker.0).execute(&mut listener).await?;
         Ok(listener)
     }
 
     async fn becomes(&self, is_held: bool) {
         let mut held = self.held.subscribe();
-        held.wait_for(|held| *held == is_held)
-            .await
-            .expect("self owns the sender");
+        held.wait_for(|held| *held == is_held).await.expect("self owns the sender");
     }
 }
 
@@ -237,8 +225,7 @@ impl Presence for PgPresence {
         if self.enabled {
             // Wakes `hold_session`, which ends its session. Without a session there is nothing to
             // end.
-            self.held
-                .send_if_modified(|held| std::mem::replace(held, false));
+            self.held.send_if_modified(|held| std::mem::replace(held, false));
         }
     }
 }
@@ -258,22 +245,13 @@ pub(super) async fn absent_workers(
     connection: &mut PgConnection,
     caller: WorkerId,
 ) -> Result<Vec<WorkerId>, sqlx::Error> {
-    let rows = sqlx::query(ABSENT)
-        .bind(caller.0)
-        .fetch_all(connection)
-        .await?;
-    rows.iter()
-        .map(|row| row.try_get("holder").map(WorkerId))
-        .collect()
+    let rows = sqlx::query(ABSENT).bind(caller.0).fetch_all(connection).await?;
+    rows.iter().map(|row| row.try_get("holder").map(WorkerId)).collect()
 }
 
 pub(super) async fn forget(
     connection: &mut PgConnection,
     worker: WorkerId,
 ) -> Result<(), sqlx::Error> {
-    sqlx::query(FORGET)
-        .bind(worker.0)
-        .execute(connection)
-        .await
-        .map(drop)
+    sqlx::query(FORGET).bind(worker.0).execute(connection).await.map(drop)
 }

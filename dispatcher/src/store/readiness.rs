@@ -33,21 +33,12 @@ impl PgStore {
         }
         let is_read_only = self
             .health
-            .run("reading the write mode", async |connection| {
-                is_read_only(connection).await
-            })
+            .run("reading the write mode", async |connection| is_read_only(connection).await)
             .await?;
-        Ok(if is_read_only {
-            Readiness::ReadOnly
-        } else {
-            Readiness::Ready
-        })
+        Ok(if is_read_only { Readiness::ReadOnly } else { Readiness::Ready })
     }
 }
 
 async fn is_read_only(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
-    sqlx::query(READ_ONLY)
-        .fetch_one(connection)
-        .await?
-        .try_get("read_only")
+    sqlx::query(READ_ONLY).fetch_one(connection).await?.try_get("read_only")
 }

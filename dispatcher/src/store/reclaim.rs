@@ -154,10 +154,7 @@ async fn run(
 ) -> Result<Vec<PgRow>, sqlx::Error> {
     let delays: Vec<_> = reclaim.delays.iter().map(|delay| micros(*delay)).collect();
     let (worker, error) = match reclaim.cause {
-        ReclaimCause::Expired => (
-            None,
-            "the lease expired before the worker settled the attempt",
-        ),
+        ReclaimCause::Expired => (None, "the lease expired before the worker settled the attempt"),
         ReclaimCause::Gone(worker) => {
             (Some(worker.0), "the presence lock of the worker was absent")
         }

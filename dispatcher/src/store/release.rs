@@ -52,15 +52,8 @@ async fn release_batch(
 ) -> Result<usize, sqlx::Error> {
     let ids: Vec<_> = batch.keys().map(|id| id.0).collect();
     let tokens: Vec<_> = batch.values().map(|release| release.key.token.0).collect();
-    let delays: Vec<_> = batch
-        .values()
-        .map(|release| micros(release.delay))
-        .collect();
-    let released = sqlx::query(RELEASE)
-        .bind(ids)
-        .bind(tokens)
-        .bind(delays)
-        .execute(connection)
-        .await?;
+    let delays: Vec<_> = batch.values().map(|release| micros(release.delay)).collect();
+    let released =
+        sqlx::query(RELEASE).bind(ids).bind(tokens).bind(delays).execute(connection).await?;
     Ok(usize::try_from(released.rows_affected()).unwrap_or(usize::MAX))
 }

@@ -139,9 +139,7 @@ impl PgStore {
     pub async fn is_current(&self) -> Result<bool, StoreError> {
         let newest = self
             .health
-            .run("reading the schema version", async |connection| {
-                newest(connection).await
-            })
+            .run("reading the schema version", async |connection| newest(connection).await)
             .await?;
         let ours = MIGRATIONS.iter().map(|migration| migration.version).max();
         Ok(ours.is_none_or(|ours| newest >= ours))
@@ -192,16 +190,9 @@ async fn migrate(session: &mut PgConnection) -> Result<(), SchemaError> {
 /// the server.
 fn is_temporary(error: &sqlx::Error) -> bool {
     let reply = error.as_database_error();
-    reply.is_none_or(|reply| {
-        reply
-            .code()
-            .is_some_and(|code| StoreError::is_temporary(&code))
-    })
+    reply.is_none_or(|reply| reply.code().is_some_and(|code| StoreError::is_temporary(&code)))
 }
 
 async fn newest(connection: &mut PgConnection) -> Result<i64, sqlx::Error> {
-    sqlx::query(NEWEST)
-        .fetch_one(connection)
-        .await?
-        .try_get("newest")
+    sqlx::query(NEWEST).fetch_one(connection).await?.try_get("newest")
 }

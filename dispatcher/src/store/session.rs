@@ -109,9 +109,7 @@ impl Session {
             self.check(&mut connection).await?;
             Ok(connection)
         };
-        timeout(CONNECT_TIMEOUT, opening)
-            .await
-            .unwrap_or_else(|_| Err(no_reply()))
+        timeout(CONNECT_TIMEOUT, opening).await.unwrap_or_else(|_| Err(no_reply()))
     }
 
     /// Returns an error that names the settings with other values than those of this session.
@@ -125,17 +123,10 @@ impl Session {
                 return Err(SessionError::Encoding(actual.to_owned()).into());
             }
             let separator = if wrong.is_empty() { "" } else { ", " };
-            write!(
-                wrong,
-                "{separator}{name} is {actual:?} and not {expected:?}"
-            )
-            .expect("a string accepts every write");
+            write!(wrong, "{separator}{name} is {actual:?} and not {expected:?}")
+                .expect("a string accepts every write");
         }
-        if wrong.is_empty() {
-            Ok(())
-        } else {
-            Err(SessionError::Ignored(wrong).into())
-        }
+        if wrong.is_empty() { Ok(()) } else { Err(SessionError::Ignored(wrong).into()) }
     }
 }
 

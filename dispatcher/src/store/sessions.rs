@@ -109,11 +109,7 @@ impl Sessions {
         loop {
             let session = self.next_idle(lane).await;
             let is_trusted = session.idle_since.elapsed() <= TRUSTED_IDLE;
-            let mut lent = Lent {
-                session: Some(session),
-                lane,
-                sessions: Arc::clone(self),
-            };
+            let mut lent = Lent { session: Some(session), lane, sessions: Arc::clone(self) };
             if is_trusted || lent.is_alive().await {
                 return lent;
             }
@@ -318,9 +314,7 @@ impl State {
 impl Lent {
     pub(super) fn connection(&mut self) -> &mut PgConnection {
         let session = self.session.as_mut();
-        &mut session
-            .expect("the session is present until put_back")
-            .connection
+        &mut session.expect("the session is present until put_back").connection
     }
 
     async fn is_alive(&mut self) -> bool {

@@ -99,10 +99,7 @@ impl SettleColumns {
         for settlement in sorted.into_values() {
             columns.push(settlement);
         }
-        columns.order = settlements
-            .iter()
-            .map(|settlement| settlement.key.id)
-            .collect();
+        columns.order = settlements.iter().map(|settlement| settlement.key.id).collect();
         columns
     }
 
@@ -115,28 +112,17 @@ impl SettleColumns {
         let result = &settlement.result;
         self.ids.push(settlement.key.id.0);
         self.tokens.push(settlement.key.token.0);
-        self.numbers
-            .push(i32::try_from(settlement.key.number).unwrap_or(i32::MAX));
+        self.numbers.push(i32::try_from(settlement.key.number).unwrap_or(i32::MAX));
         self.statuses.push(status);
         self.reasons.push(reason);
         self.delays.push(delay);
         self.started.push(settlement.started_at);
-        self.durations
-            .push(i64::try_from(settlement.duration.as_millis()).unwrap_or(i64::MAX));
+        self.durations.push(i64::try_from(settlement.duration.as_millis()).unwrap_or(i64::MAX));
         self.outcomes.push(result.outcome.as_str());
-        self.status_codes.push(
-            result
-                .outcome
-                .status()
-                .and_then(|status| i16::try_from(status).ok()),
-        );
+        self.status_codes
+            .push(result.outcome.status().and_then(|status| i16::try_from(status).ok()));
         // Postgres text cannot contain NUL, and an error may quote bytes of a receiver.
-        self.errors.push(
-            result
-                .error
-                .as_ref()
-                .map(|error| error.replace('\0', "\u{fffd}")),
-        );
+        self.errors.push(result.error.as_ref().map(|error| error.replace('\0', "\u{fffd}")));
         self.responses.push(result.snippet.clone());
     }
 }
@@ -154,11 +140,7 @@ pub(super) async fn settle(
     let mut settled = BTreeMap::new();
     for row in &rows {
         let is_recorded: bool = row.try_get("is_recorded")?;
-        let written = if is_recorded {
-            Settled::Now
-        } else {
-            Settled::Unrecorded
-        };
+        let written = if is_recorded { Settled::Now } else { Settled::Unrecorded };
         settled.insert(EventId(row.try_get("id")?), written);
     }
     if settled.len() < columns.ids.len() {
@@ -198,12 +180,7 @@ async fn already(
     connection: &mut PgConnection,
     columns: &SettleColumns,
 ) -> Result<Vec<EventId>, sqlx::Error> {
-    let rows = sqlx::query(ALREADY)
-        .bind(&columns.ids)
-        .bind(&columns.tokens)
-        .fetch_all(connection)
-        .await?;
-    rows.iter()
-        .map(|row| row.try_get("event_id").map(EventId))
-        .collect()
+    let rows =
+        sqlx::query(ALREADY).bind(&columns.ids).bind(&columns.tokens).fetch_all(connection).await?;
+    rows.iter().map(|row| row.try_get("event_id").map(EventId)).collect()
 }

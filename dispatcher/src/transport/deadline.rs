@@ -15,10 +15,7 @@ pub(super) struct Deadline {
 
 impl Deadline {
     pub(super) fn after(timeout: Duration) -> Self {
-        Self {
-            at: Instant::now() + timeout,
-            timeout,
-        }
+        Self { at: Instant::now() + timeout, timeout }
     }
 
     /// Runs one phase of the attempt.

@@ -36,10 +36,7 @@ pub(super) struct Dialer {
 
 impl Dialer {
     pub(super) fn new(resolver: GuardedResolver, tls: Arc<ClientConfig>) -> Self {
-        Self {
-            resolver,
-            tls: tls.into(),
-        }
+        Self { resolver, tls: tls.into() }
     }
 
     /// `turn` selects the first address. The caller has checked a literal address.
@@ -58,16 +55,12 @@ impl Dialer {
             }
         };
         let addresses = in_turn(addresses, turn);
-        let addresses: Vec<_> = addresses
-            .into_iter()
-            .map(|ip| SocketAddr::new(ip, to.port))
-            .collect();
+        let addresses: Vec<_> =
+            addresses.into_iter().map(|ip| SocketAddr::new(ip, to.port)).collect();
         let tries = u32::try_from(addresses.len()).unwrap_or(u32::MAX);
         let pause = TRY_PAUSE_MAX.min(deadline.left() / (tries + 1));
         let connecting = || format!("connecting to {}", join(&addresses, ToString::to_string));
-        let (tcp, address) = deadline
-            .limit(connecting, connect(&addresses, pause))
-            .await?;
+        let (tcp, address) = deadline.limit(connecting, connect(&addresses, pause)).await?;
         if !to.is_https {
             return Ok(Socket::plain(tcp, address));
         }
@@ -76,9 +69,7 @@ impl Dialer {
             let tls = self.tls.connect(name, tcp).await;
             tls.map_err(|source| DialError::Tls { address, source })
         };
-        let tls = deadline
-            .limit(|| format!("TLS handshake with {address}"), handshake)
-            .await?;
+        let tls = deadline.limit(|| format!("TLS handshake with {address}"), handshake).await?;
         Ok(Socket::secured(tls, address))
     }
 }
@@ -122,9 +113,7 @@ async fn connect(
     let exhausted = |(_, error): &(_, io::Error)| exhaustion::of_connecting(error, addresses);
     Err(match failures.iter().find_map(exhausted) {
         Some(exhausted) => exhausted.into(),
-        None => DialError::Tcp(join(&failures, |(address, error)| {
-            format!("{address}: {error}")
-        })),
+        None => DialError::Tcp(join(&failures, |(address, error)| format!("{address}: {error}"))),
     })
 }
 
@@ -154,13 +143,7 @@ mod tests {
 
     #[test]
     fn families_alternate_and_the_order_of_the_name_server_is_ignored() {
-        let found = parsed(&[
-            "2001:db8::1",
-            "192.0.2.2",
-            "192.0.2.3",
-            "192.0.2.1",
-            "192.0.2.1",
-        ]);
+        let found = parsed(&["2001:db8::1", "192.0.2.2", "192.0.2.3", "192.0.2.1", "192.0.2.1"]);
         let order = parsed(&["192.0.2.1", "2001:db8::1", "192.0.2.2", "192.0.2.3"]);
         assert_eq!(in_turn(found.clone(), 0), order);
         let rotated: Vec<_> = found.into_iter().rev().collect();

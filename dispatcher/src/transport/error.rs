@@ -40,10 +40,7 @@ pub(super) enum DialError {
     NotSent(#[from] NotSent),
     /// The TLS handshake failed, or the connection ended during the handshake.
     #[error("TLS handshake with {address}: {}", describe(.source))]
-    Tls {
-        address: SocketAddr,
-        source: io::Error,
-    },
+    Tls { address: SocketAddr, source: io::Error },
     /// The deadline passed. Contains the whole error text.
     #[error("{0}")]
     Timeout(String),
@@ -60,11 +57,7 @@ pub(super) enum ResolveError {
     Unknown { name: String, reason: String },
     /// All addresses are in refused ranges. `address` is the first one, `range` its range.
     #[error("{name} resolves to {address}, which is {range}; ALLOWED_TARGET_CIDRS can permit it")]
-    Refused {
-        name: String,
-        address: IpAddr,
-        range: &'static str,
-    },
+    Refused { name: String, address: IpAddr, range: &'static str },
 }
 
 /// Returns the innermost source of an error as text. The outer ones only name the step.
@@ -83,9 +76,7 @@ pub(super) fn chain<'a>(
 /// `io::Error::source` skips the error from which an `io::Error` was made, so this returns that
 /// one.
 fn source<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'static)> {
-    let wrapped = error
-        .downcast_ref::<io::Error>()
-        .and_then(io::Error::get_ref);
+    let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
     match wrapped {
         Some(wrapped) => Some(wrapped),
         None => error.source(),

@@ -36,13 +36,8 @@ const IDLE_MAX: Duration = Duration::from_secs(4);
 
 /// Headers that announce content. In a response that cannot have content, they leave doubt about
 /// its end.
-const CONTENT_HEADERS: [HeaderName; 5] = [
-    CONTENT_ENCODING,
-    CONTENT_LENGTH,
-    CONTENT_RANGE,
-    CONTENT_TYPE,
-    TRANSFER_ENCODING,
-];
+const CONTENT_HEADERS: [HeaderName; 5] =
+    [CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, TRANSFER_ENCODING];
 
 /// An ended exchange.
 pub(super) struct Exchanged {
@@ -139,9 +134,9 @@ fn after(wire: Wire, idle_max: Option<Duration>, is_idle: bool) -> After {
 fn idle_max(head: &Parts) -> Option<Duration> {
     let headers = &head.headers;
     let is_clear = match head.status {
-        StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED => !CONTENT_HEADERS
-            .iter()
-            .any(|name| headers.contains_key(name)),
+        StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED => {
+            !CONTENT_HEADERS.iter().any(|name| headers.contains_key(name))
+        }
         StatusCode::RESET_CONTENT => false,
         status if status.is_informational() => false,
         // With both headers, or with several of one, receivers and proxies disagree about the end.

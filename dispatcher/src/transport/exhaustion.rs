@@ -42,10 +42,7 @@ mod tests {
 
     fn exhausted(errno: Errno, dialed: &[&str]) -> Option<NotSent> {
         let error = io::Error::from_raw_os_error(errno as i32);
-        let dialed: Vec<_> = dialed
-            .iter()
-            .map(|socket| socket.parse().unwrap())
-            .collect();
+        let dialed: Vec<_> = dialed.iter().map(|socket| socket.parse().unwrap()).collect();
         of_connecting(&error, &dialed)
     }
 
@@ -53,10 +50,7 @@ mod tests {
     fn exhausted_machine_fails_every_target() {
         for errno in MACHINE_ERRORS {
             for dialed in ["192.0.2.1:80", "[2001:db8::1]:80"] {
-                assert!(matches!(
-                    exhausted(errno, &[dialed]),
-                    Some(NotSent::Machine(_))
-                ));
+                assert!(matches!(exhausted(errno, &[dialed]), Some(NotSent::Machine(_))));
             }
         }
     }
@@ -65,10 +59,7 @@ mod tests {
     #[test]
     fn disabled_ipv6_is_not_port_exhaustion() {
         let spent = |dialed| exhausted(Errno::EADDRNOTAVAIL, dialed);
-        assert!(matches!(
-            spent(&["192.0.2.1:80", "192.0.2.2:80"]),
-            Some(NotSent::Target(_))
-        ));
+        assert!(matches!(spent(&["192.0.2.1:80", "192.0.2.2:80"]), Some(NotSent::Target(_))));
         assert_eq!(spent(&["[2001:db8::1]:80"]), None);
         assert_eq!(spent(&["192.0.2.1:80", "[2001:db8::1]:80"]), None);
     }

@@ -43,13 +43,8 @@ pub enum HealthError {
 /// The dispatcher does not respond or is not ready.
 pub async fn healthcheck(bind: SocketAddr) -> Result<(), HealthError> {
     let url = format!("http://{}/readyz", reachable(bind));
-    let no_response = |reason: String| HealthError::NoResponse {
-        url: url.clone(),
-        reason,
-    };
-    let uri = url
-        .parse::<Uri>()
-        .map_err(|error| no_response(error.to_string()))?;
+    let no_response = |reason: String| HealthError::NoResponse { url: url.clone(), reason };
+    let uri = url.parse::<Uri>().map_err(|error| no_response(error.to_string()))?;
     let client = Client::builder(TokioExecutor::new()).build_http::<Empty<Bytes>>();
     let response = timeout(HEALTH_TIMEOUT, client.get(uri))
         .await

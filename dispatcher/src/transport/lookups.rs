@@ -55,10 +55,7 @@ impl Lookups {
         }
         let (sender, result) = watch::channel(None);
         running.insert(name.to_owned(), result.clone());
-        let entry = Entry {
-            lookups: self.clone(),
-            name: name.to_owned(),
-        };
+        let entry = Entry { lookups: self.clone(), name: name.to_owned() };
         let lookup = lookup(name.to_owned());
         tokio::spawn(async move {
             let result = lookup.await;
@@ -70,9 +67,7 @@ impl Lookups {
     }
 
     fn running(&self) -> MutexGuard<'_, BTreeMap<String, watch::Receiver<Option<Lookup>>>> {
-        self.running
-            .lock()
-            .expect("no code panics while it holds this lock")
+        self.running.lock().expect("no code panics while it holds this lock")
     }
 }
 
@@ -102,10 +97,7 @@ mod tests {
 
     impl SlowResolver {
         fn new() -> Self {
-            Self {
-                started: Arc::default(),
-                permits: Arc::new(Semaphore::new(0)),
-            }
+            Self { started: Arc::default(), permits: Arc::new(Semaphore::new(0)) }
         }
 
         fn started(&self) -> usize {

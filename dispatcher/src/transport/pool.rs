@@ -94,10 +94,7 @@ impl Pool {
         let mut hosts = self.hosts();
         let now = Instant::now();
         let is_refused = hosts.is_refused(host, now);
-        let mut taken = Taken {
-            socket: None,
-            may_keep: self.limits.kept_max > 0 && !is_refused,
-        };
+        let mut taken = Taken { socket: None, may_keep: self.limits.kept_max > 0 && !is_refused };
         while let Some(mut idle) = hosts.pop_silent(host, now, self.limits) {
             match idle.socket.silence() {
                 Silence::Unbroken if now < idle.until => {
@@ -130,11 +127,7 @@ impl Pool {
                 known.standing = Standing::New;
             }
             known.until = now + MEMORY;
-            known.idle.push_back(Idle {
-                socket,
-                since: now,
-                until: now + idle_max,
-            });
+            known.idle.push_back(Idle { socket, since: now, until: now + idle_max });
             hosts.kept += 1;
         }
     }
@@ -145,9 +138,7 @@ impl Pool {
     }
 
     fn hosts(&self) -> MutexGuard<'_, Hosts> {
-        self.hosts
-            .lock()
-            .expect("no code panics while it holds this lock")
+        self.hosts.lock().expect("no code panics while it holds this lock")
     }
 }
 
@@ -162,11 +153,7 @@ impl Hosts {
         if self.known.len() >= HOSTS_MAX && !self.known.contains_key(host) {
             return None;
         }
-        let new = || Host {
-            idle: VecDeque::new(),
-            standing: Standing::New,
-            until: now + MEMORY,
-        };
+        let new = || Host { idle: VecDeque::new(), standing: Standing::New, until: now + MEMORY };
         Some(self.known.entry(host.to_owned()).or_insert_with(new))
     }
 
@@ -176,9 +163,7 @@ impl Hosts {
             Standing::Reliable => limits.silence,
             Standing::New | Standing::Refused => limits.first_silence,
         };
-        let silent = host
-            .idle
-            .partition_point(|idle| idle.since + required <= now);
+        let silent = host.idle.partition_point(|idle| idle.since + required <= now);
         let idle = host.idle.remove(silent.checked_sub(1)?)?;
         self.kept -= 1;
         Some(idle)
@@ -202,12 +187,7 @@ impl Hosts {
         self.kept -= closed;
         if is_new {
             let minutes = REFUSAL.as_secs() / 60;
-            tracing::info!(
-                host,
-                ?reason,
-                minutes,
-                "connections to the host are not reused"
-            );
+            tracing::info!(host, ?reason, minutes, "connections to the host are not reused");
         }
     }
 
@@ -227,8 +207,7 @@ impl Hosts {
         for (host, silence) in broken {
             self.refuse(&host, silence, now);
         }
-        self.known
-            .retain(|_, host| !host.idle.is_empty() || now < host.until);
+        self.known.retain(|_, host| !host.idle.is_empty() || now < host.until);
     }
 }
 
@@ -239,9 +218,7 @@ async fn sweep(hosts: Weak<Mutex<Hosts>>) {
         let Some(hosts) = hosts.upgrade() else {
             return;
         };
-        let mut hosts = hosts
-            .lock()
-            .expect("no code panics while it holds this lock");
+        let mut hosts = hosts.lock().expect("no code panics while it holds this lock");
         hosts.sweep(Instant::now());
     }
 }

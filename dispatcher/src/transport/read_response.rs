@@ -36,11 +36,7 @@ pub(super) async fn read_response(
             Ok(frame) => frame,
             Err(error) => {
                 let error = Some(describe(&error));
-                return AttemptResult {
-                    outcome: Outcome::Body,
-                    error,
-                    snippet: Some(snippet),
-                };
+                return AttemptResult { outcome: Outcome::Body, error, snippet: Some(snippet) };
             }
         };
         // A trailer frame contains no data and counts as 0 bytes.
@@ -63,16 +59,9 @@ pub(super) async fn read_response(
     let outcome = if (200..300).contains(&status) {
         Outcome::Delivered { status }
     } else {
-        Outcome::Rejected {
-            status,
-            retry_after: retry_after(&head.headers, now()),
-        }
+        Outcome::Rejected { status, retry_after: retry_after(&head.headers, now()) }
     };
-    AttemptResult {
-        outcome,
-        error: None,
-        snippet: Some(snippet),
-    }
+    AttemptResult { outcome, error: None, snippet: Some(snippet) }
 }
 
 /// Returns the requested delay in either form of `Retry-After` (RFC 9110, section 10.2.3). A date

@@ -18,10 +18,7 @@ pub(super) struct GuardedResolver {
 
 impl GuardedResolver {
     pub(super) fn new(allowed: Arc<AllowList>) -> Self {
-        Self {
-            allowed,
-            lookups: Lookups::default(),
-        }
+        Self { allowed, lookups: Lookups::default() }
     }
 
     /// Returns the permitted addresses of a name.
@@ -58,20 +55,15 @@ fn permitted(
     });
     match (addresses.is_empty(), refused) {
         (false, _) => Ok(addresses),
-        (true, Some((address, range))) => Err(ResolveError::Refused {
-            name: name.to_owned(),
-            address,
-            range,
-        }),
+        (true, Some((address, range))) => {
+            Err(ResolveError::Refused { name: name.to_owned(), address, range })
+        }
         (true, None) => Err(unknown(name, "no addresses".to_owned())),
     }
 }
 
 fn unknown(name: &str, reason: String) -> ResolveError {
-    ResolveError::Unknown {
-        name: name.to_owned(),
-        reason,
-    }
+    ResolveError::Unknown { name: name.to_owned(), reason }
 }
 
 #[cfg(test)]

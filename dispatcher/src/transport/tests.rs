@@ -54,10 +54,7 @@ async fn silent_connection_is_reused() {
         let transport = receiver.transport(&[]);
         let found = outcomes(&transport, &receiver, 2).await;
         assert_eq!(found, ["delivered 200", "rejected 500"]);
-        assert_eq!(
-            receiver.requests(),
-            [(1, String::new()), (1, String::new())]
-        );
+        assert_eq!(receiver.requests(), [(1, String::new()), (1, String::new())]);
     }
 }
 
@@ -66,30 +63,17 @@ async fn reuse_can_be_turned_off() {
     let receiver = Receiver::start(false, &[&[Step::Request, Send(OK)]]).await;
     let transport = receiver.transport(&[("CONNECTION_REUSE", "false")]);
     outcomes(&transport, &receiver, 2).await;
-    assert_eq!(
-        receiver.requests(),
-        [(1, "close".to_owned()), (2, "close".to_owned())]
-    );
+    assert_eq!(receiver.requests(), [(1, "close".to_owned()), (2, "close".to_owned())]);
 }
 
 // The bytes are a response that would deliver the second event. The receiver refuses that event.
 #[tokio::test]
 async fn second_response_does_not_answer_another_event() {
     const SCRIPTS: [Steps; 3] = [
+        &[&[Step::Request, Send(OK), Send(OK)], &[Step::Request, Send(NO)]],
+        &[&[Step::Request, Send(OK), Send("\r\n")], &[Step::Request, Send(NO)]],
         &[
-            &[Step::Request, Send(OK), Send(OK)],
-            &[Step::Request, Send(NO)],
-        ],
-        &[
-            &[Step::Request, Send(OK), Send("\r\n")],
-            &[Step::Request, Send(NO)],
-        ],
-        &[
-            &[
-                Step::Request,
-                Send("HTTP/1.1 204 No Content\r\n\r\n"),
-                Send(OK),
-            ],
+            &[Step::Request, Send("HTTP/1.1 204 No Content\r\n\r\n"), Send(OK)],
             &[Step::Request, Send(NO)],
         ],
     ];
@@ -137,10 +121,8 @@ async fn two_responses_on_a_reused_connection_are_a_reset() {
 
 #[tokio::test]
 async fn failure_on_a_reused_connection_is_not_repeated() {
-    let script: Steps = &[
-        &[Step::Request, Send(OK), Step::Request, Close],
-        &[Step::Request, Send(OK)],
-    ];
+    let script: Steps =
+        &[&[Step::Request, Send(OK), Step::Request, Close], &[Step::Request, Send(OK)]];
     let receiver = Receiver::start(false, script).await;
     let transport = receiver.transport(&[]);
     let found = outcomes(&transport, &receiver, 3).await;
@@ -200,11 +182,7 @@ async fn early_response_counts_although_the_body_is_not_read() {
             let status = response[9..12].parse().unwrap();
             for _ in 0..10 {
                 let result = attempt(&transport, &receiver.url, 2 << 20).await;
-                assert_eq!(
-                    result.outcome.status(),
-                    Some(status),
-                    "{over_tls} {result:?}"
-                );
+                assert_eq!(result.outcome.status(), Some(status), "{over_tls} {result:?}");
             }
         }
     }
@@ -214,22 +192,12 @@ async fn early_response_counts_although_the_body_is_not_read() {
 #[tokio::test]
 async fn body_without_length_is_complete_at_the_end_of_tls() {
     let cases: [(Steps, &str); 3] = [
+        (&[&[Step::Request, Send("HTTP/1.1 200 OK\r\n\r\nbody"), Close]], "delivered 200"),
         (
-            &[&[Step::Request, Send("HTTP/1.1 200 OK\r\n\r\nbody"), Close]],
-            "delivered 200",
-        ),
-        (
-            &[&[
-                Step::Request,
-                Send("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nbody"),
-                Close,
-            ]],
+            &[&[Step::Request, Send("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nbody"), Close]],
             "body",
         ),
-        (
-            &[&[Step::Request, Send("HTTP/1.1 200 OK\r\n"), Close]],
-            "body",
-        ),
+        (&[&[Step::Request, Send("HTTP/1.1 200 OK\r\n"), Close]], "body"),
     ];
     for (script, expected) in cases {
         let receiver = Receiver::start(true, script).await;
@@ -243,14 +211,8 @@ async fn error_names_the_phase_and_the_address() {
     let cases: [(Steps, &str); 4] = [
         (&[&[Step::Request, Close]], "waiting for the response of "),
         (&[&[Step::Request]], "waiting for the response of "),
-        (
-            &[&[Step::Request, Send("HTTP/1.1 200 OK\r\n")]],
-            "reading the response of ",
-        ),
-        (
-            &[&[Step::Request, Send("200\r\n\r\n")]],
-            "reading the response of ",
-        ),
+        (&[&[Step::Request, Send("HTTP/1.1 200 OK\r\n")]], "reading the response of "),
+        (&[&[Step::Request, Send("200\r\n\r\n")]], "reading the response of "),
     ];
     for (script, phase) in cases {
         let receiver = Receiver::start(false, script).await;

@@ -21,9 +21,7 @@ pub(super) fn client_config(extra: &RootCertStore) -> Result<ClientConfig, Trans
     if roots.is_empty() {
         return Err(TransportError);
     }
-    let mut config = ClientConfig::builder()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+    let mut config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(config)
 }

@@ -63,19 +63,11 @@ enum Request {
 
 impl Socket {
     pub(super) fn plain(tcp: TcpStream, address: SocketAddr) -> Self {
-        Self {
-            stream: Either::Left(tcp),
-            address,
-            used: false,
-        }
+        Self { stream: Either::Left(tcp), address, used: false }
     }
 
     pub(super) fn secured(tls: TlsStream<TcpStream>, address: SocketAddr) -> Self {
-        Self {
-            stream: Either::Right(Box::new(tls)),
-            address,
-            used: false,
-        }
+        Self { stream: Either::Right(Box::new(tls)), address, used: false }
     }
 
     /// Checks a connection between two exchanges. The check may read bytes, so a connection is
@@ -125,10 +117,7 @@ impl Wire {
     /// Returns the connection, for the next exchange.
     pub(super) fn into_socket(self) -> Socket {
         let socket = self.socket;
-        Socket {
-            used: true,
-            ..socket
-        }
+        Socket { used: true, ..socket }
     }
 
     pub(super) fn address(&self) -> SocketAddr {
@@ -259,9 +248,7 @@ impl AsyncWrite for Wire {
         parts: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let length = parts.iter().map(|part| part.len()).sum();
-        self.poll_send(cx, length, |stream, cx| {
-            stream.poll_write_vectored(cx, parts)
-        })
+        self.poll_send(cx, length, |stream, cx| stream.poll_write_vectored(cx, parts))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -327,10 +314,7 @@ mod tests {
         theirs.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
         wire.write_all(b"head").await.unwrap_err();
         assert!(wire.was_unsolicited() && !wire.response_started());
-        assert_eq!(
-            theirs.try_read(&mut [0]).unwrap_err().kind(),
-            ErrorKind::WouldBlock
-        );
+        assert_eq!(theirs.try_read(&mut [0]).unwrap_err().kind(), ErrorKind::WouldBlock);
     }
 
     #[tokio::test]

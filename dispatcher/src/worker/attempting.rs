@@ -67,10 +67,7 @@ impl<S: Store, P: Presence, T: Transport, R: Rng + Send> Worker<S, P, T, R> {
             Some(Err(reason)) => self.on_not_sent(&attempted, reason, now),
             sent => {
                 let is_timeout = sent.as_ref().is_some_and(is_timeout);
-                let end = Ended {
-                    started: attempted.started,
-                    is_timeout,
-                };
+                let end = Ended { started: attempted.started, is_timeout };
                 if self.hosts.finished(&attempted.host, now, end) {
                     self.scheduler.made_room(now);
                 }
@@ -99,26 +96,15 @@ impl<S: Store, P: Presence, T: Transport, R: Rng + Send> Worker<S, P, T, R> {
         self.hosts.not_sent(&attempted.host, now);
         match reason {
             NotSent::Machine(_) => self.scheduler.rest_until(now + EXHAUSTION_REST),
-            NotSent::Target(_) => self
-                .hosts
-                .rest_until(&attempted.host, now + EXHAUSTION_REST),
+            NotSent::Target(_) => self.hosts.rest_until(&attempted.host, now + EXHAUSTION_REST),
         }
-        self.releases.push(Release {
-            key: attempted.key,
-            delay: EXHAUSTION_REST,
-        });
+        self.releases.push(Release { key: attempted.key, delay: EXHAUSTION_REST });
     }
 
     fn decide(&mut self, mut result: AttemptResult, attempted: &Attempted, now: Instant) {
-        self.parts
-            .metrics
-            .attempted(&result.outcome, attempted.duration);
+        self.parts.metrics.attempted(&result.outcome, attempted.duration);
         let policy = self.config.policy;
-        let decision = policy.decide(
-            attempted.failure_count,
-            &result.outcome,
-            &mut self.parts.rng,
-        );
+        let decision = policy.decide(attempted.failure_count, &result.outcome, &mut self.parts.rng);
         note_cut(&mut result, &decision, policy.retry_after_cap);
         let settlement = Settlement {
             key: attempted.key,
@@ -155,9 +141,7 @@ fn attempt(transport: impl Transport, signer: Signer, event: ClaimedEvent) -> Wo
             target_url: event.claim.target_url,
             payload: Bytes::from(event.claim.payload),
         };
-        let result = AssertUnwindSafe(transport.attempt(request))
-            .catch_unwind()
-            .await;
+        let result = AssertUnwindSafe(transport.attempt(request)).catch_unwind().await;
         Completion::Attempting(Attempted {
             key,
             host: event.host,

@@ -33,8 +33,7 @@ impl<S: Store, P: Presence, T: Transport, R: Rng + Send> Worker<S, P, T, R> {
             let (store, presence) = (self.parts.store.clone(), self.parts.presence.clone());
             let (worker, lease) = (self.parts.id, self.config.lease);
             let stop = self.stop.clone();
-            self.work
-                .push(claim(store, presence, worker, lease, limit, stop));
+            self.work.push(claim(store, presence, worker, lease, limit, stop));
         }
         if let Some(after) = self.scheduler.next_due_after() {
             let store = self.parts.store.clone();
@@ -54,11 +53,9 @@ impl<S: Store, P: Presence, T: Transport, R: Rng + Send> Worker<S, P, T, R> {
 
     pub(super) fn on_claimed(&mut self, end: ClaimEnd) {
         match end {
-            ClaimEnd::Claimed {
-                limit,
-                sent_at,
-                result,
-            } => self.on_claim_result(limit, sent_at, result),
+            ClaimEnd::Claimed { limit, sent_at, result } => {
+                self.on_claim_result(limit, sent_at, result)
+            }
             ClaimEnd::NotSent => self.scheduler.claim_not_sent(),
             ClaimEnd::Searched(result) => self.on_searched(result),
             ClaimEnd::Fetched { event, result } => self.on_fetched(event, result),
@@ -156,11 +153,7 @@ fn claim(
         }
         let sent_at = Instant::now();
         let result = store.claim(worker, lease, limit).await;
-        Completion::Claiming(ClaimEnd::Claimed {
-            limit,
-            sent_at,
-            result,
-        })
+        Completion::Claiming(ClaimEnd::Claimed { limit, sent_at, result })
     })
 }
 
@@ -177,12 +170,8 @@ fn next_due(store: impl Store, after: DateTime<Utc>) -> Work {
 
 /// Returns host and port of a URL. A default port counts as a named one.
 fn host_of(target_url: &str) -> HostKey {
-    let named = Url::parse(target_url).ok().and_then(|url| {
-        Some(format!(
-            "{}:{}",
-            url.host_str()?,
-            url.port_or_known_default()?
-        ))
-    });
+    let named = Url::parse(target_url)
+        .ok()
+        .and_then(|url| Some(format!("{}:{}", url.host_str()?, url.port_or_known_default()?)));
     named.unwrap_or_default().into()
 }

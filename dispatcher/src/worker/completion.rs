@@ -62,27 +62,14 @@ pub(super) struct Attempted {
 }
 
 pub(super) enum SettleEnd {
-    Settled {
-        batch: Vec<Settlement>,
-        result: Result<Vec<Settled>, StoreError>,
-    },
-    Released {
-        releases: Vec<Release>,
-        result: Result<usize, StoreError>,
-    },
+    Settled { batch: Vec<Settlement>, result: Result<Vec<Settled>, StoreError> },
+    Released { releases: Vec<Release>, result: Result<usize, StoreError> },
 }
 
 pub(super) enum ReclaimEnd {
     Absent(Result<Vec<WorkerId>, StoreError>),
-    Reclaimed {
-        cause: ReclaimCause,
-        took: Duration,
-        result: Result<Vec<Reclaimed>, StoreError>,
-    },
-    Forgotten {
-        worker: WorkerId,
-        result: Result<(), StoreError>,
-    },
+    Reclaimed { cause: ReclaimCause, took: Duration, result: Result<Vec<Reclaimed>, StoreError> },
+    Forgotten { worker: WorkerId, result: Result<(), StoreError> },
 }
 
 /// A claim with its host and its clocks.
@@ -112,9 +99,6 @@ impl ClaimedEvent {
     }
 
     pub(super) fn release(&self, delay: Duration) -> Release {
-        Release {
-            key: self.claim.key,
-            delay,
-        }
+        Release { key: self.claim.key, delay }
     }
 }

@@ -45,11 +45,7 @@ struct Outage {
 
 impl Database {
     pub(super) fn new(now: Instant) -> Self {
-        Self {
-            outage: None,
-            ended: None,
-            steady_since: now,
-        }
+        Self { outage: None, ended: None, steady_since: now }
     }
 
     /// Returns true if calls may start now.
@@ -59,10 +55,7 @@ impl Database {
 
     /// Returns the time before which no call may start.
     pub(super) fn closed_until(&self, now: Instant) -> Option<Instant> {
-        self.outage
-            .as_ref()
-            .map(|outage| outage.closed_until)
-            .filter(|until| *until > now)
+        self.outage.as_ref().map(|outage| outage.closed_until).filter(|until| *until > now)
     }
 
     /// Returns true if expired leases may be reclaimed.
@@ -135,10 +128,7 @@ mod tests {
     use super::*;
 
     fn connection_lost() -> StoreError {
-        StoreError::Unknown {
-            operation: "testing",
-            reason: "connection lost".into(),
-        }
+        StoreError::Unknown { operation: "testing", reason: "connection lost".into() }
     }
 
     #[test]
@@ -181,10 +171,7 @@ mod tests {
 
     impl io::Write for Log {
         fn write(&mut self, text: &[u8]) -> io::Result<usize> {
-            self.0
-                .lock()
-                .expect("no test panics while it holds this lock")
-                .write(text)
+            self.0.lock().expect("no test panics while it holds this lock").write(text)
         }
 
         fn flush(&mut self) -> io::Result<()> {
@@ -196,15 +183,10 @@ mod tests {
     fn logged(work: impl FnOnce()) -> Vec<String> {
         let log = Log::default();
         let writer = log.clone();
-        let subscriber = tracing_subscriber::fmt()
-            .with_writer(move || writer.clone())
-            .finish();
+        let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
         tracing::subscriber::with_default(subscriber, work);
         let text = String::from_utf8(
-            log.0
-                .lock()
-                .expect("no test panics while it holds this lock")
-                .clone(),
+            log.0.lock().expect("no test panics while it holds this lock").clone(),
         );
         let text = text.expect("a log is text");
         text.lines().map(str::to_owned).collect()
@@ -241,10 +223,7 @@ mod tests {
         assert!(!database.is_steady(start + Duration::from_millis(4_999)));
         assert!(database.is_steady(start + STEADY));
         database.failed(&connection_lost(), start + STEADY);
-        assert!(
-            !database.is_steady(start + Duration::from_secs(60)),
-            "still unavailable"
-        );
+        assert!(!database.is_steady(start + Duration::from_secs(60)), "still unavailable");
         let back = start + Duration::from_secs(60);
         database.answered(back);
         assert!(!database.is_steady(back + Duration::from_millis(4_999)));

@@ -34,11 +34,7 @@ pub(super) struct DueRanges {
 impl DueRanges {
     /// The first sweep is one range.
     pub(super) fn new() -> Self {
-        Self {
-            width: WIDTH_OPEN,
-            newest: Duration::ZERO,
-            took: Duration::ZERO,
-        }
+        Self { width: WIDTH_OPEN, newest: Duration::ZERO, took: Duration::ZERO }
     }
 
     pub(super) fn next(&self) -> DueRange {
@@ -80,11 +76,7 @@ impl DueRanges {
 
     /// The next range was not scanned, because that took too long.
     pub(super) fn halve(&mut self) {
-        self.width = if self.is_divided() {
-            (self.width / 2).max(WIDTH_MIN)
-        } else {
-            WIDTH_FIRST
-        };
+        self.width = if self.is_divided() { (self.width / 2).max(WIDTH_MIN) } else { WIDTH_FIRST };
     }
 }
 
@@ -93,10 +85,7 @@ mod tests {
     use super::*;
 
     fn seconds(range: DueRange) -> (u64, Option<u64>) {
-        (
-            range.newest.as_secs(),
-            range.oldest.map(|age| age.as_secs()),
-        )
+        (range.newest.as_secs(), range.oldest.map(|age| age.as_secs()))
     }
 
     #[test]
@@ -122,11 +111,7 @@ mod tests {
         for _ in 0..100 {
             ranges.halve();
         }
-        assert_ne!(
-            ranges.next().oldest,
-            Some(ranges.next().newest),
-            "not empty"
-        );
+        assert_ne!(ranges.next().oldest, Some(ranges.next().newest), "not empty");
     }
 
     // Ranges must not leave a gap, and the last one has no lower bound.

@@ -26,8 +26,7 @@ impl<S: Store, P: Presence, T: Transport, R: Rng + Send> Worker<S, P, T, R> {
         let is_steady = self.database.is_steady(now);
         if let Some((cause, range)) = self.sweeper.next_reclaim(now, is_steady) {
             let reclaim = self.reclaim_input(cause, range);
-            self.work
-                .push(reclaim_leases(self.parts.store.clone(), reclaim));
+            self.work.push(reclaim_leases(self.parts.store.clone(), reclaim));
         }
         if let Some(worker) = self.sweeper.next_to_forget() {
             self.work.push(forget(self.parts.store.clone(), worker));
@@ -43,11 +42,7 @@ impl<S: Store, P: Presence, T: Transport, R: Rng + Send> Worker<S, P, T, R> {
                     self.parts.presence.renew();
                 }
             }
-            ReclaimEnd::Reclaimed {
-                cause,
-                took,
-                result,
-            } => {
+            ReclaimEnd::Reclaimed { cause, took, result } => {
                 let swept = Swept::of(&result);
                 self.sweeper.reclaimed(cause, swept, took, Instant::now());
                 self.on_leases_ended(cause, result);
@@ -88,11 +83,7 @@ fn reclaim_leases(store: impl Store, reclaim: Reclaim) -> Work {
     let (cause, started) = (reclaim.cause, Instant::now());
     Box::pin(async move {
         let result = store.reclaim(reclaim).await;
-        Completion::Reclaiming(ReclaimEnd::Reclaimed {
-            cause,
-            took: started.elapsed(),
-            result,
-        })
+        Completion::Reclaiming(ReclaimEnd::Reclaimed { cause, took: started.elapsed(), result })
     })
 }
 

@@ -34,14 +34,10 @@ impl<S: Store, P: Presence, T: Transport, R: Rng + Send> Worker<S, P, T, R> {
 
     pub(super) fn on_settled(&mut self, end: SettleEnd) {
         match end {
-            SettleEnd::Settled {
-                batch,
-                result: Ok(settled),
-            } => self.on_batch_written(&batch, &settled),
-            SettleEnd::Settled {
-                batch,
-                result: Err(error),
-            } => self.on_batch_failed(batch, error),
+            SettleEnd::Settled { batch, result: Ok(settled) } => {
+                self.on_batch_written(&batch, &settled)
+            }
+            SettleEnd::Settled { batch, result: Err(error) } => self.on_batch_failed(batch, error),
             SettleEnd::Released { releases, result } => self.on_released(releases, result),
         }
     }

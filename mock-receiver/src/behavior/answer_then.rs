@@ -18,10 +18,7 @@ pub(super) async fn play(
 ) -> Result<Played, Gone> {
     let (status, retry_after, after_ms) = answer;
     let played = answer::play(peer, status, retry_after, after_ms).await?;
-    Ok(Played {
-        next: Next::Then(then, then_ms),
-        ..played
-    })
+    Ok(Played { next: Next::Then(then, then_ms), ..played })
 }
 
 /// Takes the step after its delay and returns the next one.

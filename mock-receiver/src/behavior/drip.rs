@@ -21,11 +21,7 @@ pub(super) async fn play(
     bytes: u32,
     every_ms: u64,
 ) -> Result<Played, Gone> {
-    peer.send(&wire::head(
-        status,
-        &[("content-length", &bytes.to_string())],
-    ))
-    .await?;
+    peer.send(&wire::head(status, &[("content-length", &bytes.to_string())])).await?;
     for _ in 0..bytes {
         peer.pause(Duration::from_millis(every_ms)).await?;
         peer.send(b".").await?;

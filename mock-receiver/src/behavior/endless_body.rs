@@ -28,15 +28,11 @@ pub(super) async fn play(peer: &mut Peer, status: u16, framing: Framing) -> Resu
             let mut piece = format!("{PIECE_BYTES:x}\r\n").into_bytes();
             piece.extend_from_slice(&[b'.'; PIECE_BYTES]);
             piece.extend_from_slice(b"\r\n");
-            (
-                wire::head(status, &[("transfer-encoding", "chunked")]),
-                piece,
-            )
+            (wire::head(status, &[("transfer-encoding", "chunked")]), piece)
         }
-        Framing::UntilClose => (
-            wire::head(status, &[("connection", "close")]),
-            vec![b'.'; PIECE_BYTES],
-        ),
+        Framing::UntilClose => {
+            (wire::head(status, &[("connection", "close")]), vec![b'.'; PIECE_BYTES])
+        }
     };
     peer.send(&head).await?;
     for _ in 0..BYTES_MAX / PIECE_BYTES as u64 {

@@ -20,53 +20,28 @@ pub enum BehaviorError {
 impl Behavior {
     /// Every kind with a one-line description of its response.
     pub const CATALOG: [(&'static str, &'static str); 17] = [
-        (
-            "answer",
-            "a complete response after a delay, optionally with Retry-After",
-        ),
-        (
-            "answer_then",
-            "a complete response, then unexpected bytes or a close",
-        ),
+        ("answer", "a complete response after a delay, optionally with Retry-After"),
+        ("answer_then", "a complete response, then unexpected bytes or a close"),
         ("hang", "no response; the connection stays open"),
-        (
-            "hang_after_head",
-            "the head and the first bytes of the body, then no more bytes",
-        ),
+        ("hang_after_head", "the head and the first bytes of the body, then no more bytes"),
         ("reset_before_answer", "a reset before the first byte"),
         ("close_before_answer", "a close before the first byte"),
         ("partial_head", "half of a head, then a close"),
-        (
-            "reset_mid_body",
-            "the head and half of the body, then a reset",
-        ),
-        (
-            "truncated_body",
-            "the head and half of the body, then a close",
-        ),
+        ("reset_mid_body", "the head and half of the body, then a reset"),
+        ("truncated_body", "the head and half of the body, then a close"),
         ("reset_after_answer", "a complete response, then a reset"),
         ("drip", "a body that is sent one byte at a time"),
-        (
-            "endless_body",
-            "an endless body, chunked or without a length",
-        ),
+        ("endless_body", "an endless body, chunked or without a length"),
         ("bad_chunking", "a chunked body with an invalid chunk size"),
         ("garbage", "bytes that are not HTTP, then a close"),
         ("header_flood", "a response with a head of one mebibyte"),
         ("redirect", "a redirect to another location"),
-        (
-            "gzip_bomb",
-            "a 64 KiB gzip body that decompresses to 64 MiB",
-        ),
+        ("gzip_bomb", "a 64 KiB gzip body that decompresses to 64 MiB"),
     ];
 
     /// Returns the behavior that responds with `status` without delay.
     pub fn answer(status: u16) -> Self {
-        Self::Answer {
-            status,
-            retry_after: None,
-            after_ms: 0,
-        }
+        Self::Answer { status, retry_after: None, after_ms: 0 }
     }
 
     /// Parses the JSON form.
@@ -93,14 +68,8 @@ impl Behavior {
         }
         let header = match self {
             Self::Redirect { location, .. } => Some(location),
-            Self::Answer {
-                retry_after: Some(RetryAfter::Text(text)),
-                ..
-            }
-            | Self::AnswerThen {
-                retry_after: Some(RetryAfter::Text(text)),
-                ..
-            } => Some(text),
+            Self::Answer { retry_after: Some(RetryAfter::Text(text)), .. }
+            | Self::AnswerThen { retry_after: Some(RetryAfter::Text(text)), .. } => Some(text),
             _ => None,
         };
         match header {

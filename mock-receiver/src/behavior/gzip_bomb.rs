@@ -17,19 +17,14 @@ const PIECE_BYTES: usize = 64 * 1024;
 static PACKED: LazyLock<Vec<u8>> = LazyLock::new(|| {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
     for _ in 0..UNPACKED_BYTES / PIECE_BYTES {
-        encoder
-            .write_all(&[0; PIECE_BYTES])
-            .expect("writing to memory cannot fail");
+        encoder.write_all(&[0; PIECE_BYTES]).expect("writing to memory cannot fail");
     }
     encoder.finish().expect("writing to memory cannot fail")
 });
 
 pub(super) async fn play(peer: &mut Peer, status: u16) -> Result<Played, Gone> {
     let length = PACKED.len().to_string();
-    let headers = [
-        ("content-encoding", "gzip"),
-        ("content-length", length.as_str()),
-    ];
+    let headers = [("content-encoding", "gzip"), ("content-length", length.as_str())];
     peer.send(&wire::head(status, &headers)).await?;
     peer.send(&PACKED).await?;
     Ok(Played::answered(status))

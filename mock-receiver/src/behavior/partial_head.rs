@@ -5,7 +5,6 @@ use crate::ending::Ending;
 use crate::peer::{Gone, Peer};
 
 pub(super) async fn play(peer: &mut Peer) -> Result<Played, Gone> {
-    peer.send(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-le")
-        .await?;
+    peer.send(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-le").await?;
     Ok(Played::closing(Ending::BrokenOff))
 }

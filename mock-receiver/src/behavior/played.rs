@@ -39,23 +39,14 @@ pub enum Then {
 
 impl Played {
     pub(crate) fn answered(status: u16) -> Self {
-        Self {
-            ending: Ending::Answered { status },
-            next: Next::Again,
-        }
+        Self { ending: Ending::Answered { status }, next: Next::Again }
     }
 
     pub(crate) fn closing(ending: Ending) -> Self {
-        Self {
-            ending,
-            next: Next::Close,
-        }
+        Self { ending, next: Next::Close }
     }
 
     pub(crate) fn resetting(ending: Ending) -> Self {
-        Self {
-            ending,
-            next: Next::Reset,
-        }
+        Self { ending, next: Next::Reset }
     }
 }

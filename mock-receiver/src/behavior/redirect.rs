@@ -11,7 +11,6 @@ pub(super) fn status_default() -> u16 {
 }
 
 pub(super) async fn play(peer: &mut Peer, status: u16, location: &str) -> Result<Played, Gone> {
-    peer.send(&wire::response(status, &[("location", location)]))
-        .await?;
+    peer.send(&wire::response(status, &[("location", location)])).await?;
     Ok(Played::answered(status))
 }

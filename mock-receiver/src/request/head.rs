@@ -52,9 +52,7 @@ impl Length {
         if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
             return Err(UncheckedReason::Malformed);
         }
-        let bytes = std::str::from_utf8(value)
-            .ok()
-            .and_then(|text| text.parse().ok());
+        let bytes = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok());
         // A number that exceeds 64 bits is well-formed and larger than every limit.
         let length = Self::Bytes(bytes.unwrap_or(u64::MAX));
         if *self != Self::None && *self != length {
@@ -111,11 +109,7 @@ fn parse(bytes: &[u8]) -> Result<Option<ParsedHead>, UncheckedReason> {
     for header in parsed.headers.iter() {
         take_header(&mut head, &mut length, header.name, header.value)?;
     }
-    Ok(Some(ParsedHead {
-        head,
-        length,
-        bytes: size,
-    }))
+    Ok(Some(ParsedHead { head, length, bytes: size }))
 }
 
 fn take_header(
@@ -128,23 +122,11 @@ fn take_header(
     if is("webhook-id") {
         set_once(&mut head.id, &mut head.repeated, "webhook-id", value);
     } else if is("webhook-timestamp") {
-        set_once(
-            &mut head.timestamp,
-            &mut head.repeated,
-            "webhook-timestamp",
-            value,
-        );
+        set_once(&mut head.timestamp, &mut head.repeated, "webhook-timestamp", value);
     } else if is("webhook-signature") {
-        set_once(
-            &mut head.signature,
-            &mut head.repeated,
-            "webhook-signature",
-            value,
-        );
+        set_once(&mut head.signature, &mut head.repeated, "webhook-signature", value);
     } else if is("webhook-attempt") {
-        head.attempt = std::str::from_utf8(value)
-            .ok()
-            .and_then(|text| text.parse().ok());
+        head.attempt = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok());
     } else if is("content-type") {
         head.content_type = Some(String::from_utf8_lossy(value).into_owned());
     } else if is("user-agent") {
@@ -179,7 +161,5 @@ fn set_once(
 }
 
 fn has_token(value: &[u8], token: &[u8]) -> bool {
-    value
-        .split(|byte| *byte == b',')
-        .any(|part| part.trim_ascii().eq_ignore_ascii_case(token))
+    value.split(|byte| *byte == b',').any(|part| part.trim_ascii().eq_ignore_ascii_case(token))
 }

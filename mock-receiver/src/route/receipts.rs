@@ -16,9 +16,7 @@ struct Page {
 
 /// Returns the response body, or `None` if `since` is not a number.
 pub(super) fn page(journal: &Journal, query: &str) -> Option<String> {
-    let since = query
-        .split('&')
-        .find_map(|pair| pair.strip_prefix("since="));
+    let since = query.split('&').find_map(|pair| pair.strip_prefix("since="));
     let since = since.unwrap_or("0").parse().ok()?;
     let page = Page {
         dropped: journal.dropped(),

@@ -29,16 +29,10 @@ fn text(bytes: Vec<u8>) -> String {
 
 #[tokio::test]
 async fn answer_is_complete_and_has_its_status() {
-    for (status, body) in [
-        (200, "{\"received\":true}\n"),
-        (500, "{\"received\":false}\n"),
-    ] {
+    for (status, body) in [(200, "{\"received\":true}\n"), (500, "{\"received\":false}\n")] {
         let (bytes, reset, ending) = play(Behavior::answer(status)).await;
         let response = text(bytes);
-        assert!(
-            response.starts_with(&format!("HTTP/1.1 {status} ")),
-            "{response}"
-        );
+        assert!(response.starts_with(&format!("HTTP/1.1 {status} ")), "{response}");
         assert!(response.ends_with(&format!("content-length: {}\r\n\r\n{body}", body.len())));
         assert!(!reset);
         assert_eq!(ending, Ending::Answered { status });
@@ -64,27 +58,17 @@ async fn retry_after_is_seconds_a_date_or_any_text() {
         (RetryAfter::DateIn(60), " GMT\r\n"),
         (RetryAfter::Text("soon".into()), "retry-after: soon\r\n"),
     ] {
-        let behavior = Behavior::Answer {
-            status: 503,
-            retry_after: Some(retry_after),
-            after_ms: 0,
-        };
+        let behavior =
+            Behavior::Answer { status: 503, retry_after: Some(retry_after), after_ms: 0 };
         let (bytes, _, _) = play(behavior).await;
         let response = text(bytes);
-        assert!(
-            response.contains("retry-after: ") && response.contains(value),
-            "{response}"
-        );
+        assert!(response.contains("retry-after: ") && response.contains(value), "{response}");
     }
 }
 
 #[tokio::test]
 async fn delayed_answer_is_not_sent_before_its_delay() {
-    let behavior = Behavior::Answer {
-        status: 200,
-        retry_after: None,
-        after_ms: 30,
-    };
+    let behavior = Behavior::Answer { status: 200, retry_after: None, after_ms: 30 };
     let server = Server::always(behavior).await;
     let mut client = server.connect().await;
     client.send(&signed("/webhook/7", "e7", 1, b"{}")).await;
@@ -95,52 +79,32 @@ async fn delayed_answer_is_not_sent_before_its_delay() {
 
 #[tokio::test]
 async fn peer_that_closes_during_the_delay_is_recorded() {
-    let behavior = Behavior::Answer {
-        status: 200,
-        retry_after: None,
-        after_ms: 600_000,
-    };
+    let behavior = Behavior::Answer { status: 200, retry_after: None, after_ms: 600_000 };
     assert_eq!(close_after_begin(behavior).await, Ending::PeerClosed);
 }
 
 #[tokio::test]
 async fn hang_lasts_until_the_peer_closes() {
     let behavior = Behavior::Hang { hold_ms: 600_000 };
-    assert_eq!(
-        close_after_begin(behavior).await,
-        Ending::HungUntilPeerClosed
-    );
+    assert_eq!(close_after_begin(behavior).await, Ending::HungUntilPeerClosed);
 }
 
 #[tokio::test]
 async fn hang_after_head_lasts_until_the_peer_closes() {
-    let behavior = Behavior::HangAfterHead {
-        status: 200,
-        hold_ms: 600_000,
-    };
-    assert_eq!(
-        close_after_begin(behavior).await,
-        Ending::HungUntilPeerClosed
-    );
+    let behavior = Behavior::HangAfterHead { status: 200, hold_ms: 600_000 };
+    assert_eq!(close_after_begin(behavior).await, Ending::HungUntilPeerClosed);
 }
 
 #[tokio::test]
 async fn drip_ends_when_the_peer_closes() {
-    let behavior = Behavior::Drip {
-        status: 200,
-        bytes: 100,
-        every_ms: 600_000,
-    };
+    let behavior = Behavior::Drip { status: 200, bytes: 100, every_ms: 600_000 };
     assert_eq!(close_after_begin(behavior).await, Ending::PeerClosed);
 }
 
 #[tokio::test]
 async fn endless_body_ends_when_the_peer_closes() {
     for framing in [Framing::Chunked, Framing::UntilClose] {
-        let behavior = Behavior::EndlessBody {
-            status: 200,
-            framing,
-        };
+        let behavior = Behavior::EndlessBody { status: 200, framing };
         assert_eq!(close_after_begin(behavior).await, Ending::PeerClosed);
     }
 }
@@ -160,24 +124,14 @@ async fn close_after_begin(behavior: Behavior) -> Ending {
 #[tokio::test]
 async fn hang_closes_without_a_byte_at_its_time_limit() {
     let (bytes, reset, ending) = play(Behavior::Hang { hold_ms: 10 }).await;
-    assert_eq!(
-        (bytes, reset, ending),
-        (Vec::new(), false, Ending::HungUntilBound)
-    );
+    assert_eq!((bytes, reset, ending), (Vec::new(), false, Ending::HungUntilBound));
 }
 
 #[tokio::test]
 async fn hang_after_head_sends_an_incomplete_body() {
-    let (bytes, reset, ending) = play(Behavior::HangAfterHead {
-        status: 201,
-        hold_ms: 10,
-    })
-    .await;
+    let (bytes, reset, ending) = play(Behavior::HangAfterHead { status: 201, hold_ms: 10 }).await;
     let response = text(bytes);
-    assert!(
-        response.starts_with("HTTP/1.1 201 Created\r\ncontent-length: 1000\r\n"),
-        "{response}"
-    );
+    assert!(response.starts_with("HTTP/1.1 201 Created\r\ncontent-length: 1000\r\n"), "{response}");
     assert!(response.len() < 1000 && !reset);
     assert_eq!(ending, Ending::HungUntilBound);
 }
@@ -214,43 +168,26 @@ async fn truncated_body_is_shorter_than_its_length() {
     let (bytes, reset, ending) = play(Behavior::TruncatedBody { status: 200 }).await;
     let response = text(bytes);
     let (head, body) = response.split_once("\r\n\r\n").unwrap();
-    let length: usize = head
-        .split_once("content-length: ")
-        .unwrap()
-        .1
-        .parse()
-        .unwrap();
+    let length: usize = head.split_once("content-length: ").unwrap().1.parse().unwrap();
     assert!(!body.is_empty() && body.len() < length, "{response}");
     assert_eq!((reset, ending), (false, Ending::BrokenOff));
 }
 
 #[tokio::test]
 async fn answer_before_a_held_reset_is_complete() {
-    let server = Server::always(Behavior::ResetAfterAnswer {
-        status: 200,
-        hold_ms: 100,
-    })
-    .await;
+    let server = Server::always(Behavior::ResetAfterAnswer { status: 200, hold_ms: 100 }).await;
     let mut client = server.connect().await;
     client.send(&signed("/webhook/7", "e7", 1, b"{}")).await;
     assert_eq!(client.response().await.0, 200);
     assert_eq!(client.rest().await, (Vec::new(), true));
     let receipt = server.receipts(1).await.remove(0);
-    assert_eq!(
-        receipt.ending,
-        Some(Ending::AnsweredThenReset { status: 200 })
-    );
+    assert_eq!(receipt.ending, Some(Ending::AnsweredThenReset { status: 200 }));
     assert!(receipt.is_accepted());
 }
 
 #[tokio::test]
 async fn drip_that_is_read_to_its_end_is_complete() {
-    let (bytes, reset, ending) = play(Behavior::Drip {
-        status: 200,
-        bytes: 5,
-        every_ms: 1,
-    })
-    .await;
+    let (bytes, reset, ending) = play(Behavior::Drip { status: 200, bytes: 5, every_ms: 1 }).await;
     assert!(text(bytes).ends_with("content-length: 5\r\n\r\n....."));
     assert_eq!((reset, ending), (false, Ending::Answered { status: 200 }));
 }
@@ -259,18 +196,11 @@ async fn drip_that_is_read_to_its_end_is_complete() {
 #[tokio::test]
 async fn endless_body_continues_while_it_is_read() {
     for framing in [Framing::Chunked, Framing::UntilClose] {
-        let server = Server::always(Behavior::EndlessBody {
-            status: 200,
-            framing,
-        })
-        .await;
+        let server = Server::always(Behavior::EndlessBody { status: 200, framing }).await;
         let mut client = server.connect().await;
         client.send(&signed("/webhook/7", "e7", 1, b"{}")).await;
         let head = client.read_until_empty_line().await;
-        assert_eq!(
-            head.contains("transfer-encoding: chunked"),
-            framing == Framing::Chunked
-        );
+        assert_eq!(head.contains("transfer-encoding: chunked"), framing == Framing::Chunked);
         let mut read = 0;
         while read < 1024 * 1024 {
             let more = client.more().await;
@@ -296,11 +226,7 @@ async fn garbage_is_neither_http_nor_utf_8() {
 
 #[tokio::test]
 async fn header_flood_has_the_requested_size_and_is_complete() {
-    let (bytes, reset, ending) = play(Behavior::HeaderFlood {
-        status: 200,
-        bytes: 100_000,
-    })
-    .await;
+    let (bytes, reset, ending) = play(Behavior::HeaderFlood { status: 200, bytes: 100_000 }).await;
     assert!(bytes.len() >= 100_000 && bytes.len() < 110_000);
     assert!(bytes.ends_with(b"content-length: 0\r\n\r\n") || bytes.ends_with(b".\r\n\r\n"));
     assert_eq!((reset, ending), (false, Ending::Answered { status: 200 }));
@@ -309,11 +235,7 @@ async fn header_flood_has_the_requested_size_and_is_complete() {
 #[tokio::test]
 async fn redirect_contains_its_location() {
     let location = "http://127.0.0.1:1/elsewhere".to_owned();
-    let (bytes, _, ending) = play(Behavior::Redirect {
-        status: 302,
-        location,
-    })
-    .await;
+    let (bytes, _, ending) = play(Behavior::Redirect { status: 302, location }).await;
     let response = text(bytes);
     assert!(response.starts_with("HTTP/1.1 302 Found\r\n"));
     assert!(response.contains("location: http://127.0.0.1:1/elsewhere\r\n"));
@@ -323,11 +245,7 @@ async fn redirect_contains_its_location() {
 #[tokio::test]
 async fn gzip_bomb_is_small_and_decompresses_to_64_mib() {
     let (bytes, _, ending) = play(Behavior::GzipBomb { status: 200 }).await;
-    let body = bytes
-        .windows(4)
-        .position(|four| four == b"\r\n\r\n")
-        .unwrap()
-        + 4;
+    let body = bytes.windows(4).position(|four| four == b"\r\n\r\n").unwrap() + 4;
     assert!(bytes.len() < 128 * 1024);
     let unpacked = io::copy(&mut GzDecoder::new(&bytes[body..]), &mut io::sink()).unwrap();
     assert_eq!(unpacked, 64 * 1024 * 1024);

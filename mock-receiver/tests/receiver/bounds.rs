@@ -21,15 +21,11 @@ async fn two_hundred_hanging_requests_are_open_concurrently() {
     let mut clients = Vec::new();
     for ordinal in 0..200 {
         let mut client = server.connect().await;
-        client
-            .send(&signed(&format!("/webhook/{ordinal}"), "e", 1, b"{}"))
-            .await;
+        client.send(&signed(&format!("/webhook/{ordinal}"), "e", 1, b"{}")).await;
         clients.push(client);
     }
     let mut changed = server.journal.changed();
-    crate::client::within(changed.wait_for(|changes| *changes >= 200))
-        .await
-        .unwrap();
+    crate::client::within(changed.wait_for(|changes| *changes >= 200)).await.unwrap();
     assert_eq!(server.journal.open_requests(), 200);
     drop(clients);
     assert_eq!(server.receipts(200).await.len(), 200);

@@ -21,9 +21,7 @@ const TEST_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Waits for a future and panics after [`TEST_TIMEOUT`].
 pub(crate) async fn within<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(TEST_TIMEOUT, future)
-        .await
-        .expect("the test timed out")
+    tokio::time::timeout(TEST_TIMEOUT, future).await.expect("the test timed out")
 }
 
 /// A receiver on a free port, and its journal.
@@ -83,10 +81,7 @@ pub(crate) fn signed_head(path: &str, id: &str, attempt: u32, body: &[u8], lines
 
 /// Returns the signature header of the independent implementation.
 pub(crate) fn sign(key: &[u8], id: &str, timestamp: i64, body: &[u8]) -> String {
-    Webhook::from_bytes(key.to_vec())
-        .unwrap()
-        .sign(id, timestamp, body)
-        .unwrap()
+    Webhook::from_bytes(key.to_vec()).unwrap().sign(id, timestamp, body).unwrap()
 }
 
 /// A raw connection to the receiver.
@@ -99,10 +94,7 @@ impl Client {
     pub(crate) async fn connect(address: SocketAddr) -> Self {
         let stream = within(TcpStream::connect(address)).await.unwrap();
         stream.set_nodelay(true).unwrap();
-        Self {
-            stream,
-            read: Vec::new(),
-        }
+        Self { stream, read: Vec::new() }
     }
 
     pub(crate) async fn send(&mut self, bytes: &[u8]) {
@@ -113,16 +105,10 @@ impl Client {
     pub(crate) async fn response(&mut self) -> (u16, Vec<u8>) {
         let head = self.read_until_empty_line().await;
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        let length = head
-            .lines()
-            .find_map(|line| line.strip_prefix("content-length: "));
+        let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
         let length = length.map_or(0, |length| length.parse().unwrap());
         while self.read.len() < length {
-            assert_ne!(
-                self.more().await,
-                0,
-                "the connection ended within the response"
-            );
+            assert_ne!(self.more().await, 0, "the connection ended within the response");
         }
         (status, self.read.drain(..length).collect())
     }

@@ -10,16 +10,10 @@ async fn connection_serves_one_request_after_another() {
     let server = Server::always(Behavior::answer(200)).await;
     let mut client = server.connect().await;
     for ordinal in 0..100 {
-        client
-            .send(&signed(&format!("/webhook/{ordinal}"), "e", 1, b"{}"))
-            .await;
+        client.send(&signed(&format!("/webhook/{ordinal}"), "e", 1, b"{}")).await;
         assert_eq!(client.response().await.0, 200);
     }
-    let ordinals = server
-        .receipts(100)
-        .await
-        .into_iter()
-        .map(|receipt| receipt.ordinal.unwrap());
+    let ordinals = server.receipts(100).await.into_iter().map(|receipt| receipt.ordinal.unwrap());
     assert!(ordinals.eq(0..100));
 }
 
@@ -29,11 +23,7 @@ async fn pipelined_requests_are_answered_in_order() {
     let script = Arc::new(|seen: &mock_receiver::Seen| {
         let after_ms = if seen.ordinal == Some(0) { 30 } else { 0 };
         let status = 200 + u16::try_from(seen.ordinal.unwrap()).unwrap();
-        Behavior::Answer {
-            status,
-            retry_after: None,
-            after_ms,
-        }
+        Behavior::Answer { status, retry_after: None, after_ms }
     });
     let server = Server::start(script, Journal::new()).await;
     let mut client = server.connect().await;
@@ -46,13 +36,7 @@ async fn pipelined_requests_are_answered_in_order() {
     for ordinal in ordinals {
         assert_eq!(client.response().await.0, 200 + ordinal);
     }
-    assert!(
-        server
-            .receipts(6)
-            .await
-            .iter()
-            .all(|receipt| receipt.signature.is_valid())
-    );
+    assert!(server.receipts(6).await.iter().all(|receipt| receipt.signature.is_valid()));
 }
 
 #[tokio::test]
@@ -70,14 +54,8 @@ async fn chunked_body_excludes_the_framing() {
     let server = Server::always(Behavior::answer(200)).await;
     let mut client = server.connect().await;
     for (body, framed) in [
-        (
-            "hello world",
-            "5;name=value\r\nhello\r\n6\r\n world\r\n0\r\n\r\n",
-        ),
-        (
-            "hello world",
-            "B\r\nhello world\r\n0\r\ntrailer: 1\r\nanother: 2\r\n\r\n",
-        ),
+        ("hello world", "5;name=value\r\nhello\r\n6\r\n world\r\n0\r\n\r\n"),
+        ("hello world", "B\r\nhello world\r\n0\r\ntrailer: 1\r\nanother: 2\r\n\r\n"),
         ("", "0\r\n\r\n"),
     ] {
         let lines = "transfer-encoding: chunked\r\n";
@@ -88,13 +66,7 @@ async fn chunked_body_excludes_the_framing() {
     }
     let receipts = server.receipts(3).await;
     assert_eq!(receipts[0].sha256, receipts[1].sha256);
-    assert_eq!(
-        receipts
-            .iter()
-            .map(|receipt| receipt.bytes)
-            .collect::<Vec<_>>(),
-        [11, 11, 0]
-    );
+    assert_eq!(receipts.iter().map(|receipt| receipt.bytes).collect::<Vec<_>>(), [11, 11, 0]);
 }
 
 #[tokio::test]
@@ -102,9 +74,7 @@ async fn client_that_expects_100_continue_receives_it() {
     let server = Server::always(Behavior::answer(200)).await;
     let mut client = server.connect().await;
     let lines = "content-length: 2\r\nexpect: 100-continue\r\n";
-    client
-        .send(&signed_head("/webhook/1", "e1", 1, b"{}", lines))
-        .await;
+    client.send(&signed_head("/webhook/1", "e1", 1, b"{}", lines)).await;
     assert_eq!(client.response().await.0, 100);
     client.send(b"{}").await;
     assert_eq!(client.response().await.0, 200);
@@ -113,10 +83,9 @@ async fn client_that_expects_100_continue_receives_it() {
 #[tokio::test]
 async fn connection_close_and_http_1_0_close_the_connection() {
     let server = Server::always(Behavior::answer(200)).await;
-    for head in [
-        "GET /healthz HTTP/1.1\r\nConnection: Close\r\n\r\n",
-        "GET /healthz HTTP/1.0\r\n\r\n",
-    ] {
+    for head in
+        ["GET /healthz HTTP/1.1\r\nConnection: Close\r\n\r\n", "GET /healthz HTTP/1.0\r\n\r\n"]
+    {
         let mut client = server.connect().await;
         client.send(head.as_bytes()).await;
         let (bytes, reset) = client.rest().await;
@@ -166,9 +135,7 @@ async fn other_routes_respond_without_a_receipt() {
         ("POST /webhook/18446744073709551616", 404),
         ("GET /", 404),
     ] {
-        client
-            .send(format!("{request} HTTP/1.1\r\n\r\n").as_bytes())
-            .await;
+        client.send(format!("{request} HTTP/1.1\r\n\r\n").as_bytes()).await;
         assert_eq!(client.response().await.0, status, "{request}");
     }
     assert_eq!(server.journal.counts().requests, 0);
@@ -178,9 +145,7 @@ async fn other_routes_respond_without_a_receipt() {
 async fn largest_64_bit_ordinal_is_accepted() {
     let server = Server::always(Behavior::answer(200)).await;
     let mut client = server.connect().await;
-    client
-        .send(&signed("/webhook/18446744073709551615", "e", 1, b"{}"))
-        .await;
+    client.send(&signed("/webhook/18446744073709551615", "e", 1, b"{}")).await;
     assert_eq!(client.response().await.0, 200);
     let receipt = server.receipts(1).await.remove(0);
     assert_eq!(receipt.ordinal, Some(u64::MAX));

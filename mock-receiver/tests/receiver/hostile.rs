@@ -61,10 +61,7 @@ fn almost_a_request() -> impl Strategy<Value = Vec<u8>> {
 #[test]
 fn arbitrary_bytes_cause_no_panic_and_no_missing_ending() {
     let panicked = watch_for_panics();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let server = runtime.block_on(Server::always(Behavior::answer(200)));
     let mut runner = proptest::test_runner::TestRunner::default();
     let result = runner.run(&stream(), |bytes| {
@@ -79,11 +76,7 @@ fn arbitrary_bytes_cause_no_panic_and_no_missing_ending() {
         });
         prop_assert!(!panicked.load(Ordering::SeqCst));
         prop_assert_eq!(server.journal.open_requests(), 0);
-        let endings = server
-            .journal
-            .receipts()
-            .into_iter()
-            .map(|receipt| receipt.ending);
+        let endings = server.journal.receipts().into_iter().map(|receipt| receipt.ending);
         let missing = endings.filter(|ending| matches!(ending, None | Some(Ending::Stopped)));
         prop_assert_eq!(missing.count(), 0);
         Ok(())

@@ -42,26 +42,12 @@ async fn receipt_contains_the_parts_of_the_request() {
 async fn invalid_signature_gets_401_and_does_not_count() {
     let good = String::from_utf8(signed("/webhook/1", "e1", 1, b"{}")).unwrap();
     let missing = |name: &str| InvalidReason::MissingHeader { name: name.into() };
-    let repeated = InvalidReason::RepeatedHeader {
-        name: "webhook-id".into(),
-    };
+    let repeated = InvalidReason::RepeatedHeader { name: "webhook-id".into() };
     for (request, reason) in [
-        (
-            good.replace("webhook-id: e1", "webhook-id: e2"),
-            InvalidReason::NoMatch,
-        ),
-        (
-            good.replace("\r\n\r\n{}", "\r\n\r\n[]"),
-            InvalidReason::NoMatch,
-        ),
-        (
-            good.replace("webhook-id: e1\r\n", ""),
-            missing("webhook-id"),
-        ),
-        (
-            good.replace("webhook-signature", "x"),
-            missing("webhook-signature"),
-        ),
+        (good.replace("webhook-id: e1", "webhook-id: e2"), InvalidReason::NoMatch),
+        (good.replace("\r\n\r\n{}", "\r\n\r\n[]"), InvalidReason::NoMatch),
+        (good.replace("webhook-id: e1\r\n", ""), missing("webhook-id")),
+        (good.replace("webhook-signature", "x"), missing("webhook-signature")),
         (good.replace("host: test", "webhook-id: e1"), repeated),
         (good.replace("v1,", "v9,"), InvalidReason::NoKnownVersion),
     ] {
@@ -78,43 +64,19 @@ async fn malformed_request_is_refused_and_journalled() {
     let long_line = format!("x: {}\r\n", "x".repeat(20_000));
     let many_lines = "x: y\r\n".repeat(100);
     for (request, status, reason) in [
-        (
-            head("content-length: 4194305\r\n"),
-            413,
-            UncheckedReason::BodyTooLarge,
-        ),
-        (
-            head("content-length: 99999999999999999999999\r\n"),
-            413,
-            UncheckedReason::BodyTooLarge,
-        ),
-        (
-            head("content-length: -1\r\n"),
-            400,
-            UncheckedReason::Malformed,
-        ),
-        (
-            head("content-length: 1\r\ncontent-length: 2\r\n"),
-            400,
-            UncheckedReason::Malformed,
-        ),
+        (head("content-length: 4194305\r\n"), 413, UncheckedReason::BodyTooLarge),
+        (head("content-length: 99999999999999999999999\r\n"), 413, UncheckedReason::BodyTooLarge),
+        (head("content-length: -1\r\n"), 400, UncheckedReason::Malformed),
+        (head("content-length: 1\r\ncontent-length: 2\r\n"), 400, UncheckedReason::Malformed),
         (
             head("content-length: 1\r\ntransfer-encoding: chunked\r\n"),
             400,
             UncheckedReason::Malformed,
         ),
-        (
-            head("transfer-encoding: gzip\r\n"),
-            400,
-            UncheckedReason::Malformed,
-        ),
+        (head("transfer-encoding: gzip\r\n"), 400, UncheckedReason::Malformed),
         (head(&long_line), 431, UncheckedReason::HeadTooLarge),
         (head(&many_lines), 431, UncheckedReason::HeadTooLarge),
-        (
-            b"this is no http\r\n\r\n".to_vec(),
-            400,
-            UncheckedReason::Malformed,
-        ),
+        (b"this is no http\r\n\r\n".to_vec(), 400, UncheckedReason::Malformed),
         (b"\0\0\0\0".to_vec(), 400, UncheckedReason::Malformed),
     ] {
         let receipt = receipt_of(&request, status).await;
@@ -167,10 +129,7 @@ async fn receivers_that_share_a_journal_share_its_order() {
         client.response().await;
     }
     let receipts = one.receipts(3).await;
-    let seen: Vec<_> = receipts
-        .iter()
-        .map(|receipt| (receipt.seq, receipt.receiver))
-        .collect();
+    let seen: Vec<_> = receipts.iter().map(|receipt| (receipt.seq, receipt.receiver)).collect();
     let [one, other] = [one, other].map(|server| server.receiver.address());
     assert_eq!(seen, [(1, one), (2, other), (3, one)]);
     let begins: Vec<_> = receipts.iter().map(|receipt| receipt.begin_us).collect();
@@ -183,10 +142,7 @@ async fn observer_is_called_at_begin_and_end() {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let noted = Arc::clone(&seen);
     journal.observe(Arc::new(move |receipt: &Receipt, moment: Moment| {
-        noted
-            .lock()
-            .unwrap()
-            .push((receipt.seq, moment, receipt.ending.clone()));
+        noted.lock().unwrap().push((receipt.seq, moment, receipt.ending.clone()));
     }));
     let server = Server::start(always(Behavior::answer(204)), journal).await;
     let mut client = server.connect().await;
@@ -203,9 +159,7 @@ async fn bounded_journal_drops_its_oldest_and_counts_them() {
     let server = Server::start(always(Behavior::answer(200)), Journal::bounded(3)).await;
     let mut client = server.connect().await;
     for ordinal in 1..=5 {
-        client
-            .send(&signed(&format!("/webhook/{ordinal}"), "e", 1, b"{}"))
-            .await;
+        client.send(&signed(&format!("/webhook/{ordinal}"), "e", 1, b"{}")).await;
         client.response().await;
     }
     let seqs = |receipts: Vec<Receipt>| receipts.iter().map(|kept| kept.seq).collect::<Vec<_>>();
@@ -221,16 +175,12 @@ async fn receipts_route_returns_all_or_those_since_a_number() {
     let server = Server::always(Behavior::answer(200)).await;
     let mut client = server.connect().await;
     for ordinal in 1..=3 {
-        client
-            .send(&signed(&format!("/webhook/{ordinal}"), "e", 1, b"{}"))
-            .await;
+        client.send(&signed(&format!("/webhook/{ordinal}"), "e", 1, b"{}")).await;
         client.response().await;
     }
     let kept = server.receipts(3).await;
     for (path, from) in [("/receipts", 0), ("/receipts?since=2", 2)] {
-        client
-            .send(format!("GET {path} HTTP/1.1\r\n\r\n").as_bytes())
-            .await;
+        client.send(format!("GET {path} HTTP/1.1\r\n\r\n").as_bytes()).await;
         let page: serde_json::Value = serde_json::from_slice(&client.response().await.1).unwrap();
         assert_eq!(page["dropped"], 0);
         assert_eq!(page["counts"]["accepted"], 3);
@@ -251,13 +201,5 @@ async fn disabled_journal_counts_and_keeps_nothing() {
     client.response().await;
     assert!(server.receipts(4).await.is_empty());
     let counts = server.journal.counts();
-    assert_eq!(
-        (
-            counts.requests,
-            counts.valid,
-            counts.invalid,
-            counts.accepted
-        ),
-        (4, 3, 1, 3)
-    );
+    assert_eq!((counts.requests, counts.valid, counts.invalid, counts.accepted), (4, 3, 1, 3));
 }

@@ -14,12 +14,7 @@ const DEMO: Demo = Demo {
 };
 
 fn seen(ordinal: u64, attempt: u32) -> Seen {
-    Seen {
-        ordinal: Some(ordinal),
-        attempt: Some(attempt),
-        id: "any".into(),
-        arrival: 1,
-    }
+    Seen { ordinal: Some(ordinal), attempt: Some(attempt), id: "any".into(), arrival: 1 }
 }
 
 fn draws(demo: Demo) -> BTreeMap<(u64, u32), Behavior> {
@@ -34,24 +29,13 @@ fn seed_determines_the_draws_in_any_order() {
     for (&(ordinal, attempt), behavior) in forward.iter().rev() {
         assert_eq!(DEMO.draw(&seen(ordinal, attempt)), *behavior);
     }
-    assert_ne!(
-        forward,
-        draws(Demo {
-            seed: 0x5eee,
-            ..DEMO
-        })
-    );
+    assert_ne!(forward, draws(Demo { seed: 0x5eee, ..DEMO }));
 }
 
 #[test]
 fn id_and_arrivals_replace_ordinal_and_attempt() {
     let by_id = |id: &str, attempt, arrival| {
-        DEMO.draw(&Seen {
-            ordinal: None,
-            attempt,
-            id: id.into(),
-            arrival,
-        })
+        DEMO.draw(&Seen { ordinal: None, attempt, id: id.into(), arrival })
     };
     assert_eq!(by_id("a", Some(3), 1), by_id("a", Some(3), 9));
     assert_eq!(by_id("a", Some(3), 1), by_id("a", None, 3));
@@ -65,10 +49,7 @@ fn shares_match_the_rates() {
     let draws = draws(DEMO);
     let share = |wanted: fn(&Behavior) -> bool, of: fn(&Behavior) -> bool| {
         let all = draws.values().filter(|behavior| of(behavior)).count();
-        let found = draws
-            .values()
-            .filter(|behavior| of(behavior) && wanted(behavior))
-            .count();
+        let found = draws.values().filter(|behavior| of(behavior) && wanted(behavior)).count();
         found as f64 / all as f64
     };
     let hangs = |behavior: &Behavior| matches!(behavior, Behavior::Hang { hold_ms: 60_000 });
@@ -91,10 +72,7 @@ fn shares_match_the_rates() {
 #[test]
 fn one_setting_does_not_change_the_draws_of_the_others() {
     let hanging = draws(DEMO);
-    let answering = draws(Demo {
-        hang_rate: 0.0,
-        ..DEMO
-    });
+    let answering = draws(Demo { hang_rate: 0.0, ..DEMO });
     for (key, behavior) in &hanging {
         if !matches!(behavior, Behavior::Hang { .. }) {
             assert_eq!(behavior, &answering[key]);
@@ -105,28 +83,11 @@ fn one_setting_does_not_change_the_draws_of_the_others() {
 #[test]
 fn rates_of_zero_and_one_are_exact() {
     let all = |demo: Demo, wanted: fn(&Behavior) -> bool| draws(demo).values().all(wanted);
-    let calm = Demo {
-        failure_rate: 0.0,
-        hang_rate: 0.0,
-        delay_ms_max: 0,
-        ..DEMO
-    };
+    let calm = Demo { failure_rate: 0.0, hang_rate: 0.0, delay_ms_max: 0, ..DEMO };
     assert!(all(calm, |behavior| *behavior == Behavior::answer(200)));
-    assert!(all(
-        Demo {
-            failure_rate: 1.0,
-            ..calm
-        },
-        |behavior| behavior.status() != Some(200)
-    ));
-    let hung = Demo {
-        hang_rate: 1.0,
-        ..DEMO
-    };
-    assert!(all(hung, |behavior| matches!(
-        behavior,
-        Behavior::Hang { .. }
-    )));
+    assert!(all(Demo { failure_rate: 1.0, ..calm }, |behavior| behavior.status() != Some(200)));
+    let hung = Demo { hang_rate: 1.0, ..DEMO };
+    assert!(all(hung, |behavior| matches!(behavior, Behavior::Hang { .. })));
 }
 
 #[test]
@@ -153,29 +114,16 @@ fn text_form_is_the_documented_one() {
     assert_eq!(serde_json::to_string(&Behavior::answer(500)).unwrap(), text);
     let text = r#"{"kind":"answer","status":429,"retry_after":{"date_in":-5},"after_ms":7}"#;
     let retry_after = Some(RetryAfter::DateIn(-5));
-    let behavior = Behavior::Answer {
-        status: 429,
-        retry_after,
-        after_ms: 7,
-    };
+    let behavior = Behavior::Answer { status: 429, retry_after, after_ms: 7 };
     assert_eq!(Behavior::parse(text).unwrap(), behavior);
 }
 
 #[test]
 fn behavior_that_cannot_be_sent_is_refused() {
     let parse = |text: &str| Behavior::parse(text).unwrap_err();
-    assert!(matches!(
-        parse(r#"{"kind":"sulk"}"#),
-        BehaviorError::Syntax(_)
-    ));
-    assert!(matches!(
-        parse(r#"{"kind":"hang","for":1}"#),
-        BehaviorError::Syntax(_)
-    ));
-    assert!(matches!(
-        parse(r#"{"kind":"answer","status":99}"#),
-        BehaviorError::Status(99)
-    ));
+    assert!(matches!(parse(r#"{"kind":"sulk"}"#), BehaviorError::Syntax(_)));
+    assert!(matches!(parse(r#"{"kind":"hang","for":1}"#), BehaviorError::Syntax(_)));
+    assert!(matches!(parse(r#"{"kind":"answer","status":99}"#), BehaviorError::Status(99)));
     let split = r#"{"kind":"redirect","location":"x\r\nset-cookie: y"}"#;
     assert!(matches!(parse(split), BehaviorError::Header(_)));
 }

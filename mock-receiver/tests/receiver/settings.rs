@@ -17,10 +17,7 @@ fn defaults_are_those_of_the_specification() {
     assert_eq!(config.bind.to_string(), "127.0.0.1:8080");
     assert_eq!(config.demo.seed, 77);
     assert_eq!(config.demo.delay_ms_max, 5000);
-    assert_eq!(
-        (config.demo.failure_rate, config.demo.hang_rate),
-        (0.7, 0.08)
-    );
+    assert_eq!((config.demo.failure_rate, config.demo.hang_rate), (0.7, 0.08));
 }
 
 #[test]

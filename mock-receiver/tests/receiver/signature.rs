@@ -43,12 +43,7 @@ struct Pieces {
 
 impl Pieces {
     fn of(vector: &Vector) -> Self {
-        Self::new(
-            vector.id,
-            vector.timestamp,
-            vector.signature,
-            vector.body.as_bytes(),
-        )
+        Self::new(vector.id, vector.timestamp, vector.signature, vector.body.as_bytes())
     }
 
     fn new(id: &str, timestamp: i64, signature: &str, body: &[u8]) -> Self {
@@ -79,10 +74,7 @@ fn invalid(reason: InvalidReason) -> SignatureCheck {
 fn published_vectors_are_valid() {
     for vector in &VECTORS {
         let pieces = Pieces::of(vector);
-        assert_eq!(
-            pieces.check(vector.secret, vector.timestamp),
-            SignatureCheck::Valid
-        );
+        assert_eq!(pieces.check(vector.secret, vector.timestamp), SignatureCheck::Valid);
     }
 }
 
@@ -103,11 +95,7 @@ fn timestamp_tolerance_is_inclusive_on_both_sides() {
 fn text_secret_is_its_bytes_and_any_listed_secret_counts() {
     let signature = sign("grün".as_bytes(), "id", 7, b"{}");
     let pieces = Pieces::new("id", 7, &signature, b"{}");
-    for secrets in [
-        "grün",
-        "old, grün",
-        " grün ,whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
-    ] {
+    for secrets in ["grün", "old, grün", " grün ,whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"] {
         assert_eq!(pieces.check(secrets, 7), SignatureCheck::Valid, "{secrets}");
     }
     assert_eq!(pieces.check("old,new", 7), invalid(InvalidReason::NoMatch));
@@ -126,10 +114,7 @@ fn invalid_entry_is_refused_without_showing_the_secret() {
         ("whsec_MfKQ9r8", unreadable(1)),
         ("\"a,b\"", Err(SecretsError::Quoted { position: 1 })),
         ("a,'b'", Err(SecretsError::Quoted { position: 2 })),
-        (
-            "a,WHSEC_YQ==",
-            Err(SecretsError::MisplacedPrefix { position: 2 }),
-        ),
+        ("a,WHSEC_YQ==", Err(SecretsError::MisplacedPrefix { position: 2 })),
     ] {
         assert_eq!(Secrets::parse(text).map(|_| ()), refusal, "{text}");
     }
@@ -145,24 +130,14 @@ fn unknown_versions_are_ignored() {
         (format!("v2,AAAA {good}"), SignatureCheck::Valid),
         (format!("{good} v1a,AAAA"), SignatureCheck::Valid),
         (format!("v1,AAAA  {good}"), SignatureCheck::Valid),
-        (
-            good.replace("v1,", "v2,"),
-            invalid(InvalidReason::NoKnownVersion),
-        ),
-        (
-            good.replace("v1,", ""),
-            invalid(InvalidReason::NoKnownVersion),
-        ),
+        (good.replace("v1,", "v2,"), invalid(InvalidReason::NoKnownVersion)),
+        (good.replace("v1,", ""), invalid(InvalidReason::NoKnownVersion)),
         ("v1,".to_owned(), invalid(InvalidReason::NoMatch)),
         ("v1,not base64".to_owned(), invalid(InvalidReason::NoMatch)),
     ] {
         let mut pieces = Pieces::of(vector);
         pieces.signature = Some(signature.clone().into_bytes());
-        assert_eq!(
-            pieces.check(vector.secret, vector.timestamp),
-            check,
-            "{signature}"
-        );
+        assert_eq!(pieces.check(vector.secret, vector.timestamp), check, "{signature}");
     }
 }
 
@@ -176,10 +151,7 @@ fn each_of_the_three_headers_is_required() {
             pieces.check(vector.secret, vector.timestamp)
         };
         let missing = |name: &str| invalid(InvalidReason::MissingHeader { name: name.into() });
-        assert_eq!(
-            without(|pieces, value| pieces.id = value),
-            missing("webhook-id")
-        );
+        assert_eq!(without(|pieces, value| pieces.id = value), missing("webhook-id"));
         let check = without(|pieces, value| pieces.timestamp = value);
         assert_eq!(check, missing("webhook-timestamp"));
         let check = without(|pieces, value| pieces.signature = value);
@@ -190,13 +162,9 @@ fn each_of_the_three_headers_is_required() {
 #[test]
 fn timestamp_consists_only_of_digits() {
     let vector = &VECTORS[0];
-    for text in [
-        "+1614265330",
-        "-1614265330",
-        " 1614265330",
-        "1614265330.0",
-        "99999999999999999999",
-    ] {
+    for text in
+        ["+1614265330", "-1614265330", " 1614265330", "1614265330.0", "99999999999999999999"]
+    {
         let mut pieces = Pieces::of(vector);
         pieces.timestamp = Some(text.into());
         let check = pieces.check(vector.secret, vector.timestamp);

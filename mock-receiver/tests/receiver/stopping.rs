@@ -31,9 +31,7 @@ async fn dropped_receiver_stops() {
     hanging.send(&signed("/webhook/1", "e1", 1, b"{}")).await;
     within(changed.changed()).await.unwrap();
     drop(server.receiver);
-    within(changed.wait_for(|changes| *changes >= 2))
-        .await
-        .unwrap();
+    within(changed.wait_for(|changes| *changes >= 2)).await.unwrap();
     assert_eq!(server.journal.receipts()[0].ending, Some(Ending::Stopped));
 }
 

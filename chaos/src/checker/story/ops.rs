@@ -75,11 +75,7 @@ impl Event {
 
     /// The 202 to the post with this number.
     pub(super) fn acknowledged(&self, op: u64) -> Op {
-        Op::IngestOk(Acknowledged {
-            op,
-            ordinal: self.ordinal,
-            id: self.id.clone(),
-        })
+        Op::IngestOk(Acknowledged { op, ordinal: self.ordinal, id: self.id.clone() })
     }
 
     /// The begin and the end of a request.
@@ -173,10 +169,6 @@ pub(crate) fn links(names: &str) -> Target {
 
 /// One planned fault of this kind, as the start of a run lists it.
 pub(crate) fn planned(kind: Kind) -> (String, PlannedKind) {
-    let planned = PlannedKind {
-        family: kind.family,
-        harm: kind.harm,
-        count: 1,
-    };
+    let planned = PlannedKind { family: kind.family, harm: kind.harm, count: 1 };
     (kind.name.to_owned(), planned)
 }

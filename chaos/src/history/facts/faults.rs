@@ -168,9 +168,7 @@ impl FaultFacts<'_> {
     /// Returns true if the fault, or the time of `after_us` after its heal, overlaps this interval.
     #[must_use]
     pub fn overlaps(&self, from_us: u64, to_us: u64, after_us: u64) -> bool {
-        let end_us = self
-            .end_us
-            .map_or(u64::MAX, |end| end.saturating_add(after_us));
+        let end_us = self.end_us.map_or(u64::MAX, |end| end.saturating_add(after_us));
         self.start.t <= to_us && end_us >= from_us
     }
 }
@@ -276,24 +274,13 @@ mod tests {
     #[test]
     fn kill_counts_with_a_hit_and_fault_with_any_observation() {
         let seen = |kind: Kind, ops: &[Op]| {
-            asked(kind, w0(), ops, |fault| {
-                (fault.is_counted_kill(), fault.is_effective())
-            })
+            asked(kind, w0(), ops, |fault| (fault.is_counted_kill(), fault.is_effective()))
         };
         assert_eq!(seen(KillWorker::KIND, &[]), (false, false));
         assert_eq!(seen(KillWorker::KIND, &[effect(&[], None)]), (false, false));
-        assert_eq!(
-            seen(KillWorker::KIND, &[effect(&[], Some("seen"))]),
-            (false, true)
-        );
-        assert_eq!(
-            seen(KillWorker::KIND, &[effect(&["r0-1"], None)]),
-            (true, true)
-        );
-        assert_eq!(
-            seen(PauseWorker::KIND, &[effect(&["r0-1"], None)]),
-            (false, true)
-        );
+        assert_eq!(seen(KillWorker::KIND, &[effect(&[], Some("seen"))]), (false, true));
+        assert_eq!(seen(KillWorker::KIND, &[effect(&["r0-1"], None)]), (true, true));
+        assert_eq!(seen(PauseWorker::KIND, &[effect(&["r0-1"], None)]), (false, true));
     }
 
     #[test]
@@ -322,32 +309,20 @@ mod tests {
         let affects = |kind: Kind, target: Target, req: &str| {
             let history = begin(req);
             let facts = Facts::of(&history);
-            asked(kind, target, &[], |fault| {
-                fault.may_lose_or_delay(&facts.events[&0].receipts[0])
-            })
+            asked(kind, target, &[], |fault| fault.may_lose_or_delay(&facts.events[&0].receipts[0]))
         };
         assert!(affects(Latency::KIND, links("workers->r1"), "r1-7"));
-        assert!(affects(
-            Latency::KIND,
-            links("workers->r0+workers->r1"),
-            "r1-7"
-        ));
+        assert!(affects(Latency::KIND, links("workers->r0+workers->r1"), "r1-7"));
         assert!(affects(RefuseReceiver::KIND, links("workers->r1"), "r1-7"));
-        assert!(
-            affects(Latency::KIND, links("workers->r1"), "r1"),
-            "a name without a number"
-        );
+        assert!(affects(Latency::KIND, links("workers->r1"), "r1"), "a name without a number");
         assert!(!affects(Latency::KIND, links("workers->r1"), "r2-7"));
         assert!(!affects(PauseWorker::KIND, links("workers->r1"), "r1-7"));
     }
 
     #[test]
     fn fault_concerns_its_named_holder_or_any() {
-        let concerns = |target| {
-            asked(KillWorker::KIND, target, &[], |fault| {
-                fault.may_concern("h0")
-            })
-        };
+        let concerns =
+            |target| asked(KillWorker::KIND, target, &[], |fault| fault.may_concern("h0"));
         let targets = [w0(), process("h0"), process("h1")];
         assert_eq!(targets.map(concerns), [true, true, false]);
     }
@@ -355,22 +330,11 @@ mod tests {
     #[test]
     fn fault_overlaps_until_the_end_of_its_aftermath() {
         let overlaps = |(from, to, after)| {
-            asked(PauseWorker::KIND, w0(), &[], |fault| {
-                fault.overlaps(from, to, after)
-            })
+            asked(PauseWorker::KIND, w0(), &[], |fault| fault.overlaps(from, to, after))
         };
-        assert_eq!(
-            [(0, FROM - 1, 0), (0, FROM, 0)].map(overlaps),
-            [false, true]
-        );
-        assert_eq!(
-            [(TO, 900, 0), (TO + 1, 900, 0)].map(overlaps),
-            [true, false]
-        );
-        assert_eq!(
-            [(TO + 5, 900, 5), (TO + 6, 900, 5)].map(overlaps),
-            [true, false]
-        );
+        assert_eq!([(0, FROM - 1, 0), (0, FROM, 0)].map(overlaps), [false, true]);
+        assert_eq!([(TO, 900, 0), (TO + 1, 900, 0)].map(overlaps), [true, false]);
+        assert_eq!([(TO + 5, 900, 5), (TO + 6, 900, 5)].map(overlaps), [true, false]);
         // A fault without a recorded end has no end.
         let [start, _] = fault(PauseWorker::KIND, w0(), FROM..TO);
         let history = History::from_ops([start]);

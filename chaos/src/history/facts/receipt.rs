@@ -51,9 +51,5 @@ impl ReceiptFacts<'_> {
 
 /// Places an op at its line.
 pub(super) fn at<'h, T>(entry: &Entry, op: &'h T) -> At<'h, T> {
-    At {
-        seq: entry.seq,
-        t: entry.t,
-        op,
-    }
+    At { seq: entry.seq, t: entry.t, op }
 }

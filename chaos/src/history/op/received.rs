@@ -70,8 +70,7 @@ pub struct RecvEnd {
 impl RecvEnd {
     /// Returns true if a complete 2xx was written.
     pub fn is_success(&self) -> bool {
-        self.status
-            .is_some_and(|status| (200..300).contains(&status))
+        self.status.is_some_and(|status| (200..300).contains(&status))
     }
 }
 

@@ -32,11 +32,7 @@ impl Base {
     pub(super) fn prepare(place: Place, account: Option<&Account>) -> Result<Self, MachineError> {
         let files = |operation, path: &Path| {
             let path = path.to_path_buf();
-            move |source| MachineError::Files {
-                operation,
-                path,
-                source,
-            }
+            move |source| MachineError::Files { operation, path, source }
         };
         let base = match place {
             Place::Temporary | Place::Own { .. } => {
@@ -46,19 +42,11 @@ impl Base {
                     .tempdir_in(&parent)
                     .map_err(files("creating a directory in", &parent))?;
                 let path = temporary.path().to_path_buf();
-                Self {
-                    path,
-                    kept: false,
-                    temporary: Some(temporary),
-                }
+                Self { path, kept: false, temporary: Some(temporary) }
             }
             Place::Kept(path) => {
                 std::fs::create_dir_all(&path).map_err(files("creating", &path))?;
-                Self {
-                    path,
-                    kept: true,
-                    temporary: None,
-                }
+                Self { path, kept: true, temporary: None }
             }
         };
         let private = PermissionsExt::from_mode(0o700);
@@ -75,11 +63,7 @@ impl Base {
         let path = self.path.join("password");
         let files = |operation| {
             let path = path.clone();
-            move |source| MachineError::Files {
-                operation,
-                path,
-                source,
-            }
+            move |source| MachineError::Files { operation, path, source }
         };
         if let Ok(password) = std::fs::read_to_string(&path) {
             return Ok(password.trim().to_owned());

@@ -27,20 +27,14 @@ impl SmallDisk {
     pub(super) fn mount(path: &Path, account: Option<&Account>) -> Result<Self, MachineError> {
         let failed = |operation| {
             let path = path.to_path_buf();
-            move |source| MachineError::Files {
-                operation,
-                path,
-                source,
-            }
+            move |source| MachineError::Files { operation, path, source }
         };
         std::fs::create_dir_all(path).map_err(failed("creating"))?;
         let size = format!("size={DISK_MIB}m");
         let mut mount = Command::new("mount");
         mount.args(["-t", "tmpfs", "-o", &size, "chaos-postgres"]);
         run(mount.arg(path)).map_err(failed("mounting a small disk on"))?;
-        let disk = Self {
-            path: path.to_path_buf(),
-        };
+        let disk = Self { path: path.to_path_buf() };
         std::fs::set_permissions(path, Permissions::from_mode(0o700))
             .map_err(failed("restricting the permissions of"))?;
         Account::make_owner(account, path).map_err(failed("changing the owner of"))?;
@@ -63,10 +57,7 @@ impl SmallDisk {
 
     /// Fills the disk up to `spare_bytes` free bytes. Returns the number of bytes written.
     pub(crate) fn fill(&self, spare_bytes: u64) -> io::Result<u64> {
-        let mut file = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(self.filler())?;
+        let mut file = OpenOptions::new().create(true).append(true).open(self.filler())?;
         let mut filled = 0;
         loop {
             match file.write(&[0; FILL_BYTES]) {

@@ -10,11 +10,7 @@ pub(crate) enum MachineError {
     #[error("{0}")]
     Account(String),
     #[error("{operation} {}: {source}", path.display())]
-    Files {
-        operation: &'static str,
-        path: PathBuf,
-        source: std::io::Error,
-    },
+    Files { operation: &'static str, path: PathBuf, source: std::io::Error },
     #[error("initdb failed: {0}")]
     Initdb(String),
     #[error("{} is in use by a running server, process {pid}", path.display())]
@@ -23,11 +19,7 @@ pub(crate) enum MachineError {
         "{} was created by PostgreSQL {found}, but the binaries are version {available}",
         path.display()
     )]
-    Version {
-        path: PathBuf,
-        found: String,
-        available: String,
-    },
+    Version { path: PathBuf, found: String, available: String },
     #[error("the postmaster, process {pid}, does not end after a signal")]
     Undying { pid: u32 },
     #[error("the server did not start: {reason}\n{log}")]
@@ -44,10 +36,9 @@ impl MachineError {
             Self::Files { .. } => {
                 "check that the directory is writable and has free space".to_owned()
             }
-            Self::Initdb(_) => format!(
-                "run {} to see its complete output",
-                binaries.program("initdb").display()
-            ),
+            Self::Initdb(_) => {
+                format!("run {} to see its complete output", binaries.program("initdb").display())
+            }
             Self::Held { pid, .. } | Self::Undying { pid } => {
                 format!("end process {pid}, or use another directory")
             }

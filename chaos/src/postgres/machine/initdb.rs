@@ -33,16 +33,7 @@ pub(super) async fn initdb(
     }
     let mut command = Account::command(account, &binaries.program("initdb"));
     command
-        .args([
-            "-U",
-            ROLE,
-            "-A",
-            "scram-sha-256",
-            "-E",
-            "UTF8",
-            "--locale=C",
-            "--pwfile",
-        ])
+        .args(["-U", ROLE, "-A", "scram-sha-256", "-E", "UTF8", "--locale=C", "--pwfile"])
         .arg(base.join("password"))
         .arg("-D")
         .arg(&unfinished)
@@ -51,10 +42,7 @@ pub(super) async fn initdb(
     let output = timeout(INITDB_TIMEOUT, command.output())
         .await
         .map_err(|_| {
-            MachineError::Initdb(format!(
-                "not finished within {} s",
-                INITDB_TIMEOUT.as_secs()
-            ))
+            MachineError::Initdb(format!("not finished within {} s", INITDB_TIMEOUT.as_secs()))
         })?
         .map_err(|error| MachineError::Initdb(error.to_string()))?;
     if !output.status.success() {

@@ -25,10 +25,7 @@ pub(super) async fn wait_for_predecessor(data: &Path) -> Result<(), MachineError
     let deadline = Instant::now() + PREDECESSOR_TIMEOUT;
     while let Some(pid) = live_holder(data) {
         if Instant::now() >= deadline {
-            return Err(MachineError::Held {
-                path: data.to_path_buf(),
-                pid,
-            });
+            return Err(MachineError::Held { path: data.to_path_buf(), pid });
         }
         sleep(PREDECESSOR_CHECK_INTERVAL).await;
     }
@@ -62,9 +59,7 @@ pub(crate) fn live_holder(data: &Path) -> Option<u32> {
         return kill(pid, None).is_ok().then_some(number);
     }
     let command = std::fs::read(Path::new("/proc").join(pid.to_string()).join("cmdline")).ok()?;
-    String::from_utf8_lossy(&command)
-        .contains("postgres")
-        .then_some(number)
+    String::from_utf8_lossy(&command).contains("postgres").then_some(number)
 }
 
 #[cfg(test)]
@@ -82,11 +77,8 @@ mod tests {
     #[tokio::test]
     async fn pid_file_of_another_program_does_not_block_a_start() {
         let data = tempfile::tempdir().unwrap();
-        let mut other_program = std::process::Command::new("sleep")
-            .arg("60")
-            .stdin(Stdio::null())
-            .spawn()
-            .unwrap();
+        let mut other_program =
+            std::process::Command::new("sleep").arg("60").stdin(Stdio::null()).spawn().unwrap();
         pid_file(data.path(), other_program.id());
         assert_eq!(live_holder(data.path()), None);
         wait_for_predecessor(data.path()).await.unwrap();

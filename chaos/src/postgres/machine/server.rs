@@ -77,10 +77,7 @@ impl Server {
                 Err(_) => "a connection attempt got no response".to_owned(),
             };
             if Instant::now() >= deadline {
-                return Err(format!(
-                    "not ready within {} s: {reason}",
-                    READY_TIMEOUT.as_secs()
-                ));
+                return Err(format!("not ready within {} s: {reason}", READY_TIMEOUT.as_secs()));
             }
             sleep(CONNECT_INTERVAL).await;
         }
@@ -115,10 +112,7 @@ impl Server {
         Err(MachineError::Undying { pid: self.pid() })
     }
 
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "a drop cannot await the end of the server"
-    )]
+    #[expect(clippy::disallowed_methods, reason = "a drop cannot await the end of the server")]
     fn has_ended_or_sleep(&mut self) -> bool {
         let ended = self.has_ended();
         if !ended {
@@ -174,13 +168,8 @@ fn leave_will(child: &Child, launch: &Launch<'_>) -> Result<LastWill, MachineErr
 }
 
 fn spawn(launch: &Launch<'_>) -> Result<Child, MachineError> {
-    let files = |operation, path: PathBuf| {
-        move |source| MachineError::Files {
-            operation,
-            path,
-            source,
-        }
-    };
+    let files =
+        |operation, path: PathBuf| move |source| MachineError::Files { operation, path, source };
     let log = launch.log.to_path_buf();
     let out: File = OpenOptions::new()
         .create(true)
@@ -196,12 +185,7 @@ fn spawn(launch: &Launch<'_>) -> Result<Child, MachineError> {
     }
     let command = command.as_std_mut();
     std::os::unix::process::CommandExt::process_group(command, 0);
-    command
-        .stdin(Stdio::null())
-        .stdout(out)
-        .stderr(err)
-        .spawn()
-        .map_err(files("starting", program))
+    command.stdin(Stdio::null()).stdout(out).stderr(err).spawn().map_err(files("starting", program))
 }
 
 fn settings(launch: &Launch<'_>) -> Vec<String> {
@@ -218,10 +202,7 @@ fn settings(launch: &Launch<'_>) -> Vec<String> {
     ];
     if launch.disk.is_some() {
         // The write-ahead log alone must not fill the small disk.
-        settings.extend([
-            "min_wal_size=32MB".to_owned(),
-            "max_wal_size=64MB".to_owned(),
-        ]);
+        settings.extend(["min_wal_size=32MB".to_owned(), "max_wal_size=64MB".to_owned()]);
     }
     settings
 }

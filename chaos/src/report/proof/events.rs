@@ -8,10 +8,7 @@ use crate::history::op::Section;
 
 /// Lists all events.
 pub(super) fn all(text: &mut String, facts: &Facts<'_>) {
-    line(
-        text,
-        "\nevents: ordinal, id, accepted at, requests, accepted by request, state, verdict",
-    );
+    line(text, "\nevents: ordinal, id, accepted at, requests, accepted by request, state, verdict");
     for (ordinal, event) in &facts.events {
         line(text, &event_line(*ordinal, event, facts));
     }
@@ -22,15 +19,9 @@ fn event_line(ordinal: u64, event: &EventFacts<'_>, facts: &Facts<'_>) -> String
     let acknowledged = event.acknowledged.first();
     let accepted = acknowledged.map_or("-".into(), |at| seconds(at.t));
     let successes = event.successes();
-    let successes: Vec<&str> = successes
-        .map(|receipt| receipt.begin.op.req.as_str())
-        .collect();
+    let successes: Vec<&str> = successes.map(|receipt| receipt.begin.op.req.as_str()).collect();
     let verdict = if event.acknowledged.is_empty() {
-        if successes.is_empty() {
-            "not accepted"
-        } else {
-            "recovered"
-        }
+        if successes.is_empty() { "not accepted" } else { "recovered" }
     } else {
         match fate(event) {
             Fate::Delivered => "delivered",
@@ -39,17 +30,10 @@ fn event_line(ordinal: u64, event: &EventFacts<'_>, facts: &Facts<'_>) -> String
             Fate::Lost => "LOST",
         }
     };
-    let successes = if successes.is_empty() {
-        "-".to_owned()
-    } else {
-        successes.join("+")
-    };
+    let successes = if successes.is_empty() { "-".to_owned() } else { successes.join("+") };
     let state = event.status().unwrap_or("-");
     let causes = duplicates::causes(facts, event);
-    let causes: Vec<String> = causes
-        .iter()
-        .map(|cause| format!(", duplicate: {cause}"))
-        .collect();
+    let causes: Vec<String> = causes.iter().map(|cause| format!(", duplicate: {cause}")).collect();
     let (requests, causes) = (event.receipts.len(), causes.concat());
     format!("  {ordinal:>5} {id} {accepted:>9} {requests:>3} {successes} {state} {verdict}{causes}")
 }
@@ -76,9 +60,6 @@ pub(super) fn default_gaps(text: &mut String, facts: &Facts<'_>) {
             Some(_) => ", then delivered",
             None => "",
         };
-        line(
-            text,
-            &format!("  event {ordinal}: {}{end}", gaps.join(", ")),
-        );
+        line(text, &format!("  event {ordinal}: {}{end}", gaps.join(", ")));
     }
 }

@@ -20,10 +20,7 @@ pub(super) fn text(text: &mut String, facts: &Facts<'_>) {
             let op = receipt.begin.op;
             let ordinal = op.ordinal.map_or("?".into(), |ordinal| ordinal.to_string());
             let attempt = op.attempt.map_or("?".into(), |attempt| attempt.to_string());
-            (
-                op.req.as_str(),
-                format!("event {ordinal} attempt {attempt}"),
-            )
+            (op.req.as_str(), format!("event {ordinal} attempt {attempt}"))
         })
         .collect();
     for fault in &facts.faults {
@@ -47,18 +44,13 @@ fn recoveries(text: &mut String, facts: &Facts<'_>) {
     );
     for (kind, recoveries) in by_kind {
         let next = recoveries.iter().filter_map(|recovery| recovery.next_us);
-        let back = recoveries
-            .iter()
-            .filter_map(|recovery| match recovery.rate {
-                Some(Rate::Back(took_us)) => Some(took_us),
-                _ => None,
-            });
+        let back = recoveries.iter().filter_map(|recovery| match recovery.rate {
+            Some(Rate::Back(took_us)) => Some(took_us),
+            _ => None,
+        });
         let (next, back) = (spread(next.collect()), spread(back.collect()));
         let faults = recoveries.len();
-        line(
-            text,
-            &format!("  {kind:<24} {faults} healed; next delivery {next}; rate {back}"),
-        );
+        line(text, &format!("  {kind:<24} {faults} healed; next delivery {next}; rate {back}"));
     }
     line(
         text,
@@ -81,19 +73,14 @@ pub(super) fn not_planned(facts: &Facts<'_>) -> impl Iterator<Item = String> {
     let has = move |family: Family| {
         planned.is_some_and(|planned| planned.values().any(|kind| kind.family == family))
     };
-    let missing = REAL_FAMILIES
-        .iter()
-        .filter(move |(family, _)| !has(*family));
+    let missing = REAL_FAMILIES.iter().filter(move |(family, _)| !has(*family));
     missing.map(|(_, what)| format!("faults of {what}: this run has none"))
 }
 
 fn fault_line(fault: &FaultFacts<'_>, requests: &BTreeMap<&str, String>) -> String {
     let (start, effect) = (&fault.start, fault.effect);
     let hit = effect.map_or(&[][..], |at| &at.op.hit[..]);
-    let named = hit
-        .iter()
-        .take(HITS_SHOWN_MAX)
-        .filter_map(|req| requests.get(req.as_str()));
+    let named = hit.iter().take(HITS_SHOWN_MAX).filter_map(|req| requests.get(req.as_str()));
     let named: Vec<&str> = named.map(String::as_str).collect();
     let ended = match hit.len() {
         0 => String::new(),

@@ -57,9 +57,7 @@ async fn post_event(State(worker): State<Worker>, headers: HeaderMap, body: Body
         Ok(posted) => posted,
         Err(error) => return (StatusCode::BAD_REQUEST, error.to_string()).into_response(),
     };
-    let key = headers
-        .get("idempotency-key")
-        .and_then(|key| key.to_str().ok());
+    let key = headers.get("idempotency-key").and_then(|key| key.to_str().ok());
     let Some(id) = accept(&worker, key, &posted) else {
         return (StatusCode::CONFLICT, "the key belongs to another event").into_response();
     };

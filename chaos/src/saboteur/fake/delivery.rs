@@ -114,9 +114,7 @@ async fn send(worker: &Worker, http: &reqwest::Client, id: &str, event: &Event) 
     let signed = worker.misbehavior.signed_bytes(body.as_bytes());
     let signature = sign(worker, id, timestamp, signed);
     let previous = worker.memory().last_target.replace(event.target.clone());
-    let target = worker
-        .misbehavior
-        .target(&event.target, previous.as_deref());
+    let target = worker.misbehavior.target(&event.target, previous.as_deref());
     if worker.misbehavior.trusts_kept_connections() {
         let text = format!(
             "POST /{path} HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/json\r\n\
@@ -164,14 +162,8 @@ fn class(error: &reqwest::Error) -> &'static str {
 }
 
 fn sign(worker: &Worker, id: &str, timestamp: i64, body: &[u8]) -> String {
-    let secret = worker
-        .spec
-        .env
-        .get("WEBHOOK_SECRET")
-        .map_or("", String::as_str);
-    let key = BASE64
-        .decode(secret.trim_start_matches("whsec_"))
-        .unwrap_or_default();
+    let secret = worker.spec.env.get("WEBHOOK_SECRET").map_or("", String::as_str);
+    let key = BASE64.decode(secret.trim_start_matches("whsec_")).unwrap_or_default();
     let mut mac = Hmac::<Sha256>::new_from_slice(&key).expect("a key may have any length");
     mac.update(format!("{id}.{timestamp}.").as_bytes());
     mac.update(body);
@@ -214,10 +206,7 @@ fn delay(worker: &Worker, failures: u32, result: HttpResult) -> Duration {
     let base_ms = worker.setting_ms("BACKOFF_BASE_SECONDS", 2_000);
     let cap_ms = worker.setting_ms("BACKOFF_CAP_SECONDS", 3_600_000);
     // Rounded up. Scripts request at most 1 s by Retry-After.
-    let rule_ms = base_ms
-        .saturating_mul(1 << (failures - 1).min(40))
-        .min(cap_ms)
-        + 1;
+    let rule_ms = base_ms.saturating_mul(1 << (failures - 1).min(40)).min(cap_ms) + 1;
     let requested_ms = match result {
         Ok(429 | 503) => 1_001,
         _ => 0,

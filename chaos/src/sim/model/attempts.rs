@@ -35,23 +35,11 @@ impl Model {
         let key = settlement.key;
         let Some(lease) = self.current_lease(key.id, key.token) else {
             let already = self.is_settled_by(settlement);
-            self.journal.push(JournalEntry::Fenced {
-                id: key.id,
-                token: key.token,
-                already,
-            });
-            return if already {
-                Settled::Already
-            } else {
-                Settled::LeaseLost
-            };
+            self.journal.push(JournalEntry::Fenced { id: key.id, token: key.token, already });
+            return if already { Settled::Already } else { Settled::LeaseLost };
         };
         let is_recorded = self.write(now_us, settlement, Some(lease));
-        if is_recorded {
-            Settled::Now
-        } else {
-            Settled::Unrecorded
-        }
+        if is_recorded { Settled::Now } else { Settled::Unrecorded }
     }
 
     fn is_settled_by(&self, settlement: &Settlement) -> bool {
@@ -65,10 +53,7 @@ impl Model {
     /// Returns false if the number of the attempt exists already, so that it gets no row.
     fn write(&mut self, now_us: i64, settlement: &Settlement, ended_lease: Option<Lease>) -> bool {
         let key = settlement.key;
-        let row = self
-            .rows
-            .get_mut(&key.id)
-            .expect("the caller found the row");
+        let row = self.rows.get_mut(&key.id).expect("the caller found the row");
         let (status, reason, due) = match settlement.disposition {
             Disposition::Delivered => ("delivered", None, None),
             Disposition::RetryAfter(delay) => ("pending", None, Some(now_us + micros(delay))),

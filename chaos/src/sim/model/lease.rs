@@ -40,12 +40,8 @@ impl Model {
             assert!(row.is_claimable(now_us), "only claimable events are chosen");
             first_due = first_due.into_iter().chain(row.due_us).min();
             last_due = last_due.max(row.due_us);
-            row.lease = Some(Lease {
-                token,
-                until_us: now_us + micros(lease),
-                claimed_us: now_us,
-                holder,
-            });
+            row.lease =
+                Some(Lease { token, until_us: now_us + micros(lease), claimed_us: now_us, holder });
             row.counts.attempt_count += 1;
             let number = row.counts.attempt_count;
             claims.push(Claim {
@@ -73,14 +69,10 @@ impl Model {
             let ClaimKey { id, token, .. } = release.key;
             let Some(lease) = self.current_lease(id, token) else {
                 let already = false;
-                self.journal
-                    .push(JournalEntry::Fenced { id, token, already });
+                self.journal.push(JournalEntry::Fenced { id, token, already });
                 continue;
             };
-            let row = self
-                .rows
-                .get_mut(&id)
-                .expect("an event with a lease has a row");
+            let row = self.rows.get_mut(&id).expect("an event with a lease has a row");
             let number = row.counts.attempt_count;
             // A mutant may not have counted the claim.
             row.counts.attempt_count = number.saturating_sub(1);
@@ -106,11 +98,7 @@ impl Model {
         let scanned = scanned.filter(|(_, row)| from_us.is_none() || row.due_us >= from_us);
         let own = scanned.filter_map(|(id, row)| {
             let lease = row.lease.filter(|lease| lease.holder == holder)?;
-            Some(ClaimKey {
-                id: *id,
-                token: lease.token,
-                number: row.counts.attempt_count,
-            })
+            Some(ClaimKey { id: *id, token: lease.token, number: row.counts.attempt_count })
         });
         own.collect()
     }
@@ -143,10 +131,7 @@ impl Model {
         reclaim: &Reclaim,
         factor: f64,
     ) -> Reclaimed {
-        let row = self
-            .rows
-            .get_mut(&id)
-            .expect("an event with a lease has a row");
+        let row = self.rows.get_mut(&id).expect("an event with a lease has a row");
         let number = row.counts.attempt_count;
         row.counts.abandon_count += 1;
         row.lease = None;
@@ -158,11 +143,7 @@ impl Model {
             row.finished_us = Some(now_us);
         }
         let reclaimed = Reclaimed {
-            key: ClaimKey {
-                id,
-                token: lease.token,
-                number,
-            },
+            key: ClaimKey { id, token: lease.token, number },
             worker: lease.holder,
             abandon_count: row.counts.abandon_count,
             is_dead: row.due_us.is_none(),

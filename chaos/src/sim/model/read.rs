@@ -34,8 +34,6 @@ impl Model {
         let free = self.rows.values().filter(|row| row.lease.is_none());
         let due = free.filter_map(|row| row.due_us);
         let next = due.filter(|due| *due > after_us).min()?;
-        Some(Duration::from_micros(
-            u64::try_from(next - now_us).unwrap_or(0),
-        ))
+        Some(Duration::from_micros(u64::try_from(next - now_us).unwrap_or(0)))
     }
 }

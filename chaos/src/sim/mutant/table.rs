@@ -77,12 +77,7 @@ const fn spec(
     budget: u64,
     mutant: &'static dyn Mutant,
 ) -> MutantSpec {
-    MutantSpec {
-        name,
-        detected_by,
-        budget,
-        mutant,
-    }
+    MutantSpec { name, detected_by, budget, mutant }
 }
 
 impl MutantSpec {

@@ -7,11 +7,7 @@ use dispatcher::transport::{NotSent, Request};
 use super::Mutant;
 
 const fn delivered(status: u16) -> AttemptResult {
-    AttemptResult {
-        outcome: Outcome::Delivered { status },
-        error: None,
-        snippet: None,
-    }
+    AttemptResult { outcome: Outcome::Delivered { status }, error: None, snippet: None }
 }
 
 /// Reports a delivery and sends nothing.
@@ -65,10 +61,7 @@ pub(super) struct CountsLocalExhaustion;
 
 impl Mutant for CountsLocalExhaustion {
     fn not_sent(&self, not_sent: NotSent) -> Result<AttemptResult, NotSent> {
-        Ok(AttemptResult::failed(
-            Outcome::Connect,
-            not_sent.to_string(),
-        ))
+        Ok(AttemptResult::failed(Outcome::Connect, not_sent.to_string()))
     }
 }
 

@@ -76,9 +76,7 @@ fn events(
     settings: &Settings,
 ) -> Vec<PlannedEvent> {
     let mut times = seed.stream("sim/times");
-    let mut at_ms: Vec<u64> = (0..size.events)
-        .map(|_| times.random_range(0..storm_ms))
-        .collect();
+    let mut at_ms: Vec<u64> = (0..size.events).map(|_| times.random_range(0..storm_ms)).collect();
     at_ms.sort_unstable();
     let mut posts = seed.stream("sim/posts");
     let mut scripts = seed.stream("sim/scripts");
@@ -106,11 +104,7 @@ fn script(draws: &mut Stream, settings: &Settings) -> Vec<Behavior> {
         9..=17 => draws.random_range(1..settings.max_attempts),
         18 => settings.max_attempts,
         _ => {
-            return vec![Behavior::Answer {
-                status: 410,
-                retry_after: None,
-                after_ms: 0,
-            }];
+            return vec![Behavior::Answer { status: 410, retry_after: None, after_ms: 0 }];
         }
     };
     let mut script: Vec<Behavior> = (0..failures).map(|_| failure(draws, settings)).collect();
@@ -130,10 +124,7 @@ fn failure(draws: &mut Stream, settings: &Settings) -> Behavior {
             retry_after: Some(RetryAfter::Seconds(draws.random_range(1..=2))),
             after_ms,
         },
-        7 => Behavior::EndlessBody {
-            status: 200,
-            framing: mock_receiver::Framing::default(),
-        },
+        7 => Behavior::EndlessBody { status: 200, framing: mock_receiver::Framing::default() },
         // A complete success after the timeout: delivered at the receiver, a timeout at the worker.
         8 => Behavior::Answer {
             status: 200,
@@ -141,9 +132,7 @@ fn failure(draws: &mut Stream, settings: &Settings) -> Behavior {
             after_ms: settings.http_timeout_ms + 50,
         },
         _ => Behavior::Answer {
-            status: *[400, 404, 500, 502, 503, 302, 429]
-                .choose(draws)
-                .expect("there are some"),
+            status: *[400, 404, 500, 502, 503, 302, 429].choose(draws).expect("there are some"),
             retry_after: None,
             after_ms,
         },
@@ -177,23 +166,12 @@ const FAMILIES: &[Family] = &[
     ("kill", |draws, plan| strike(draws, plan, kill)),
     ("pause", |draws, plan| strike(draws, plan, pause)),
     ("stop", |draws, plan| timed(draws, plan, kill_in_order)),
-    ("panic", |draws, _| {
-        pass(draws, &[Call::Attempt], &[Stage::Sent], Fault::Panic)
-    }),
+    ("panic", |draws, _| pass(draws, &[Call::Attempt], &[Stage::Sent], Fault::Panic)),
     ("short", |draws, plan| strike(draws, plan, short)),
     ("presence", |draws, plan| strike(draws, plan, presence)),
-    ("error", |draws, _| {
-        pass(
-            draws,
-            STORE,
-            &[Stage::Sent, Stage::Replied],
-            Fault::StoreError,
-        )
-    }),
+    ("error", |draws, _| pass(draws, STORE, &[Stage::Sent, Stage::Replied], Fault::StoreError)),
     ("slow", |draws, _| {
-        let by_ms = *[20, 200, 1_500, 6_000]
-            .choose(draws)
-            .expect("there are four");
+        let by_ms = *[20, 200, 1_500, 6_000].choose(draws).expect("there are four");
         let fault = Fault::StoreSlow { by_ms };
         pass(draws, STORE, &[Stage::Sent, Stage::Applied], fault)
     }),
@@ -202,14 +180,7 @@ const FAMILIES: &[Family] = &[
     ("step", |draws, plan| timed(draws, plan, step)),
     ("drift", |draws, plan| timed(draws, plan, drift)),
     ("refuse", |draws, plan| timed(draws, plan, refuse)),
-    ("response", |draws, _| {
-        pass(
-            draws,
-            &[Call::Attempt],
-            &[Stage::Replied],
-            Fault::ResponseLost,
-        )
-    }),
+    ("response", |draws, _| pass(draws, &[Call::Attempt], &[Stage::Replied], Fault::ResponseLost)),
 ];
 
 /// Calls at which an error or a delay strikes.
@@ -288,23 +259,16 @@ fn pass(draws: &mut Stream, calls: &[Call], stages: &[Stage], fault: Fault) -> P
         Call::Reclaim | Call::Release | Call::Forget => 4,
         _ => PASSES_MAX,
     };
-    let on = When::Pass {
-        point: call.at(stage),
-        nth: draws.random_range(1..=most),
-    };
+    let on = When::Pass { point: call.at(stage), nth: draws.random_range(1..=most) };
     PlannedFault { on, fault }
 }
 
 fn kill(draws: &mut Stream, _: &SimSchedule) -> Fault {
-    Fault::Kill {
-        down_ms: draws.random_range(1..=1_500),
-    }
+    Fault::Kill { down_ms: draws.random_range(1..=1_500) }
 }
 
 fn kill_in_order(draws: &mut Stream, _: &SimSchedule) -> Fault {
-    Fault::Stop {
-        down_ms: draws.random_range(1..=500),
-    }
+    Fault::Stop { down_ms: draws.random_range(1..=500) }
 }
 
 fn pause(draws: &mut Stream, plan: &SimSchedule) -> Fault {
@@ -326,25 +290,15 @@ fn short(draws: &mut Stream, plan: &SimSchedule) -> Fault {
 }
 
 fn presence(draws: &mut Stream, _: &SimSchedule) -> Fault {
-    Fault::PresenceCut {
-        for_ms: *[50, 400, 1_500, 4_000]
-            .choose(draws)
-            .expect("there are four"),
-    }
+    Fault::PresenceCut { for_ms: *[50, 400, 1_500, 4_000].choose(draws).expect("there are four") }
 }
 
 fn cut(draws: &mut Stream, _: &SimSchedule) -> Fault {
-    Fault::StoreCut {
-        for_ms: *[20, 300, 2_000, 6_000]
-            .choose(draws)
-            .expect("there are four"),
-    }
+    Fault::StoreCut { for_ms: *[20, 300, 2_000, 6_000].choose(draws).expect("there are four") }
 }
 
 fn down(draws: &mut Stream, _: &SimSchedule) -> Fault {
-    Fault::StoreDown {
-        for_ms: *[50, 500, 2_500].choose(draws).expect("there are three"),
-    }
+    Fault::StoreDown { for_ms: *[50, 500, 2_500].choose(draws).expect("there are three") }
 }
 
 fn step(draws: &mut Stream, _: &SimSchedule) -> Fault {

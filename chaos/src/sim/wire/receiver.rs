@@ -69,10 +69,7 @@ impl Exchange {
         };
         sleep(there).await;
         if self.is_refused() {
-            let _ = reply.send(AttemptResult::failed(
-                Outcome::Connect,
-                "connection refused",
-            ));
+            let _ = reply.send(AttemptResult::failed(Outcome::Connect, "connection refused"));
             return;
         }
         let behavior = self.scripted();
@@ -92,11 +89,7 @@ impl Exchange {
             }
         };
         if !in_time {
-            let how = if ending.after.is_none() {
-                HUNG
-            } else {
-                PEER_CLOSED
-            };
+            let how = if ending.after.is_none() { HUNG } else { PEER_CLOSED };
             return self.end(req, None, how);
         }
         let is_lost = self.hit(Stage::Replied).loses_response;
@@ -112,8 +105,7 @@ impl Exchange {
     }
 
     fn hit(&self, stage: Stage) -> CallEffect {
-        self.context
-            .hit(self.process, self.life, Call::Attempt.at(stage))
+        self.context.hit(self.process, self.life, Call::Attempt.at(stage))
     }
 
     fn is_refused(&self) -> bool {
@@ -179,12 +171,7 @@ impl Exchange {
         let t = self.context.now_us();
         let mut state = self.context.state();
         state.open_requests.retain(|request| request.name != req);
-        let end = RecvEnd {
-            req,
-            ordinal: self.ordinal,
-            status,
-            how: how.to_owned(),
-        };
+        let end = RecvEnd { req, ordinal: self.ordinal, status, how: how.to_owned() };
         state.push(t, Op::RecvEnd(end));
     }
 
@@ -196,11 +183,9 @@ impl Exchange {
             answer: AttemptResult::failed(outcome, how),
         };
         match behavior {
-            Behavior::Answer {
-                status,
-                retry_after,
-                after_ms,
-            } => answered(*status, retry_after.as_ref(), *after_ms),
+            Behavior::Answer { status, retry_after, after_ms } => {
+                answered(*status, retry_after.as_ref(), *after_ms)
+            }
             Behavior::ResetAfterAnswer { status, .. } => {
                 let mut ending = answered(*status, None, 0);
                 ending.how = ANSWERED_THEN_RESET;
@@ -209,17 +194,14 @@ impl Exchange {
                 }
                 ending
             }
-            Behavior::Hang { .. } | Behavior::HangAfterHead { .. } => Ending {
-                after: None,
-                ..failed(0, HUNG, Outcome::Timeout)
-            },
+            Behavior::Hang { .. } | Behavior::HangAfterHead { .. } => {
+                Ending { after: None, ..failed(0, HUNG, Outcome::Timeout) }
+            }
             Behavior::ResetBeforeAnswer { after_ms } => failed(*after_ms, "reset", Outcome::Reset),
             Behavior::CloseBeforeAnswer { after_ms } => failed(*after_ms, "closed", Outcome::Reset),
-            Behavior::EndlessBody { status, .. } => failed(
-                0,
-                "broken_off",
-                Outcome::ResponseTooLarge { status: *status },
-            ),
+            Behavior::EndlessBody { status, .. } => {
+                failed(0, "broken_off", Outcome::ResponseTooLarge { status: *status })
+            }
             _ => failed(0, "broken_off", Outcome::Body),
         }
     }
@@ -233,19 +215,12 @@ fn answered(status: u16, retry_after: Option<&RetryAfter>, after_ms: u64) -> End
             Some(RetryAfter::Seconds(seconds)) => Some(Duration::from_secs(*seconds)),
             _ => None,
         };
-        Outcome::Rejected {
-            status,
-            retry_after,
-        }
+        Outcome::Rejected { status, retry_after }
     };
     Ending {
         after: Some(Duration::from_millis(after_ms)),
         status: Some(status),
         how: ANSWERED,
-        answer: AttemptResult {
-            outcome,
-            error: None,
-            snippet: None,
-        },
+        answer: AttemptResult { outcome, error: None, snippet: None },
     }
 }

@@ -30,9 +30,7 @@ fn payload_is_the_text_that_the_client_sent() {
         "false",
     ] {
         assert_eq!(
-            payload_of(&format!(
-                " {{ \"payload\" : {payload} , \"target_url\":null}} "
-            )),
+            payload_of(&format!(" {{ \"payload\" : {payload} , \"target_url\":null}} ")),
             payload
         );
     }
@@ -44,16 +42,9 @@ fn target_is_a_string_or_null_or_absent() {
     let target = |body: &str| parse(body.as_bytes()).map(|body| body.target_url).ok();
     assert_eq!(target(r#"{"payload":1}"#), Some(None));
     assert_eq!(target(r#"{"payload":1,"target_url":null}"#), Some(None));
-    assert_eq!(
-        target(r#"{"target_url":"http:\/\/x","payload":1}"#),
-        Some(Some("http://x".into()))
-    );
+    assert_eq!(target(r#"{"target_url":"http:\/\/x","payload":1}"#), Some(Some("http://x".into())));
     for wrong in ["1", "[]", "{}", "true", r#""\ud800""#] {
-        assert_eq!(
-            target(&format!(r#"{{"payload":1,"target_url":{wrong}}}"#)),
-            None,
-            "{wrong}"
-        );
+        assert_eq!(target(&format!(r#"{{"payload":1,"target_url":{wrong}}}"#)), None, "{wrong}");
     }
 }
 
@@ -86,21 +77,13 @@ fn any_other_form_is_refused() {
 
 #[test]
 fn payload_of_128_levels_passes_and_129_are_refused() {
-    let nested = |depth: usize| {
-        format!(
-            r#"{{"payload":{}{}}}"#,
-            "[".repeat(depth),
-            "]".repeat(depth)
-        )
-    };
+    let nested =
+        |depth: usize| format!(r#"{{"payload":{}{}}}"#, "[".repeat(depth), "]".repeat(depth));
     assert!(parse(nested(128).as_bytes()).is_ok());
     assert!(parse(nested(129).as_bytes()).is_err());
     assert!(parse(nested(100_000).as_bytes()).is_err());
     let brackets = format!(r#"{{"payload":"{}\"["}}"#, "[{".repeat(200));
-    assert!(
-        parse(brackets.as_bytes()).is_ok(),
-        "brackets in a string do not count"
-    );
+    assert!(parse(brackets.as_bytes()).is_ok(), "brackets in a string do not count");
 }
 
 fn any_json() -> impl Strategy<Value = String> {
@@ -115,17 +98,13 @@ fn any_json() -> impl Strategy<Value = String> {
             (prop::collection::vec(inner.clone(), 0..6), "[ \t\n\r]{0,3}").prop_map(
                 |(items, blank)| format!("[{blank}{}{blank}]", items.join(&format!("{blank},")))
             ),
-            (
-                prop::collection::vec(("[a-c]", inner), 0..6),
-                "[ \t\n\r]{0,3}"
-            )
-                .prop_map(|(fields, blank)| {
-                    let fields: Vec<_> = fields
-                        .iter()
-                        .map(|(k, v)| format!("\"{k}\"{blank}:{v}"))
-                        .collect();
+            (prop::collection::vec(("[a-c]", inner), 0..6), "[ \t\n\r]{0,3}").prop_map(
+                |(fields, blank)| {
+                    let fields: Vec<_> =
+                        fields.iter().map(|(k, v)| format!("\"{k}\"{blank}:{v}")).collect();
                     format!("{{{}{blank}}}", fields.join(","))
-                }),
+                }
+            ),
         ]
     })
 }
@@ -177,10 +156,7 @@ fn free(bytes: usize) -> Arc<Semaphore> {
 /// A body without a length, which arrives in two chunks of the given sizes and then goes on.
 async fn unfinished(sizes: [usize; 2]) -> Request {
     let chunks = sizes.map(|size| Ok::<_, io::Error>(Bytes::from(vec![b' '; size])));
-    request(Body::from_stream(
-        stream::iter(chunks).chain(stream::pending()),
-    ))
-    .await
+    request(Body::from_stream(stream::iter(chunks).chain(stream::pending()))).await
 }
 
 async fn with_length(length: usize, body: Body) -> Request {
@@ -211,11 +187,7 @@ async fn body_with_too_large_a_length_is_not_read() {
 #[tokio::test]
 async fn announced_bytes_are_reserved_before_they_arrive() {
     let free = free(15);
-    let silent = with_length(
-        10,
-        Body::from_stream(stream::pending::<io::Result<Bytes>>()),
-    )
-    .await;
+    let silent = with_length(10, Body::from_stream(stream::pending::<io::Result<Bytes>>())).await;
     let mut first = pin!(read(silent, 10, &free));
     assert!(first.as_mut().now_or_never().is_none());
     let chunks = Arc::<AtomicUsize>::default();

@@ -63,12 +63,7 @@ impl Receiver {
                 });
             }
         });
-        Self {
-            url,
-            seen,
-            serving,
-            roots,
-        }
+        Self { url, seen, serving, roots }
     }
 
     /// The connection of each request and the value of its header `Connection`, or an empty text.

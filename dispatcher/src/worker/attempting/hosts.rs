@@ -93,18 +93,13 @@ impl Limits {
         // A limit per host above half of the permits is a decision of the operator.
         let max = half.max(self.per_host_max);
         // The first attempt at a new host, which shows whether it responds.
-        if host.held() == 0 {
-            max + self.in_flight_max / 4
-        } else {
-            max
-        }
+        if host.held() == 0 { max + self.in_flight_max / 4 } else { max }
     }
 
     /// Maximum number of all permits in use when a host that is not light takes another one. The
     /// reserve is for the others, if many hosts stop responding at the same time.
     fn heavy_max(self) -> usize {
-        self.per_host_max
-            .max(self.in_flight_max - self.in_flight_max / 8)
+        self.per_host_max.max(self.in_flight_max - self.in_flight_max / 8)
     }
 
     /// Maximum length of a host queue.
@@ -199,8 +194,7 @@ impl<E> Hosts<E> {
         if self.known.len() < self.cleanup_at {
             return;
         }
-        self.known
-            .retain(|_, host| host.held() > 0 || now - host.last_used < FORGOTTEN_AFTER);
+        self.known.retain(|_, host| host.held() > 0 || now - host.last_used < FORGOTTEN_AFTER);
         self.cleanup_at = HOSTS_KNOWN.max(2 * self.known.len());
     }
 

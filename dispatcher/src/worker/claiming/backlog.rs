@@ -102,11 +102,7 @@ impl ClaimResult {
 
 impl Backlog {
     pub(super) fn new(room_min: usize) -> Self {
-        Self {
-            room_min,
-            seen_until: None,
-            deep: None,
-        }
+        Self { room_min, seen_until: None, deep: None }
     }
 
     /// Returns true if more events are due than a claim takes.
@@ -138,26 +134,15 @@ impl Backlog {
             };
             return Some(Place::Front { events });
         }
-        let events = if deep.step.is_zero() {
-            CLAIM_BATCH_MAX
-        } else {
-            PROBE
-        };
-        is_requested.then_some(Place::Beyond {
-            from: deep.from,
-            events,
-        })
+        let events = if deep.step.is_zero() { CLAIM_BATCH_MAX } else { PROBE };
+        is_requested.then_some(Place::Beyond { from: deep.from, events })
     }
 
     /// Returns the time of the next claim at the front under a backlog.
     pub(super) fn front_at(&self) -> Option<Instant> {
         let deep = self.deep.as_ref()?;
         let is_enough = deep.room >= self.room_min;
-        let wait = if is_enough {
-            Duration::ZERO
-        } else {
-            ROOM_WAIT_MAX
-        };
+        let wait = if is_enough { Duration::ZERO } else { ROOM_WAIT_MAX };
         let room_at = deep.room_since.map(|since| since + wait);
         Some(room_at.map_or(deep.probe_at, |at| at.min(deep.probe_at)))
     }

@@ -30,9 +30,7 @@ impl<S: Store, P: Presence, T: Transport, R: Rng + Send> Worker<S, P, T, R> {
         while !self.is_fetching
             && let Some(event) = self.to_fetch.pop_front()
         {
-            let left = event
-                .lease_left(now)
-                .saturating_sub(self.config.http_timeout);
+            let left = event.lease_left(now).saturating_sub(self.config.http_timeout);
             if left.is_zero() {
                 self.releases.push(event.release(self.config.poll_interval));
                 continue;
@@ -67,11 +65,7 @@ impl<S: Store, P: Presence, T: Transport, R: Rng + Send> Worker<S, P, T, R> {
                     "payload too late for the lease, event released: raise LEASE_SECONDS");
                 // Otherwise it waited for other payloads, and the next time may suffice.
                 let is_slow = took > available / 2;
-                if is_slow {
-                    TOO_SLOW_DELAY
-                } else {
-                    self.config.poll_interval
-                }
+                if is_slow { TOO_SLOW_DELAY } else { self.config.poll_interval }
             }
             Fetched::Stopped => Duration::ZERO,
         };

@@ -31,11 +31,7 @@ struct Search {
 
 impl Orphans {
     pub(in crate::worker) fn new(lease: Duration) -> Self {
-        Self {
-            lease,
-            search: None,
-            is_searching: false,
-        }
+        Self { lease, search: None, is_searching: false }
     }
 
     /// The reply to a claim was lost. `due_from` is the lower bound of its due times.

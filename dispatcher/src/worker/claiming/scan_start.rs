@@ -58,26 +58,16 @@ impl ScanStart {
         self.is_bounded = !is_due || waits;
         if !self.is_bounded {
             self.full_scan_at = Some(now + self.full_scan_every);
-            return ScanBounds {
-                due_from: None,
-                range: self.ranges.next(),
-            };
+            return ScanBounds { due_from: None, range: self.ranges.next() };
         }
         let oldest = self.from.is_none().then_some(MARGIN);
-        ScanBounds {
-            due_from: self.from,
-            range: DueRange {
-                oldest,
-                ..DueRange::ALL
-            },
-        }
+        ScanBounds { due_from: self.from, range: DueRange { oldest, ..DueRange::ALL } }
     }
 
     /// Returns the latest time of the next full scan or range, or `None` if the last scan missed
     /// nothing.
     pub(super) fn full_scan_at(&self) -> Option<Instant> {
-        self.full_scan_at
-            .filter(|_| self.is_bounded || self.ranges.is_divided())
+        self.full_scan_at.filter(|_| self.is_bounded || self.ranges.is_divided())
     }
 
     /// Returns true if the last claim scanned one range of a divided full scan.
@@ -128,12 +118,7 @@ mod tests {
     const POLL: Duration = Duration::from_millis(1_500);
 
     fn claimed(first_due: Option<DateTime<Utc>>) -> Claimed {
-        Claimed {
-            now: NOW,
-            first_due,
-            last_due: first_due,
-            claims: Vec::new(),
-        }
+        Claimed { now: NOW, first_due, last_due: first_due, claims: Vec::new() }
     }
 
     /// Ends the last claim, which was not full.
@@ -142,17 +127,11 @@ mod tests {
     }
 
     fn full() -> ScanBounds {
-        ScanBounds {
-            due_from: None,
-            range: DueRange::ALL,
-        }
+        ScanBounds { due_from: None, range: DueRange::ALL }
     }
 
     fn from(due_from: DateTime<Utc>) -> ScanBounds {
-        ScanBounds {
-            due_from: Some(due_from),
-            ..full()
-        }
+        ScanBounds { due_from: Some(due_from), ..full() }
     }
 
     #[test]
@@ -211,22 +190,14 @@ mod tests {
         let mut scan_start = ScanStart::new(POLL);
         assert_eq!(scan_start.of_claim(now), full());
         scan_start.claim_failed(true);
-        let fresh = ScanBounds {
-            range: DueRange {
-                oldest: Some(MARGIN),
-                ..DueRange::ALL
-            },
-            ..full()
-        };
+        let fresh =
+            ScanBounds { range: DueRange { oldest: Some(MARGIN), ..DueRange::ALL }, ..full() };
         assert_eq!(scan_start.of_claim(now), fresh);
         found(&mut scan_start, None);
         for _ in 0..5 {
             now = scan_start.full_scan_at().expect("the full scan goes on");
             let range = scan_start.of_claim(now);
-            assert!(
-                range.due_from.is_none() && range.range.oldest.is_some(),
-                "{range:?}"
-            );
+            assert!(range.due_from.is_none() && range.range.oldest.is_some(), "{range:?}");
             scan_start.claim_failed(true);
             now += FULL_SCAN_EVERY_MAX;
             assert_eq!(scan_start.of_claim(now), from(NOW - MARGIN));
@@ -249,10 +220,7 @@ mod tests {
             }
             found(&mut scan_start, None);
         }
-        assert!(
-            ranges.iter().any(|range| range.oldest.is_none()),
-            "{ranges:?}"
-        );
+        assert!(ranges.iter().any(|range| range.oldest.is_none()), "{ranges:?}");
     }
 
     // The events that the timed-out claim would have found are left to the full scan.

@@ -73,9 +73,7 @@ impl Scheduler {
             halvings: 0,
             scan_start: ScanStart::new(settings.poll_interval),
             backlog: Backlog::new(backlog_permits_min),
-            place: Place::Front {
-                events: CLAIM_BATCH_MAX,
-            },
+            place: Place::Front { events: CLAIM_BATCH_MAX },
             resting_until: None,
             waiting_since: None,
             next_due_after: None,
@@ -100,9 +98,7 @@ impl Scheduler {
             return self.at;
         }
         let rest = self.resting_until.filter(|until| *until > now);
-        let wait = self
-            .waiting_since
-            .map(|since| (since + BACKLOG_WAIT_MAX).max(now));
+        let wait = self.waiting_since.map(|since| (since + BACKLOG_WAIT_MAX).max(now));
         let rest = rest.filter(|_| self.is_requested);
         let times = [Some(self.at), rest.or(wait), self.front_at];
         times.into_iter().flatten().min().unwrap_or(self.at)
@@ -163,15 +159,10 @@ impl Scheduler {
                 self.request_full_scan();
                 bounds
             }
-            Place::Beyond { from, .. } => ScanBounds {
-                due_from: Some(from),
-                range: DueRange::ALL,
-            },
+            Place::Beyond { from, .. } => ScanBounds { due_from: Some(from), range: DueRange::ALL },
         };
         Some(ClaimLimit {
-            events: free
-                .min(events)
-                .min((CLAIM_BATCH_MAX >> self.halvings).max(1)),
+            events: free.min(events).min((CLAIM_BATCH_MAX >> self.halvings).max(1)),
             bytes: CLAIM_BYTES_MAX >> self.halvings,
             due_from: bounds.due_from,
             range: bounds.range,

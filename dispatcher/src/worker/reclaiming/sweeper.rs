@@ -120,17 +120,11 @@ impl Sweeper {
         for worker in absent {
             let absence = self.absent.entry(worker).or_insert_with(|| {
                 self.check_at = self.check_at.min(now + GONE_AFTER);
-                Absence {
-                    since: now,
-                    reclaim_at: now + GONE_AFTER,
-                    ranges: DueRanges::new(),
-                }
+                Absence { since: now, reclaim_at: now + GONE_AFTER, ranges: DueRanges::new() }
             });
             if now < absence.reclaim_at {
                 // The deciding check runs as soon as it can decide, not a whole interval later.
-                self.check_at = self
-                    .check_at
-                    .min(absence.reclaim_at.max(now + GONE_AFTER / 6));
+                self.check_at = self.check_at.min(absence.reclaim_at.max(now + GONE_AFTER / 6));
                 continue;
             }
             absence.reclaim_at = now + RECLAIM_AGAIN;
@@ -177,9 +171,7 @@ impl Sweeper {
             self.causes.pop_front()?
         };
         self.is_reclaiming = true;
-        let range = self
-            .ranges(cause)
-            .map_or(DueRange::ALL, |ranges| ranges.next());
+        let range = self.ranges(cause).map_or(DueRange::ALL, |ranges| ranges.next());
         Some((cause, range))
     }
 
@@ -282,11 +274,7 @@ mod tests {
         let mut sweeper = Sweeper::new(OWN, LEASE, start);
         let exited_at = ms(10);
         let causes = run(&mut sweeper, start, ms(1_000), |at| {
-            if at >= exited_at {
-                vec![OTHER]
-            } else {
-                Vec::new()
-            }
+            if at >= exited_at { vec![OTHER] } else { Vec::new() }
         });
         assert_eq!(causes.first(), Some(&(550, ReclaimCause::Gone(OTHER))));
     }
@@ -296,11 +284,7 @@ mod tests {
         let start = Instant::now();
         let mut sweeper = Sweeper::new(OWN, LEASE, start);
         let causes = run(&mut sweeper, start, ms(2_000), |at| {
-            if at >= ms(250) && at < ms(500) {
-                vec![OTHER]
-            } else {
-                Vec::new()
-            }
+            if at >= ms(250) && at < ms(500) { vec![OTHER] } else { Vec::new() }
         });
         assert_eq!(causes, []);
     }
@@ -379,14 +363,9 @@ mod tests {
     fn reclaim_that_times_out_is_repeated_in_ranges() {
         let mut now = Instant::now();
         let mut sweeper = Sweeper::new(OWN, LEASE, now);
-        sweeper.absent.insert(
-            OTHER,
-            Absence {
-                since: now,
-                reclaim_at: now,
-                ranges: DueRanges::new(),
-            },
-        );
+        sweeper
+            .absent
+            .insert(OTHER, Absence { since: now, reclaim_at: now, ranges: DueRanges::new() });
         sweeper.causes.push_back(ReclaimCause::Gone(OTHER));
         let mut is_complete = [false; 2];
         for _ in 0..120 {
@@ -394,11 +373,7 @@ mod tests {
                 break;
             };
             let is_all = range == DueRange::ALL;
-            let swept = if is_all {
-                Swept::TimedOut
-            } else {
-                Swept::Leases(0)
-            };
+            let swept = if is_all { Swept::TimedOut } else { Swept::Leases(0) };
             let of = usize::from(cause == ReclaimCause::Expired);
             is_complete[of] |= !is_all && range.oldest.is_none();
             sweeper.reclaimed(cause, swept, Duration::ZERO, now);

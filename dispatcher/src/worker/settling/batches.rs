@@ -53,11 +53,7 @@ impl Batches {
 
     /// Returns the time at which the next batch is due.
     pub(in crate::worker) fn at(&self) -> Option<Instant> {
-        if self.calls < CALLS_MAX {
-            self.since.map(|since| since + LINGER)
-        } else {
-            None
-        }
+        if self.calls < CALLS_MAX { self.since.map(|since| since + LINGER) } else { None }
     }
 
     /// Returns the next batch to write now. If `expects_more`, new results wait for others up to
@@ -153,10 +149,7 @@ mod tests {
     }
 
     fn connection_lost() -> StoreError {
-        StoreError::Unknown {
-            operation: "testing",
-            reason: "connection lost".into(),
-        }
+        StoreError::Unknown { operation: "testing", reason: "connection lost".into() }
     }
 
     fn data_refused() -> StoreError {
@@ -215,10 +208,7 @@ mod tests {
         let mut written = Vec::new();
         for _ in 0..30 {
             let batch = batches.next_batch(now, false).expect("two rows are locked");
-            if batch
-                .iter()
-                .any(|settlement| [2, 5].contains(&settlement.key.number))
-            {
+            if batch.iter().any(|settlement| [2, 5].contains(&settlement.key.number)) {
                 batches.failed(batch, &timed_out());
             } else {
                 batches.written(batch.len());

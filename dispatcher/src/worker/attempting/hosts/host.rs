@@ -106,11 +106,7 @@ impl<E> Host<E> {
     }
 
     fn in_flight_max(&self, per_host_max: usize) -> usize {
-        if self.has_timed_out {
-            per_host_max.min(TIMED_OUT_MAX)
-        } else {
-            per_host_max
-        }
+        if self.has_timed_out { per_host_max.min(TIMED_OUT_MAX) } else { per_host_max }
     }
 
     pub(super) fn start(&mut self, now: Instant) {
@@ -154,10 +150,7 @@ impl<E> Host<E> {
     /// Returns the expected duration of an attempt: the average, or the age of the oldest open
     /// attempt if it is higher.
     pub(super) fn pace(&self, now: Instant) -> Duration {
-        let oldest = self
-            .started
-            .first()
-            .map_or(Duration::ZERO, |(started, _)| now - *started);
+        let oldest = self.started.first().map_or(Duration::ZERO, |(started, _)| now - *started);
         self.average.max(oldest).max(Duration::from_micros(1))
     }
 
@@ -188,11 +181,7 @@ impl<E> Host<E> {
         self.has_refused = true;
         let max = u32::try_from(self.in_flight_max(per_host_max)).unwrap_or(u32::MAX);
         let (first, each) = if self.is_silent(now) {
-            let each = if self.has_timed_out {
-                self.pace(now) / max
-            } else {
-                SILENT_SPREAD
-            };
+            let each = if self.has_timed_out { self.pace(now) / max } else { SILENT_SPREAD };
             (self.silent_delay(now), each)
         } else {
             (QUEUE_WAIT_MAX, self.pace(now) / max)

@@ -20,18 +20,14 @@ impl Fixture {
 
     fn with(in_flight_max: usize, per_host_max: usize) -> Self {
         Self {
-            hosts: Hosts::new(Limits {
-                in_flight_max,
-                per_host_max,
-            }),
+            hosts: Hosts::new(Limits { in_flight_max, per_host_max }),
             now: Instant::now(),
             rng: StdRng::seed_from_u64(7),
         }
     }
 
     fn admit(&mut self, host: &str, event: u32) -> Admission<u32> {
-        self.hosts
-            .admit(&host.into(), event, self.now, &mut self.rng)
+        self.hosts.admit(&host.into(), event, self.now, &mut self.rng)
     }
 
     /// Admits events until the host refuses one. Returns the number of permits that the host then
@@ -42,10 +38,7 @@ impl Fixture {
     }
 
     fn finish(&mut self, host: &str, took: Duration, is_timeout: bool) -> bool {
-        let end = Ended {
-            started: self.now - took,
-            is_timeout,
-        };
+        let end = Ended { started: self.now - took, is_timeout };
         self.hosts.finished(&host.into(), self.now, end)
     }
 
@@ -87,13 +80,9 @@ fn host_at_its_limit_queues_and_other_hosts_start() {
 fn queue_of_a_hanging_host_becomes_overdue() {
     let mut fixture = Fixture::new();
     fixture.fill(4);
-    let queued = (4..100)
-        .filter(|event| fixture.admit("a:80", *event) == Admission::Queued)
-        .count();
-    assert_eq!(
-        queued, 20,
-        "4 concurrent attempts of 50 ms each, 250 ms of waiting"
-    );
+    let queued =
+        (4..100).filter(|event| fixture.admit("a:80", *event) == Admission::Queued).count();
+    assert_eq!(queued, 20, "4 concurrent attempts of 50 ms each, 250 ms of waiting");
     fixture.now += Duration::from_secs(1);
     let overdue = fixture.hosts.overdue(fixture.now, &mut fixture.rng);
     assert_eq!(overdue.len(), 19);
@@ -116,19 +105,10 @@ fn deep_backlog_of_a_hanging_host_is_spread_out() {
     }
     assert!(delays.len() > 49_990);
     assert!(delays.iter().all(|delay| *delay <= DELAY_MAX));
-    let late = delays
-        .iter()
-        .filter(|delay| **delay >= DELAY_MAX / 2)
-        .count();
+    let late = delays.iter().filter(|delay| **delay >= DELAY_MAX / 2).count();
     assert!(late > 49_900, "{late} of {}", delays.len());
-    let first_half = delays
-        .iter()
-        .filter(|delay| **delay < DELAY_MAX * 3 / 4)
-        .count();
-    assert!(
-        (20_000..30_000).contains(&first_half),
-        "{first_half} in the first half"
-    );
+    let first_half = delays.iter().filter(|delay| **delay < DELAY_MAX * 3 / 4).count();
+    assert!((20_000..30_000).contains(&first_half), "{first_half} in the first half");
 }
 
 // Claims of one event each were most of the cost of a hanging target.
@@ -161,10 +141,7 @@ fn many_hosts_cause_few_cleanups_and_idle_ones_are_forgotten() {
         fixture.admit(&format!("{host}:80"), host);
         cleanups.insert(fixture.hosts.cleanup_at);
         let known = fixture.hosts.known.len();
-        assert!(
-            known <= fixture.hosts.cleanup_at,
-            "each cleanup postpones the next"
-        );
+        assert!(known <= fixture.hosts.cleanup_at, "each cleanup postpones the next");
     }
     let read: usize = cleanups.iter().sum();
     assert!(read <= 4 * 20_000, "{cleanups:?}");
@@ -187,10 +164,7 @@ fn unsent_attempt_does_not_change_the_pace() {
     fixture.fill(1);
     fixture.hosts.not_sent(&"a:80".into(), fixture.now);
     let host = &fixture.hosts.known["a:80"];
-    assert_eq!(
-        (host.held(), host.pace(fixture.now)),
-        (1, Duration::from_secs(9))
-    );
+    assert_eq!((host.held(), host.pace(fixture.now)), (1, Duration::from_secs(9)));
 }
 
 #[test]

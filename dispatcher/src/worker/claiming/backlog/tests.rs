@@ -1,8 +1,6 @@
 use super::*;
 
-const FRONT: Place = Place::Front {
-    events: CLAIM_BATCH_MAX,
-};
+const FRONT: Place = Place::Front { events: CLAIM_BATCH_MAX };
 
 fn at_ms(ms: i64) -> DateTime<Utc> {
     DateTime::UNIX_EPOCH + TimeDelta::milliseconds(ms)
@@ -22,10 +20,7 @@ fn full(place: Place, last_due_ms: i64, refused: usize) -> ClaimResult {
 }
 
 fn not_full(place: Place) -> ClaimResult {
-    ClaimResult {
-        is_full: false,
-        ..full(place, 10_000, 0)
-    }
+    ClaimResult { is_full: false, ..full(place, 10_000, 0) }
 }
 
 struct Fixture {
@@ -37,10 +32,7 @@ impl Fixture {
     /// The first claim of a process found events that were due at 0 s, and their hosts refused
     /// them.
     fn refused() -> Self {
-        let mut fixture = Self {
-            backlog: Backlog::new(64),
-            now: Instant::now(),
-        };
+        let mut fixture = Self { backlog: Backlog::new(64), now: Instant::now() };
         fixture.backlog.claimed(full(FRONT, 0, 100), fixture.now);
         fixture
     }
@@ -222,10 +214,7 @@ fn front_claim_that_is_not_full_ends_the_backlog() {
 #[test]
 fn range_that_is_not_full_does_not_end_the_backlog() {
     let mut fixture = Fixture::refused();
-    fixture.claimed(ClaimResult {
-        is_partial: true,
-        ..not_full(FRONT)
-    });
+    fixture.claimed(ClaimResult { is_partial: true, ..not_full(FRONT) });
     assert!(fixture.backlog.is_deep());
 }
 

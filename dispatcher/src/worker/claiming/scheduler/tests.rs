@@ -16,27 +16,17 @@ fn scheduler(now: Instant) -> Scheduler {
 }
 
 fn lost() -> StoreError {
-    StoreError::Unknown {
-        operation: "testing",
-        reason: "connection lost".into(),
-    }
+    StoreError::Unknown { operation: "testing", reason: "connection lost".into() }
 }
 
 fn unavailable() -> StoreError {
-    StoreError::Unavailable {
-        operation: "testing",
-        reason: "connection refused".into(),
-    }
+    StoreError::Unavailable { operation: "testing", reason: "connection refused".into() }
 }
 
 /// The result of a claim of `count` events with `bytes_each` bytes of payload.
 fn taken(count: usize, bytes_each: usize) -> Claimed {
     let claim = Claim {
-        key: ClaimKey {
-            id: EventId::fresh(),
-            token: LeaseToken(uuid::Uuid::nil()),
-            number: 1,
-        },
+        key: ClaimKey { id: EventId::fresh(), token: LeaseToken(uuid::Uuid::nil()), number: 1 },
         failure_count: 0,
         target_url: String::new(),
         payload: vec![0; bytes_each],
@@ -52,9 +42,7 @@ fn taken(count: usize, bytes_each: usize) -> Claimed {
 
 /// Starts a claim that returns as many events as its limit allows. Returns that limit.
 fn next_full(scheduler: &mut Scheduler, took: Duration) -> usize {
-    let limit = scheduler
-        .next_claim(512, 0, Instant::now())
-        .expect("a claim is requested");
+    let limit = scheduler.next_claim(512, 0, Instant::now()).expect("a claim is requested");
     scheduler.claimed(&taken(limit.events, 1), limit, took);
     limit.events
 }
@@ -118,10 +106,7 @@ fn claim_requested_during_a_rest_starts_after_it() {
 #[test]
 fn full_scan_follows_a_bounded_scan_within_a_second() {
     let zero = Instant::now();
-    let settings = SchedulerSettings {
-        poll_interval: Duration::from_secs(3_600),
-        ..settings()
-    };
+    let settings = SchedulerSettings { poll_interval: Duration::from_secs(3_600), ..settings() };
     let mut scheduler = Scheduler::new(settings, zero);
     for after_ms in [0, 300] {
         scheduler.request();
@@ -132,10 +117,7 @@ fn full_scan_follows_a_bounded_scan_within_a_second() {
     let later = zero + Duration::from_secs(1);
     assert_eq!(scheduler.at(zero), later);
     scheduler.on_timer(later);
-    assert_eq!(
-        scheduler.next_claim(512, 0, later),
-        Some(ClaimLimit::of(500))
-    );
+    assert_eq!(scheduler.next_claim(512, 0, later), Some(ClaimLimit::of(500)));
     assert_eq!(scheduler.at(later), later + Duration::from_secs(3_600));
 }
 
@@ -158,16 +140,11 @@ fn failed_claims_are_halved_and_quick_ones_grow_again() {
     let mut scheduler = scheduler(now);
     let mut limits = Vec::new();
     for _ in 0..11 {
-        let limit = scheduler
-            .next_claim(512, 0, now)
-            .expect("a claim is requested");
+        let limit = scheduler.next_claim(512, 0, now).expect("a claim is requested");
         limits.push((limit.events, limit.bytes));
         scheduler.claim_failed(&lost());
     }
-    assert_eq!(
-        limits[..3],
-        [(500, 8 << 20), (250, 4 << 20), (125, 2 << 20)]
-    );
+    assert_eq!(limits[..3], [(500, 8 << 20), (250, 4 << 20), (125, 2 << 20)]);
     assert_eq!(limits[9..], [(1, 16 << 10), (1, 16 << 10)]);
     assert_eq!(next_full(&mut scheduler, QUICK), 1);
     assert_eq!(next_full(&mut scheduler, QUICK), 1);
@@ -177,11 +154,7 @@ fn failed_claims_are_halved_and_quick_ones_grow_again() {
     assert_eq!(next_full(&mut scheduler, QUICK), 15);
     scheduler.next_claim(512, 0, now);
     scheduler.claim_failed(&unavailable());
-    assert_eq!(
-        next_full(&mut scheduler, QUICK),
-        31,
-        "an unreachable database does not halve"
-    );
+    assert_eq!(next_full(&mut scheduler, QUICK), 31, "an unreachable database does not halve");
 }
 
 // The rest of the leases is too short for an attempt, so the events are released.
@@ -192,19 +165,11 @@ fn claim_that_leaves_too_little_lease_is_halved() {
     assert_eq!(next_full(&mut scheduler, CLAIM_MAX), 250);
     assert_eq!(next_full(&mut scheduler, QUICK), 250);
     assert_eq!(next_full(&mut scheduler, QUICK), 500);
-    let settings = SchedulerSettings {
-        poll_interval: QUICK,
-        claim_max: QUICK,
-        ..settings()
-    };
+    let settings = SchedulerSettings { poll_interval: QUICK, claim_max: QUICK, ..settings() };
     let mut narrow = Scheduler::new(settings, Instant::now());
     narrow.claim_failed(&lost());
     assert_eq!(next_full(&mut narrow, QUICK), 250);
-    assert_eq!(
-        next_full(&mut narrow, QUICK / 4),
-        250,
-        "one second is slow for this lease"
-    );
+    assert_eq!(next_full(&mut narrow, QUICK / 4), 250, "one second is slow for this lease");
     assert_eq!(next_full(&mut narrow, QUICK), 500);
 }
 
