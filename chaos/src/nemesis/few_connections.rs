@@ -24,7 +24,7 @@ use crate::system::{System, SystemError};
 
 /// Fewest connections per worker. Presence, a claim and a post need one each.
 const GRANTED_MIN: u32 = 3;
-/// Most connections per worker. A worker under load uses all of them.
+/// Most connections per worker. If the workers use fewer, the rest is taken from them.
 const GRANTED_MAX: u32 = 6;
 /// Maximum time until the other connections are held, in milliseconds.
 const TAKE_MS_MAX: u64 = 10_000;
@@ -34,7 +34,7 @@ const GRAB: Duration = Duration::from_millis(50);
 /// Few connections.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FewConnections {
-    /// Connections that are left to all workers together.
+    /// Most connections that are left to all workers together.
     pub granted: u32,
     /// Duration, in milliseconds.
     pub for_ms: u64,
@@ -68,15 +68,17 @@ impl Strike for FewConnections {
         world: &mut World<'_, S>,
         _: &Start,
     ) -> Result<Observed, SystemError> {
-        let granted = self.granted as usize;
+        let mut granted = self.granted as usize;
+        let granted_min = GRANTED_MIN as usize * world.workers.len();
         let mut watch = connect(world).await?;
-        let wanted = for_clients(&mut watch).await?.saturating_sub(granted);
+        let available = for_clients(&mut watch).await?;
         let mut held = Vec::new();
         let mut refusal = None;
         let taken_by = over_in(TAKE_MS_MAX);
         let mut until = over_in(self.for_ms);
         let effective_us = world.recorder.now_us();
         while Instant::now() < until {
+            let wanted = available.saturating_sub(granted);
             if held.len() < wanted && Instant::now() < taken_by {
                 let others = sessions(&mut watch).await?;
                 end_sessions(&mut watch, &others[granted.min(others.len())..]).await?;
@@ -86,8 +88,14 @@ impl Strike for FewConnections {
                 held.extend(more.into_iter().filter_map(Result::ok));
                 // The duration begins when the other connections are held.
                 until = over_in(self.for_ms);
-            } else if refusal.is_none() && sessions(&mut watch).await?.len() >= granted {
-                refusal = world.own_server()?.refusal().await;
+            } else if refusal.is_none() {
+                let used = sessions(&mut watch).await?.len();
+                if used >= granted {
+                    refusal = world.own_server()?.refusal().await;
+                } else {
+                    // A worker with little load does not use all of them.
+                    granted = used.max(granted_min);
+                }
             }
             sleep(GRAB).await;
         }
