@@ -84,7 +84,6 @@ async fn redirects_are_not_followed() {
 }
 
 /// Each behavior with its outcome and the reason of the dead event.
-#[expect(clippy::too_many_lines, reason = "a table with one row per behavior")]
 fn hostile() -> Vec<(Behavior, &'static str, Value)> {
     let (hold_ms, exhausted, gone) = (60_000, json!("exhausted"), json!("gone"));
     let failing: Vec<(&str, Vec<Behavior>)> = vec![
