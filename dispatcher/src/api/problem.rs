@@ -30,80 +30,26 @@ pub(super) struct Problem {
     header: Option<Box<(HeaderName, HeaderValue)>>,
 }
 
-/// The members of a problem that are the same in each occurrence.
-struct Kind {
-    status: StatusCode,
-    name: &'static str,
-    title: &'static str,
-}
+/// The members of a problem that are the same in each occurrence: status, name and title.
+struct Kind(u16, &'static str, &'static str);
 
-const MALFORMED_BODY: Kind = Kind {
-    status: StatusCode::BAD_REQUEST,
-    name: "malformed-body",
-    title: "The request body is malformed",
-};
-const BAD_KEY: Kind = Kind {
-    status: StatusCode::BAD_REQUEST,
-    name: "bad-idempotency-key",
-    title: "The Idempotency-Key is invalid",
-};
-const UNAUTHORIZED: Kind = Kind {
-    status: StatusCode::UNAUTHORIZED,
-    name: "unauthorized",
-    title: "A valid API key is required",
-};
-const NOT_FOUND: Kind =
-    Kind { status: StatusCode::NOT_FOUND, name: "not-found", title: "Not found" };
-const METHOD_NOT_ALLOWED: Kind = Kind {
-    status: StatusCode::METHOD_NOT_ALLOWED,
-    name: "method-not-allowed",
-    title: "The method is not supported",
-};
-const SLOW_BODY: Kind = Kind {
-    status: StatusCode::REQUEST_TIMEOUT,
-    name: "slow-body",
-    title: "The request body is too slow",
-};
-const CONFLICT: Kind = Kind {
-    status: StatusCode::CONFLICT,
-    name: "idempotency-conflict",
-    title: "The Idempotency-Key was used for a different event",
-};
-const TOO_LARGE: Kind = Kind {
-    status: StatusCode::PAYLOAD_TOO_LARGE,
-    name: "body-too-large",
-    title: "The request body is too large",
-};
-const BAD_CONTENT_TYPE: Kind = Kind {
-    status: StatusCode::UNSUPPORTED_MEDIA_TYPE,
-    name: "unsupported-content-type",
-    title: "The content type is not supported",
-};
-const BAD_CONTENT_ENCODING: Kind = Kind {
-    status: StatusCode::UNSUPPORTED_MEDIA_TYPE,
-    name: "unsupported-content-encoding",
-    title: "The content encoding is not supported",
-};
-const BAD_TARGET: Kind = Kind {
-    status: StatusCode::UNPROCESSABLE_ENTITY,
-    name: "bad-target",
-    title: "The target is invalid or not allowed",
-};
-const TOO_DEEP: Kind = Kind {
-    status: StatusCode::UNPROCESSABLE_ENTITY,
-    name: "payload-too-deep",
-    title: "The payload is nested too deeply",
-};
-const OVERLOADED: Kind = Kind {
-    status: StatusCode::SERVICE_UNAVAILABLE,
-    name: "overloaded",
-    title: "The dispatcher has too many requests",
-};
-const UNAVAILABLE: Kind = Kind {
-    status: StatusCode::SERVICE_UNAVAILABLE,
-    name: "unavailable",
-    title: "The database cannot serve the request",
-};
+const MALFORMED_BODY: Kind = Kind(400, "malformed-body", "The request body is malformed");
+const BAD_KEY: Kind = Kind(400, "bad-idempotency-key", "The Idempotency-Key is invalid");
+const UNAUTHORIZED: Kind = Kind(401, "unauthorized", "A valid API key is required");
+const NOT_FOUND: Kind = Kind(404, "not-found", "Not found");
+const METHOD_NOT_ALLOWED: Kind = Kind(405, "method-not-allowed", "The method is not supported");
+const SLOW_BODY: Kind = Kind(408, "slow-body", "The request body is too slow");
+const CONFLICT: Kind =
+    Kind(409, "idempotency-conflict", "The Idempotency-Key was used for a different event");
+const TOO_LARGE: Kind = Kind(413, "body-too-large", "The request body is too large");
+const BAD_CONTENT_TYPE: Kind =
+    Kind(415, "unsupported-content-type", "The content type is not supported");
+const BAD_CONTENT_ENCODING: Kind =
+    Kind(415, "unsupported-content-encoding", "The content encoding is not supported");
+const BAD_TARGET: Kind = Kind(422, "bad-target", "The target is invalid or not allowed");
+const TOO_DEEP: Kind = Kind(422, "payload-too-deep", "The payload is nested too deeply");
+const OVERLOADED: Kind = Kind(503, "overloaded", "The dispatcher has too many requests");
+const UNAVAILABLE: Kind = Kind(503, "unavailable", "The database cannot serve the request");
 
 impl Problem {
     pub(super) fn malformed(detail: impl Into<String>) -> Self {
@@ -183,11 +129,11 @@ impl Problem {
         Self::new(UNAVAILABLE, detail).header(RETRY_AFTER, RETRY_AFTER_SECONDS)
     }
 
-    fn new(kind: Kind, detail: impl Into<String>) -> Self {
+    fn new(Kind(status, name, title): Kind, detail: impl Into<String>) -> Self {
         Self {
-            kind: format!("urn:webhook-dispatcher:{}", kind.name),
-            title: kind.title,
-            status: kind.status.as_u16(),
+            kind: format!("urn:webhook-dispatcher:{name}"),
+            title,
+            status,
             detail: detail.into(),
             field: None,
             header: None,
@@ -224,7 +170,7 @@ impl From<StoreError> for Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let status = StatusCode::from_u16(self.status).expect("it comes from a `StatusCode`");
+        let status = StatusCode::from_u16(self.status).expect("every `Kind` has a valid status");
         let header = self.header.as_deref().cloned();
         let mut response = (status, Json(self)).into_response();
         let json = HeaderValue::from_static("application/problem+json");
