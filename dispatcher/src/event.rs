@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use rand::{Rng, RngExt};
+use serde::Serialize;
 use uuid::Uuid;
 
 /// Id of an event: a UUID v7 that is drawn when the event is accepted. It is equal on every
 /// attempt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct EventId(pub Uuid);
 
 impl EventId {

@@ -24,6 +24,7 @@ pub mod worker;
 pub mod worker_health;
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rand::rngs::StdRng;
@@ -113,7 +114,7 @@ async fn work(
     if !migrate(store.clone(), shutdown.clone()).await? {
         return Ok(());
     }
-    shared.migrated.set();
+    shared.migrated.store(true, Ordering::Release);
     tracing::info!("schema is current");
     let watching = clock::watch(store.clone(), Arc::clone(&shared.metrics));
     let _watching = AbortOnDropHandle::new(tokio::spawn(watching));

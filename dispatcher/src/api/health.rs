@@ -1,5 +1,6 @@
 //! Liveness, readiness and metrics of this process.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use axum::extract::State;
@@ -23,7 +24,7 @@ pub(super) async fn livez() -> &'static str {
 /// `GET /readyz`: 200 if the database is writable, its schema is current, and the worker of this
 /// process runs and holds its presence.
 pub(super) async fn readyz(State(api): State<Api>) -> Result<&'static str, Problem> {
-    if !api.shared.migrated.is_set() {
+    if !api.shared.migrated.load(Ordering::Acquire) {
         return Err(Problem::unavailable(
             "the dispatcher has not reached its database yet; check DATABASE_URL and Postgres",
         ));
@@ -59,7 +60,7 @@ pub(super) async fn metrics(State(api): State<Api>) -> impl IntoResponse {
 async fn refresh_gauges(api: Api) {
     let mut read_at = api.gauges_read_at.lock().await;
     let is_recent = read_at.is_some_and(|at| at.elapsed() < GAUGES_INTERVAL);
-    if is_recent || !api.shared.migrated.is_set() {
+    if is_recent || !api.shared.migrated.load(Ordering::Acquire) {
         return;
     }
     *read_at = Some(Instant::now());

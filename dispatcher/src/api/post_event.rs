@@ -2,6 +2,8 @@
 //!
 //! No 202 precedes the acknowledgement of the commit. Otherwise a crash could lose the event.
 
+use std::sync::atomic::Ordering;
+
 use axum::Json;
 use axum::extract::{Request, State};
 use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
@@ -20,15 +22,14 @@ use crate::target::TargetUrl;
 
 #[derive(Serialize)]
 struct Accepted {
-    id: String,
+    id: EventId,
     status: &'static str,
 }
 
 pub(super) async fn post_event(State(api): State<Api>, request: Request) -> Response {
     let start = Instant::now();
     let response = match accept(&api, request).await {
-        Ok(id) => (StatusCode::ACCEPTED, Json(Accepted { id: id.to_string(), status: "accepted" }))
-            .into_response(),
+        Ok(id) => (StatusCode::ACCEPTED, Json(Accepted { id, status: "accepted" })).into_response(),
         Err(problem) => problem.into_response(),
     };
     api.shared.metrics.accepted(response.status().as_u16(), start.elapsed());
@@ -54,7 +55,7 @@ async fn accept(api: &Api, request: Request) -> Result<EventId, Problem> {
         let parsing = tokio::task::spawn_blocking(move || new_event(&api, key, &bytes));
         parsing.await.expect("parsing does not panic")?
     };
-    if !api.shared.migrated.is_set() {
+    if !api.shared.migrated.load(Ordering::Acquire) {
         return Err(Problem::unavailable(
             "the dispatcher has not reached its database yet; nothing was stored, try again",
         ));

@@ -1,7 +1,7 @@
 //! State of the HTTP handlers. A leaf: the router and all handlers use it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 use sha2::{Digest, Sha256};
 use tokio::sync::{Mutex, Notify, Semaphore};
@@ -34,13 +34,10 @@ pub(crate) struct Shared {
     /// Notified after each stored event, so that the worker claims it without waiting for a poll.
     pub(crate) wake: Arc<Notify>,
     pub(crate) metrics: Arc<Metrics>,
-    pub(crate) migrated: Arc<Migrated>,
+    /// Set when the schema is current. Until then, requests that need the database get 503.
+    pub(crate) migrated: Arc<AtomicBool>,
     pub(crate) worker_health: Arc<WorkerHealth>,
 }
-
-/// Set when the schema is current. Until then, requests that need the database get 503.
-#[derive(Debug, Default)]
-pub(crate) struct Migrated(AtomicBool);
 
 impl Api {
     pub(crate) fn new(store: PgStore, config: ApiConfig, shared: Shared) -> Self {
@@ -54,15 +51,5 @@ impl Api {
             outages: Arc::default(),
             gauges_read_at: Arc::default(),
         }
-    }
-}
-
-impl Migrated {
-    pub(crate) fn set(&self) {
-        self.0.store(true, Ordering::Release);
-    }
-
-    pub(super) fn is_set(&self) -> bool {
-        self.0.load(Ordering::Acquire)
     }
 }

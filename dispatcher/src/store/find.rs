@@ -1,16 +1,17 @@
 //! Reads one event with all its attempts, in one snapshot.
 
 use chrono::{DateTime, Utc};
+use serde::{Serialize, Serializer};
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row};
 
 use super::connect::PgStore;
 use super::error::StoreError;
-use super::time::{nullable_time, time};
+use super::time::{nullable_time, rfc3339, time};
 use crate::event::EventId;
 
 /// An event as `GET /events/{id}` shows it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct EventView {
     /// The id that `POST /events` returned.
     pub id: EventId,
@@ -23,21 +24,25 @@ pub struct EventView {
     /// Number of claims that were not released.
     pub attempt_count: i32,
     /// Due time of a pending event without a lease.
+    #[serde(serialize_with = "rfc3339")]
     pub next_retry_at: Option<DateTime<Utc>>,
     /// When the event was accepted.
+    #[serde(serialize_with = "rfc3339")]
     pub created_at: DateTime<Utc>,
     /// When the event was delivered or became dead.
+    #[serde(serialize_with = "rfc3339")]
     pub finished_at: Option<DateTime<Utc>>,
     /// Settled and reclaimed attempts, ordered by number.
     pub attempts: Vec<AttemptView>,
 }
 
 /// An attempt as `GET /events/{id}` shows it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct AttemptView {
     /// From 1. The number of a released claim is used again.
     pub number: i32,
     /// When the attempt started.
+    #[serde(serialize_with = "rfc3339")]
     pub started_at: DateTime<Utc>,
     /// Duration in milliseconds, unknown if the attempt was abandoned.
     pub duration_ms: Option<i64>,
@@ -48,9 +53,15 @@ pub struct AttemptView {
     /// Description of the failure.
     pub error: Option<String>,
     /// The first bytes of the response body.
+    #[serde(serialize_with = "lossy_text")]
     pub response: Option<Vec<u8>>,
     /// The due time that the attempt set.
+    #[serde(serialize_with = "rfc3339")]
     pub next_retry_at: Option<DateTime<Utc>>,
+}
+
+fn lossy_text<S: Serializer>(bytes: &Option<Vec<u8>>, serializer: S) -> Result<S::Ok, S::Error> {
+    bytes.as_deref().map(String::from_utf8_lossy).serialize(serializer)
 }
 
 const FIND: &str = "

@@ -3,7 +3,8 @@
 //! Postgres has `infinity` and years up to 294276, and the decoder of sqlx panics on both. A panic
 //! would end the worker, at every start again. Times outside of RFC 3339 are moved to its ends.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, SecondsFormat, Utc};
+use serde::{Serialize, Serializer};
 use sqlx::error::BoxDynError;
 use sqlx::postgres::{PgRow, PgTypeInfo, PgValueFormat, PgValueRef};
 use sqlx::{Decode, Postgres, Row, Type};
@@ -51,6 +52,15 @@ pub(super) fn nullable_time(
 ) -> Result<Option<DateTime<Utc>>, sqlx::Error> {
     let time: Option<StoredTime> = row.try_get(column)?;
     Ok(time.map(|StoredTime(time)| time))
+}
+
+/// Writes a time in UTC with the precision of Postgres, microseconds (RFC 3339).
+pub(super) fn rfc3339<S: Serializer>(
+    time: &(impl Into<Option<DateTime<Utc>>> + Copy),
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    let time: Option<DateTime<Utc>> = (*time).into();
+    time.map(|time| time.to_rfc3339_opts(SecondsFormat::Micros, true)).serialize(serializer)
 }
 
 #[cfg(test)]
