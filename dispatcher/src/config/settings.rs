@@ -37,200 +37,110 @@ const DAY_SECONDS: f64 = 86_400.0;
 const MONTH_SECONDS: f64 = 30.0 * DAY_SECONDS;
 const GIB_BYTES: u64 = 1 << 30;
 
+/// A row of the table without its meaning, which `about` adds.
+const fn row(name: &'static str, default: &'static str, limits: Limits) -> Setting {
+    Setting { name, default, limits, about: "" }
+}
+
+impl Setting {
+    const fn about(self, about: &'static str) -> Self {
+        Self { about, ..self }
+    }
+}
+
 /// All settings, in the order of `--help`.
 pub const SETTINGS: &[Setting] = &[
-    Setting {
-        name: "DATABASE_URL",
-        default: "postgresql://postgres:postgres@localhost:5432/webhook_dispatcher",
-        limits: Text("postgres:// or postgresql:// URL"),
-        about: "Address of the Postgres database. For TLS, append \
-                ?sslmode=verify-full&sslrootcert=FILE.",
-    },
-    Setting {
-        name: "BIND",
-        default: "127.0.0.1:8000",
-        limits: Text("address:port"),
-        about: "Address on which the HTTP server listens.",
-    },
-    Setting {
-        name: "WEBHOOK_SECRET",
-        default: "change-me-in-production",
-        limits: Text("text, or whsec_ and base64; comma-separated"),
-        about: "Secret that signs every delivery. Several secrets all sign, for rotation.",
-    },
-    Setting {
-        name: "ALLOW_DEFAULT_SECRET",
-        default: "false",
-        limits: Flag,
-        about: "Permits the published default of WEBHOOK_SECRET on a BIND that is not loopback.",
-    },
-    Setting {
-        name: "API_KEYS",
-        default: "",
-        limits: Text("visible ASCII, comma-separated"),
-        about: "Keys for /events, sent as `Authorization: Bearer KEY`. If not set, no key is \
-                required. A blank value is refused.",
-    },
-    Setting {
-        name: "TARGET_URL",
-        default: "",
-        limits: Text("http or https URL"),
-        about: "Target of events without a target_url. If empty, such events are refused.",
-    },
-    Setting {
-        name: "ALLOWED_TARGET_CIDRS",
-        default: "",
-        limits: Text("CIDR ranges, comma-separated"),
-        about: "Private address ranges in which targets are allowed, e.g. 10.0.0.0/8.",
-    },
-    Setting {
-        name: "EXTRA_CA_FILE",
-        default: "",
-        limits: Text("path of a PEM file"),
-        about: "Certificate authorities to trust for targets, in addition to those of the system.",
-    },
-    Setting {
-        name: "HTTP_TIMEOUT",
-        default: "15",
-        limits: Seconds(0.01, 3_600.0),
-        about: "Time limit of one attempt: name resolution, connection, request, complete \
-                response.",
-    },
-    Setting {
-        name: "LEASE_SECONDS",
-        default: "2 x HTTP_TIMEOUT",
-        limits: Seconds(0.1, DAY_SECONDS),
-        about: "Duration of the lease of a claim. Must be at least 1.5 x HTTP_TIMEOUT.",
-    },
-    Setting {
-        name: "MAX_ATTEMPTS",
-        default: "20",
-        limits: Count(1, 1_000),
-        about: "Number of failed attempts after which an event is dead (`exhausted`).",
-    },
-    Setting {
-        name: "BACKOFF_BASE_SECONDS",
-        default: "2",
-        limits: Seconds(0.001, DAY_SECONDS),
-        about: "Delay after the first failure. Each further failure doubles the delay.",
-    },
-    Setting {
-        name: "BACKOFF_CAP_SECONDS",
-        default: "3600",
-        limits: Seconds(0.001, MONTH_SECONDS),
-        about: "Longest delay before jitter. Must be at least BACKOFF_BASE_SECONDS.",
-    },
-    Setting {
-        name: "RETRY_AFTER_CAP_SECONDS",
-        default: "86400",
-        limits: Seconds(0.0, MONTH_SECONDS),
-        about: "Longest delay that a receiver can request with Retry-After.",
-    },
-    Setting {
-        name: "MAX_ABANDONED",
-        default: "20",
-        limits: Count(1, 1_000),
-        about: "Number of consecutive attempts without a result, because the worker exited or its \
-                lease expired, after which an event is dead (`abandoned`).",
-    },
-    Setting {
-        name: "WORKER_POLL_INTERVAL",
-        default: "1.5",
-        limits: Seconds(0.01, 3_600.0),
-        about: "Longest time between two scans for due events.",
-    },
-    Setting {
-        name: "MAX_IN_FLIGHT",
-        default: "512",
-        limits: Count(1, 100_000),
-        about: "Maximum number of claimed events per process.",
-    },
-    Setting {
-        name: "MAX_IN_FLIGHT_PER_HOST",
-        default: "64",
-        limits: Count(1, 100_000),
-        about: "Maximum number of concurrent attempts per host and port.",
-    },
-    Setting {
-        name: "CONNECTION_REUSE",
-        default: "true",
-        limits: Flag,
-        about: "Sends further requests to a host over an open connection. If false, each attempt \
-                opens a connection.",
-    },
-    Setting {
-        name: "SHUTDOWN_SECONDS",
-        default: "HTTP_TIMEOUT + 5",
-        limits: Seconds(0.0, DAY_SECONDS),
-        about: "Time limit of a stop after SIGHUP, SIGINT, SIGQUIT or SIGTERM. A second signal ends \
-                the process immediately.",
-    },
-    Setting {
-        name: "PRESENCE",
-        default: "true",
-        limits: Flag,
-        about: "Holds a session lock that shows that this worker runs. Set it to false behind a \
-                pooler in transaction mode.",
-    },
-    Setting {
-        name: "MAX_API_CONNECTIONS",
-        default: "10000",
-        limits: Count(1, 1_000_000),
-        about: "Maximum number of requests to /events in progress. Health and metrics have 16 more \
-                connections. Beyond them, the connection that has been idle longest is closed. A \
-                low limit of file descriptors lowers this maximum at start.",
-    },
-    Setting {
-        name: "MAX_BODY_BYTES",
-        default: "1048576",
-        limits: Bytes(1, GIB_BYTES),
-        about: "Maximum size of a request body of POST /events. Postgres cannot store more than \
-                1 MiB below 1 GiB.",
-    },
-    Setting {
-        name: "MAX_BODIES_BYTES",
-        default: "268435456",
-        limits: Bytes(1, 1 << 40),
-        about: "Maximum total size of the request bodies that are being received. Counts as \
-                MAX_BODY_BYTES if it is smaller. Beyond it, the response is 503.",
-    },
-    Setting {
-        name: "MAX_RESPONSE_BYTES",
-        default: "1048576",
-        limits: Bytes(0, GIB_BYTES),
-        about: "Maximum size of a response of a receiver. A larger response fails the attempt.",
-    },
-    Setting {
-        name: "RESPONSE_SNIPPET_BYTES",
-        default: "1024",
-        limits: Bytes(0, 65_536),
-        about: "Size of the part of a response that is stored for GET /events/{id}.",
-    },
-    Setting {
-        name: "ACCEPT_CONNECTIONS",
-        default: "8",
-        limits: Count(1, 1_000),
-        about: "Number of database connections for API requests.",
-    },
-    Setting {
-        name: "WORK_CONNECTIONS",
-        default: "4",
-        limits: Count(1, 1_000),
-        about: "Number of database connections for the worker. Presence and health checks use one \
-                more each.",
-    },
-    Setting {
-        name: "LOG",
-        default: "info",
-        limits: Text("tracing filter"),
-        about: "Log filter, e.g. `warn` or `info,dispatcher=debug`.",
-    },
-    Setting {
-        name: "LOG_FORMAT",
-        default: "text",
-        limits: Text("text or json"),
-        about: "Format of the log lines.",
-    },
+    row(
+        "DATABASE_URL",
+        "postgresql://postgres:postgres@localhost:5432/webhook_dispatcher",
+        Text("postgres:// or postgresql:// URL"),
+    )
+    .about(
+        "Address of the Postgres database. For TLS, append \
+         ?sslmode=verify-full&sslrootcert=FILE.",
+    ),
+    row("BIND", "127.0.0.1:8000", Text("address:port"))
+        .about("Address on which the HTTP server listens."),
+    row(
+        "WEBHOOK_SECRET",
+        "change-me-in-production",
+        Text("text, or whsec_ and base64; comma-separated"),
+    )
+    .about("Secret that signs every delivery. Several secrets all sign, for rotation."),
+    row("ALLOW_DEFAULT_SECRET", "false", Flag)
+        .about("Permits the published default of WEBHOOK_SECRET on a BIND that is not loopback."),
+    row("API_KEYS", "", Text("visible ASCII, comma-separated")).about(
+        "Keys for /events, sent as `Authorization: Bearer KEY`. If not set, no key is \
+         required. A blank value is refused.",
+    ),
+    row("TARGET_URL", "", Text("http or https URL"))
+        .about("Target of events without a target_url. If empty, such events are refused."),
+    row("ALLOWED_TARGET_CIDRS", "", Text("CIDR ranges, comma-separated"))
+        .about("Private address ranges in which targets are allowed, e.g. 10.0.0.0/8."),
+    row("EXTRA_CA_FILE", "", Text("path of a PEM file"))
+        .about("Certificate authorities to trust for targets, in addition to those of the system."),
+    row("HTTP_TIMEOUT", "15", Seconds(0.01, 3_600.0)).about(
+        "Time limit of one attempt: name resolution, connection, request, complete \
+         response.",
+    ),
+    row("LEASE_SECONDS", "2 x HTTP_TIMEOUT", Seconds(0.1, DAY_SECONDS))
+        .about("Duration of the lease of a claim. Must be at least 1.5 x HTTP_TIMEOUT."),
+    row("MAX_ATTEMPTS", "20", Count(1, 1_000))
+        .about("Number of failed attempts after which an event is dead (`exhausted`)."),
+    row("BACKOFF_BASE_SECONDS", "2", Seconds(0.001, DAY_SECONDS))
+        .about("Delay after the first failure. Each further failure doubles the delay."),
+    row("BACKOFF_CAP_SECONDS", "3600", Seconds(0.001, MONTH_SECONDS))
+        .about("Longest delay before jitter. Must be at least BACKOFF_BASE_SECONDS."),
+    row("RETRY_AFTER_CAP_SECONDS", "86400", Seconds(0.0, MONTH_SECONDS))
+        .about("Longest delay that a receiver can request with Retry-After."),
+    row("MAX_ABANDONED", "20", Count(1, 1_000)).about(
+        "Number of consecutive attempts without a result, because the worker exited or its \
+         lease expired, after which an event is dead (`abandoned`).",
+    ),
+    row("WORKER_POLL_INTERVAL", "1.5", Seconds(0.01, 3_600.0))
+        .about("Longest time between two scans for due events."),
+    row("MAX_IN_FLIGHT", "512", Count(1, 100_000))
+        .about("Maximum number of claimed events per process."),
+    row("MAX_IN_FLIGHT_PER_HOST", "64", Count(1, 100_000))
+        .about("Maximum number of concurrent attempts per host and port."),
+    row("CONNECTION_REUSE", "true", Flag).about(
+        "Sends further requests to a host over an open connection. If false, each attempt \
+         opens a connection.",
+    ),
+    row("SHUTDOWN_SECONDS", "HTTP_TIMEOUT + 5", Seconds(0.0, DAY_SECONDS)).about(
+        "Time limit of a stop after SIGHUP, SIGINT, SIGQUIT or SIGTERM. A second signal ends \
+         the process immediately.",
+    ),
+    row("PRESENCE", "true", Flag).about(
+        "Holds a session lock that shows that this worker runs. Set it to false behind a \
+         pooler in transaction mode.",
+    ),
+    row("MAX_API_CONNECTIONS", "10000", Count(1, 1_000_000)).about(
+        "Maximum number of requests to /events in progress. Health and metrics have 16 more \
+         connections. Beyond them, the connection that has been idle longest is closed. A \
+         low limit of file descriptors lowers this maximum at start.",
+    ),
+    row("MAX_BODY_BYTES", "1048576", Bytes(1, GIB_BYTES)).about(
+        "Maximum size of a request body of POST /events. Postgres cannot store more than \
+         1 MiB below 1 GiB.",
+    ),
+    row("MAX_BODIES_BYTES", "268435456", Bytes(1, 1 << 40)).about(
+        "Maximum total size of the request bodies that are being received. Counts as \
+         MAX_BODY_BYTES if it is smaller. Beyond it, the response is 503.",
+    ),
+    row("MAX_RESPONSE_BYTES", "1048576", Bytes(0, GIB_BYTES))
+        .about("Maximum size of a response of a receiver. A larger response fails the attempt."),
+    row("RESPONSE_SNIPPET_BYTES", "1024", Bytes(0, 65_536))
+        .about("Size of the part of a response that is stored for GET /events/{id}."),
+    row("ACCEPT_CONNECTIONS", "8", Count(1, 1_000))
+        .about("Number of database connections for API requests."),
+    row("WORK_CONNECTIONS", "4", Count(1, 1_000)).about(
+        "Number of database connections for the worker. Presence and health checks use one \
+         more each.",
+    ),
+    row("LOG", "info", Text("tracing filter"))
+        .about("Log filter, e.g. `warn` or `info,dispatcher=debug`."),
+    row("LOG_FORMAT", "text", Text("text or json")).about("Format of the log lines."),
 ];
 
 /// Returns the row of one setting.
