@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::Utc;
 use dispatcher::config::Config;
 use dispatcher::event::{AttemptResult, Claim, Disposition, Outcome, Settlement, WorkerId};
-use dispatcher::store::{ClaimLimit, PgStore, SETTLE_BATCH_MAX, Store, StoreError, StoreOptions};
+use dispatcher::store::{ClaimLimit, PgStore, SETTLE_BATCH_MAX, Store, StoreError};
 use sqlx::PgPool;
 use tokio::sync::Mutex;
 
@@ -52,7 +52,7 @@ impl Ours {
             "WORK_CONNECTIONS" => Some(workers.to_string()),
             _ => None,
         };
-        let store = PgStore::open(&StoreOptions::of(&Config::from_lookup(lookup)?));
+        let store = PgStore::open(&Config::from_lookup(lookup)?.store);
         store.migrate().await?;
         let pool = PgPool::connect(url).await?;
         Ok(Self { store, pool, due: Mutex::new(0) })

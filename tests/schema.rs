@@ -5,7 +5,7 @@ use std::path::Path;
 
 use chaos::postgres::OwnServer;
 use dispatcher::event::EventId;
-use dispatcher::store::{CLAIM, PgStore, SchemaError, StoreOptions};
+use dispatcher::store::{CLAIM, PgStore, SchemaError};
 use futures_util::future::join_all;
 use nix::unistd::{Gid, Uid, chown};
 use sqlx::migrate::{Migrate, Migrator};
@@ -53,7 +53,7 @@ async fn claim_uses_the_due_index_under_a_generic_plan() {
 #[tokio::test]
 async fn concurrent_migrations_succeed_and_keep_a_newer_schema() {
     let url = db::database().await;
-    let options = StoreOptions::of(&app::config(&url, &[]));
+    let options = app::config(&url, &[]).store;
     let stores: Vec<_> = (0..4).map(|_| PgStore::open(&options)).collect();
     for migrated in join_all(stores.iter().map(PgStore::migrate)).await {
         migrated.expect("every concurrent migration succeeds");
@@ -91,7 +91,7 @@ async fn standby_is_unavailable_until_its_promotion() {
     let check = command(&["check"], &[("DATABASE_URL", &database)]).await;
     assert_eq!(check.code, Some(1), "{}", check.text);
     assert!(check.text.contains("is a standby"), "{}", check.text);
-    let store = PgStore::open(&StoreOptions::of(&app::config(&database, &[])));
+    let store = PgStore::open(&app::config(&database, &[]).store);
     let refused = store.migrate().await;
     assert!(matches!(refused, Err(SchemaError::Unavailable(_))), "{refused:?}");
     let mut session = own.session().await.unwrap();
@@ -110,7 +110,7 @@ async fn impatient_store() -> (PgStore, String) {
     end $$";
     let mut session = PgConnection::connect(&url).await.unwrap();
     sqlx::raw_sql(impatient).execute(&mut session).await.unwrap();
-    (PgStore::open(&StoreOptions::of(&app::config(&url, &[]))), url)
+    (PgStore::open(&app::config(&url, &[]).store), url)
 }
 
 fn assert_waits_for(what: &str, migrated: Result<(), SchemaError>) {

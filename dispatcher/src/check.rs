@@ -6,7 +6,7 @@ use rand::rngs::StdRng;
 
 use crate::config::Config;
 use crate::event::WorkerId;
-use crate::store::{PgPresence, PgStore, SchemaError, SchemaState, StoreError, StoreOptions};
+use crate::store::{PgPresence, PgStore, SchemaError, SchemaState, StoreError};
 
 /// Why `serve` would not work with this database.
 #[derive(Debug, thiserror::Error)]
@@ -65,7 +65,7 @@ pub fn settings(config: &Config) -> String {
         policy.max_attempts,
         policy.span().as_secs_f64() / 3_600.0,
         policy.base.as_secs_f64(),
-        config.database,
+        config.store.database,
     );
     for warning in &config.warnings {
         summary += &format!("\n  warning: {warning}");
@@ -79,7 +79,7 @@ pub fn settings(config: &Config) -> String {
 /// # Errors
 /// `serve` would not work with this database.
 pub async fn database(config: &Config, print: impl Fn(&str)) -> Result<(), CheckError> {
-    let store = PgStore::open(&StoreOptions::of(config));
+    let store = PgStore::open(&config.store);
     let found = store.inspect().await?;
     print(&format!("  server    {}", found.server));
     for setting in found.unsafe_settings {

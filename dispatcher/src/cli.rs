@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use dispatcher::config::{Config, settings};
-use dispatcher::store::{PgStore, SchemaError, StoreOptions};
+use dispatcher::store::{PgStore, SchemaError};
 use dispatcher::{check, log};
 use nix::sys::signal::Signal;
 use tokio::signal::unix::{SignalKind, signal};
@@ -67,7 +67,7 @@ pub(crate) fn print_error(error: &str) {
 
 /// Updates the schema to that of this binary.
 pub(crate) async fn migrate(config: &Config) -> Result<(), Box<dyn Error>> {
-    let store = PgStore::open(&StoreOptions::of(config));
+    let store = PgStore::open(&config.store);
     // Another process migrates, or uses a table that a migration changes.
     while let Err(error) = store.migrate().await {
         match (&error, error.retry_after()) {

@@ -20,7 +20,7 @@ pub use self::reader::{ConfigError, SettingError};
 use self::settings::{SETTINGS, Setting};
 use crate::backoff::Policy;
 use crate::signature::Signer;
-use crate::store::{BODY_BYTES_MAX, DatabaseUrl};
+use crate::store::{BODY_BYTES_MAX, DatabaseUrl, StoreOptions};
 use crate::target::{AllowList, TargetUrl};
 
 /// Settings of a dispatcher process.
@@ -28,12 +28,8 @@ use crate::target::{AllowList, TargetUrl};
 pub struct Config {
     /// `BIND`.
     pub bind: SocketAddr,
-    /// `DATABASE_URL`.
-    pub database: DatabaseUrl,
-    /// `ACCEPT_CONNECTIONS`.
-    pub accept_connections: u32,
-    /// `WORK_CONNECTIONS`.
-    pub work_connections: u32,
+    /// Address of the database and sizes of its pools.
+    pub store: StoreOptions,
     /// Limits and defaults for requests.
     pub api: ApiConfig,
     /// Limits and times of deliveries.
@@ -149,76 +145,63 @@ impl Config {
     }
 }
 
-/// Returns `None` only if `reader` has recorded an invalid setting.
-fn read_all(reader: &mut Reader<'_>) -> Option<Config> {
+/// Reads every setting, so that the reader reports all invalid ones.
+fn read_all(reader: &mut Reader<'_>) -> Config {
     let bind = reader.parsed("BIND", values::address);
     let database = reader.secret("DATABASE_URL", DatabaseUrl::parse);
     let allowed = reader.parsed("ALLOWED_TARGET_CIDRS", AllowList::parse);
-    let default_target = default_target(reader, allowed.as_ref());
-    let keys = match reader.given("API_KEYS") {
-        Some(_) => reader.secret("API_KEYS", values::api_keys),
-        None => Some(Vec::new()),
-    };
+    // Compose files set an absent value to the empty text, so that counts as absent. The URL may
+    // contain a password, which `TargetUrl` refuses.
+    let default_target = reader.secret("TARGET_URL", |text| match text {
+        "" => Ok(None),
+        text => TargetUrl::parse(text, &allowed).map(Some),
+    });
+    let keys = api_keys(reader);
     let signer = reader.secret("WEBHOOK_SECRET", Signer::parse);
     let extra_authorities = reader.parsed("EXTRA_CA_FILE", values::authorities);
-    let filter = reader.parsed("LOG", values::log_filter);
-    let json = reader.parsed("LOG_FORMAT", values::is_json);
+    let log = LogConfig {
+        filter: reader.parsed("LOG", values::log_filter),
+        json: reader.parsed("LOG_FORMAT", values::is_json),
+    };
     let worker = worker(reader);
     let connections_max = reader.small_count("MAX_API_CONNECTIONS");
     let body_bytes_max = reader.count("MAX_BODY_BYTES").min(BODY_BYTES_MAX);
-    let bodies_bytes_max = reader.count("MAX_BODIES_BYTES").max(body_bytes_max);
-    let response_bytes_max = reader.count("MAX_RESPONSE_BYTES");
-    let snippet_bytes_max = reader.count("RESPONSE_SNIPPET_BYTES");
-    let connection_reuse = reader.flag("CONNECTION_REUSE");
-    let accept_connections = reader.small_count("ACCEPT_CONNECTIONS");
-    let work_connections = reader.small_count("WORK_CONNECTIONS");
-    let allow_default_secret = reader.flag("ALLOW_DEFAULT_SECRET");
-    // Every setting has been read by now, so an early return hides no error.
-    let (bind, keys, allowed) = (bind?, keys?, allowed?);
-    let mut warnings = Vec::new();
-    warnings.extend(check_secret(reader, bind, allow_default_secret));
-    warnings.extend(check_keys(bind, &keys));
-    Some(Config {
-        bind,
-        database: database?,
-        accept_connections,
-        work_connections,
-        api: ApiConfig {
-            default_target,
-            connections_max,
-            body_bytes_max,
-            bodies_bytes_max,
-            keys,
-            allowed: allowed.clone(),
-        },
-        transport: TransportConfig {
-            signer: signer?,
-            timeout: worker.http_timeout,
-            response_bytes_max,
-            snippet_bytes_max,
-            allowed,
-            extra_authorities: extra_authorities?,
-            idle_per_host_max: worker.in_flight_per_host_max,
-            idle_max: worker.in_flight_max,
-            connection_reuse,
-        },
-        worker,
-        log: LogConfig { filter: filter?, json: json? },
-        warnings,
-    })
+    let api = ApiConfig {
+        default_target,
+        connections_max,
+        body_bytes_max,
+        bodies_bytes_max: reader.count("MAX_BODIES_BYTES").max(body_bytes_max),
+        keys,
+        allowed: allowed.clone(),
+    };
+    let transport = TransportConfig {
+        signer,
+        timeout: worker.http_timeout,
+        response_bytes_max: reader.count("MAX_RESPONSE_BYTES"),
+        snippet_bytes_max: reader.count("RESPONSE_SNIPPET_BYTES"),
+        allowed,
+        extra_authorities,
+        idle_per_host_max: worker.in_flight_per_host_max,
+        idle_max: worker.in_flight_max,
+        connection_reuse: reader.flag("CONNECTION_REUSE"),
+    };
+    let store = StoreOptions {
+        database,
+        accept_connections: reader.small_count("ACCEPT_CONNECTIONS"),
+        work_connections: reader.small_count("WORK_CONNECTIONS"),
+    };
+    let warnings = [check_secret(reader, bind), check_keys(bind, &api.keys)];
+    let warnings = warnings.into_iter().flatten().collect();
+    Config { bind, store, api, worker, transport, log, warnings }
 }
 
-/// Compose files set an absent value to the empty text, so that counts as absent. An invalid allow
-/// list is reported once, by its own setting.
-fn default_target(reader: &mut Reader<'_>, allowed: Option<&AllowList>) -> Option<TargetUrl> {
-    let none_allowed = AllowList::default();
-    let allowed = allowed.unwrap_or(&none_allowed);
-    let parse = |text: &str| match text {
-        "" => Ok(None),
-        text => TargetUrl::parse(text, allowed).map(Some),
-    };
-    // The URL may contain a password, which `TargetUrl` refuses.
-    reader.secret("TARGET_URL", parse).flatten()
+/// A blank value is invalid, so that a failed substitution does not open the API.
+fn api_keys(reader: &mut Reader<'_>) -> Vec<String> {
+    let keys = reader.given("API_KEYS").map(|text| values::api_keys(&text));
+    keys.unwrap_or_else(|| Ok(Vec::new())).unwrap_or_else(|error| {
+        reader.invalid("API_KEYS", format!("API_KEYS {error}"));
+        Vec::new()
+    })
 }
 
 fn worker(reader: &mut Reader<'_>) -> WorkerConfig {
@@ -274,18 +257,15 @@ fn policy(reader: &mut Reader<'_>) -> Policy {
 }
 
 /// Refuses the published secret on a server that other machines can reach. Returns a warning if
-/// `allow_default_secret` permits it, or on loopback, because a proxy may forward requests to it.
-fn check_secret(
-    reader: &mut Reader<'_>,
-    bind: SocketAddr,
-    allow_default_secret: bool,
-) -> Option<String> {
+/// `ALLOW_DEFAULT_SECRET` permits it, or on loopback, because a proxy may forward requests to it.
+fn check_secret(reader: &mut Reader<'_>, bind: SocketAddr) -> Option<String> {
+    let is_allowed = reader.flag("ALLOW_DEFAULT_SECRET");
     let default = settings::setting("WEBHOOK_SECRET").default;
     let secrets = reader.text("WEBHOOK_SECRET");
     if secrets.split(',').all(|secret| secret.trim() != default) {
         return None;
     }
-    if allow_default_secret || bind.ip().is_loopback() {
+    if is_allowed || bind.ip().is_loopback() {
         return Some(
             "WEBHOOK_SECRET is the published default, so everybody can forge signatures: \
              set a secret"

@@ -53,7 +53,8 @@ pub fn share(config: &mut Config, role: Role, limit: u64) -> Result<(), TooFew> 
         Role::Api => 0,
         Role::Serve | Role::Worker => config.worker.in_flight_max as u64,
     };
-    let pools = u64::from(config.accept_connections) + u64::from(config.work_connections);
+    let store = &config.store;
+    let pools = u64::from(store.accept_connections) + u64::from(store.work_connections);
     let fixed = OTHERS + SINGLE_CONNECTIONS + pools + attempts;
     let operations = u64::from(OPERATIONS_CONNECTIONS);
     let rest = limit.saturating_sub(fixed);

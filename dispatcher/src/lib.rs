@@ -29,7 +29,7 @@ use std::time::Duration;
 
 use rand::rngs::StdRng;
 use tokio::net::TcpListener;
-use tokio::task::{JoinError, JoinHandle};
+use tokio::task::JoinError;
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -38,7 +38,7 @@ use crate::api::server::Stop;
 use crate::api::{Api, Shared};
 use crate::config::Config;
 use crate::event::WorkerId;
-use crate::store::{PgPresence, PgStore, SchemaError, StoreOptions};
+use crate::store::{PgPresence, PgStore, SchemaError};
 use crate::transport::{HttpTransport, TransportError};
 use crate::worker::{Parts, Worker};
 
@@ -81,7 +81,7 @@ pub async fn serve(
     shutdown: CancellationToken,
 ) -> Result<(), ServeError> {
     let transport = HttpTransport::new(&config.transport)?;
-    let store = PgStore::open(&StoreOptions::of(&config));
+    let store = PgStore::open(&config.store);
     let shared = Shared::default();
     let api = Api::new(store.clone(), config.api.clone(), shared.clone());
     let connections_max = config.api.connections_max;
@@ -111,9 +111,10 @@ async fn work(
     shared: Shared,
     shutdown: CancellationToken,
 ) -> Result<(), ServeError> {
-    if !migrate(store.clone(), shutdown.clone()).await? {
+    let Some(migrated) = shutdown.run_until_cancelled(migrate(&store)).await else {
         return Ok(());
-    }
+    };
+    migrated?;
     shared.migrated.store(true, Ordering::Release);
     tracing::info!("schema is current");
     let watching = clock::watch(store.clone(), Arc::clone(&shared.metrics));
@@ -131,7 +132,7 @@ async fn work(
     let leave = CancellationToken::new();
     let holding = config.worker.presence.then(|| {
         let (presence, leave) = (presence.clone(), leave.clone());
-        tokio::spawn(async move { presence.hold(leave).await })
+        AbortOnDropHandle::new(tokio::spawn(async move { presence.hold(leave).await }))
     });
     let parts = Parts {
         store,
@@ -151,44 +152,27 @@ async fn work(
         worked = &mut working => (worked, Instant::now()),
         since = async { shutdown.cancelled().await; Instant::now() } => (working.await, since),
     };
-    if let Some(holding) = holding {
-        if matches!(worked, Ok(true)) {
-            leave.cancel();
-            end_by(stopping_since + shutdown_max, holding).await?;
-        } else {
-            // Claims are left. The session ends without deleting the row, so that other workers
-            // see the absent lock and reclaim them.
-            holding.abort();
-        }
+    // If claims are left, the session ends without deleting the row, so that other workers see the
+    // absent lock and reclaim them.
+    if let Some(holding) = holding
+        && matches!(worked, Ok(true))
+    {
+        leave.cancel();
+        end_by(stopping_since + shutdown_max, holding).await?;
     }
     worked.map(drop).map_err(ServeError::from)
 }
 
 /// Waits for a task until `deadline`, then aborts it: `SHUTDOWN_SECONDS` limits the whole stop. If
 /// the row is not deleted, other workers delete it later.
-async fn end_by(deadline: Instant, mut task: JoinHandle<()>) -> Result<(), JoinError> {
-    match timeout_at(deadline, &mut task).await {
-        Ok(ended) => ended,
-        Err(_) => {
-            task.abort();
-            Ok(())
-        }
-    }
+async fn end_by(deadline: Instant, task: AbortOnDropHandle<()>) -> Result<(), JoinError> {
+    timeout_at(deadline, task).await.unwrap_or(Ok(()))
 }
 
-/// Migrates as soon as Postgres is reachable and permits it. Returns false if `shutdown` comes
-/// first.
-async fn migrate(store: PgStore, shutdown: CancellationToken) -> Result<bool, SchemaError> {
+/// Migrates as soon as Postgres is reachable and permits it.
+async fn migrate(store: &PgStore) -> Result<(), SchemaError> {
     let mut logged: Option<(String, Instant)> = None;
-    loop {
-        let error = tokio::select! {
-            biased;
-            () = shutdown.cancelled() => return Ok(false),
-            migrated = store.migrate() => match migrated {
-                Ok(()) => return Ok(true),
-                Err(error) => error,
-            },
-        };
+    while let Err(error) = store.migrate().await {
         let Some(pause) = error.retry_after() else {
             return Err(error);
         };
@@ -199,23 +183,9 @@ async fn migrate(store: PgStore, shutdown: CancellationToken) -> Result<bool, Sc
             tracing::warn!(%error, "waiting for Postgres, requests get 503 until then");
             logged = Some((reason, now));
         }
-        tokio::select! {
-            biased;
-            () = shutdown.cancelled() => return Ok(false),
-            () = sleep(pause) => {}
-        }
+        sleep(pause).await;
     }
-}
-
-impl StoreOptions {
-    /// Takes the settings of the store from the configuration.
-    pub fn of(config: &Config) -> Self {
-        Self {
-            database: config.database.clone(),
-            accept_connections: config.accept_connections,
-            work_connections: config.work_connections,
-        }
-    }
+    Ok(())
 }
 
 /// Installs ring as the TLS provider of the process. Further calls have no effect.
@@ -233,7 +203,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn task_is_aborted_at_its_deadline() {
         let deadline = Instant::now() + Duration::from_secs(20);
-        let ended = end_by(deadline, tokio::spawn(std::future::pending())).await;
+        let task = AbortOnDropHandle::new(tokio::spawn(std::future::pending()));
+        let ended = end_by(deadline, task).await;
         assert!(ended.is_ok());
         assert_eq!(Instant::now(), deadline);
     }

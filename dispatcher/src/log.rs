@@ -90,7 +90,7 @@ pub fn settings(config: &Config, role: Role) {
         version = env!("CARGO_PKG_VERSION"),
         ?role,
         bind = %config.bind,
-        database = %config.database,
+        database = %config.store.database,
         in_flight_max = worker.in_flight_max,
         lease_s = worker.lease.as_secs_f64(),
         max_attempts = policy.max_attempts,

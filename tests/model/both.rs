@@ -5,7 +5,7 @@ use std::fmt::Debug;
 
 use chaos::sim::model::Model;
 use dispatcher::event::{Claim, Settlement, WorkerId};
-use dispatcher::store::{PgStore, StoreOptions};
+use dispatcher::store::PgStore;
 use sqlx::pool::PoolConnection;
 use sqlx::{PgPool, Postgres};
 
@@ -102,7 +102,7 @@ impl Both {
         let path = "options=-csearch_path%3Dvirtual,public,pg_catalog";
         let join = if bench.url.contains('?') { '&' } else { '?' };
         let url = format!("{}{join}{path}", bench.url);
-        let options = StoreOptions::of(&app::config(&url, &[]));
+        let options = app::config(&url, &[]).store;
         Both {
             model: Model::default(),
             store: PgStore::open(&options),

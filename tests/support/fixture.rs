@@ -6,7 +6,7 @@ use std::time::Duration;
 use dispatcher::event::{
     AttemptResult, Claim, Disposition, EventId, NewEvent, Outcome, Settlement, Target, WorkerId,
 };
-use dispatcher::store::{ClaimLimit, PgStore, Store, StoreOptions};
+use dispatcher::store::{ClaimLimit, PgStore, Store};
 use mock_receiver::{Behavior, Journal, Receiver, Script, Secrets, Seen};
 use sqlx::PgPool;
 use tokio::net::TcpListener;
@@ -60,7 +60,7 @@ pub(crate) const LEASE: Duration = Duration::from_secs(30);
 impl Bench {
     pub(crate) async fn new() -> Self {
         let url = db::database().await;
-        let options = StoreOptions::of(&app::config(&url, &[]));
+        let options = app::config(&url, &[]).store;
         let store = PgStore::open(&options);
         store.migrate().await.expect("the schema can be created in a new database");
         Self { pool: db::pool(&url).await, store, url }

@@ -46,11 +46,8 @@ impl<'a> Reader<'a> {
     }
 
     /// Returns the result if every setting was valid.
-    pub(super) fn finish<T>(self, config: Option<T>) -> Result<T, ConfigError> {
-        match config {
-            Some(config) if self.errors.is_empty() => Ok(config),
-            _ => Err(ConfigError(self.errors)),
-        }
+    pub(super) fn finish<T>(self, config: T) -> Result<T, ConfigError> {
+        if self.errors.is_empty() { Ok(config) } else { Err(ConfigError(self.errors)) }
     }
 
     /// Records an invalid setting. `message` is the whole sentence. Only the first error of each
@@ -78,16 +75,10 @@ impl<'a> Reader<'a> {
     pub(super) fn parsed<T, E: fmt::Display>(
         &mut self,
         name: &str,
-        parse: impl FnOnce(&str) -> Result<T, E>,
-    ) -> Option<T> {
-        let text = self.text(name);
-        match parse(&text) {
-            Ok(value) => Some(value),
-            Err(error) => {
-                self.invalid(name, format!("{name}={text:?} {error}"));
-                None
-            }
-        }
+        parse: impl Fn(&str) -> Result<T, E>,
+    ) -> T {
+        let shown = format!("{name}={:?}", self.text(name));
+        self.parsed_or_default(name, &shown, parse)
     }
 
     /// Parses a setting whose value may contain a secret. The error completes the sentence "NAME …"
@@ -95,67 +86,31 @@ impl<'a> Reader<'a> {
     pub(super) fn secret<T, E: fmt::Display>(
         &mut self,
         name: &str,
-        parse: impl FnOnce(&str) -> Result<T, E>,
-    ) -> Option<T> {
-        match parse(&self.text(name)) {
-            Ok(value) => Some(value),
-            Err(error) => {
-                self.invalid(name, format!("{name} {error}"));
-                None
-            }
-        }
+        parse: impl Fn(&str) -> Result<T, E>,
+    ) -> T {
+        self.parsed_or_default(name, name, parse)
     }
 
-    /// Returns a duration in seconds.
+    fn parsed_or_default<T, E: fmt::Display>(
+        &mut self,
+        name: &str,
+        shown: &str,
+        parse: impl Fn(&str) -> Result<T, E>,
+    ) -> T {
+        parse(&self.text(name)).unwrap_or_else(|error| {
+            self.invalid(name, format!("{shown} {error}"));
+            let default = parse(setting(name).default);
+            default.unwrap_or_else(|error| panic!("the default of {name} {error}"))
+        })
+    }
+
+    /// Returns a duration in seconds. An invalid one counts as zero, so that it does not refuse
+    /// settings that must not be longer.
     pub(super) fn seconds(&mut self, name: &str) -> Duration {
-        self.number(name, None).map_or(Duration::ZERO, Duration::from_secs_f64)
-    }
-
-    /// Returns a duration in seconds whose default depends on another setting.
-    pub(super) fn seconds_or(&mut self, name: &str, default: Duration) -> Duration {
-        self.number(name, Some(default.as_secs_f64())).map_or(default, Duration::from_secs_f64)
-    }
-
-    /// Returns a whole number: a count or a size in bytes.
-    pub(super) fn count(&mut self, name: &str) -> usize {
-        let (Limits::Count(least, most) | Limits::Bytes(least, most)) = setting(name).limits else {
-            panic!("the limits of {name} are not those of a whole number")
-        };
-        let text = self.text(name);
-        let value = text.parse::<u64>().ok().filter(|value| (least..=most).contains(value));
-        if value.is_none() {
-            self.invalid(
-                name,
-                format!("{name}={text:?} is invalid: set a whole number from {least} to {most}"),
-            );
-        }
-        usize::try_from(value.unwrap_or(most)).unwrap_or(usize::MAX)
-    }
-
-    /// Returns a whole number whose limits fit 32 bits.
-    pub(super) fn small_count(&mut self, name: &str) -> u32 {
-        u32::try_from(self.count(name)).unwrap_or(u32::MAX)
-    }
-
-    /// Returns a boolean: `true`, `false`, `1` or `0`.
-    pub(super) fn flag(&mut self, name: &str) -> bool {
-        let parse = |text: &str| match text {
-            "true" | "1" => Ok(true),
-            "false" | "0" => Ok(false),
-            _ => Err("is invalid: set true or false"),
-        };
-        self.parsed(name, parse).unwrap_or(false)
-    }
-
-    fn number(&mut self, name: &str, default: Option<f64>) -> Option<f64> {
         let Limits::Seconds(least, most) = setting(name).limits else {
             panic!("the limits of {name} are not those of a duration")
         };
-        let text = match (self.given(name), default) {
-            (Some(text), _) => text,
-            (None, Some(default)) => return Some(default),
-            (None, None) => setting(name).default.to_owned(),
-        };
+        let text = self.text(name);
         let value = text.parse::<f64>().ok().filter(|value| (least..=most).contains(value));
         if value.is_none() {
             self.invalid(
@@ -166,6 +121,37 @@ impl<'a> Reader<'a> {
                 ),
             );
         }
-        value
+        value.map_or(Duration::ZERO, Duration::from_secs_f64)
+    }
+
+    /// Returns a duration in seconds whose default depends on another setting.
+    pub(super) fn seconds_or(&mut self, name: &str, default: Duration) -> Duration {
+        if self.given(name).is_some() { self.seconds(name) } else { default }
+    }
+
+    /// Returns a whole number: a count or a size in bytes.
+    pub(super) fn count(&mut self, name: &str) -> usize {
+        let (Limits::Count(least, most) | Limits::Bytes(least, most)) = setting(name).limits else {
+            panic!("the limits of {name} are not those of a whole number")
+        };
+        let value = self.parsed(name, |text| {
+            let value = text.parse::<u64>().ok().filter(|value| (least..=most).contains(value));
+            value.ok_or_else(|| format!("is invalid: set a whole number from {least} to {most}"))
+        });
+        usize::try_from(value).unwrap_or(usize::MAX)
+    }
+
+    /// Returns a whole number whose limits fit 32 bits.
+    pub(super) fn small_count(&mut self, name: &str) -> u32 {
+        u32::try_from(self.count(name)).unwrap_or(u32::MAX)
+    }
+
+    /// Returns a boolean: `true`, `false`, `1` or `0`.
+    pub(super) fn flag(&mut self, name: &str) -> bool {
+        self.parsed(name, |text| match text {
+            "true" | "1" => Ok(true),
+            "false" | "0" => Ok(false),
+            _ => Err("is invalid: set true or false"),
+        })
     }
 }

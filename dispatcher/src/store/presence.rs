@@ -97,14 +97,21 @@ impl PgPresence {
     /// Holds the lock until `stop`, then deletes the row. If the session ends earlier, the lock is
     /// taken again.
     pub async fn hold(&self, stop: CancellationToken) {
+        stop.run_until_cancelled(self.hold_sessions()).await;
+        self.held.send_replace(false);
+        let worker = self.worker;
+        // If this fails, other workers delete the row after the lease time.
+        let _ = self
+            .pool
+            .run("unregistering the worker", async |connection| forget(connection, worker).await)
+            .await;
+    }
+
+    async fn hold_sessions(&self) {
         let mut is_logged = false;
         self.health.presence(false, Instant::now());
-        while !stop.is_cancelled() {
-            let ended = tokio::select! {
-                biased;
-                () = stop.cancelled() => break,
-                ended = self.hold_session() => ended,
-            };
+        loop {
+            let ended = self.hold_session().await;
             let was_held = self.held.send_replace(false) || ended.is_none();
             self.health.presence(false, Instant::now());
             let error = ended.unwrap_or_else(|| {
@@ -119,19 +126,8 @@ impl PgPresence {
                     "presence not held, no event is claimed until it is");
                 is_logged = true;
             }
-            tokio::select! {
-                biased;
-                () = stop.cancelled() => break,
-                () = sleep(RETRY_AFTER) => {}
-            }
+            sleep(RETRY_AFTER).await;
         }
-        self.held.send_replace(false);
-        let worker = self.worker;
-        // If this fails, other workers delete the row after the lease time.
-        let _ = self
-            .pool
-            .run("unregistering the worker", async |connection| forget(connection, worker).await)
-            .await;
     }
 
     /// Takes the lock, registers the worker and waits for the end of the session. Returns its
