@@ -4,7 +4,6 @@
 //! before it connects, so that a name cannot change in between. Sources of the ranges: the IANA
 //! special-purpose registries (RFC 6890 and its successors).
 
-use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
@@ -216,13 +215,6 @@ impl AllowList {
             IpAddr::V4(address) => refused_ipv4(address),
             IpAddr::V6(address) => refused_ipv6(address),
         }
-    }
-}
-
-impl fmt::Display for AllowList {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ranges: Vec<_> = self.0.iter().map(ToString::to_string).collect();
-        f.write_str(&ranges.join(","))
     }
 }
 
