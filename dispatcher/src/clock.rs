@@ -26,8 +26,8 @@ pub(crate) async fn watch(store: PgStore, metrics: Arc<Metrics>) {
     loop {
         // Other parts report an unreachable database.
         if let Ok(offset) = store.clock_offset().await {
-            metrics.clock_offset(offset);
             let offset_s = offset.as_seconds_f64();
+            metrics.clock_offset_seconds.set(offset_s);
             match (differ, offset.abs() > OFFSET_MAX) {
                 (false, true) => tracing::warn!(
                     offset_s,

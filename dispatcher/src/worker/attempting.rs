@@ -48,7 +48,7 @@ impl<S: Store, P: Presence, T: Transport, R: Rng + Send> Worker<S, P, T, R> {
     pub(super) fn delay(&mut self, event: &ClaimedEvent, delay: Duration) {
         tracing::debug!(event.id = %event.claim.key.id, delay_ms = delay.as_millis(),
             "delayed, the host is at its limit");
-        self.parts.metrics.delayed();
+        self.parts.metrics.delayed.inc();
         self.releases.push(event.release(delay));
     }
 
@@ -92,7 +92,7 @@ impl<S: Store, P: Presence, T: Transport, R: Rng + Send> Worker<S, P, T, R> {
     /// does not count.
     fn on_not_sent(&mut self, attempted: &Attempted, reason: &NotSent, now: Instant) {
         self.exhaustion.observed(reason, now);
-        self.parts.metrics.exhausted();
+        self.parts.metrics.exhausted.inc();
         self.hosts.not_sent(&attempted.host, now);
         match reason {
             NotSent::Machine(_) => self.scheduler.rest_until(now + EXHAUSTION_REST),

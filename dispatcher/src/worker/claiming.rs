@@ -82,7 +82,7 @@ impl<S: Store, P: Presence, T: Transport, R: Rng + Send> Worker<S, P, T, R> {
             return;
         };
         let mut admitted = self.scheduler.claimed(&claimed, limit, sent_at.elapsed());
-        self.parts.metrics.claimed(claimed.claims.len());
+        self.parts.metrics.claimed.inc_by(claimed.claims.len() as u64);
         let times = ClaimTimes {
             claimed_at: claimed.now,
             sent_at,
