@@ -30,37 +30,37 @@ pub struct Policy {
     pub max_abandoned: u32,
 }
 
-/// A disposition, and the requested delay if the cap cut it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Decision {
-    /// The decision after the attempt.
-    pub disposition: Disposition,
-    /// The delay of a `Retry-After` that exceeded the cap.
-    pub cut_retry_after: Option<Duration>,
-}
-
 impl Policy {
-    /// Decides after an outcome. `failure_count` is the number of settled failures before it.
-    pub fn decide(&self, failure_count: u32, outcome: &Outcome, rng: &mut impl Rng) -> Decision {
-        let requested = match *outcome {
-            Outcome::Delivered { .. } => return Decision::of(Disposition::Delivered),
+    /// Decides after an attempt. `failure_count` is the number of settled failures before it. If
+    /// the cap cuts `Retry-After`, states both in the error of the result.
+    pub fn decide(
+        &self,
+        failure_count: u32,
+        result: &mut AttemptResult,
+        rng: &mut impl Rng,
+    ) -> Disposition {
+        let requested = match result.outcome {
+            Outcome::Delivered { .. } => return Disposition::Delivered,
             Outcome::Rejected { status: GONE, .. } | Outcome::ResponseTooLarge { status: GONE } => {
-                return Decision::of(Disposition::Dead(Reason::Gone));
+                return Disposition::Dead(Reason::Gone);
             }
             Outcome::Rejected { status: 429 | 503, retry_after } => retry_after,
             _ => None,
         };
         let failures = failure_count.saturating_add(1);
         if failures >= self.max_attempts {
-            return Decision::of(Disposition::Dead(Reason::Exhausted));
+            return Disposition::Dead(Reason::Exhausted);
         }
-        let delay = self.delay(failures, rng);
-        let granted = requested.map_or(Duration::ZERO, |delay| delay.min(self.retry_after_cap));
-        Decision {
-            // A longer Retry-After replaces the delay and gets no jitter.
-            disposition: Disposition::RetryAfter(delay.max(granted)),
-            cut_retry_after: requested.filter(|delay| *delay > self.retry_after_cap),
+        let (requested, cap) = (requested.unwrap_or_default(), self.retry_after_cap);
+        if requested > cap {
+            result.error = Some(format!(
+                "Retry-After of {} s cut to RETRY_AFTER_CAP_SECONDS ({} s)",
+                requested.as_secs(),
+                cap.as_secs_f64()
+            ));
         }
+        // A longer Retry-After replaces the delay and gets no jitter.
+        Disposition::RetryAfter(self.delay(failures, rng).max(requested.min(cap)))
     }
 
     /// Returns the delay after the n-th failure, n from 1: uniform in `[d(n), 1.25 d(n)]`.
@@ -94,12 +94,6 @@ impl Policy {
     }
 }
 
-impl Decision {
-    fn of(disposition: Disposition) -> Self {
-        Self { disposition, cut_retry_after: None }
-    }
-}
-
 /// Draws the factor that jitter multiplies a delay by: uniform in `[1, 1.25]`.
 pub fn jitter_factor(rng: &mut impl Rng) -> f64 {
     1.0 + JITTER * rng.random_range(0.0..=1.0)
@@ -119,17 +113,6 @@ fn stretched(floor: Duration, factor: f64) -> Duration {
     Duration::from_micros(micros.saturating_add(extra))
 }
 
-/// If the cap cut `Retry-After`, states both in the error of the result.
-pub fn note_cut(result: &mut AttemptResult, decision: &Decision, cap: Duration) {
-    if let Some(requested) = decision.cut_retry_after {
-        result.error = Some(format!(
-            "Retry-After of {} s cut to RETRY_AFTER_CAP_SECONDS ({} s)",
-            requested.as_secs(),
-            cap.as_secs_f64()
-        ));
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -146,6 +129,10 @@ mod tests {
             max_attempts: 20,
             max_abandoned: 20,
         }
+    }
+
+    fn result(outcome: Outcome) -> AttemptResult {
+        AttemptResult { outcome, error: None, snippet: None }
     }
 
     fn rejected(status: u16, retry_after: Option<u64>) -> Outcome {
@@ -171,7 +158,7 @@ mod tests {
     fn outcome_and_failure_count_decide_the_disposition() {
         let mut rng = StdRng::seed_from_u64(1);
         let mut decide =
-            |failures, outcome| defaults().decide(failures, &outcome, &mut rng).disposition;
+            |failures, outcome| defaults().decide(failures, &mut result(outcome), &mut rng);
         assert_eq!(decide(19, Outcome::Delivered { status: 204 }), Disposition::Delivered);
         assert_eq!(decide(0, rejected(410, None)), Disposition::Dead(Reason::Gone));
         assert_eq!(
@@ -186,17 +173,17 @@ mod tests {
     #[test]
     fn retry_after_replaces_a_shorter_delay_up_to_the_cap() {
         let mut rng = StdRng::seed_from_u64(1);
-        let mut decide = |outcome| defaults().decide(0, &outcome, &mut rng);
+        let mut decide = |outcome| {
+            let mut result = result(outcome);
+            (defaults().decide(0, &mut result, &mut rng), result.error)
+        };
         let exactly = |s| Disposition::RetryAfter(Duration::from_secs(s));
-        assert_eq!(decide(rejected(429, Some(60))).disposition, exactly(60));
-        assert_eq!(decide(rejected(503, Some(60))).disposition, exactly(60));
-        let cut = decide(rejected(503, Some(90_000)));
-        assert_eq!(cut.disposition, exactly(86_400));
-        assert_eq!(cut.cut_retry_after, Some(Duration::from_secs(90_000)));
+        assert_eq!(decide(rejected(429, Some(60))), (exactly(60), None));
+        assert_eq!(decide(rejected(503, Some(60))), (exactly(60), None));
+        let cut = "Retry-After of 90000 s cut to RETRY_AFTER_CAP_SECONDS (86400 s)".to_owned();
+        assert_eq!(decide(rejected(503, Some(90_000))), (exactly(86_400), Some(cut)));
         for shorter in [rejected(503, Some(1)), rejected(500, Some(60)), rejected(503, None)] {
-            let Disposition::RetryAfter(delay) = decide(shorter).disposition else {
-                panic!("dead")
-            };
+            let Disposition::RetryAfter(delay) = decide(shorter).0 else { panic!("dead") };
             assert!((2.0..=2.5).contains(&delay.as_secs_f64()), "{delay:?}");
         }
     }
@@ -233,9 +220,9 @@ mod tests {
 
         #[test]
         fn requested_delay_never_shortens_a_delay(n in 0_u32..19, requested in any::<u64>(), seed in any::<u64>()) {
-            let outcome = rejected(503, Some(requested));
-            let decision = defaults().decide(n, &outcome, &mut StdRng::seed_from_u64(seed));
-            let Disposition::RetryAfter(delay) = decision.disposition else { panic!("dead") };
+            let mut result = result(rejected(503, Some(requested)));
+            let decided = defaults().decide(n, &mut result, &mut StdRng::seed_from_u64(seed));
+            let Disposition::RetryAfter(delay) = decided else { panic!("dead") };
             prop_assert!(delay >= defaults().floor(n + 1));
             prop_assert!(delay <= Duration::from_secs(86_400));
         }

@@ -17,7 +17,6 @@ use self::exhaustion::EXHAUSTION_REST;
 use self::hosts::Ended;
 use super::completion::{Attempted, ClaimedEvent, Completion, Work};
 use super::state::Worker;
-use crate::backoff::note_cut;
 use crate::event::{AttemptResult, Outcome, Release, Settlement};
 use crate::signature::Signer;
 use crate::store::{Presence, Store};
@@ -103,13 +102,12 @@ impl<S: Store, P: Presence, T: Transport, R: Rng + Send> Worker<S, P, T, R> {
 
     fn decide(&mut self, mut result: AttemptResult, attempted: &Attempted, now: Instant) {
         self.parts.metrics.attempted(&result.outcome, attempted.duration);
-        let policy = self.config.policy;
-        let decision = policy.decide(attempted.failure_count, &result.outcome, &mut self.parts.rng);
-        note_cut(&mut result, &decision, policy.retry_after_cap);
+        let (policy, rng) = (self.config.policy, &mut self.parts.rng);
+        let disposition = policy.decide(attempted.failure_count, &mut result, rng);
         let settlement = Settlement {
             key: attempted.key,
             result,
-            disposition: decision.disposition,
+            disposition,
             started_at: attempted.started_at,
             duration: attempted.duration,
         };
