@@ -22,12 +22,11 @@ use rand::Rng;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use self::completion::Completion;
 pub use self::state::{Parts, Worker};
 use crate::store::{Presence, Store};
 use crate::transport::Transport;
 
-impl<S: Store, P: Presence, T: Transport, R: Rng + Send> Worker<S, P, T, R> {
+impl<S: Store, P: Presence, T: Transport, R: Rng + Send + 'static> Worker<S, P, T, R> {
     /// Runs until `shutdown`, then drains within `SHUTDOWN_SECONDS`. Returns false if claims are
     /// left. Their leases must then be reclaimed.
     pub async fn run(mut self, shutdown: CancellationToken) -> bool {
@@ -44,7 +43,7 @@ impl<S: Store, P: Presence, T: Transport, R: Rng + Send> Worker<S, P, T, R> {
                 () = shutdown.cancelled() => break,
                 () = wake.notified() => self.scheduler.request(),
                 Some(completion) = self.work.next(), if !self.work.is_empty() => {
-                    self.on_done(completion);
+                    completion(&mut self);
                 }
                 () = sleep_until(timer) => {}
             }
@@ -78,7 +77,7 @@ impl<S: Store, P: Presence, T: Transport, R: Rng + Send> Worker<S, P, T, R> {
                     return false;
                 }
                 Some(completion) = self.work.next(), if !self.work.is_empty() => {
-                    self.on_done(completion);
+                    completion(self);
                 }
                 () = sleep_until(timer) => {}
             }
@@ -127,15 +126,6 @@ impl<S: Store, P: Presence, T: Transport, R: Rng + Send> Worker<S, P, T, R> {
         let unfetched = self.to_fetch.len() + usize::from(self.is_fetching);
         let unsent = self.hosts.queued() + unfetched + self.releases.len();
         self.in_flight + unsent + self.batches.len()
-    }
-
-    fn on_done(&mut self, completion: Completion) {
-        match completion {
-            Completion::Claiming(end) => self.on_claimed(end),
-            Completion::Attempting(attempted) => self.on_attempted(attempted),
-            Completion::Settling(end) => self.on_settled(end),
-            Completion::Reclaiming(end) => self.on_reclaimed(end),
-        }
     }
 
     fn next_timer(&self) -> Instant {

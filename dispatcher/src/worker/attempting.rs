@@ -15,14 +15,14 @@ use tracing::Instrument;
 
 use self::exhaustion::EXHAUSTION_REST;
 use self::hosts::Ended;
-use super::completion::{Attempted, ClaimedEvent, Completion, Work};
+use super::completion::{Attempted, ClaimedEvent};
 use super::state::Worker;
 use crate::event::{AttemptResult, Outcome, Release, Settlement};
 use crate::signature::Signer;
 use crate::store::{Presence, Store};
 use crate::transport::{NotSent, Request, Transport};
 
-impl<S: Store, P: Presence, T: Transport, R: Rng + Send> Worker<S, P, T, R> {
+impl<S: Store, P: Presence, T: Transport, R: Rng + Send + 'static> Worker<S, P, T, R> {
     /// Starts an attempt. If the lease is too short for it, the event is released and the next
     /// event of the host queue starts.
     pub(super) fn start_attempt(&mut self, event: ClaimedEvent) {
@@ -39,7 +39,7 @@ impl<S: Store, P: Presence, T: Transport, R: Rng + Send> Worker<S, P, T, R> {
             self.in_flight += 1;
             self.parts.metrics.in_flight(self.in_flight);
             let (transport, signer) = (self.parts.transport.clone(), self.parts.signer.clone());
-            self.work.push(attempt(transport, signer, event));
+            self.start(attempt(transport, signer, event), Self::on_attempted);
         }
     }
 
@@ -58,7 +58,7 @@ impl<S: Store, P: Presence, T: Transport, R: Rng + Send> Worker<S, P, T, R> {
         }
     }
 
-    pub(super) fn on_attempted(&mut self, mut attempted: Attempted) {
+    fn on_attempted(&mut self, mut attempted: Attempted) {
         let (result, now) = (attempted.result.take(), Instant::now());
         self.in_flight -= 1;
         self.parts.metrics.in_flight(self.in_flight);
@@ -119,7 +119,11 @@ fn is_timeout(result: &Result<AttemptResult, NotSent>) -> bool {
     matches!(result, Ok(result) if result.outcome == Outcome::Timeout)
 }
 
-fn attempt(transport: impl Transport, signer: Signer, event: ClaimedEvent) -> Work {
+fn attempt(
+    transport: impl Transport,
+    signer: Signer,
+    event: ClaimedEvent,
+) -> impl Future<Output = Attempted> + Send {
     let key = event.claim.key;
     let span = tracing::info_span!("attempt", event.id = %key.id, attempt = key.number);
     let attempt = async move {
@@ -140,7 +144,7 @@ fn attempt(transport: impl Transport, signer: Signer, event: ClaimedEvent) -> Wo
             payload: Bytes::from(event.claim.payload),
         };
         let result = AssertUnwindSafe(transport.attempt(request)).catch_unwind().await;
-        Completion::Attempting(Attempted {
+        Attempted {
             key,
             host: event.host,
             failure_count: event.claim.failure_count,
@@ -148,7 +152,7 @@ fn attempt(transport: impl Transport, signer: Signer, event: ClaimedEvent) -> Wo
             started_at,
             duration: started.elapsed(),
             result: result.ok(),
-        })
+        }
     };
-    Box::pin(attempt.instrument(span))
+    attempt.instrument(span)
 }

@@ -9,20 +9,18 @@ pub(super) mod scheduler;
 
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
 use rand::Rng;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use super::attempting::hosts::{Admission, HostKey};
-use super::completion::{ClaimEnd, ClaimTimes, ClaimedEvent, Completion, Work};
+use super::completion::{ClaimTimes, ClaimedEvent};
 use super::state::Worker;
-use crate::event::{Release, WorkerId};
+use crate::event::Release;
 use crate::store::{ClaimLimit, Claimed, OwnLeases, Presence, Store, StoreError};
 use crate::transport::Transport;
 
-impl<S: Store, P: Presence, T: Transport, R: Rng + Send> Worker<S, P, T, R> {
+impl<S: Store, P: Presence, T: Transport, R: Rng + Send + 'static> Worker<S, P, T, R> {
     /// Starts a claim and a read of the next due time, if they are due. `held` permits are in use
     /// and `free` are not.
     pub(super) fn start_claiming(&mut self, free: usize, held: usize, now: Instant) {
@@ -30,14 +28,11 @@ impl<S: Store, P: Presence, T: Transport, R: Rng + Send> Worker<S, P, T, R> {
         if self.orphans.blocks_claims(now) {
             self.scheduler.pause();
         } else if let Some(limit) = self.scheduler.next_claim(free, held, now) {
-            let (store, presence) = (self.parts.store.clone(), self.parts.presence.clone());
-            let (worker, lease) = (self.parts.id, self.config.lease);
-            let stop = self.stop.clone();
-            self.work.push(claim(store, presence, worker, lease, limit, stop));
+            self.start_claim(limit);
         }
         if let Some(after) = self.scheduler.next_due_after() {
             let store = self.parts.store.clone();
-            self.work.push(next_due(store, after));
+            self.start(async move { store.next_due(after).await }, Self::on_next_due);
         }
     }
 
@@ -46,27 +41,36 @@ impl<S: Store, P: Presence, T: Transport, R: Rng + Send> Worker<S, P, T, R> {
         if !self.scheduler.is_claiming()
             && let Some(due_from) = self.orphans.start_search(now)
         {
-            let store = self.parts.store.clone();
-            self.work.push(search(store, self.parts.id, due_from));
+            let (store, worker) = (self.parts.store.clone(), self.parts.id);
+            self.start(async move { store.own_leases(worker, due_from).await }, Self::on_searched);
         }
     }
 
-    pub(super) fn on_claimed(&mut self, end: ClaimEnd) {
-        match end {
-            ClaimEnd::Claimed { limit, sent_at, result } => {
-                self.on_claim_result(limit, sent_at, result)
+    /// Claims as soon as the presence is held, unless the worker stops before.
+    fn start_claim(&mut self, limit: ClaimLimit) {
+        let (store, presence) = (self.parts.store.clone(), self.parts.presence.clone());
+        let (worker, lease, stop) = (self.parts.id, self.config.lease, self.stop.clone());
+        let claiming = async move {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return None,
+                () = presence.held() => {}
             }
-            ClaimEnd::NotSent => self.scheduler.claim_not_sent(),
-            ClaimEnd::Searched(result) => self.on_searched(result),
-            ClaimEnd::Fetched { event, result } => self.on_fetched(event, result),
-            ClaimEnd::NextDue(result) => {
-                let next = self.observe(result);
-                self.scheduler.set_next_due(next.flatten(), Instant::now());
-            }
-        }
+            let sent_at = Instant::now();
+            Some((sent_at, store.claim(worker, lease, limit).await))
+        };
+        self.start(claiming, move |worker, claimed| match claimed {
+            Some((sent_at, result)) => worker.on_claimed(limit, sent_at, result),
+            None => worker.scheduler.claim_not_sent(),
+        });
     }
 
-    fn on_claim_result(
+    fn on_next_due(&mut self, result: Result<Option<Duration>, StoreError>) {
+        let next = self.observe(result);
+        self.scheduler.set_next_due(next.flatten(), Instant::now());
+    }
+
+    fn on_claimed(
         &mut self,
         limit: ClaimLimit,
         sent_at: Instant,
@@ -134,38 +138,6 @@ impl<S: Store, P: Presence, T: Transport, R: Rng + Send> Worker<S, P, T, R> {
         }
         true
     }
-}
-
-/// Claims as soon as the presence is held, unless the worker stops before.
-fn claim(
-    store: impl Store,
-    presence: impl Presence,
-    worker: WorkerId,
-    lease: Duration,
-    limit: ClaimLimit,
-    stop: CancellationToken,
-) -> Work {
-    Box::pin(async move {
-        tokio::select! {
-            biased;
-            () = stop.cancelled() => return Completion::Claiming(ClaimEnd::NotSent),
-            () = presence.held() => {}
-        }
-        let sent_at = Instant::now();
-        let result = store.claim(worker, lease, limit).await;
-        Completion::Claiming(ClaimEnd::Claimed { limit, sent_at, result })
-    })
-}
-
-fn search(store: impl Store, worker: WorkerId, due_from: Option<DateTime<Utc>>) -> Work {
-    Box::pin(async move {
-        let leases = store.own_leases(worker, due_from).await;
-        Completion::Claiming(ClaimEnd::Searched(leases))
-    })
-}
-
-fn next_due(store: impl Store, after: DateTime<Utc>) -> Work {
-    Box::pin(async move { Completion::Claiming(ClaimEnd::NextDue(store.next_due(after).await)) })
 }
 
 /// Returns host and port of a URL. A default port counts as a named one.

@@ -1,4 +1,4 @@
-//! Data that passes between the loop and the phases: claimed events, futures and their results.
+//! Data that passes between the loop and the phases: claimed events, futures and attempts.
 
 use std::pin::Pin;
 use std::time::Duration;
@@ -7,47 +7,14 @@ use chrono::{DateTime, Utc};
 use tokio::time::Instant;
 
 use super::attempting::hosts::HostKey;
-use crate::event::{AttemptResult, Claim, ClaimKey, Release, Settled, Settlement, WorkerId};
-use crate::store::{ClaimLimit, Claimed, OwnLeases, ReclaimCause, Reclaimed, StoreError};
+use crate::event::{AttemptResult, Claim, ClaimKey, Release};
 use crate::transport::NotSent;
 
 /// A future that the worker owns.
-pub(super) type Work = Pin<Box<dyn Future<Output = Completion> + Send>>;
+pub(super) type Work<W> = Pin<Box<dyn Future<Output = Completion<W>> + Send>>;
 
-/// The result of a finished future, by phase.
-pub(super) enum Completion {
-    Claiming(ClaimEnd),
-    Attempting(Attempted),
-    Settling(SettleEnd),
-    Reclaiming(ReclaimEnd),
-}
-
-pub(super) enum ClaimEnd {
-    Claimed {
-        limit: ClaimLimit,
-        sent_at: Instant,
-        result: Result<Claimed, StoreError>,
-    },
-    /// The worker stopped before the claim was sent.
-    NotSent,
-    Fetched {
-        event: ClaimedEvent,
-        result: Fetched,
-    },
-    NextDue(Result<Option<Duration>, StoreError>),
-    Searched(Result<OwnLeases, StoreError>),
-}
-
-/// The result of fetching a large payload.
-pub(super) enum Fetched {
-    Payload(Vec<u8>),
-    LeaseLost,
-    Failed(StoreError),
-    /// The rest of the lease is too short for an attempt. Contains the duration of the fetch.
-    Late(Duration),
-    /// The worker stops.
-    Stopped,
-}
+/// Applies the result of a finished future to the worker.
+pub(super) type Completion<W> = Box<dyn FnOnce(&mut W) + Send>;
 
 pub(super) struct Attempted {
     pub(super) key: ClaimKey,
@@ -59,17 +26,6 @@ pub(super) struct Attempted {
     pub(super) duration: Duration,
     /// `None` if the attempt panicked.
     pub(super) result: Option<Result<AttemptResult, NotSent>>,
-}
-
-pub(super) enum SettleEnd {
-    Settled { batch: Vec<Settlement>, result: Result<Vec<Settled>, StoreError> },
-    Released { releases: Vec<Release>, result: Result<usize, StoreError> },
-}
-
-pub(super) enum ReclaimEnd {
-    Absent(Result<Vec<WorkerId>, StoreError>),
-    Reclaimed { cause: ReclaimCause, took: Duration, result: Result<Vec<Reclaimed>, StoreError> },
-    Forgotten { worker: WorkerId, result: Result<(), StoreError> },
 }
 
 /// A claim with its host and its clocks.

@@ -3,11 +3,12 @@
 
 pub(super) mod sweeper;
 
+use std::time::Duration;
+
 use rand::Rng;
 use tokio::time::Instant;
 
 use self::sweeper::Swept;
-use super::completion::{Completion, ReclaimEnd, Work};
 use super::state::Worker;
 use crate::backoff::jitter_factor;
 use crate::event::WorkerId;
@@ -16,45 +17,46 @@ use crate::store::{
 };
 use crate::transport::Transport;
 
-impl<S: Store, P: Presence, T: Transport, R: Rng + Send> Worker<S, P, T, R> {
+impl<S: Store, P: Presence, T: Transport, R: Rng + Send + 'static> Worker<S, P, T, R> {
     /// Starts each call of the sweep that is due.
     pub(super) fn start_reclaiming(&mut self, now: Instant) {
         if self.sweeper.start_check(now) {
             let (store, caller) = (self.parts.store.clone(), self.parts.id);
-            self.work.push(absent_workers(store, caller));
+            self.start(async move { store.absent_workers(caller).await }, Self::on_checked);
         }
         let is_steady = self.database.is_steady(now);
         if let Some((cause, range)) = self.sweeper.next_reclaim(now, is_steady) {
+            let (store, started) = (self.parts.store.clone(), Instant::now());
             let reclaim = self.reclaim_input(cause, range);
-            self.work.push(reclaim_leases(self.parts.store.clone(), reclaim));
+            let reclaiming = async move { (store.reclaim(reclaim).await, started.elapsed()) };
+            self.start(reclaiming, move |worker, (result, took)| {
+                worker.on_reclaimed(cause, result, took);
+            });
         }
         if let Some(worker) = self.sweeper.next_to_forget() {
-            self.work.push(forget(self.parts.store.clone(), worker));
+            let store = self.parts.store.clone();
+            self.start(async move { store.forget(worker).await }, move |this, result| {
+                this.sweeper.forgotten(worker, result.is_ok());
+                this.observe(result);
+            });
         }
     }
 
-    pub(super) fn on_reclaimed(&mut self, end: ReclaimEnd) {
-        match end {
-            ReclaimEnd::Absent(result) => {
-                let absent = self.observe(result);
-                self.sweeper.checked(absent, Instant::now());
-                if self.sweeper.must_renew_presence() {
-                    self.parts.presence.renew();
-                }
-            }
-            ReclaimEnd::Reclaimed { cause, took, result } => {
-                let swept = Swept::of(&result);
-                self.sweeper.reclaimed(cause, swept, took, Instant::now());
-                self.on_leases_ended(cause, result);
-            }
-            ReclaimEnd::Forgotten { worker, result } => {
-                self.sweeper.forgotten(worker, result.is_ok());
-                self.observe(result);
-            }
+    fn on_checked(&mut self, result: Result<Vec<WorkerId>, StoreError>) {
+        let absent = self.observe(result);
+        self.sweeper.checked(absent, Instant::now());
+        if self.sweeper.must_renew_presence() {
+            self.parts.presence.renew();
         }
     }
 
-    fn on_leases_ended(&mut self, cause: ReclaimCause, result: Result<Vec<Reclaimed>, StoreError>) {
+    fn on_reclaimed(
+        &mut self,
+        cause: ReclaimCause,
+        result: Result<Vec<Reclaimed>, StoreError>,
+        took: Duration,
+    ) {
+        self.sweeper.reclaimed(cause, Swept::of(&result), took, Instant::now());
         for lease in self.observe(result).into_iter().flatten() {
             log_reclaimed(&lease, cause);
             self.parts.metrics.reclaimed(cause, &lease);
@@ -71,27 +73,6 @@ impl<S: Store, P: Presence, T: Transport, R: Rng + Send> Worker<S, P, T, R> {
             range,
         }
     }
-}
-
-fn absent_workers(store: impl Store, caller: WorkerId) -> Work {
-    Box::pin(async move {
-        Completion::Reclaiming(ReclaimEnd::Absent(store.absent_workers(caller).await))
-    })
-}
-
-fn reclaim_leases(store: impl Store, reclaim: Reclaim) -> Work {
-    let (cause, started) = (reclaim.cause, Instant::now());
-    Box::pin(async move {
-        let result = store.reclaim(reclaim).await;
-        Completion::Reclaiming(ReclaimEnd::Reclaimed { cause, took: started.elapsed(), result })
-    })
-}
-
-fn forget(store: impl Store, worker: WorkerId) -> Work {
-    Box::pin(async move {
-        let result = store.forget(worker).await;
-        Completion::Reclaiming(ReclaimEnd::Forgotten { worker, result })
-    })
 }
 
 fn log_reclaimed(lease: &Reclaimed, cause: ReclaimCause) {

@@ -7,13 +7,12 @@ use std::time::Duration;
 use rand::Rng;
 use tokio::time::Instant;
 
-use super::completion::{Completion, SettleEnd, Work};
 use super::state::Worker;
 use crate::event::{Disposition, Release, Settled, Settlement};
 use crate::store::{Presence, RELEASE_BATCH_MAX, Store, StoreError};
 use crate::transport::Transport;
 
-impl<S: Store, P: Presence, T: Transport, R: Rng + Send> Worker<S, P, T, R> {
+impl<S: Store, P: Presence, T: Transport, R: Rng + Send + 'static> Worker<S, P, T, R> {
     /// Starts all settles and releases that are due, unless the database is unavailable.
     pub(super) fn start_settling(&mut self) {
         let now = Instant::now();
@@ -22,41 +21,38 @@ impl<S: Store, P: Presence, T: Transport, R: Rng + Send> Worker<S, P, T, R> {
         }
         let expects_more = self.in_flight > 0;
         while let Some(batch) = self.batches.next_batch(now, expects_more) {
-            self.work.push(settle(self.parts.store.clone(), batch));
+            let (store, settlements) = (self.parts.store.clone(), batch.clone());
+            let settling = async move { store.settle(settlements).await };
+            self.start(settling, |worker, result| worker.on_settled(batch, result));
         }
         if !self.is_releasing && !self.releases.is_empty() {
             self.is_releasing = true;
             let next = self.releases.len().min(RELEASE_BATCH_MAX);
-            let releases = self.releases.drain(..next).collect();
-            self.work.push(release(self.parts.store.clone(), releases));
+            let releases: Vec<Release> = self.releases.drain(..next).collect();
+            let (store, sent) = (self.parts.store.clone(), releases.clone());
+            let releasing = async move { store.release(sent).await };
+            self.start(releasing, |worker, result| worker.on_released(releases, result));
         }
     }
 
-    pub(super) fn on_settled(&mut self, end: SettleEnd) {
-        match end {
-            SettleEnd::Settled { batch, result: Ok(settled) } => {
-                self.on_batch_written(&batch, &settled)
+    fn on_settled(&mut self, batch: Vec<Settlement>, result: Result<Vec<Settled>, StoreError>) {
+        let settled = match result {
+            Ok(settled) => settled,
+            Err(error) => {
+                self.batches.failed(batch, &error);
+                if !error.is_about_the_data() {
+                    self.observe::<()>(Err(error));
+                }
+                return;
             }
-            SettleEnd::Settled { batch, result: Err(error) } => self.on_batch_failed(batch, error),
-            SettleEnd::Released { releases, result } => self.on_released(releases, result),
-        }
-    }
-
-    fn on_batch_written(&mut self, batch: &[Settlement], settled: &[Settled]) {
+        };
         self.database.answered(Instant::now());
         self.batches.written(batch.len());
         for (settlement, settled) in batch.iter().zip(settled) {
             self.tokens.remove(&settlement.key.token);
-            self.parts.metrics.settled(settlement, *settled);
-            log_settled(settlement, *settled);
+            self.parts.metrics.settled(settlement, settled);
+            log_settled(settlement, settled);
             self.scheduler.due_in(delay_of(settlement), Instant::now());
-        }
-    }
-
-    fn on_batch_failed(&mut self, batch: Vec<Settlement>, error: StoreError) {
-        self.batches.failed(batch, &error);
-        if !error.is_about_the_data() {
-            self.observe::<()>(Err(error));
         }
     }
 
@@ -73,20 +69,6 @@ impl<S: Store, P: Presence, T: Transport, R: Rng + Send> Worker<S, P, T, R> {
         }
         self.observe(result);
     }
-}
-
-fn settle(store: impl Store, batch: Vec<Settlement>) -> Work {
-    Box::pin(async move {
-        let result = store.settle(batch.clone()).await;
-        Completion::Settling(SettleEnd::Settled { batch, result })
-    })
-}
-
-fn release(store: impl Store, releases: Vec<Release>) -> Work {
-    Box::pin(async move {
-        let result = store.release(releases.clone()).await;
-        Completion::Settling(SettleEnd::Released { releases, result })
-    })
 }
 
 /// Returns the delay until the event is due again, or `None` if it has ended.

@@ -14,7 +14,7 @@ use super::attempting::exhaustion::Exhaustion;
 use super::attempting::hosts::{Hosts, Limits};
 use super::claiming::orphans::Orphans;
 use super::claiming::scheduler::{Scheduler, SchedulerSettings};
-use super::completion::{ClaimedEvent, Work};
+use super::completion::{ClaimedEvent, Completion, Work};
 use super::database::Database;
 use super::reclaiming::sweeper::Sweeper;
 use super::settling::batches::Batches;
@@ -52,7 +52,7 @@ pub struct Parts<S, P, T, R> {
 pub struct Worker<S, P, T, R> {
     pub(super) config: WorkerConfig,
     pub(super) parts: Parts<S, P, T, R>,
-    pub(super) work: FuturesUnordered<Work>,
+    pub(super) work: FuturesUnordered<Work<Self>>,
     /// Cancelled when the worker drains. A claim that still waits for presence is then not sent.
     pub(super) stop: CancellationToken,
     pub(super) scheduler: Scheduler,
@@ -104,6 +104,19 @@ impl<S, P, T, R> Worker<S, P, T, R> {
             config,
             parts,
         }
+    }
+
+    /// Runs a future together with the others of the worker. `on_result` handles its result.
+    pub(super) fn start<V: Send + 'static>(
+        &mut self,
+        work: impl Future<Output = V> + Send + 'static,
+        on_result: impl FnOnce(&mut Self, V) + Send + 'static,
+    ) {
+        self.work.push(Box::pin(async move {
+            let result = work.await;
+            let completion: Completion<Self> = Box::new(|worker| on_result(worker, result));
+            completion
+        }));
     }
 
     /// Reports a result of the store to the outage detection. Returns the value if there is one.

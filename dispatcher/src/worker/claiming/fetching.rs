@@ -10,9 +10,10 @@ use rand::Rng;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::super::completion::{ClaimEnd, ClaimedEvent, Completion, Fetched, Work};
+use super::super::completion::ClaimedEvent;
 use super::super::state::Worker;
-use crate::store::{Presence, Store};
+use crate::event::ClaimKey;
+use crate::store::{Presence, Store, StoreError};
 use crate::transport::Transport;
 
 /// Minimum size of a piece, in bytes. A piece is one short statement, so a large payload on a slow
@@ -24,7 +25,17 @@ const PIECES_MAX: usize = 64;
 /// Delay of an event whose payload took most of the time that the lease leaves for it.
 const TOO_SLOW_DELAY: Duration = Duration::from_secs(60);
 
-impl<S: Store, P: Presence, T: Transport, R: Rng + Send> Worker<S, P, T, R> {
+enum Fetched {
+    Payload(Vec<u8>),
+    LeaseLost,
+    Failed(StoreError),
+    /// The rest of the lease is too short for an attempt. Contains the duration of the fetch.
+    Late(Duration),
+    /// The worker stops.
+    Stopped,
+}
+
+impl<S: Store, P: Presence, T: Transport, R: Rng + Send + 'static> Worker<S, P, T, R> {
     /// Starts to fetch the next payload if no other fetch is open.
     pub(in crate::worker) fn start_fetching(&mut self, now: Instant) {
         while !self.is_fetching
@@ -37,11 +48,12 @@ impl<S: Store, P: Presence, T: Transport, R: Rng + Send> Worker<S, P, T, R> {
             }
             self.is_fetching = true;
             let (store, stop) = (self.parts.store.clone(), self.stop.clone());
-            self.work.push(fetch(store, event, now + left, stop));
+            let fetching = fetch(store, event.claim.key, event.claim.unfetched, now + left, stop);
+            self.start(fetching, |worker, result| worker.on_fetched(event, result));
         }
     }
 
-    pub(super) fn on_fetched(&mut self, mut event: ClaimedEvent, result: Fetched) {
+    fn on_fetched(&mut self, mut event: ClaimedEvent, result: Fetched) {
         self.is_fetching = false;
         let (id, bytes) = (event.claim.key.id, event.claim.unfetched);
         let delay = match result {
@@ -73,33 +85,28 @@ impl<S: Store, P: Presence, T: Transport, R: Rng + Send> Worker<S, P, T, R> {
     }
 }
 
-fn fetch(
+async fn fetch(
     store: impl Store,
-    event: ClaimedEvent,
+    key: ClaimKey,
+    size: usize,
     deadline: Instant,
     stop: CancellationToken,
-) -> Work {
-    Box::pin(async move {
-        let started = Instant::now();
-        let (key, size) = (event.claim.key, event.claim.unfetched);
-        let length = size.div_ceil(PIECES_MAX).max(PIECE_MIN);
-        let mut payload = Vec::new();
-        let result = loop {
-            if payload.len() >= size {
-                break Fetched::Payload(payload);
-            }
-            if stop.is_cancelled() {
-                break Fetched::Stopped;
-            }
-            if Instant::now() >= deadline {
-                break Fetched::Late(started.elapsed());
-            }
-            match store.payload_piece(key, payload.len(), length).await {
-                Ok(Some(piece)) if !piece.is_empty() => payload.extend(piece),
-                Ok(_) => break Fetched::LeaseLost,
-                Err(error) => break Fetched::Failed(error),
-            }
-        };
-        Completion::Claiming(ClaimEnd::Fetched { event, result })
-    })
+) -> Fetched {
+    let started = Instant::now();
+    let length = size.div_ceil(PIECES_MAX).max(PIECE_MIN);
+    let mut payload = Vec::new();
+    while payload.len() < size {
+        if stop.is_cancelled() {
+            return Fetched::Stopped;
+        }
+        if Instant::now() >= deadline {
+            return Fetched::Late(started.elapsed());
+        }
+        match store.payload_piece(key, payload.len(), length).await {
+            Ok(Some(piece)) if !piece.is_empty() => payload.extend(piece),
+            Ok(_) => return Fetched::LeaseLost,
+            Err(error) => return Fetched::Failed(error),
+        }
+    }
+    Fetched::Payload(payload)
 }
