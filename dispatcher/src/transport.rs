@@ -32,6 +32,7 @@ use tokio::time::Instant;
 
 use self::deadline::Deadline;
 use self::dial::Dialer;
+use self::error::DialError;
 pub use self::error::{NotSent, TransportError};
 use self::exchange::{After, exchange};
 pub use self::healthcheck::{HealthError, healthcheck};
@@ -136,7 +137,8 @@ impl HttpTransport {
             Some(socket) => socket,
             None => match self.dialer.dial(to, request.turn(), deadline).await {
                 Ok(socket) => socket,
-                Err(error) => return classify::without_connection(error),
+                Err(DialError::NotSent(reason)) => return Err(reason),
+                Err(DialError::Failed(result)) => return Ok(result),
             },
         };
         let Ok(request) = request.into_http(to, taken.may_keep) else {
@@ -144,13 +146,13 @@ impl HttpTransport {
             return Ok(AttemptResult::failed(Outcome::Connect, error));
         };
         let now = || started_at + start.elapsed();
-        let exchanged = exchange(socket, request, deadline, self.limits, now).await;
-        match exchanged.after {
+        let (result, after) = exchange(socket, request, deadline, self.limits, now).await;
+        match after {
             After::Keep(socket, idle_max) => self.pool.keep(&host, socket, idle_max),
             After::Close => {}
             After::Refuse(reason) => self.pool.refuse(&host, reason),
         }
-        Ok(exchanged.result)
+        Ok(result)
     }
 }
 

@@ -1,32 +1,19 @@
-//! Maps the failure of an attempt to an [`Outcome`].
+//! Maps the failure of an exchange to an [`Outcome`].
 
 use std::error::Error;
 use std::net::SocketAddr;
 
-use super::error::{DialError, NotSent, ResolveError, chain, describe};
+use super::error::{chain, describe};
 use super::wire::Wire;
 use crate::event::{AttemptResult, Outcome};
-
-/// Classifies an attempt without a connection.
-pub(super) fn without_connection(error: DialError) -> Result<AttemptResult, NotSent> {
-    let outcome = match &error {
-        DialError::NotSent(reason) => return Err(reason.clone()),
-        DialError::Resolve(ResolveError::Unknown { .. }) => Outcome::Dns,
-        DialError::Resolve(ResolveError::Refused { .. }) => Outcome::TargetRefused,
-        DialError::Tcp(_) => Outcome::Connect,
-        DialError::Tls { .. } | DialError::Name(_) => Outcome::Tls,
-        DialError::Timeout(_) => Outcome::Timeout,
-    };
-    Ok(AttemptResult::failed(outcome, error.to_string()))
-}
 
 /// Classifies an error of the client library that occurred before the head of the response was
 /// complete.
 pub(super) fn before_response(error: &hyper::Error, wire: &Wire) -> AttemptResult {
-    if wire.was_unsolicited() {
+    if wire.unsolicited {
         return unsolicited(wire.address());
     }
-    let outcome = if wire.response_started() {
+    let outcome = if wire.response_started {
         Outcome::Body
     } else if chain(error).any(<dyn Error>::is::<rustls::Error>) {
         // A server that requires a client certificate reports it only after the handshake has

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
 use super::error::DialError;
+use crate::event::Outcome;
 
 /// Instant at which an attempt ends, and the setting from which it follows.
 #[derive(Clone, Copy, Debug)]
@@ -26,7 +27,7 @@ impl Deadline {
     ) -> Result<T, DialError> {
         match timeout_at(self.at, work).await {
             Ok(result) => result,
-            Err(_) => Err(DialError::Timeout(self.exceeded(&phase()))),
+            Err(_) => Err(DialError::failed(Outcome::Timeout, self.exceeded(&phase()))),
         }
     }
 

@@ -15,10 +15,11 @@ use tokio::time::sleep;
 use tokio_rustls::TlsConnector;
 
 use super::deadline::Deadline;
-use super::error::DialError;
+use super::error::{DialError, describe};
 use super::exhaustion;
 use super::resolve::GuardedResolver;
 use super::wire::Socket;
+use crate::event::Outcome;
 use crate::target::Destination;
 
 /// Longest pause between the first connection tries of two addresses (RFC 8305, section 5).
@@ -64,10 +65,14 @@ impl Dialer {
         if !to.is_https {
             return Ok(Socket::plain(tcp, address));
         }
-        let name = ServerName::try_from(to.host.clone())?;
+        let name = ServerName::try_from(to.host.clone());
+        let name = name.map_err(|error| DialError::failed(Outcome::Tls, error.to_string()))?;
         let handshake = async {
             let tls = self.tls.connect(name, tcp).await;
-            tls.map_err(|source| DialError::Tls { address, source })
+            tls.map_err(|error| {
+                let error = format!("TLS handshake with {address}: {}", describe(&error));
+                DialError::failed(Outcome::Tls, error)
+            })
         };
         let tls = deadline.limit(|| format!("TLS handshake with {address}"), handshake).await?;
         Ok(Socket::secured(tls, address))
@@ -112,8 +117,11 @@ async fn connect(
     }
     let exhausted = |(_, error): &(_, io::Error)| exhaustion::of_connecting(error, addresses);
     Err(match failures.iter().find_map(exhausted) {
-        Some(exhausted) => exhausted.into(),
-        None => DialError::Tcp(join(&failures, |(address, error)| format!("{address}: {error}"))),
+        Some(exhausted) => DialError::NotSent(exhausted),
+        None => {
+            let failures = join(&failures, |(address, error)| format!("{address}: {error}"));
+            DialError::failed(Outcome::Connect, format!("connecting to {failures}"))
+        }
     })
 }
 
@@ -189,6 +197,7 @@ mod tests {
         let (_, connected) = connect(&[first, second], Duration::MAX).await.unwrap();
         assert_eq!(connected, second);
         let error = connect(&[first, first], Duration::MAX).await.unwrap_err();
-        assert_eq!(error.to_string().matches(&first.to_string()).count(), 2);
+        let DialError::Failed(result) = error else { panic!("{error:?}") };
+        assert_eq!(result.error.unwrap().matches(&first.to_string()).count(), 2);
     }
 }

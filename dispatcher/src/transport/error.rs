@@ -1,13 +1,11 @@
 //! Errors of one attempt, and helpers that read an error and its sources.
 //!
-//! A leaf: the transport and all of its parts use these types. `classify.rs` maps them to an
-//! `Outcome`.
+//! A leaf: the transport and all of its parts use these types.
 
 use std::error::Error;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
 
-use rustls::pki_types::InvalidDnsNameError;
+use crate::event::{AttemptResult, Outcome};
 
 /// Set-up error of the transport: without a certificate authority, no HTTPS target can be verified.
 #[derive(Debug, thiserror::Error)]
@@ -29,35 +27,17 @@ pub enum NotSent {
 }
 
 /// Failure to establish a connection.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug)]
 pub(super) enum DialError {
-    #[error(transparent)]
-    Resolve(#[from] ResolveError),
-    /// No address of the target accepted a TCP connection. Contains each address and its error.
-    #[error("connecting to {0}")]
-    Tcp(String),
-    #[error(transparent)]
-    NotSent(#[from] NotSent),
-    /// The TLS handshake failed, or the connection ended during the handshake.
-    #[error("TLS handshake with {address}: {}", describe(.source))]
-    Tls { address: SocketAddr, source: io::Error },
-    /// The deadline passed. Contains the whole error text.
-    #[error("{0}")]
-    Timeout(String),
-    /// The host name has a form that no certificate can contain.
-    #[error(transparent)]
-    Name(#[from] InvalidDnsNameError),
+    NotSent(NotSent),
+    /// The attempt has failed.
+    Failed(AttemptResult),
 }
 
-/// Failure to resolve a host name to an address that may be dialed.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum ResolveError {
-    /// The system's resolver failed or returned no address.
-    #[error("resolving {name}: {reason}")]
-    Unknown { name: String, reason: String },
-    /// All addresses are in refused ranges. `address` is the first one, `range` its range.
-    #[error("{name} resolves to {address}, which is {range}; ALLOWED_TARGET_CIDRS can permit it")]
-    Refused { name: String, address: IpAddr, range: &'static str },
+impl DialError {
+    pub(super) fn failed(outcome: Outcome, error: String) -> Self {
+        Self::Failed(AttemptResult::failed(outcome, error))
+    }
 }
 
 /// Returns the innermost source of an error as text. The outer ones only name the step.

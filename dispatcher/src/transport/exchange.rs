@@ -39,12 +39,6 @@ const IDLE_MAX: Duration = Duration::from_secs(4);
 const CONTENT_HEADERS: [HeaderName; 5] =
     [CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, TRANSFER_ENCODING];
 
-/// An ended exchange.
-pub(super) struct Exchanged {
-    pub(super) result: AttemptResult,
-    pub(super) after: After,
-}
-
 /// The connection after an exchange.
 pub(super) enum After {
     /// Usable for another exchange that begins within this time.
@@ -63,7 +57,7 @@ pub(super) async fn exchange(
     deadline: Deadline,
     limits: ResponseLimits,
     now: impl Fn() -> DateTime<Utc>,
-) -> Exchanged {
+) -> (AttemptResult, After) {
     let used = socket.used;
     let last = request.headers().contains_key(CONNECTION);
     let (mut sender, connection) = Builder::new()
@@ -102,7 +96,7 @@ pub(super) async fn exchange(
             (AttemptResult::failed(Outcome::Timeout, error), None)
         }
     };
-    let after = if wire.was_unsolicited() || !parts.read_buf.is_empty() {
+    let after = if wire.unsolicited || !parts.read_buf.is_empty() {
         After::Refuse(Silence::Unsolicited)
     } else if used && result.outcome == Outcome::Reset {
         After::Refuse(Silence::Closed)
@@ -113,7 +107,7 @@ pub(super) async fn exchange(
     if used && matches!(after, After::Refuse(Silence::Unsolicited)) {
         result = classify::unsolicited(address);
     }
-    Exchanged { result, after }
+    (result, after)
 }
 
 /// Checks a connection after its exchange.

@@ -4,9 +4,10 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::error::{DialError, ResolveError};
+use super::error::DialError;
 use super::exhaustion;
 use super::lookups::{Lookup, Lookups};
+use crate::event::Outcome;
 use crate::target::AllowList;
 
 /// The system's resolver, followed by the check of each address.
@@ -24,10 +25,10 @@ impl GuardedResolver {
     /// Returns the permitted addresses of a name.
     pub(super) async fn resolve(&self, name: &str) -> Result<Vec<IpAddr>, DialError> {
         match self.lookups.find(name, look_up).await {
-            Ok(addresses) => Ok(permitted(name, addresses, &self.allowed)?),
+            Ok(addresses) => permitted(name, addresses, &self.allowed),
             Err(reason) => Err(match exhaustion::of_resolving() {
-                Some(exhausted) => exhausted.into(),
-                None => unknown(name, reason).into(),
+                Some(exhausted) => DialError::NotSent(exhausted),
+                None => unknown(name, &reason),
             }),
         }
     }
@@ -44,7 +45,7 @@ fn permitted(
     name: &str,
     mut addresses: Vec<IpAddr>,
     allowed: &AllowList,
-) -> Result<Vec<IpAddr>, ResolveError> {
+) -> Result<Vec<IpAddr>, DialError> {
     let mut refused = None;
     addresses.retain(|address| match allowed.refusal(*address) {
         None => true,
@@ -56,14 +57,16 @@ fn permitted(
     match (addresses.is_empty(), refused) {
         (false, _) => Ok(addresses),
         (true, Some((address, range))) => {
-            Err(ResolveError::Refused { name: name.to_owned(), address, range })
+            let permit = "ALLOWED_TARGET_CIDRS can permit it";
+            let error = format!("{name} resolves to {address}, which is {range}; {permit}");
+            Err(DialError::failed(Outcome::TargetRefused, error))
         }
-        (true, None) => Err(unknown(name, "no addresses".to_owned())),
+        (true, None) => Err(unknown(name, "no addresses")),
     }
 }
 
-fn unknown(name: &str, reason: String) -> ResolveError {
-    ResolveError::Unknown { name: name.to_owned(), reason }
+fn unknown(name: &str, reason: &str) -> DialError {
+    DialError::failed(Outcome::Dns, format!("resolving {name}: {reason}"))
 }
 
 #[cfg(test)]
@@ -86,12 +89,16 @@ mod tests {
     #[test]
     fn name_with_only_refused_addresses_is_refused() {
         let refused = permitted("inner.test", parsed(&["10.0.0.1"]), &AllowList::default());
-        assert!(matches!(refused, Err(ResolveError::Refused { .. })));
+        assert!(
+            matches!(refused, Err(DialError::Failed(result)) if result.outcome == Outcome::TargetRefused)
+        );
     }
 
     #[test]
     fn name_without_addresses_is_unknown() {
         let unknown = permitted("empty.test", Vec::new(), &AllowList::default());
-        assert!(matches!(unknown, Err(ResolveError::Unknown { .. })));
+        assert!(
+            matches!(unknown, Err(DialError::Failed(result)) if result.outcome == Outcome::Dns)
+        );
     }
 }

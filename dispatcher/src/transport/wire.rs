@@ -44,9 +44,9 @@ pub(super) enum Silence {
 pub(super) struct Wire {
     socket: Socket,
     request: Request,
-    response_started: bool,
+    pub(super) response_started: bool,
     /// Bytes arrived before the first byte of the request was written.
-    unsolicited: bool,
+    pub(super) unsolicited: bool,
     /// The response started before the request was complete.
     early: bool,
 }
@@ -122,14 +122,6 @@ impl Wire {
 
     pub(super) fn address(&self) -> SocketAddr {
         self.socket.address
-    }
-
-    pub(super) fn response_started(&self) -> bool {
-        self.response_started
-    }
-
-    pub(super) fn was_unsolicited(&self) -> bool {
-        self.unsolicited
     }
 
     /// Returns true if the receiver read the whole request before it responded.
@@ -292,10 +284,10 @@ mod tests {
         let (mut wire, mut theirs) = pair().await;
         wire.write_all(b"head").await.unwrap();
         wire.flush().await.unwrap();
-        assert!(!wire.response_started() && wire.is_orderly());
+        assert!(!wire.response_started && wire.is_orderly());
         theirs.write_all(b"H").await.unwrap();
         wire.read_u8().await.unwrap();
-        assert!(wire.response_started() && wire.is_orderly());
+        assert!(wire.response_started && wire.is_orderly());
     }
 
     #[tokio::test]
@@ -304,7 +296,7 @@ mod tests {
         wire.write_all(b"head").await.unwrap();
         theirs.shutdown().await.unwrap();
         assert_eq!(wire.read(&mut [0; 8]).await.unwrap(), 0);
-        assert!(!wire.response_started());
+        assert!(!wire.response_started);
     }
 
     // The runtime has not noticed the bytes yet, so only the kernel knows of them.
@@ -313,7 +305,7 @@ mod tests {
         let (mut wire, mut theirs) = pair().await;
         theirs.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
         wire.write_all(b"head").await.unwrap_err();
-        assert!(wire.was_unsolicited() && !wire.response_started());
+        assert!(wire.unsolicited && !wire.response_started);
         assert_eq!(theirs.try_read(&mut [0]).unwrap_err().kind(), ErrorKind::WouldBlock);
     }
 
@@ -322,7 +314,7 @@ mod tests {
         let (mut wire, mut theirs) = pair().await;
         theirs.shutdown().await.unwrap();
         wire.write_all(b"head").await.unwrap_err();
-        assert!(!wire.was_unsolicited());
+        assert!(!wire.unsolicited);
     }
 
     // `theirs` is closed with unread bytes, so the kernel resets the connection.
