@@ -46,15 +46,18 @@ pub use self::find::{AttemptView, EventView};
 pub use self::gauges::Gauges;
 pub use self::insert::{BODY_BYTES_MAX, Inserted, LARGE_BYTES_MIN};
 pub use self::inspect::{Inspection, SchemaState};
+use self::next_due::next_due;
 pub use self::own_leases::OwnLeases;
-use self::pool::Operation;
+use self::payload::piece;
 pub use self::presence::{PgPresence, Presence};
+use self::presence::{absent_workers, forget};
 pub use self::readiness::Readiness;
 pub use self::reclaim::{RECLAIM_BATCH_MAX, Reclaim, ReclaimCause, Reclaimed};
 pub use self::release::RELEASE_BATCH_MAX;
+use self::release::release;
 pub use self::schema::SchemaError;
 pub use self::settle::SETTLE_BATCH_MAX;
-use self::settle::SettleColumns;
+use self::settle::settle;
 pub use self::transactions::OldestTransaction;
 use crate::event::{ClaimKey, NewEvent, Release, Settled, Settlement, WorkerId};
 
@@ -128,8 +131,7 @@ pub trait Store: Clone + Send + Sync + 'static {
 
 impl Store for PgStore {
     async fn insert(&self, event: NewEvent) -> Result<Inserted, StoreError> {
-        let operation =
-            Operation { name: "storing an event", extra: insert::extra_time(event.payload.len()) };
+        let extra = insert::extra_time(event.payload.len());
         let turn = async {
             let keyed = match event.idempotency_key.as_deref() {
                 Some(key) => Some(self.keyed.turn(key).await),
@@ -142,7 +144,9 @@ impl Store for PgStore {
             (keyed, large)
         };
         self.accept
-            .run_after(turn, operation, async |connection| insert::insert(connection, &event).await)
+            .run_after(turn, "storing an event", extra, async |connection| {
+                insert::insert(connection, &event).await
+            })
             .await
     }
 
@@ -167,31 +171,26 @@ impl Store for PgStore {
     ) -> Result<Option<Vec<u8>>, StoreError> {
         self.work
             .run("fetching a payload", async |connection| {
-                payload::piece(connection, key, from, length).await
+                piece(connection, key, from, length).await
             })
             .await
     }
 
     async fn next_due(&self, after: DateTime<Utc>) -> Result<Option<Duration>, StoreError> {
         self.work
-            .run("reading the next due time", async |connection| {
-                next_due::next_due(connection, after).await
-            })
+            .run("reading the next due time", async |connection| next_due(connection, after).await)
             .await
     }
 
     async fn settle(&self, settlements: Vec<Settlement>) -> Result<Vec<Settled>, StoreError> {
-        let columns = SettleColumns::of(&settlements);
         self.work
-            .run("settling attempts", async |connection| settle::settle(connection, &columns).await)
+            .run("settling attempts", async |connection| settle(connection, &settlements).await)
             .await
     }
 
     async fn release(&self, releases: Vec<Release>) -> Result<usize, StoreError> {
         self.work
-            .run("releasing claims", async |connection| {
-                release::release(connection, releases.clone()).await
-            })
+            .run("releasing claims", async |connection| release(connection, &releases).await)
             .await
     }
 
@@ -210,7 +209,7 @@ impl Store for PgStore {
     async fn absent_workers(&self, caller: WorkerId) -> Result<Vec<WorkerId>, StoreError> {
         self.work
             .run("reading absent workers", async |connection| {
-                presence::absent_workers(connection, caller).await
+                absent_workers(connection, caller).await
             })
             .await
     }
@@ -225,9 +224,7 @@ impl Store for PgStore {
 
     async fn forget(&self, worker: WorkerId) -> Result<(), StoreError> {
         self.work
-            .run("forgetting an absent worker", async |connection| {
-                presence::forget(connection, worker).await
-            })
+            .run("forgetting an absent worker", async |connection| forget(connection, worker).await)
             .await
     }
 }

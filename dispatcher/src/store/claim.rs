@@ -190,24 +190,29 @@ async fn due(connection: &mut PgConnection, limit: ClaimLimit) -> Result<Vec<Uui
 
 /// Returns `None` for the only row of an empty claim.
 fn claim_of(row: &PgRow) -> Result<Option<Claim>, sqlx::Error> {
-    let Some(id) = row.try_get("id")? else {
+    if row.try_get::<Option<Uuid>, _>("id")?.is_none() {
         return Ok(None);
-    };
-    let number: i32 = row.try_get("attempt_count")?;
+    }
     let failures: i32 = row.try_get("failure_count")?;
     let size: i32 = row.try_get("size")?;
     let payload: Option<Vec<u8>> = row.try_get("payload")?;
     Ok(Some(Claim {
-        key: ClaimKey {
-            id: EventId(id),
-            token: LeaseToken(row.try_get("lease_token")?),
-            number: number.unsigned_abs(),
-        },
+        key: claim_key(row)?,
         failure_count: u32::try_from(failures).unwrap_or(0),
         target_url: row.try_get("target_url")?,
         unfetched: payload.as_ref().map_or(size.unsigned_abs() as usize, |_| 0),
         payload: payload.unwrap_or_default(),
     }))
+}
+
+/// Reads the key of a claim from the columns of its event.
+pub(super) fn claim_key(row: &PgRow) -> Result<ClaimKey, sqlx::Error> {
+    let number: i32 = row.try_get("attempt_count")?;
+    Ok(ClaimKey {
+        id: EventId(row.try_get("id")?),
+        token: LeaseToken(row.try_get("lease_token")?),
+        number: number.unsigned_abs(),
+    })
 }
 
 /// Microseconds, the resolution of Postgres.

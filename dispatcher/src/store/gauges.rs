@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sqlx::{PgConnection, Row};
+use sqlx::Row;
 
 use super::connect::PgStore;
 use super::error::StoreError;
@@ -36,16 +36,17 @@ impl PgStore {
     /// Postgres is unreachable or does not reply in time.
     pub async fn gauges(&self) -> Result<Gauges, StoreError> {
         // Not over the connection for health: a deep backlog must not delay a health check.
-        self.accept.run("reading the backlog", async |connection| gauges(connection).await).await
+        self.accept
+            .run("reading the backlog", async |connection| {
+                let row = sqlx::query(GAUGES).bind(DUE_COUNTED_MAX);
+                let row = row.fetch_one(&mut *connection).await?;
+                let oldest = oldest_transaction(connection).await?;
+                Ok(Gauges {
+                    due: row.try_get("due")?,
+                    oldest_due_age: seconds(row.try_get("age")?),
+                    oldest_transaction_age: oldest.map_or(Duration::ZERO, |oldest| oldest.age),
+                })
+            })
+            .await
     }
-}
-
-async fn gauges(connection: &mut PgConnection) -> Result<Gauges, sqlx::Error> {
-    let row = sqlx::query(GAUGES).bind(DUE_COUNTED_MAX).fetch_one(&mut *connection).await?;
-    let oldest_transaction = oldest_transaction(connection).await?;
-    Ok(Gauges {
-        due: row.try_get("due")?,
-        oldest_due_age: seconds(row.try_get("age")?),
-        oldest_transaction_age: oldest_transaction.map_or(Duration::ZERO, |oldest| oldest.age),
-    })
 }

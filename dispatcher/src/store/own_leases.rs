@@ -2,9 +2,10 @@
 //! releases each orphan by its token.
 
 use chrono::{DateTime, Utc};
-use sqlx::{PgConnection, Row};
+use sqlx::PgConnection;
 
-use crate::event::{ClaimKey, EventId, LeaseToken, WorkerId};
+use super::claim::claim_key;
+use crate::event::{ClaimKey, WorkerId};
 
 /// The leases of a worker.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -40,14 +41,6 @@ pub(super) async fn own_leases(
     // In this order: what has ended before the second statement is visible to it.
     let may_grow = sqlx::query_scalar(RUNNING).fetch_one(&mut *connection).await?;
     let rows = sqlx::query(LEASES).bind(worker.0).bind(due_from).fetch_all(connection).await?;
-    let key_of = |row: &sqlx::postgres::PgRow| {
-        let number: i32 = row.try_get("attempt_count")?;
-        Ok(ClaimKey {
-            id: EventId(row.try_get("id")?),
-            token: LeaseToken(row.try_get("lease_token")?),
-            number: number.unsigned_abs(),
-        })
-    };
-    let keys = rows.iter().map(key_of).collect::<Result<_, sqlx::Error>>()?;
+    let keys = rows.iter().map(claim_key).collect::<Result<_, _>>()?;
     Ok(OwnLeases { keys, may_grow })
 }

@@ -30,22 +30,6 @@ pub(super) struct Pool {
     timeout: Duration,
 }
 
-/// Name and time of an operation.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Operation {
-    /// Phrase for errors, such as `settling attempts`.
-    pub(super) name: &'static str,
-    /// Time for the statements beyond the timeout of the pool, because they carry many bytes.
-    pub(super) extra: Duration,
-}
-
-impl From<&'static str> for Operation {
-    fn from(name: &'static str) -> Self {
-        let extra = Duration::ZERO;
-        Self { name, extra }
-    }
-}
-
 impl Pool {
     pub(super) fn new(sessions: Arc<Sessions>, lane: Lane, timeout: Duration) -> Self {
         Self { sessions, lane, timeout }
@@ -59,41 +43,43 @@ impl Pool {
         statements: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error> + Clone,
     ) -> Result<T, StoreError> {
         let no_turn = std::future::ready(());
-        self.run_after(no_turn, operation.into(), statements).await
+        self.run_after(no_turn, operation, Duration::ZERO, statements).await
     }
 
     /// Waits for `turn`, then for a session, and runs `statements`, all under one deadline. The
-    /// value of `turn` is kept until the operation has ended.
+    /// value of `turn` is kept until the operation has ended. The statements may take `extra` time
+    /// beyond the timeout of the pool, because they carry many bytes.
     pub(super) async fn run_after<T, G>(
         &self,
         turn: impl Future<Output = G>,
-        operation: Operation,
+        operation: &'static str,
+        extra: Duration,
         statements: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error> + Clone,
     ) -> Result<T, StoreError> {
-        let Operation { name, extra } = operation;
         let start = Instant::now();
         let waited = timeout_at(start + self.timeout + extra, turn).await;
-        let _turn = waited.map_err(|_| self.no_session(name))?;
+        let _turn = waited.map_err(|_| self.no_session(operation))?;
         // Operations with extra time take turns that last longer than the timeout.
         let start = if extra.is_zero() { start } else { Instant::now() };
         let deadline = start + self.timeout;
         let acquired = timeout_at(deadline, self.sessions.acquire(self.lane)).await;
-        let mut lent = acquired.map_err(|_| self.no_session(name))?;
+        let mut lent = acquired.map_err(|_| self.no_session(operation))?;
         let connection = lent.connection();
         let running = async {
             if extra.is_zero() {
                 return repeated(connection, statements).await;
             }
             let limit = self.timeout + extra - STATEMENT_MARGIN;
-            set_statement_timeout(connection, Some(limit)).await?;
+            let limit = format!("set statement_timeout = {}", limit.as_millis());
+            sqlx::raw_sql(AssertSqlSafe(limit)).execute(&mut *connection).await?;
             let value = repeated(connection, statements).await?;
-            set_statement_timeout(connection, None).await?;
+            sqlx::raw_sql("reset statement_timeout").execute(&mut *connection).await?;
             // The buffers have the size of the largest statement so far.
             connection.shrink_buffers();
             Ok(value)
         };
         let result = timeout_at(deadline + extra, running).await;
-        finish(lent, operation, result)
+        finish(lent, operation, extra, result)
     }
 
     /// Closes a session of a pool if the server refuses the presence session.
@@ -128,26 +114,13 @@ async fn repeated<T>(
     }
 }
 
-/// Sets the timeout of the session, or its default.
-async fn set_statement_timeout(
-    connection: &mut PgConnection,
-    limit: Option<Duration>,
-) -> Result<(), sqlx::Error> {
-    let sql = match limit {
-        Some(limit) => format!("set statement_timeout = {}", limit.as_millis()),
-        None => "reset statement_timeout".to_owned(),
-    };
-    let set = sqlx::raw_sql(AssertSqlSafe(sql)).execute(connection);
-    set.await.map(drop)
-}
-
 /// Returns the session to the pool if its state is known. Classifies the error if there is one.
 fn finish<T>(
     lent: Lent,
-    operation: Operation,
+    operation: &'static str,
+    extra: Duration,
     result: Result<Result<T, sqlx::Error>, Elapsed>,
 ) -> Result<T, StoreError> {
-    let Operation { name, extra } = operation;
     match result {
         Ok(Ok(value)) => {
             lent.put_back();
@@ -155,7 +128,7 @@ fn finish<T>(
         }
         Ok(Err(error)) => {
             let is_of_session = is_of_session(&error);
-            let error = StoreError::while_running(name, error);
+            let error = StoreError::while_running(operation, error);
             if is_of_session {
                 lent.renew_all();
                 return Err(error);
@@ -166,6 +139,6 @@ fn finish<T>(
             }
             Err(error)
         }
-        Err(_) => Err(StoreError::Unknown { operation: name, reason: "no reply in time".into() }),
+        Err(_) => Err(StoreError::Unknown { operation, reason: "no reply in time".into() }),
     }
 }

@@ -1,7 +1,5 @@
 //! Whether the database can serve this process now.
 
-use sqlx::{PgConnection, Row};
-
 use super::connect::PgStore;
 use super::error::StoreError;
 
@@ -17,7 +15,7 @@ pub enum Readiness {
 }
 
 // In recovery, transactions are read-only.
-const READ_ONLY: &str = "select current_setting('transaction_read_only')::bool as read_only";
+const READ_ONLY: &str = "select current_setting('transaction_read_only')::bool";
 
 impl PgStore {
     /// Reads the state of the database over the connection for health.
@@ -33,12 +31,10 @@ impl PgStore {
         }
         let is_read_only = self
             .health
-            .run("reading the write mode", async |connection| is_read_only(connection).await)
+            .run("reading the write mode", async |connection| {
+                sqlx::query_scalar(READ_ONLY).fetch_one(connection).await
+            })
             .await?;
         Ok(if is_read_only { Readiness::ReadOnly } else { Readiness::Ready })
     }
-}
-
-async fn is_read_only(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
-    sqlx::query(READ_ONLY).fetch_one(connection).await?.try_get("read_only")
 }

@@ -11,10 +11,10 @@ use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row};
 use uuid::Uuid;
 
-use super::claim::{DueRange, micros};
+use super::claim::{DueRange, claim_key, micros};
 use super::error::StoreError;
 use super::parts::{Parts, RefusedRows};
-use crate::event::{ClaimKey, EventId, LeaseToken, WorkerId};
+use crate::event::{ClaimKey, WorkerId};
 
 /// Maximum number of leases that one reclaim ends.
 pub const RECLAIM_BATCH_MAX: usize = 1_000;
@@ -105,7 +105,7 @@ ended as (
     select id, number, token, claimed_at, 'abandoned', $4, next_retry_at from reclaimed
     on conflict (event_id, number) do nothing returning event_id
 )
-select id, token, number, holder, abandoned, is_dead,
+select id, token as lease_token, number as attempt_count, holder, abandoned, is_dead,
        exists (select from logged where event_id = id) as is_recorded
 from reclaimed";
 
@@ -173,13 +173,9 @@ async fn run(
 }
 
 fn reclaimed_of(row: &PgRow) -> Result<Reclaimed, sqlx::Error> {
-    let (number, abandoned): (i32, i32) = (row.try_get("number")?, row.try_get("abandoned")?);
+    let abandoned: i32 = row.try_get("abandoned")?;
     Ok(Reclaimed {
-        key: ClaimKey {
-            id: EventId(row.try_get("id")?),
-            token: LeaseToken(row.try_get("token")?),
-            number: number.unsigned_abs(),
-        },
+        key: claim_key(row)?,
         worker: WorkerId(row.try_get("holder")?),
         abandon_count: abandoned.unsigned_abs(),
         is_dead: row.try_get("is_dead")?,

@@ -32,12 +32,12 @@ where e.id = any (array(select id from held))";
 /// the next claim. Each statement contains it once.
 pub(super) async fn release(
     connection: &mut PgConnection,
-    mut releases: Vec<Release>,
+    releases: &[Release],
 ) -> Result<usize, sqlx::Error> {
-    let mut released = 0;
-    while !releases.is_empty() {
+    let (mut rest, mut released) = (releases.to_vec(), 0);
+    while !rest.is_empty() {
         let mut batch = BTreeMap::new();
-        releases.retain(|release| {
+        rest.retain(|release| {
             batch.len() >= RELEASE_BATCH_MAX
                 || *batch.entry(release.key.id).or_insert(*release) != *release
         });

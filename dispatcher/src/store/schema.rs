@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use sqlx::migrate::{Migrate, MigrateError, Migration, Migrator};
-use sqlx::{Connection, PgConnection, Row};
+use sqlx::{Connection, PgConnection};
 use tokio::time::timeout;
 
 use super::connect::PgStore;
@@ -137,9 +137,11 @@ impl PgStore {
     /// # Errors
     /// Postgres is unreachable, does not reply in time, or has no schema yet.
     pub async fn is_current(&self) -> Result<bool, StoreError> {
-        let newest = self
+        let newest: i64 = self
             .health
-            .run("reading the schema version", async |connection| newest(connection).await)
+            .run("reading the schema version", async |connection| {
+                sqlx::query_scalar(NEWEST).fetch_one(connection).await
+            })
             .await?;
         let ours = MIGRATIONS.iter().map(|migration| migration.version).max();
         Ok(ours.is_none_or(|ours| newest >= ours))
@@ -191,8 +193,4 @@ async fn migrate(session: &mut PgConnection) -> Result<(), SchemaError> {
 fn is_temporary(error: &sqlx::Error) -> bool {
     let reply = error.as_database_error();
     reply.is_none_or(|reply| reply.code().is_some_and(|code| StoreError::is_temporary(&code)))
-}
-
-async fn newest(connection: &mut PgConnection) -> Result<i64, sqlx::Error> {
-    sqlx::query(NEWEST).fetch_one(connection).await?.try_get("newest")
 }

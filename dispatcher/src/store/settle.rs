@@ -6,10 +6,8 @@
 
 use std::collections::BTreeMap;
 
-use chrono::{DateTime, Utc};
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row};
-use uuid::Uuid;
 
 use super::claim::micros;
 use crate::event::{Disposition, EventId, Settled, Settlement};
@@ -73,67 +71,15 @@ const ALREADY: &str = "
 select event_id from delivery_attempts
 where event_id = any($1) and token = any($2) and outcome <> 'abandoned'";
 
-/// A batch of settlements as columns, sorted by event id.
-#[derive(Default)]
-pub(super) struct SettleColumns {
-    /// The ids in the order of the caller, for the results.
-    order: Vec<EventId>,
-    ids: Vec<Uuid>,
-    tokens: Vec<Uuid>,
-    numbers: Vec<i32>,
-    statuses: Vec<&'static str>,
-    reasons: Vec<Option<&'static str>>,
-    delays: Vec<Option<i64>>,
-    started: Vec<DateTime<Utc>>,
-    durations: Vec<i64>,
-    outcomes: Vec<&'static str>,
-    status_codes: Vec<Option<i16>>,
-    errors: Vec<Option<String>>,
-    responses: Vec<Option<Vec<u8>>>,
-}
-
-impl SettleColumns {
-    pub(super) fn of(settlements: &[Settlement]) -> Self {
-        let mut columns = Self::default();
-        let sorted: BTreeMap<_, _> = settlements.iter().map(|s| (s.key.id, s)).collect();
-        for settlement in sorted.into_values() {
-            columns.push(settlement);
-        }
-        columns.order = settlements.iter().map(|settlement| settlement.key.id).collect();
-        columns
-    }
-
-    fn push(&mut self, settlement: &Settlement) {
-        let (status, reason, delay) = match settlement.disposition {
-            Disposition::Delivered => ("delivered", None, None),
-            Disposition::RetryAfter(delay) => ("pending", None, Some(micros(delay))),
-            Disposition::Dead(reason) => ("dead", Some(reason.as_str()), None),
-        };
-        let result = &settlement.result;
-        self.ids.push(settlement.key.id.0);
-        self.tokens.push(settlement.key.token.0);
-        self.numbers.push(i32::try_from(settlement.key.number).unwrap_or(i32::MAX));
-        self.statuses.push(status);
-        self.reasons.push(reason);
-        self.delays.push(delay);
-        self.started.push(settlement.started_at);
-        self.durations.push(i64::try_from(settlement.duration.as_millis()).unwrap_or(i64::MAX));
-        self.outcomes.push(result.outcome.as_str());
-        self.status_codes
-            .push(result.outcome.status().and_then(|status| i16::try_from(status).ok()));
-        // Postgres text cannot contain NUL, and an error may quote bytes of a receiver.
-        self.errors.push(result.error.as_ref().map(|error| error.replace('\0', "\u{fffd}")));
-        self.responses.push(result.snippet.clone());
-    }
-}
-
 pub(super) async fn settle(
     connection: &mut PgConnection,
-    columns: &SettleColumns,
+    settlements: &[Settlement],
 ) -> Result<Vec<Settled>, sqlx::Error> {
-    let rows = match write(connection, SETTLE, columns).await {
+    let sorted: BTreeMap<_, _> = settlements.iter().map(|s| (s.key.id, s)).collect();
+    let batch: Vec<_> = sorted.into_values().collect();
+    let rows = match write(connection, SETTLE, &batch).await {
         Err(sqlx::Error::Database(reply)) if reply.code().as_deref() == Some(UNIQUE_VIOLATION) => {
-            write(connection, SETTLE_UNRECORDED, columns).await?
+            write(connection, SETTLE_UNRECORDED, &batch).await?
         }
         result => result?,
     };
@@ -143,44 +89,57 @@ pub(super) async fn settle(
         let written = if is_recorded { Settled::Now } else { Settled::Unrecorded };
         settled.insert(EventId(row.try_get("id")?), written);
     }
-    if settled.len() < columns.ids.len() {
-        for id in already(connection, columns).await? {
+    if settled.len() < batch.len() {
+        for id in already(connection, &batch).await? {
             settled.entry(id).or_insert(Settled::Already);
         }
     }
-    let settled_of = |id| settled.get(id).copied().unwrap_or(Settled::LeaseLost);
-    Ok(columns.order.iter().map(settled_of).collect())
+    let settled_of = |s: &Settlement| settled.get(&s.key.id).copied().unwrap_or(Settled::LeaseLost);
+    Ok(settlements.iter().map(settled_of).collect())
 }
 
+/// Binds a batch, which is sorted by event id.
 async fn write(
     connection: &mut PgConnection,
     statement: &'static str,
-    columns: &SettleColumns,
+    batch: &[&Settlement],
 ) -> Result<Vec<PgRow>, sqlx::Error> {
+    let dispositions = column(batch, |s| match s.disposition {
+        Disposition::Delivered => ("delivered", None, None),
+        Disposition::RetryAfter(delay) => ("pending", None, Some(micros(delay))),
+        Disposition::Dead(reason) => ("dead", Some(reason.as_str()), None),
+    });
+    let status_code = |status: Option<u16>| status.and_then(|status| i16::try_from(status).ok());
+    // Postgres text cannot contain NUL, and an error may quote bytes of a receiver.
+    let text = |error: &String| error.replace('\0', "\u{fffd}");
     sqlx::query(statement)
-        .bind(&columns.ids)
-        .bind(&columns.tokens)
-        .bind(&columns.numbers)
-        .bind(&columns.statuses)
-        .bind(&columns.reasons)
-        .bind(&columns.delays)
-        .bind(&columns.started)
-        .bind(&columns.durations)
-        .bind(&columns.outcomes)
-        .bind(&columns.status_codes)
-        .bind(&columns.errors)
-        .bind(&columns.responses)
+        .bind(column(batch, |s| s.key.id.0))
+        .bind(column(batch, |s| s.key.token.0))
+        .bind(column(batch, |s| i32::try_from(s.key.number).unwrap_or(i32::MAX)))
+        .bind(column(&dispositions, |(status, ..)| *status))
+        .bind(column(&dispositions, |(_, reason, _)| *reason))
+        .bind(column(&dispositions, |(.., delay)| *delay))
+        .bind(column(batch, |s| s.started_at))
+        .bind(column(batch, |s| i64::try_from(s.duration.as_millis()).unwrap_or(i64::MAX)))
+        .bind(column(batch, |s| s.result.outcome.as_str()))
+        .bind(column(batch, |s| status_code(s.result.outcome.status())))
+        .bind(column(batch, |s| s.result.error.as_ref().map(text)))
+        .bind(column(batch, |s| s.result.snippet.as_deref()))
         .fetch_all(connection)
         .await
+}
+
+fn column<'a, R, T>(rows: &'a [R], value: impl FnMut(&'a R) -> T) -> Vec<T> {
+    rows.iter().map(value).collect()
 }
 
 /// Returns the events of the batch that an earlier run settled. A separate statement, because it
 /// needs a newer snapshot.
 async fn already(
     connection: &mut PgConnection,
-    columns: &SettleColumns,
+    batch: &[&Settlement],
 ) -> Result<Vec<EventId>, sqlx::Error> {
-    let rows =
-        sqlx::query(ALREADY).bind(&columns.ids).bind(&columns.tokens).fetch_all(connection).await?;
+    let (ids, tokens) = (column(batch, |s| s.key.id.0), column(batch, |s| s.key.token.0));
+    let rows = sqlx::query(ALREADY).bind(ids).bind(tokens).fetch_all(connection).await?;
     rows.iter().map(|row| row.try_get("event_id").map(EventId)).collect()
 }
