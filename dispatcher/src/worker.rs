@@ -32,8 +32,10 @@ impl<S: Store, P: Presence, T: Transport, R: Rng + Send + 'static> Worker<S, P, 
     pub async fn run(mut self, shutdown: CancellationToken) -> bool {
         let wake = Arc::clone(&self.parts.wake);
         loop {
-            self.parts.health.iterated(Instant::now());
-            self.on_time();
+            let now = Instant::now();
+            self.parts.health.iterated(now);
+            self.scheduler.on_timer(now);
+            self.delay_overdue(now);
             self.start_work();
             let timer = self.next_timer();
             // Completions come before the timer. Otherwise a timer that is always due would delay
@@ -99,12 +101,6 @@ impl<S: Store, P: Presence, T: Transport, R: Rng + Send + 'static> Worker<S, P, 
         if self.orphans.is_unanswered() && self.database.is_open(now) {
             self.start_search(now);
         }
-    }
-
-    fn on_time(&mut self) {
-        let now = Instant::now();
-        self.scheduler.on_timer(now);
-        self.delay_overdue(now);
     }
 
     fn start_work(&mut self) {

@@ -35,10 +35,9 @@ impl GuardedResolver {
 }
 
 async fn look_up(name: String) -> Lookup {
-    match tokio::net::lookup_host((name, 0)).await {
-        Ok(addresses) => Ok(addresses.map(|address| address.ip()).collect()),
-        Err(error) => Err(error.to_string()),
-    }
+    let found = tokio::net::lookup_host((name, 0)).await;
+    let addresses = found.map_err(|error| error.to_string())?;
+    Ok(addresses.map(|address| address.ip()).collect())
 }
 
 fn permitted(

@@ -13,7 +13,7 @@ use super::state::Worker;
 use crate::backoff::jitter_factor;
 use crate::event::WorkerId;
 use crate::store::{
-    DueRange, Presence, RECLAIM_BATCH_MAX, Reclaim, ReclaimCause, Reclaimed, Store, StoreError,
+    Presence, RECLAIM_BATCH_MAX, Reclaim, ReclaimCause, Reclaimed, Store, StoreError,
 };
 use crate::transport::Transport;
 
@@ -27,7 +27,13 @@ impl<S: Store, P: Presence, T: Transport, R: Rng + Send + 'static> Worker<S, P, 
         let is_steady = self.database.is_steady(now);
         if let Some((cause, range)) = self.sweeper.next_reclaim(now, is_steady) {
             let (store, started) = (self.parts.store.clone(), Instant::now());
-            let reclaim = self.reclaim_input(cause, range);
+            let rng = &mut self.parts.rng;
+            let reclaim = Reclaim {
+                cause,
+                delays: self.config.policy.abandoned_floors(),
+                factors: (0..RECLAIM_BATCH_MAX).map(|_| jitter_factor(rng)).collect(),
+                range,
+            };
             let reclaiming = async move { (store.reclaim(reclaim).await, started.elapsed()) };
             self.start(reclaiming, move |worker, (result, took)| {
                 worker.on_reclaimed(cause, result, took);
@@ -61,16 +67,6 @@ impl<S: Store, P: Presence, T: Transport, R: Rng + Send + 'static> Worker<S, P, 
             log_reclaimed(&lease, cause);
             self.parts.metrics.reclaimed(cause, &lease);
             self.scheduler.request();
-        }
-    }
-
-    fn reclaim_input(&mut self, cause: ReclaimCause, range: DueRange) -> Reclaim {
-        let rng = &mut self.parts.rng;
-        Reclaim {
-            cause,
-            delays: self.config.policy.abandoned_floors(),
-            factors: (0..RECLAIM_BATCH_MAX).map(|_| jitter_factor(rng)).collect(),
-            range,
         }
     }
 }

@@ -2,8 +2,6 @@
 
 pub(super) mod batches;
 
-use std::time::Duration;
-
 use rand::Rng;
 use tokio::time::Instant;
 
@@ -52,7 +50,9 @@ impl<S: Store, P: Presence, T: Transport, R: Rng + Send + 'static> Worker<S, P, 
             self.tokens.remove(&settlement.key.token);
             self.parts.metrics.settled(settlement, settled);
             log_settled(settlement, settled);
-            self.scheduler.due_in(delay_of(settlement), Instant::now());
+            if let Disposition::RetryAfter(delay) = settlement.disposition {
+                self.scheduler.due_in(delay, Instant::now());
+            }
         }
     }
 
@@ -63,19 +63,10 @@ impl<S: Store, P: Presence, T: Transport, R: Rng + Send + 'static> Worker<S, P, 
         } else {
             for release in &releases {
                 self.tokens.remove(&release.key.token);
+                self.scheduler.due_in(release.delay, Instant::now());
             }
-            let soonest = releases.iter().map(|release| release.delay).min();
-            self.scheduler.due_in(soonest, Instant::now());
         }
         self.observe(result);
-    }
-}
-
-/// Returns the delay until the event is due again, or `None` if it has ended.
-fn delay_of(settlement: &Settlement) -> Option<Duration> {
-    match settlement.disposition {
-        Disposition::RetryAfter(delay) => Some(delay),
-        Disposition::Delivered | Disposition::Dead(_) => None,
     }
 }
 

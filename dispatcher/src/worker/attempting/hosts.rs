@@ -87,7 +87,7 @@ impl Limits {
     /// Maximum number of permits of silent hosts when this host takes another one.
     fn silent_max<E>(self, host: &Host<E>) -> usize {
         let half = (self.in_flight_max / 2).max(1);
-        if host.has_timed_out() {
+        if host.has_timed_out {
             return half;
         }
         // A limit per host above half of the permits is a decision of the operator.

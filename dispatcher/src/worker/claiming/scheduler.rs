@@ -117,10 +117,8 @@ impl Scheduler {
     }
 
     /// An event is due after a delay.
-    pub(in crate::worker) fn due_in(&mut self, delay: Option<Duration>, now: Instant) {
-        if let Some(delay) = delay {
-            self.at = self.at.min(now + delay);
-        }
+    pub(in crate::worker) fn due_in(&mut self, delay: Duration, now: Instant) {
+        self.at = self.at.min(now + delay);
     }
 
     /// Returns the limits of the claim that starts now, or `None` if none starts. `held` permits
@@ -273,8 +271,7 @@ impl Scheduler {
     pub(in crate::worker) fn set_next_due(&mut self, next: Option<Duration>, now: Instant) {
         self.is_reading_next_due = false;
         let poll_interval = self.settings.poll_interval;
-        let delay = next.unwrap_or(poll_interval).min(poll_interval);
-        self.at = self.at.min(now + delay);
+        self.due_in(next.unwrap_or(poll_interval).min(poll_interval), now);
     }
 }
 

@@ -48,7 +48,7 @@ pub(super) struct Host<E> {
     average: Duration,
     responded_at: Option<Instant>,
     /// An attempt ran into the deadline, and the host has not responded since that attempt started.
-    has_timed_out: bool,
+    pub(super) has_timed_out: bool,
     /// Events were refused since the host was last idle.
     has_refused: bool,
     /// Minimum delay while the host is silent, and the time at which it doubles.
@@ -84,10 +84,6 @@ impl<E> Host<E> {
     /// Returns the number of permits that the host holds.
     pub(super) fn held(&self) -> usize {
         self.in_flight + self.queue.len()
-    }
-
-    pub(super) fn has_timed_out(&self) -> bool {
-        self.has_timed_out
     }
 
     /// Returns true if the host has never responded, has timed out, or has kept an attempt open
