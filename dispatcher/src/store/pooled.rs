@@ -12,7 +12,8 @@ use super::session::{Session, no_reply};
 const BACKEND_TIMEOUT: Duration = Duration::from_secs(1);
 
 const BACKEND: &str = "
-select pid, backend_start from pg_stat_activity where pid = pg_backend_pid()";
+select pid, backend_start as started_at from pg_stat_activity
+where pid = pg_backend_pid() and backend_start is not null";
 
 /// Also false for a session that is idle: its reply was lost on the way.
 const IS_RUNNING: &str = "
@@ -29,7 +30,7 @@ pub(super) struct Pooled {
 }
 
 /// The process of the server that serves a session. The pid alone may be used again.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, sqlx::FromRow)]
 pub(super) struct Backend {
     pid: i32,
     started_at: DateTime<Utc>,
@@ -41,12 +42,8 @@ impl Pooled {
         let opened_at = Instant::now();
         let mut connection = options.open().await?;
         let reading = sqlx::query_as(BACKEND).persistent(false).fetch_optional(&mut connection);
-        let row: Option<(i32, Option<DateTime<Utc>>)> =
+        let backend =
             timeout(BACKEND_TIMEOUT, reading).await.unwrap_or_else(|_| Err(no_reply()))?;
-        let backend = row.and_then(|(pid, started_at)| {
-            let started_at = started_at?;
-            Some(Backend { pid, started_at })
-        });
         Ok(Self { connection, backend, opened_at, idle_since: Instant::now() })
     }
 }

@@ -134,10 +134,9 @@ impl PgPresence {
     /// error, or `None` after `renew`.
     async fn hold_session(&self) -> Option<sqlx::Error> {
         let opened = Instant::now();
-        let listener = match timeout(TAKE_TIMEOUT, self.take()).await {
-            Ok(Ok(listener)) => listener,
-            Ok(Err(error)) => return Some(error),
-            Err(_) => return Some(no_reply()),
+        let listener = match self.take().await {
+            Ok(listener) => listener,
+            Err(error) => return Some(error),
         };
         self.held.send_replace(true);
         self.health.presence(true, Instant::now());
@@ -158,10 +157,8 @@ impl PgPresence {
     /// The session, the lock or the row is refused, or the lock is not exclusive.
     pub async fn probe(&self) -> Result<(), StoreError> {
         const OPERATION: &str = "taking the presence";
-        let taken = timeout(TAKE_TIMEOUT, self.take()).await;
-        let listener = taken
-            .unwrap_or_else(|_| Err(no_reply()))
-            .map_err(|error| StoreError::while_running(OPERATION, error))?;
+        let taken = self.take().await;
+        let listener = taken.map_err(|error| StoreError::while_running(OPERATION, error))?;
         let worker = self.worker;
         let probed = self.pool.run(OPERATION, async |connection| {
             let is_shared: bool =
@@ -184,6 +181,10 @@ impl PgPresence {
     }
 
     async fn take(&self) -> Result<PgListener, sqlx::Error> {
+        timeout(TAKE_TIMEOUT, self.try_take()).await.unwrap_or_else(|_| Err(no_reply()))
+    }
+
+    async fn try_take(&self) -> Result<PgListener, sqlx::Error> {
         // If the server refuses, the pool of the listener retries with pauses of up to seconds.
         // Other workers would reclaim the leases of this one meanwhile. So a plain connection is
         // tried first, every 50 ms.
