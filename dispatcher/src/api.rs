@@ -25,31 +25,20 @@ pub(crate) use self::connections::OPERATIONS_CONNECTIONS;
 use self::problem::Problem;
 pub(crate) use self::state::{Api, Shared};
 
-/// Returns all routes: events, health and metrics.
-pub(crate) fn router(api: Api) -> Router {
+/// Returns the routes of a process: health, metrics and, with the API role, events.
+pub(crate) fn router(api: Api, has_api_role: bool) -> Router {
+    let operations = Router::new()
+        .route("/livez", get(health::livez))
+        .route("/readyz", get(health::readyz))
+        .route("/metrics", get(health::metrics));
     let events = Router::new()
         .route("/events", post(post_event::post_event))
         .route("/events/{id}", get(get_event::get_event))
         .route_layer(from_fn(connections::with_place))
         // The last layer runs first: only an authorized request gets a place.
         .route_layer(from_fn_with_state(api.clone(), auth::authorize));
-    events
-        .merge(operations())
-        .method_not_allowed_fallback(method_not_allowed)
-        .fallback(not_found)
-        .with_state(api)
-}
-
-/// Returns the routes of a process without the API role: health and metrics.
-pub(crate) fn operations_router(api: Api) -> Router {
-    operations().method_not_allowed_fallback(method_not_allowed).fallback(not_found).with_state(api)
-}
-
-fn operations() -> Router<Api> {
-    Router::new()
-        .route("/livez", get(health::livez))
-        .route("/readyz", get(health::readyz))
-        .route("/metrics", get(health::metrics))
+    let routes = if has_api_role { events.merge(operations) } else { operations };
+    routes.method_not_allowed_fallback(method_not_allowed).fallback(not_found).with_state(api)
 }
 
 async fn not_found(uri: Uri) -> Problem {

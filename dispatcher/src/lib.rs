@@ -85,7 +85,7 @@ pub async fn serve(
     let shared = Shared::default();
     let api = Api::new(store.clone(), config.api.clone(), shared.clone());
     let connections_max = config.api.connections_max;
-    let router = if role == Role::Worker { api::operations_router(api) } else { api::router(api) };
+    let router = api::router(api, role != Role::Worker);
     // The API responds immediately, with 503 while the database is unreachable.
     let serving = api::server::serve(
         listener,
