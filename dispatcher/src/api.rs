@@ -10,7 +10,6 @@ mod get_event;
 mod health;
 mod idempotency_key;
 mod lingering;
-mod outages;
 mod post_event;
 mod problem;
 pub(crate) mod server;

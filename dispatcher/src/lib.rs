@@ -19,6 +19,7 @@ pub mod metrics;
 pub mod signature;
 pub mod store;
 pub mod target;
+mod throttle;
 pub mod transport;
 pub mod worker;
 pub mod worker_health;

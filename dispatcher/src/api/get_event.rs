@@ -27,7 +27,7 @@ pub(super) async fn get_event(
         ));
     }
     let found = api.store.find(id).await.map_err(|error| {
-        api.outages.log(&error);
+        api.log_outage(&error);
         Problem::unavailable("the database is unavailable; try again")
     })?;
     found.map(Json).ok_or_else(missing)

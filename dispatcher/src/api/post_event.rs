@@ -72,7 +72,7 @@ async fn accept(api: &Api, request: Request) -> Result<EventId, Problem> {
         }
         Ok(Inserted::Conflict(id)) => Err(Problem::conflict(id)),
         Err(error) => {
-            api.outages.log(&error);
+            api.log_outage(&error);
             Err(error.into())
         }
     }

@@ -1,17 +1,20 @@
 //! State of the HTTP handlers. A leaf: the router and all handlers use it.
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use sha2::{Digest, Sha256};
-use tokio::sync::{Mutex, Notify, Semaphore};
+use tokio::sync::{Mutex as AsyncMutex, Notify, Semaphore};
 use tokio::time::Instant;
 
-use super::outages::Outages;
 use crate::config::ApiConfig;
 use crate::metrics::Metrics;
-use crate::store::PgStore;
+use crate::store::{PgStore, StoreError};
+use crate::throttle::Throttle;
 use crate::worker_health::WorkerHealth;
+
+const OUTAGE_LOG_INTERVAL: Duration = Duration::from_secs(30);
 
 /// State that every handler receives. Clones share it.
 #[derive(Clone, Debug)]
@@ -23,9 +26,9 @@ pub(crate) struct Api {
     /// One permit per byte of the request bodies that may be in memory.
     pub(super) body_bytes: Arc<Semaphore>,
     pub(super) shared: Shared,
-    pub(super) outages: Arc<Outages>,
+    outage_log: Arc<Mutex<Throttle>>,
     /// Time of the last query of the gauges. Held while a query runs.
-    pub(super) gauges_read_at: Arc<Mutex<Option<Instant>>>,
+    pub(super) gauges_read_at: Arc<AsyncMutex<Option<Instant>>>,
 }
 
 /// State that the API shares with the rest of the process.
@@ -48,8 +51,16 @@ impl Api {
             body_bytes: Arc::new(Semaphore::new(config.bodies_bytes_max)),
             config: Arc::new(config),
             shared,
-            outages: Arc::default(),
+            outage_log: Arc::new(Mutex::new(Throttle::new(OUTAGE_LOG_INTERVAL))),
             gauges_read_at: Arc::default(),
+        }
+    }
+
+    /// Logs a failed database call.
+    pub(super) fn log_outage(&self, error: &StoreError) {
+        let mut log = self.outage_log.lock().expect("no code panics while it holds this lock");
+        if log.is_due(Instant::now()) {
+            tracing::warn!(%error, "database call of a request failed, request gets 503");
         }
     }
 }

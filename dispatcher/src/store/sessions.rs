@@ -19,6 +19,7 @@ use super::error::StoreError;
 use super::places::{Claimant, LANES, Lane, Places};
 use super::pooled::{Backend, Pooled};
 use super::session::{Renewal, Session};
+use crate::throttle::Throttle;
 
 /// Pause after a session could not be opened. It doubles with each further failure. A worker tries
 /// to take its presence every 50 ms. If the pools of other workers were faster after an outage,
@@ -57,7 +58,7 @@ struct State {
     places: Places,
     pools: [PoolState; LANES.len()],
     is_closed: bool,
-    refusal_logged_at: Option<Instant>,
+    refusal_log: Throttle,
 }
 
 #[derive(Debug, Default)]
@@ -96,7 +97,7 @@ impl Sessions {
                 places: Places::new(sizes, Instant::now()),
                 pools: LANES.map(|_| PoolState::default()),
                 is_closed: false,
-                refusal_logged_at: None,
+                refusal_log: Throttle::new(LOG_INTERVAL),
             }),
             idle: LANES.map(|_| Semaphore::new(0)),
             options,
@@ -232,9 +233,7 @@ impl Sessions {
         }
         state.places.refused(lane, now);
         let open = state.places.open(lane);
-        let logged_at = state.refusal_logged_at;
-        if logged_at.is_none_or(|at| now - at >= LOG_INTERVAL) {
-            state.refusal_logged_at = Some(now);
+        if state.refusal_log.is_due(now) {
             tracing::warn!(pool = ?lane, open, %error,
                 "the server permits fewer sessions than configured, statements wait for one");
         }

@@ -1,7 +1,6 @@
 //! Attempting: signs and sends claimed events, decides the disposition of each outcome, and feeds
 //! the host queues.
 
-pub(super) mod exhaustion;
 pub(super) mod hosts;
 
 use std::panic::AssertUnwindSafe;
@@ -13,7 +12,6 @@ use rand::Rng;
 use tokio::time::Instant;
 use tracing::Instrument;
 
-use self::exhaustion::EXHAUSTION_REST;
 use self::hosts::Ended;
 use super::completion::{Attempted, ClaimedEvent};
 use super::state::Worker;
@@ -21,6 +19,10 @@ use crate::event::{AttemptResult, Outcome, Release, Settlement};
 use crate::signature::Signer;
 use crate::store::{Presence, Store};
 use crate::transport::{NotSent, Request, Transport};
+
+/// Delay of an event that was not sent. For the same time, the worker claims nothing, or sends
+/// nothing to the one affected target.
+const EXHAUSTION_REST: Duration = Duration::from_secs(1);
 
 impl<S: Store, P: Presence, T: Transport, R: Rng + Send + 'static> Worker<S, P, T, R> {
     /// Starts an attempt. If the lease is too short for it, the event is released and the next
@@ -65,7 +67,8 @@ impl<S: Store, P: Presence, T: Transport, R: Rng + Send + 'static> Worker<S, P, 
         match &result {
             Some(Err(reason)) => self.on_not_sent(&attempted, reason, now),
             sent => {
-                let is_timeout = sent.as_ref().is_some_and(is_timeout);
+                let is_timeout =
+                    matches!(sent, Some(Ok(result)) if result.outcome == Outcome::Timeout);
                 let end = Ended { started: attempted.started, is_timeout };
                 if self.hosts.finished(&attempted.host, now, end) {
                     self.scheduler.made_room(now);
@@ -90,7 +93,9 @@ impl<S: Store, P: Presence, T: Transport, R: Rng + Send + 'static> Worker<S, P, 
     /// The request did not leave this machine, so the attempt says nothing about the receiver and
     /// does not count.
     fn on_not_sent(&mut self, attempted: &Attempted, reason: &NotSent, now: Instant) {
-        self.exhaustion.observed(reason, now);
+        if self.exhaustion_log.is_due(now) {
+            tracing::warn!(%reason, "local exhaustion, events are released and no attempt is counted");
+        }
         self.parts.metrics.exhausted.inc();
         self.hosts.not_sent(&attempted.host, now);
         match reason {
@@ -113,10 +118,6 @@ impl<S: Store, P: Presence, T: Transport, R: Rng + Send + 'static> Worker<S, P, 
         };
         self.batches.push(settlement, now);
     }
-}
-
-fn is_timeout(result: &Result<AttemptResult, NotSent>) -> bool {
-    matches!(result, Ok(result) if result.outcome == Outcome::Timeout)
 }
 
 fn attempt(

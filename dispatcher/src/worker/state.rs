@@ -4,13 +4,13 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::attempting::exhaustion::Exhaustion;
 use super::attempting::hosts::{Hosts, Limits};
 use super::claiming::orphans::Orphans;
 use super::claiming::scheduler::{Scheduler, SchedulerSettings};
@@ -23,7 +23,10 @@ use crate::event::{LeaseToken, Release, WorkerId};
 use crate::metrics::Metrics;
 use crate::signature::Signer;
 use crate::store::StoreError;
+use crate::throttle::Throttle;
 use crate::worker_health::WorkerHealth;
+
+const EXHAUSTION_LOG_INTERVAL: Duration = Duration::from_secs(30);
 
 /// The collaborators of a worker.
 #[derive(Debug)]
@@ -65,7 +68,7 @@ pub struct Worker<S, P, T, R> {
     pub(super) hosts: Hosts<ClaimedEvent>,
     /// Number of open attempts.
     pub(super) in_flight: usize,
-    pub(super) exhaustion: Exhaustion,
+    pub(super) exhaustion_log: Throttle,
     pub(super) batches: Batches,
     pub(super) releases: Vec<Release>,
     pub(super) is_releasing: bool,
@@ -95,7 +98,7 @@ impl<S, P, T, R> Worker<S, P, T, R> {
                 per_host_max: config.in_flight_per_host_max,
             }),
             in_flight: 0,
-            exhaustion: Exhaustion::default(),
+            exhaustion_log: Throttle::new(EXHAUSTION_LOG_INTERVAL),
             batches: Batches::default(),
             releases: Vec::new(),
             is_releasing: false,
