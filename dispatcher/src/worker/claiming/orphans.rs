@@ -27,6 +27,8 @@ struct Search {
     at: Instant,
     /// Latest end, set by the first search that the database answers.
     until: Option<Instant>,
+    /// A lost claim may still commit, as far as the last search found.
+    is_lost_running: bool,
 }
 
 impl Orphans {
@@ -41,6 +43,7 @@ impl Orphans {
             due_from: earlier.map_or(due_from, |search| search.due_from.min(due_from)),
             at: now,
             until: None,
+            is_lost_running: true,
         });
     }
 
@@ -55,10 +58,10 @@ impl Orphans {
         self.is_searching || self.at().is_some_and(|at| at <= now)
     }
 
-    /// Returns true if there may be orphaned claims and no search has been answered yet.
+    /// Returns true if no search has been answered since the lost claims ended. A worker that exits
+    /// before leaves their leases to the expiry.
     pub(in crate::worker) fn is_unanswered(&self) -> bool {
-        let search = self.search.as_ref();
-        search.is_some_and(|search| search.until.is_none())
+        self.search.as_ref().is_some_and(|search| search.is_lost_running)
     }
 
     /// Returns the lower bound of the due times for the search that starts now.
@@ -78,6 +81,7 @@ impl Orphans {
         let (Some(search), Some(is_lost_running)) = (&mut self.search, is_lost_running) else {
             return;
         };
+        search.is_lost_running = is_lost_running;
         let until = *search.until.get_or_insert(now + self.lease);
         search.at = now + SEARCH_EVERY;
         if now >= until && !is_lost_running {
@@ -109,6 +113,20 @@ mod tests {
         orphans.searched(Some(false), now);
         assert!(!orphans.blocks_claims(now) && !orphans.is_unanswered());
         assert_eq!(orphans.at(), Some(now + SEARCH_EVERY));
+    }
+
+    // The worker does not exit while this is unanswered.
+    #[test]
+    fn search_is_unanswered_while_the_lost_claim_runs() {
+        let now = Instant::now();
+        let mut orphans = Orphans::new(LEASE);
+        orphans.lost(FROM, now);
+        orphans.start_search(now);
+        orphans.searched(Some(true), now);
+        assert!(orphans.is_unanswered());
+        orphans.start_search(now + SEARCH_EVERY);
+        orphans.searched(Some(false), now + SEARCH_EVERY);
+        assert!(!orphans.is_unanswered());
     }
 
     /// Searches until `orphans` has no further search, at most three lease times.
