@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 
 use chaos::checker::{CHECKERS, Finding, Overall, Property};
 use chaos::history::facts::Facts;
+use chaos::history::op::Section;
 use chaos::nemesis::Schedule;
 use chaos::nemesis::{Fault, HangReceiver};
 use chaos::report::Judged;
@@ -18,14 +19,19 @@ use futures_util::StreamExt as _;
 use futures_util::stream;
 
 use crate::no_loss::judged;
+use crate::support::db;
 
 /// Concurrent runs. More than this starve the receivers of a small machine.
 const CONCURRENT_RUNS: usize = 6;
 
 async fn run(misbehavior: Misbehavior, budget: Budget, expected: Overall) -> Judged {
-    let schedule = Schedule::generate(Seed::new(0x5ab0), &budget.profile());
+    let schedule = budget.schedule(Seed::new(0x5ab0));
+    let mut databases = BTreeMap::new();
+    if budget.outage_ms.is_some() {
+        databases.insert(Section::Main, db::database().await);
+    }
     let mut system = FakeDispatcher::new(misbehavior);
-    judged(&mut system, &schedule, BTreeMap::new(), expected).await
+    judged(&mut system, &schedule, databases, expected).await
 }
 
 /// Returns a message if a saboteur was not detected by the predicted checker and only by listed

@@ -27,6 +27,7 @@ pub mod no_loss;
 pub mod no_phantom;
 pub mod payload;
 pub mod progress;
+pub mod readiness;
 pub mod recovery;
 pub mod right_target;
 pub mod settles_agree;
@@ -65,6 +66,7 @@ pub const CHECKERS: &[Checker] = &[
     isolation::CHECKER,
     errors_surfaced::CHECKER,
     indeterminate::CHECKER,
+    readiness::CHECKER,
     attempts_explained::CHECKER,
     terminal_is_final::CHECKER,
     attempt_accounting::CHECKER,

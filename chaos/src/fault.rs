@@ -100,6 +100,10 @@ pub struct Harm {
     pub exhausts_machine: bool,
     /// The dispatcher must log at level ERROR.
     pub logs_errors: bool,
+    /// The database cannot be reached or refuses writes, from the effect until the heal. Commits
+    /// that wait for a standby do not count. Older histories do not have this field.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub denies_database: bool,
     /// Attempts of one event that one such fault may leave abandoned.
     pub abandons_max: u32,
     /// The time and the failed attempts that it adds to the drain bound.
@@ -177,6 +181,8 @@ pub enum Target {
     Receivers(Vec<u32>),
     /// The database server.
     Postgres,
+    /// The process of the database server that accepts connections. Open sessions continue.
+    Postmaster,
     /// The API of every worker, through clients of the harness.
     Clients,
 }
@@ -227,8 +233,9 @@ impl Kind {
 }
 
 impl Harm {
-    /// The harm that applies to this target. A fault of links loses settles only on a link to the
-    /// database, and requests only on a link to a receiver.
+    /// The harm that applies to this target. A fault of links loses settles and denies the database
+    /// only on a link to the database, and loses requests only on a link to a receiver. Without new
+    /// connections, the open sessions still reach the database.
     #[must_use]
     pub fn on(self, target: &Target) -> Self {
         let links = match target {
@@ -241,6 +248,9 @@ impl Harm {
         let applied = Self {
             loses_settles: self.loses_settles && (links.is_none() || to_postgres),
             loses_requests: self.loses_requests && to_receiver,
+            denies_database: self.denies_database
+                && *target != Target::Postmaster
+                && (links.is_none() || to_postgres),
             ..self
         };
         let abandons_max = if applied.may_abandon() { self.abandons_max } else { 0 };
@@ -277,6 +287,16 @@ impl Target {
         }
     }
 
+    /// Returns true if the fault stands between this worker and its database.
+    #[must_use]
+    pub fn is_database_of(&self, worker: u32) -> bool {
+        match self {
+            Self::Links(links) => links.contains(&Link::ToPostgres(worker)),
+            Self::Postgres | Self::Postmaster => true,
+            _ => false,
+        }
+    }
+
     /// Returns true if the fault is done to the link from the workers to this receiver.
     #[must_use]
     pub fn is_link_to_receiver(&self, receiver: u32) -> bool {
@@ -285,7 +305,7 @@ impl Target {
 }
 
 /// The form of proofs and traces: `w0`, `every worker`, `w0/4711`, `w0->pg`, `r0`, `postgres`,
-/// `every API`.
+/// `postmaster`, `every API`.
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -302,6 +322,7 @@ impl fmt::Display for Target {
                 f.write_str(&names.join("+"))
             }
             Self::Postgres => f.write_str("postgres"),
+            Self::Postmaster => f.write_str("postmaster"),
             Self::Clients => f.write_str("every API"),
         }
     }
@@ -372,11 +393,13 @@ mod tests {
             withholds_responses: false,
             exhausts_machine: false,
             logs_errors: false,
+            denies_database: true,
             abandons_max: 3,
             aftermath: Aftermath::Nothing,
         };
         let on = |links: &[Link]| {
             let harm = declared.on(&Target::Links(links.to_vec()));
+            assert_eq!(harm.denies_database, harm.loses_settles);
             (harm.loses_settles, harm.loses_requests, harm.abandons_max)
         };
         assert_eq!(on(&[Link::ToPostgres(0)]), (true, false, 3));
@@ -385,6 +408,8 @@ mod tests {
         let both = [Link::ToReceiver(0), Link::ToPostgres(1)];
         assert_eq!(on(&both), (true, true, 3));
         let harm = declared.on(&Target::Postgres);
-        assert!(harm.loses_settles && !harm.loses_requests);
+        assert!(harm.loses_settles && !harm.loses_requests && harm.denies_database);
+        let harm = declared.on(&Target::Postmaster);
+        assert!(harm.loses_settles && !harm.denies_database);
     }
 }

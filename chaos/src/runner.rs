@@ -9,6 +9,7 @@ mod drain;
 mod error;
 mod limits;
 mod logs;
+mod probes;
 mod progress;
 mod receivers;
 mod storm;
@@ -35,6 +36,7 @@ use crate::switch::ReceiverSwitch;
 use crate::system::System;
 use crate::workload::Workload;
 pub use error::RunError;
+use probes::Probes;
 use progress::begin_phase;
 use receivers::Receivers;
 use workers::Workers;
@@ -126,6 +128,8 @@ impl<'a, S: System> Run<'a, S> {
         server: &mut Server,
     ) -> Result<Option<String>, RunError> {
         self.start().await?;
+        let specs = self.workers.specs().iter().map(|(_, spec)| spec);
+        let _probes = Probes::start(specs, self.recorder);
         // The first worker has created the schema.
         let audits = Audits::begin(databases.values(), self.recorder)
             .await

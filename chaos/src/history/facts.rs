@@ -9,8 +9,8 @@ mod rows;
 use std::collections::BTreeMap;
 
 use super::op::{
-    Acknowledged, BoundReached, Invoke, NotAcknowledged, Op, Phase, RecvBegin, RecvEnd, RunStart,
-    Section, State, WorkerExit, WorkerLog, WorkerSeen,
+    Acknowledged, BoundReached, Invoke, NotAcknowledged, Op, Phase, Readiness, RecvBegin, RecvEnd,
+    RunStart, Section, State, WorkerExit, WorkerLog, WorkerSeen,
 };
 use super::{Entry, History};
 use crate::profile::Settings;
@@ -104,6 +104,8 @@ pub struct Facts<'h> {
     pub skipped: Vec<(&'h str, &'h str)>,
     /// Starts and readiness of workers.
     pub workers: Vec<At<'h, WorkerSeen>>,
+    /// The changes of the response to `GET /readyz`, by worker.
+    pub readiness: BTreeMap<&'h str, Vec<At<'h, Readiness>>>,
     /// Panics and errors in the logs of workers.
     pub logs: Vec<At<'h, WorkerLog>>,
     /// Exits of stopped workers.
@@ -218,6 +220,9 @@ impl<'h> Facts<'h> {
             }
             Op::BoundReached(op) => self.bounds_reached.push(at(entry, op)),
             Op::Worker(op) => self.workers.push(at(entry, op)),
+            Op::Readiness(op) => {
+                self.readiness.entry(&op.worker).or_default().push(at(entry, op));
+            }
             Op::WorkerLog(op) => self.logs.push(at(entry, op)),
             op => match op.transition() {
                 Some((step, transition)) => {

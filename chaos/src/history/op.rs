@@ -16,7 +16,9 @@ use crate::profile::Settings;
 use crate::seed::Seed;
 
 pub use crate::plan::Section;
-pub use done::{FaultEffect, FaultEnd, FaultSkip, FaultStart, WorkerExit, WorkerLog, WorkerSeen};
+pub use done::{
+    FaultEffect, FaultEnd, FaultSkip, FaultStart, Readiness, WorkerExit, WorkerLog, WorkerSeen,
+};
 pub use received::{
     ANSWERED, ANSWERED_THEN_RESET, PEER_CLOSED, RecvBegin, RecvEnd, SIG_UNCHECKED, SIG_VALID,
     Scripted,
@@ -38,6 +40,9 @@ pub enum Op {
     /// A worker was started or is ready.
     #[serde(rename = "worker")]
     Worker(WorkerSeen),
+    /// The response of a worker to `GET /readyz` differs from the one before.
+    #[serde(rename = "worker.readiness")]
+    Readiness(Readiness),
     /// A worker that was stopped has exited.
     #[serde(rename = "worker.exit")]
     WorkerExit(WorkerExit),
@@ -116,7 +121,7 @@ impl Op {
     pub const fn source(&self) -> &'static str {
         match self {
             Op::RunStart(_) | Op::Phase(_) | Op::BoundReached(_) => "run",
-            Op::Worker(_) | Op::WorkerExit(_) | Op::WorkerLog(_) => "worker",
+            Op::Worker(_) | Op::Readiness(_) | Op::WorkerExit(_) | Op::WorkerLog(_) => "worker",
             Op::IngestInvoke(_)
             | Op::IngestOk(_)
             | Op::IngestFail(_)

@@ -12,7 +12,7 @@ use super::observed::BEYOND_LEASE_MS_MAX;
 use super::over_link::{HARM, any_direction, any_link, hold};
 use super::strike::{Draw, Observed, Start, Strike};
 use super::world::World;
-use crate::fault::{Family, Kind, Link, Needs, Target};
+use crate::fault::{Family, Harm, Kind, Link, Needs, Target};
 use crate::plan::{Condition, PlannedFault};
 use crate::proxy::{Control, Direction};
 use crate::system::{System, SystemError};
@@ -51,7 +51,7 @@ impl Strike for BlackHole {
         family: Family::Network,
         about: "a link that swallows everything, to the database at times beyond a lease",
         needs: Needs::LINKS,
-        harm: HARM,
+        harm: Harm { denies_database: true, ..HARM },
     };
 
     fn draw(draw: &Draw<'_>) -> Vec<PlannedFault<Self>> {
@@ -99,7 +99,7 @@ impl Strike for OneWay {
         family: Family::Network,
         about: "a link that swallows one direction and passes the other",
         needs: Needs::LINKS,
-        harm: HARM,
+        harm: Harm { denies_database: true, ..HARM },
     };
 
     fn draw(draw: &Draw<'_>) -> Vec<PlannedFault<Self>> {

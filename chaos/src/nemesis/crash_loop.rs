@@ -48,6 +48,7 @@ impl Strike for CrashLoop {
             withholds_responses: false,
             exhausts_machine: false,
             logs_errors: false,
+            denies_database: false,
             abandons_max: KILLS_MAX,
             aftermath: Aftermath::Leases { attempts: KILLS_MAX },
         },

@@ -49,6 +49,7 @@ impl Strike for HoldHorizon {
             withholds_responses: false,
             exhausts_machine: false,
             logs_errors: false,
+            denies_database: false,
             abandons_max: 0,
             aftermath: Aftermath::Nothing,
         },

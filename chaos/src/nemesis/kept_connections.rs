@@ -40,6 +40,7 @@ const HARM: Harm = Harm {
     withholds_responses: false,
     exhausts_machine: false,
     logs_errors: false,
+    denies_database: false,
     abandons_max: 0,
     aftermath: Aftermath::Receiver { for_ms: RECEIVER_FAULT_MS_MAX },
 };

@@ -50,6 +50,7 @@ impl Strike for KillWorker {
             withholds_responses: false,
             exhausts_machine: false,
             logs_errors: false,
+            denies_database: false,
             abandons_max: 1,
             aftermath: Aftermath::Leases { attempts: 1 },
         },

@@ -25,6 +25,7 @@ pub(super) const HARM: Harm = Harm {
     withholds_responses: false,
     exhausts_machine: false,
     logs_errors: false,
+    denies_database: false,
     abandons_max: OUTAGE_ABANDONS_MAX,
     aftermath: Aftermath::Outage { beyond_lease_ms: BEYOND_LEASE_MS_MAX },
 };

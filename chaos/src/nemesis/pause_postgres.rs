@@ -12,7 +12,7 @@ use tokio::time::sleep_until;
 use super::outage::{HARM, connect, heal_server, outage_ms, over_in, sit_out};
 use super::strike::{Draw, Observed, Start, Strike};
 use super::world::World;
-use crate::fault::{Family, Kind, Needs, Target};
+use crate::fault::{Family, Harm, Kind, Needs, Target};
 use crate::plan::{Condition, PlannedFault};
 use crate::system::{System, SystemError};
 
@@ -34,7 +34,7 @@ impl Strike for PausePostgres {
         family: Family::Postgres,
         about: "SIGSTOP of the server, or of the postmaster alone, then SIGCONT",
         needs: Needs::OWN_POSTGRES,
-        harm: HARM,
+        harm: Harm { denies_database: true, ..HARM },
     };
 
     fn draw(draw: &Draw<'_>) -> Vec<PlannedFault<Self>> {
@@ -48,7 +48,7 @@ impl Strike for PausePostgres {
     }
 
     fn target(&self) -> Target {
-        Target::Postgres
+        if self.all { Target::Postgres } else { Target::Postmaster }
     }
 
     async fn strike<S: System>(
@@ -73,21 +73,19 @@ impl Strike for PausePostgres {
 
 impl PausePostgres {
     /// Pauses the server. A session that existed before sends a statement, which must not end
-    /// before the heal.
+    /// before the heal. The session is held by a task, because it ends only after the heal.
     async fn pause_all<S: System>(
         &self,
         world: &mut World<'_, S>,
     ) -> Result<Option<String>, SystemError> {
         let mut watch = connect(world).await?;
         world.own_server()?.pause(true).await?;
-        let mut asked = std::pin::pin!(sqlx::query("select 1").execute(&mut watch));
+        let asked = async move { sqlx::query("select 1").execute(&mut watch).await };
         let waited = tokio::select! {
             biased;
-            _ = &mut asked => false,
+            _ = tokio::spawn(asked) => false,
             () = sleep_until(over_in(self.for_ms)) => true,
         };
-        // The session must outlive the statement, which ends only after the server resumes.
-        heal_server(world).await?;
         let for_ms = self.for_ms;
         Ok(waited.then(|| format!("a statement waited for {for_ms} ms")))
     }

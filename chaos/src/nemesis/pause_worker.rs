@@ -48,6 +48,7 @@ impl Strike for PauseWorker {
             withholds_responses: false,
             exhausts_machine: false,
             logs_errors: false,
+            denies_database: false,
             abandons_max: 1,
             aftermath: Aftermath::Leases { attempts: 1 },
         },

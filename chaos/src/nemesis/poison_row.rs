@@ -61,6 +61,7 @@ impl Strike for PoisonRow {
             withholds_responses: false,
             exhausts_machine: false,
             logs_errors: true,
+            denies_database: false,
             abandons_max: 0,
             aftermath: Aftermath::Nothing,
         },

@@ -12,7 +12,7 @@ use super::observed::BEYOND_LEASE_MS_MAX;
 use super::outage::{HARM, connect, heal_server, over_in};
 use super::strike::{Draw, Observed, Start, Strike};
 use super::world::World;
-use crate::fault::{Family, Kind, Needs, Target};
+use crate::fault::{Family, Harm, Kind, Needs, Target};
 use crate::plan::{Condition, PlannedFault};
 use crate::system::{System, SystemError};
 
@@ -34,7 +34,7 @@ impl Strike for ReadOnly {
         family: Family::Postgres,
         about: "a restart as a read-only standby, then a promotion with the sessions open",
         needs: Needs::OWN_POSTGRES,
-        harm: HARM,
+        harm: Harm { denies_database: true, ..HARM },
     };
 
     fn draw(draw: &Draw<'_>) -> Vec<PlannedFault<Self>> {

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::outage::{HARM, heal_server, outage_ms, over_in, sit_out};
 use super::strike::{Draw, Observed, Start, Strike};
 use super::world::World;
-use crate::fault::{Family, Kind, Needs, Target};
+use crate::fault::{Family, Harm, Kind, Needs, Target};
 use crate::plan::{Condition, PlannedFault};
 use crate::system::{System, SystemError};
 
@@ -34,7 +34,7 @@ impl Strike for StopPostgres {
         family: Family::Postgres,
         about: "the immediate stop of pg_ctl: no checkpoint, then recovery",
         needs: Needs::OWN_POSTGRES,
-        harm: HARM,
+        harm: Harm { denies_database: true, ..HARM },
     };
 
     fn draw(draw: &Draw<'_>) -> Vec<PlannedFault<Self>> {
@@ -69,7 +69,7 @@ impl Strike for KillPostgres {
         family: Family::Postgres,
         about: "SIGKILL of the postmaster, then recovery",
         needs: Needs::OWN_POSTGRES,
-        harm: HARM,
+        harm: Harm { denies_database: true, ..HARM },
     };
 
     fn draw(draw: &Draw<'_>) -> Vec<PlannedFault<Self>> {

@@ -48,6 +48,7 @@ fn harm(harm: &Harm) -> Vec<&'static str> {
         (harm.withholds_responses, "withholds responses"),
         (harm.exhausts_machine, "exhausts the machine"),
         (harm.logs_errors, "logs errors"),
+        (harm.denies_database, "denies the database"),
     ];
     chosen(&named)
 }

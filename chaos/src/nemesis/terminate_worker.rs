@@ -30,6 +30,7 @@ pub(super) const HARM: Harm = Harm {
     withholds_responses: false,
     exhausts_machine: false,
     logs_errors: false,
+    denies_database: false,
     abandons_max: 0,
     aftermath: Aftermath::Leases { attempts: 1 },
 };

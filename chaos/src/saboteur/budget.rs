@@ -1,8 +1,11 @@
 //! The size of the run in which a saboteur must be detected, and its profile.
 
-use crate::fault::Kind;
-use crate::nemesis::{HangReceiver, RECEIVER_FAULT_MS_MAX};
+use std::collections::BTreeMap;
+
+use crate::fault::{Kind, Link, Planned as _};
+use crate::nemesis::{BlackHole, Fault, HangReceiver, RECEIVER_FAULT_MS_MAX, Schedule};
 use crate::profile::{Profile, Settings};
+use crate::seed::Seed;
 
 /// Events of a run.
 const EVENTS: u32 = 40;
@@ -17,6 +20,9 @@ const STORM_MS_WITH_A_HANG: u64 = 8_000;
 /// Length of the baseline of such a run, in milliseconds.
 const BASELINE_MS: u64 = 2_000;
 
+/// Duration of an outage, in milliseconds. `/readyz` must fail before its end.
+const OUTAGE_MS: u64 = 12_000;
+
 /// The size of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Budget {
@@ -30,6 +36,9 @@ pub struct Budget {
     pub permits: Option<Permits>,
     /// A fault that is drawn twice, in addition to the kill.
     pub fault: Option<Kind>,
+    /// Duration of an outage of the database, in milliseconds. Without one, the workers have no
+    /// database.
+    pub outage_ms: Option<u64>,
 }
 
 /// The open attempts that a worker is allowed.
@@ -44,7 +53,19 @@ pub struct Permits {
 impl Budget {
     /// The run of most saboteurs.
     pub const fn of_workers(workers: u32) -> Self {
-        Self { events: EVENTS, storm_ms: STORM_MS, workers, permits: None, fault: None }
+        Self {
+            events: EVENTS,
+            storm_ms: STORM_MS,
+            workers,
+            permits: None,
+            fault: None,
+            outage_ms: None,
+        }
+    }
+
+    /// A run of a worker with a database, to which its link swallows everything for a while.
+    pub const fn of_outage() -> Self {
+        Self { outage_ms: Some(OUTAGE_MS), ..Self::of_workers(1) }
     }
 
     /// A run with few permits and a hanging receiver, in which one target can delay the others.
@@ -66,7 +87,27 @@ impl Budget {
     /// Number of kills. A kill excuses duplicates of two workers and long waits, so runs that must
     /// show those have none.
     const fn kills(self) -> u32 {
-        (self.workers == 1 && self.permits.is_none()) as u32
+        (self.workers == 1 && self.permits.is_none() && self.outage_ms.is_none()) as u32
+    }
+
+    /// The plan of the run.
+    pub fn schedule(self, seed: Seed) -> Schedule {
+        let mut schedule = Schedule::generate(seed, &self.profile());
+        if let Some(for_ms) = self.outage_ms {
+            let drawn = schedule.faults.iter_mut();
+            for planned in drawn.filter(|planned| planned.fault.kind() == BlackHole::KIND) {
+                let link = Link::ToPostgres(0);
+                planned.fault = Fault::BlackHole(BlackHole { link, for_ms, half_open: false });
+            }
+        }
+        schedule
+    }
+
+    /// The number of faults of each kind.
+    fn faults(self) -> BTreeMap<String, u32> {
+        let twice = self.fault.map(|kind| (kind, 2));
+        let once = self.outage_ms.map(|_| (BlackHole::KIND, 1));
+        twice.into_iter().chain(once).map(|(kind, count)| (kind.name.to_owned(), count)).collect()
     }
 
     /// The profile of the run. It has few attempts and little drain slack, because the events of a
@@ -81,7 +122,7 @@ impl Budget {
             failures_max: 3,
             answer_delay_ms_max: 300,
             kills: self.kills(),
-            faults: self.fault.map(|kind| (kind.name.to_owned(), 2)).into_iter().collect(),
+            faults: self.faults(),
             kills_required: self.kills(),
             payload_bytes_max: 8 * 1024,
             default_events: 0,

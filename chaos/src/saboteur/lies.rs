@@ -184,4 +184,12 @@ pub const SABOTEURS: &[Saboteur] = &[
         also: &[],
         budget: Budget::of_workers(1),
     },
+    Saboteur {
+        name: "always_ready",
+        misbehavior: Misbehavior::AlwaysReady,
+        description: "responds to `/readyz` with 200 while its database does not respond",
+        detected_by: "readiness",
+        also: &[],
+        budget: Budget::of_outage(),
+    },
 ];

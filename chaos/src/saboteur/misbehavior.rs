@@ -68,6 +68,8 @@ pub enum Misbehavior {
     IgnoresRetryAfter,
     /// Gives up after two failures.
     GivesUpEarly,
+    /// Reports that it is ready when its database does not respond.
+    AlwaysReady,
     /// Responds to every post with 503.
     RefusesPosts,
     /// Does not respond to posts.
@@ -201,6 +203,11 @@ impl Misbehavior {
             Self::IgnoresRetryAfter => rule_ms,
             _ => rule_ms.max(requested_ms),
         }
+    }
+
+    /// Returns true if a worker is ready whose database responds or does not.
+    pub(super) fn is_ready(self, database_responds: bool) -> bool {
+        database_responds || self == Self::AlwaysReady
     }
 
     /// Returns the number of failures after which an event is dead if the setting is `max`.

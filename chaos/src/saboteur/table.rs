@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use super::lies::{SABOTEURS, Saboteur};
 use crate::checker::{CHECKERS, Checker, Need};
+use crate::nemesis::BlackHole;
 use crate::sim::mutant::table::MUTANTS;
 
 /// Returns the table of checkers with the saboteurs and mutants that each must detect.
@@ -38,8 +39,14 @@ pub fn saboteurs() -> String {
         let permits = budget.permits.map_or(String::new(), |permits| {
             format!(", {} permits of which {} per host", permits.total, permits.per_host)
         });
+        let outage = budget.outage_ms.map_or(String::new(), |outage_ms| {
+            format!(
+                ", one `{}` of the link to its database for {outage_ms} ms",
+                BlackHole::KIND.name
+            )
+        });
         let run = format!(
-            "{} events in {} ms, {} worker{}{permits}{fault}",
+            "{} events in {} ms, {} worker{}{permits}{fault}{outage}",
             budget.events,
             budget.storm_ms,
             budget.workers,

@@ -3,6 +3,8 @@
 //! Every answer comes from the family, the harm and the target in `fault.start`, and from the ops
 //! of the fault. No answer depends on a name.
 
+use std::ops::Range;
+
 use super::receipt::{At, ReceiptFacts};
 use crate::fault::{Family, Harm, Kills, Target};
 use crate::history::op::{FaultEffect, FaultStart};
@@ -86,6 +88,23 @@ impl FaultFacts<'_> {
         let harm = self.harm();
         let kills_workers = matches!(harm.kills, Kills::WorkerOnce | Kills::WorkersUntilHealed);
         kills_workers || harm.stops_workers || harm.loses_settles || harm.loses_presence
+    }
+
+    /// Returns true if a worker that runs may report that it is not ready.
+    #[must_use]
+    pub fn may_end_readiness(&self) -> bool {
+        let harm = self.harm();
+        self.may_abandon() || harm.stops_workers || harm.denies_database || harm.exhausts_machine
+    }
+
+    /// The time in which this worker could not use its database, in microseconds. The effect is
+    /// recorded when the fault has lasted for its duration, before the heal.
+    #[must_use]
+    pub fn denial(&self, worker: &str) -> Option<Range<u64>> {
+        let number = worker.strip_prefix('w')?.parse().ok()?;
+        let effect = self.effect.filter(|_| self.is_effective())?;
+        let denies = self.harm().denies_database && self.target().is_database_of(number);
+        denies.then_some(effect.op.effective_us..effect.t)
     }
 
     /// Returns true if it stops the execution of a worker for its duration.

@@ -16,6 +16,23 @@ pub struct WorkerSeen {
     pub ready: bool,
 }
 
+/// The response to `GET /readyz`. A response that is equal to the one before is not recorded.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Readiness {
+    /// The worker, such as `w0`.
+    pub worker: String,
+    /// Status of the response, or `None` if there was none in time.
+    pub status: Option<u16>,
+}
+
+impl Readiness {
+    /// Returns true if the worker reported that it is ready.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.status == Some(200)
+    }
+}
+
 /// A worker that was signalled to stop has exited.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct WorkerExit {

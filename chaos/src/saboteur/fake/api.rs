@@ -29,12 +29,20 @@ pub(super) async fn serve(listener: TcpListener, worker: Worker) {
     let router = Router::new()
         .route("/events", post(post_event))
         .route("/events/{id}", get(find_event))
-        .route("/readyz", get(|| async { StatusCode::OK }))
+        .route("/readyz", get(readyz))
         .with_state(worker);
     let Ok(listener) = tokio::net::TcpListener::from_std(listener) else {
         return;
     };
     let _ = axum::serve(listener, router).await;
+}
+
+/// Reports readiness by the database of the worker, if it has one.
+async fn readyz(State(worker): State<Worker>) -> StatusCode {
+    match worker.misbehavior.is_ready(worker.database_responds().await) {
+        true => StatusCode::OK,
+        false => StatusCode::SERVICE_UNAVAILABLE,
+    }
 }
 
 /// Returns the reply of an API that breaks the contract, or `None` if it does not.

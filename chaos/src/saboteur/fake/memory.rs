@@ -7,11 +7,17 @@ use std::str::FromStr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::super::misbehavior::Misbehavior;
 use super::kept::KeptConnections;
+use crate::postgres;
 use crate::system::WorkerSpec;
+
+/// The setting with the database URL of a worker.
+const DATABASE_URL: &str = "DATABASE_URL";
+/// Deadline of a statement that tests the database.
+const STATEMENT_DEADLINE: Duration = Duration::from_secs(1);
 
 /// Everything that was committed.
 #[derive(Debug, Default)]
@@ -86,6 +92,19 @@ impl Worker {
     pub(super) fn setting<T: FromStr>(&self, name: &str, default: T) -> T {
         let given = self.spec.env.get(name);
         given.and_then(|text| text.parse().ok()).unwrap_or(default)
+    }
+
+    /// Returns false if the worker has a database that does not respond. The events are in memory
+    /// in any case.
+    pub(super) async fn database_responds(&self) -> bool {
+        let Some(url) = self.spec.env.get(DATABASE_URL) else {
+            return true;
+        };
+        let statement = async {
+            let mut session = postgres::connect(url).await?;
+            sqlx::query("select 1").execute(&mut session).await
+        };
+        matches!(timeout(STATEMENT_DEADLINE, statement).await, Ok(Ok(_)))
     }
 
     /// Returns a setting of seconds in milliseconds.
