@@ -61,6 +61,7 @@ impl Stand {
             env,
             bind,
             log: directory.path().join("dispatcher.log"),
+            hosts: None,
         };
         let mut stand = Self {
             system: ProcessSystem::new(binary()?),

@@ -153,6 +153,7 @@ async fn exercise(mut system: AnySystem) {
         env: BTreeMap::from([("DATABASE_URL".to_owned(), database)]),
         bind: ([127, 0, 0, 1], free_port()).into(),
         log: logs.path().join("w0.log"),
+        hosts: None,
     };
     system.start(&spec).await.expect("the worker starts");
     system.wait_ready("w0", READY_MAX).await.expect("the worker becomes ready");

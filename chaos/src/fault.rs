@@ -66,15 +66,20 @@ pub struct Needs {
     pub own_postgres: bool,
     /// A small file system for the data of that server, which only root may mount.
     pub small_disk: bool,
+    /// Workers with a separate `/etc/hosts`, in a mount namespace.
+    pub hosts: bool,
 }
 
 impl Needs {
     /// The fault can be injected everywhere.
-    pub const NOTHING: Self = Self { links: false, own_postgres: false, small_disk: false };
+    pub const NOTHING: Self =
+        Self { links: false, own_postgres: false, small_disk: false, hosts: false };
     /// The fault is injected by a proxy.
     pub const LINKS: Self = Self { links: true, ..Self::NOTHING };
     /// The fault stops, fills or blocks the whole server.
     pub const OWN_POSTGRES: Self = Self { own_postgres: true, ..Self::NOTHING };
+    /// The fault needs a name with several addresses.
+    pub const HOSTS: Self = Self { hosts: true, ..Self::NOTHING };
 }
 
 /// The harm that a fault may do to a correct dispatcher. It has no default, so that each kind

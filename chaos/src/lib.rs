@@ -15,6 +15,7 @@ pub mod history;
 pub mod host;
 pub mod links;
 pub mod nemesis;
+pub mod pair;
 pub mod plan;
 pub mod postgres;
 pub mod profile;
@@ -35,6 +36,11 @@ use std::time::Duration;
 
 /// Returns an HTTP client without redirects, proxies and retries: each request is one observation.
 pub(crate) fn http_client(deadline: Duration) -> reqwest::Client {
+    http_client_builder(deadline).build().expect("these settings are valid")
+}
+
+/// The settings of [`http_client`].
+pub(crate) fn http_client_builder(deadline: Duration) -> reqwest::ClientBuilder {
     // A second call fails, because the provider is installed already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     reqwest::Client::builder()
@@ -42,6 +48,4 @@ pub(crate) fn http_client(deadline: Duration) -> reqwest::Client {
         .redirect(reqwest::redirect::Policy::none())
         .retry(reqwest::retry::never())
         .no_proxy()
-        .build()
-        .expect("these settings are valid")
 }

@@ -9,6 +9,7 @@ mod black_hole;
 mod client_event;
 mod crash_loop;
 mod cut_commit;
+mod dead_address;
 mod exhaust_connections;
 mod few_connections;
 mod fill_disk;
@@ -63,6 +64,7 @@ use crate::system::{System, SystemError};
 use registry::faults;
 use strike::{Draw, Observed, Start, Strike};
 
+pub use dead_address::receiver_of_pair;
 pub use observed::{BEYOND_LEASE_MS_MAX, RECEIVER_FAULT_MS_MAX};
 pub use world::World;
 
@@ -111,6 +113,7 @@ faults! {
     hang_receiver::HangMost,
     kept_connections::StrayBytes,
     kept_connections::CloseKept,
+    dead_address::DeadAddress,
 }
 
 /// The kind with this name.
@@ -196,8 +199,8 @@ async fn inject<S: System>(
 }
 
 /// Checks that the system has the parts that the kind of the fault needs.
-fn check_needs<S>(world: &mut World<'_, S>, fault: &Fault) -> Result<(), SystemError> {
-    let Needs { links, own_postgres, .. } = fault.kind().needs;
+fn check_needs<S: System>(world: &mut World<'_, S>, fault: &Fault) -> Result<(), SystemError> {
+    let Needs { links, own_postgres, hosts, .. } = fault.kind().needs;
     if let Target::Links(targets) = fault.target()
         && links
     {
@@ -207,6 +210,9 @@ fn check_needs<S>(world: &mut World<'_, S>, fault: &Fault) -> Result<(), SystemE
     }
     if own_postgres {
         world.own_server()?;
+    }
+    if hosts {
+        world.pair()?;
     }
     Ok(())
 }

@@ -29,6 +29,7 @@ use crate::history::op::{Op, Phase, Section, WorkerSeen};
 use crate::links::Links;
 use crate::nemesis::Schedule;
 use crate::nemesis::{self, World};
+use crate::pair::Pair;
 use crate::plan::PlannedEvent;
 use crate::profile::Settings;
 use crate::recorder::Recorder;
@@ -87,6 +88,7 @@ struct Run<'a, S> {
     recorder: &'a Recorder,
     workers: &'a Workers,
     switch: &'a ReceiverSwitch,
+    pair: Option<&'a Pair>,
     workloads: BTreeMap<Section, Workload>,
     settings: Settings,
 }
@@ -116,6 +118,7 @@ impl<'a, S: System> Run<'a, S> {
             recorder,
             workers,
             switch: receivers.switch(),
+            pair: receivers.pair(),
             workloads,
             settings: schedule.main_settings(),
         }
@@ -219,6 +222,7 @@ impl<'a, S: System> Run<'a, S> {
             recorder: self.recorder,
             settings: &self.settings,
             server,
+            pair: self.pair,
         }
     }
 

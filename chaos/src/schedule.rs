@@ -112,6 +112,12 @@ impl<F: Planned> Schedule<F> {
         self.needs(|needs| needs.small_disk)
     }
 
+    /// Returns true if a fault of the plan needs workers with a separate `/etc/hosts`.
+    #[must_use]
+    pub fn needs_hosts(&self) -> bool {
+        self.needs(|needs| needs.hosts)
+    }
+
     fn needs(&self, needed: fn(&Needs) -> bool) -> bool {
         let mut faults = self.faults.iter();
         faults.any(|planned| needed(&planned.fault.kind().needs))

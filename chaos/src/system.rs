@@ -9,6 +9,7 @@ use std::time::Duration;
 #[cfg(feature = "docker")]
 mod container;
 mod driver;
+mod hosts;
 #[cfg(feature = "docker")]
 mod image;
 mod probe;
@@ -73,6 +74,10 @@ impl System for AnySystem {
 
     fn opens_logs(&self) -> bool {
         dispatch!(self, system => system.opens_logs())
+    }
+
+    fn replaces_hosts(&self) -> Result<(), String> {
+        dispatch!(self, system => system.replaces_hosts())
     }
 
     async fn stop_all(&mut self) -> Result<(), SystemError> {

@@ -57,6 +57,7 @@ impl Processes {
             env: self.environment(database, own),
             bind,
             log: self.logs.path().join(name),
+            hosts: None,
         };
         self.system.start(&spec).await.expect("the process starts");
         let ready = self.system.wait_ready(name, WAIT_MAX).await;

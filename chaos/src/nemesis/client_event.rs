@@ -1,4 +1,4 @@
-//! Shared parts of client faults: the harm, and the events that they post in addition to the plan.
+//! Shared parts of faults that post events in addition to the plan: the harm, and these events.
 //!
 //! The ordinals of these events are above every ordinal of the plan, and receivers answer every
 //! attempt with 200. In all else the events are accepted, sent, read and judged like others.
@@ -6,7 +6,7 @@
 use crate::fault::{Aftermath, Harm, Kills, Kind};
 use crate::plan::{PlannedEvent, Section};
 
-/// The harm of a client fault: none to events of the plan.
+/// The harm of such a fault: none to events of the plan.
 pub(super) const HARM: Harm = Harm {
     kills: Kills::Nothing,
     stops_workers: false,
@@ -29,8 +29,7 @@ const FAULTS_PER_KIND: u64 = 100;
 
 /// The first ordinal of a fault, by its number among the faults of its kind, from 0.
 pub(super) fn first_ordinal(kinds: &[Kind], kind: &Kind, number: u64) -> u64 {
-    let mut clients = kinds.iter().filter(|other| other.family == kind.family);
-    let place = clients.position(|other| other.name == kind.name);
+    let place = kinds.iter().position(|other| other.name == kind.name);
     let block = place.expect("every kind is registered") as u64 + 1;
     (block * FAULTS_PER_KIND + number) * ORDINALS_PER_FAULT
 }

@@ -8,6 +8,7 @@ use super::observed::{Start, Stopped};
 use crate::environment::Server;
 use crate::history::op::{Op, PEER_CLOSED, WorkerSeen};
 use crate::links::Links;
+use crate::pair::Pair;
 use crate::plan::Section;
 use crate::postgres::OwnServer;
 use crate::profile::Settings;
@@ -44,6 +45,8 @@ pub struct World<'a, S> {
     pub settings: &'a Settings,
     /// The Postgres server of the main section.
     pub server: &'a mut Server,
+    /// The name with two addresses, if the plan needs it and the machine has the addresses.
+    pub pair: Option<&'a Pair>,
 }
 
 impl<S> World<'_, S> {
@@ -93,7 +96,18 @@ impl<S> World<'_, S> {
     }
 }
 
-impl<S: System> World<'_, S> {
+impl<'a, S: System> World<'a, S> {
+    /// The name with two addresses.
+    ///
+    /// # Errors
+    /// `Unavailable` if workers cannot resolve it, or the machine does not have the addresses.
+    pub(super) fn pair(&self) -> Result<&'a Pair, SystemError> {
+        let unavailable = |why| SystemError::Unavailable { driver: "hosts", why };
+        self.system.replaces_hosts().map_err(unavailable)?;
+        let why = || unavailable("no port of a second loopback address can be bound".to_owned());
+        self.pair.ok_or_else(why)
+    }
+
     /// The planned worker with this number.
     pub(super) fn worker(&self, number: u32) -> &WorkerSpec {
         &self.workers[number as usize]

@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use super::{EVENTS_DEFAULT, Profile, Settings};
 use crate::fault::{Family, Kind};
 use crate::nemesis::{
-    CloseKept, CutCommit, FewConnections, HangMost, HoldHorizon, KINDS, LoseLog, LoseStandby,
-    PoisonRow, ReadOnly, StrayBytes,
+    CloseKept, CutCommit, DeadAddress, FewConnections, HangMost, HoldHorizon, KINDS, LoseLog,
+    LoseStandby, PoisonRow, ReadOnly, StrayBytes,
 };
 
 /// Number of faults of each kind in the profile `everything`.
@@ -27,6 +27,7 @@ const FIELD: &[&Kind] = &[
     &HangMost::KIND,
     &StrayBytes::KIND,
     &CloseKept::KIND,
+    &DeadAddress::KIND,
 ];
 
 /// Every profile with its description.

@@ -79,6 +79,7 @@ mod tests {
             env: BTreeMap::new(),
             bind: listener.local_addr().unwrap(),
             log: "w0.log".into(),
+            hosts: None,
         };
         let dir = tempfile::tempdir().unwrap();
         let recorder = Recorder::create(&dir.path().join("history.jsonl")).unwrap();

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use mock_receiver::{
@@ -16,7 +16,8 @@ use crate::history::op::{
     Scripted,
 };
 use crate::links::Links;
-use crate::nemesis::Schedule;
+use crate::nemesis::{Schedule, receiver_of_pair};
+use crate::pair::Pair;
 use crate::recorder::Recorder;
 use crate::switch::ReceiverSwitch;
 
@@ -25,6 +26,7 @@ pub(super) struct Receivers {
     running: Vec<Receiver>,
     targets: Arc<Vec<String>>,
     switch: ReceiverSwitch,
+    pair: Option<Pair>,
 }
 
 impl Receivers {
@@ -34,13 +36,25 @@ impl Receivers {
         recorder: &Recorder,
         links: &mut Links,
     ) -> io::Result<Self> {
-        let count = schedule.events.iter().map(|event| event.receiver + 1).max().unwrap_or(1);
+        let mut count = schedule.events.iter().map(|event| event.receiver + 1).max().unwrap_or(1);
+        // Without the addresses, the fault is skipped by name.
+        let pair = schedule.needs_hosts().then(Pair::bind).and_then(Result::ok);
+        if pair.is_some() {
+            count = receiver_of_pair(&schedule.profile);
+        }
         let script = script(schedule);
         let switch = ReceiverSwitch::default();
         let secrets: Secrets =
             schedule.secret.parse().expect("the schedule draws a secret of the right form");
         let mut running = Vec::new();
         let mut targets = Vec::new();
+        let mut start = |number, listener, authority: String| {
+            let journal = Journal::with_zero(recorder.zero());
+            observe(&journal, recorder.clone(), number, authority.clone());
+            targets.push(format!("http://{authority}/webhook"));
+            let script = switched(script.clone(), number, switch.clone());
+            running.push(Receiver::start(listener, secrets.clone(), script, journal));
+        };
         for number in 0..count {
             let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
             let mut address = listener.local_addr()?;
@@ -48,22 +62,23 @@ impl Receivers {
             if number < schedule.profile.receivers {
                 address = links.lead(Link::ToReceiver(number), address)?;
             }
-            let journal = Journal::with_zero(recorder.zero());
-            observe(&journal, recorder.clone(), number, address);
-            targets.push(format!("http://{address}/webhook"));
-            running.push(Receiver::start(
-                listener,
-                secrets.clone(),
-                switched(script.clone(), number, switch.clone()),
-                journal,
-            ));
+            start(number, listener, address.to_string());
         }
-        Ok(Self { running, targets: Arc::new(targets), switch })
+        let pair = pair.map(|(pair, listener)| {
+            start(count, listener, pair.authority());
+            pair
+        });
+        Ok(Self { running, targets: Arc::new(targets), switch, pair })
     }
 
     /// The switch that changes the behavior of receivers.
     pub(super) fn switch(&self) -> &ReceiverSwitch {
         &self.switch
+    }
+
+    /// The name with two addresses, if the plan needs it.
+    pub(super) fn pair(&self) -> Option<&Pair> {
+        self.pair.as_ref()
     }
 
     /// The URL of each receiver. The target of an event appends its ordinal.
@@ -95,23 +110,23 @@ fn switched(script: Script, number: u32, switch: ReceiverSwitch) -> Script {
     Arc::new(move |seen: &Seen| switch.behavior(number, script(seen)))
 }
 
-fn observe(journal: &Journal, recorder: Recorder, number: u32, address: SocketAddr) {
+fn observe(journal: &Journal, recorder: Recorder, number: u32, authority: String) {
     journal.observe(Arc::new(move |receipt: &Receipt, moment| {
         let req = format!("r{number}-{}", receipt.seq);
         recorder.record(match moment {
-            Moment::Begin => Op::RecvBegin(begin(receipt, req, address)),
+            Moment::Begin => Op::RecvBegin(begin(receipt, req, &authority)),
             Moment::End => Op::RecvEnd(end(receipt, req)),
         });
     }));
 }
 
-fn begin(receipt: &Receipt, req: String, address: SocketAddr) -> RecvBegin {
+fn begin(receipt: &Receipt, req: String, authority: &str) -> RecvBegin {
     RecvBegin {
         req,
         ordinal: receipt.ordinal,
         id: receipt.webhook_id.clone(),
         attempt: receipt.attempt,
-        target: format!("http://{address}{}", receipt.path),
+        target: format!("http://{authority}{}", receipt.path),
         sha256: receipt.sha256.clone(),
         sig: match &receipt.signature {
             SignatureCheck::Valid => SIG_VALID.to_owned(),

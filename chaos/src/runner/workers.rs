@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 
 use crate::environment::RunEnvironment;
 use crate::fault::Link;
@@ -10,6 +11,7 @@ use crate::history::op::Section;
 use crate::host::free_port;
 use crate::links::Links;
 use crate::nemesis::Schedule;
+use crate::pair;
 use crate::system::WorkerSpec;
 use crate::workload::Apis;
 
@@ -35,7 +37,11 @@ impl Workers {
         environment: &RunEnvironment,
         mut links: Links,
     ) -> io::Result<Self> {
-        let plan = Plan { schedule, environment };
+        let hosts = schedule.needs_hosts().then(|| environment.dir.join("hosts"));
+        if let Some(path) = &hosts {
+            std::fs::write(path, pair::hosts())?;
+        }
+        let plan = Plan { schedule, environment, hosts };
         let mut main = Vec::new();
         let mut apis: BTreeMap<Section, Vec<Api>> = BTreeMap::new();
         for number in 0..schedule.profile.workers {
@@ -109,6 +115,7 @@ impl Api {
 struct Plan<'a> {
     schedule: &'a Schedule,
     environment: &'a RunEnvironment,
+    hosts: Option<PathBuf>,
 }
 
 impl Plan<'_> {
@@ -128,6 +135,7 @@ impl Plan<'_> {
         let log = self.environment.dir.join(format!("worker-{name}.log"));
         // The port was free a moment ago. A worker that cannot bind it exits and logs the reason.
         let bind = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
-        WorkerSpec { name, env, bind, log }
+        let hosts = self.hosts.clone().filter(|_| section == Section::Main);
+        WorkerSpec { name, env, bind, log, hosts }
     }
 }

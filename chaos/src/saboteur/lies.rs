@@ -3,7 +3,7 @@
 
 use super::budget::{Budget, Permits};
 use super::misbehavior::Misbehavior;
-use crate::nemesis::{AbortUpload, SameKey, StrayBytes};
+use crate::nemesis::{AbortUpload, DeadAddress, SameKey, StrayBytes};
 
 /// One misbehavior and the checkers that detect it.
 #[derive(Clone, Copy, Debug)]
@@ -159,6 +159,14 @@ pub const SABOTEURS: &[Saboteur] = &[
         detected_by: "state_agrees",
         also: &["attempts_explained", "no_loss"],
         budget: Budget::of_workers(2).with_fault(StrayBytes::KIND),
+    },
+    Saboteur {
+        name: "tries_one_address",
+        misbehavior: Misbehavior::TriesOneAddress,
+        description: "connects only to the first address of a name",
+        detected_by: "attempts_explained",
+        also: &["dead_letters"],
+        budget: Budget::of_workers(2).with_fault(DeadAddress::KIND),
     },
     Saboteur {
         name: "retries_without_backoff",

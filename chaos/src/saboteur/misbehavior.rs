@@ -3,6 +3,7 @@
 //! Each method returns the honest result unless its misbehavior is active. The fake dispatcher
 //! calls these methods and contains no other deviation.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 /// Result of one attempt as the HTTP client reports it: the status of a complete response, or the
@@ -62,6 +63,8 @@ pub enum Misbehavior {
     CallsTimeoutSuccess,
     /// Takes unread bytes of a kept connection for the response to the next request.
     TakesStrayResponses,
+    /// Connects only to the first address of a name.
+    TriesOneAddress,
     /// Retries without a delay.
     RetriesWithoutBackoff,
     /// Retries before the requested delay.
@@ -183,6 +186,14 @@ impl Misbehavior {
     /// Returns true if a kept connection is used without a check for unread bytes.
     pub(super) fn trusts_kept_connections(self) -> bool {
         self == Self::TakesStrayResponses
+    }
+
+    /// Returns the addresses of a name to which an attempt connects in turn.
+    pub(super) fn addresses(self, found: &[SocketAddr]) -> &[SocketAddr] {
+        match self {
+            Self::TriesOneAddress => &found[..found.len().min(1)],
+            _ => found,
+        }
     }
 
     /// Returns true if a result is recorded as delivered.

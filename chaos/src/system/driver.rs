@@ -19,6 +19,8 @@ pub struct WorkerSpec {
     pub bind: SocketAddr,
     /// File to which the driver appends the worker's output.
     pub log: PathBuf,
+    /// File that replaces `/etc/hosts` for this worker, if the driver can do that.
+    pub hosts: Option<PathBuf>,
 }
 
 impl WorkerSpec {
@@ -159,6 +161,14 @@ pub trait System: Send + Sync {
     /// can replace it by a pipe or a full device.
     fn opens_logs(&self) -> bool {
         false
+    }
+
+    /// Checks that workers resolve names by the file of [`WorkerSpec::hosts`].
+    ///
+    /// # Errors
+    /// Returns the reason if they do not.
+    fn replaces_hosts(&self) -> Result<(), String> {
+        Err("this driver does not replace /etc/hosts".to_owned())
     }
 
     /// Kills every worker and removes everything that the driver made for it.

@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 
 use super::driver::{Exit, System, SystemError, WorkerSpec};
+use super::hosts::HostsFile;
 use super::worker::{KILL_TIMEOUT, StartedWorker};
 use crate::binary::named;
 use crate::host::last_will::{KILL_GROUP, LastWill};
@@ -35,6 +36,8 @@ pub struct ProcessSystem {
     program: PathBuf,
     arguments: Vec<String>,
     workers: BTreeMap<String, Worker>,
+    /// Replaces `/etc/hosts` for workers, or the reason why none can. `None` before the first use.
+    hosts: Option<Result<HostsFile, String>>,
 }
 
 #[derive(Debug)]
@@ -47,7 +50,12 @@ struct Worker {
 impl ProcessSystem {
     /// Runs `program` without arguments.
     pub fn new(program: impl Into<PathBuf>) -> Self {
-        Self { program: program.into(), arguments: Vec::new(), workers: BTreeMap::new() }
+        Self {
+            program: program.into(),
+            arguments: Vec::new(),
+            workers: BTreeMap::new(),
+            hosts: None,
+        }
     }
 
     /// Adds arguments for the program.
@@ -75,7 +83,12 @@ impl ProcessSystem {
         }
         let out = OpenOptions::new().create(true).append(true).open(&spec.log).map_err(os_error)?;
         let err = out.try_clone().map_err(os_error)?;
-        let mut command = Command::new(&self.program);
+        let replaced =
+            self.hosts.as_ref().and_then(|hosts| hosts.as_ref().ok()).zip(spec.hosts.as_ref());
+        let mut command = match replaced {
+            Some((hosts, file)) => hosts.command(file, &self.program),
+            None => Command::new(&self.program),
+        };
         command.args(&self.arguments).env_clear();
         for name in INHERITED {
             if let Some(value) = std::env::var_os(name) {
@@ -97,6 +110,9 @@ impl System for ProcessSystem {
     async fn start(&mut self, spec: &WorkerSpec) -> Result<(), SystemError> {
         if self.is_running(&spec.name) {
             return Err(SystemError::Running(spec.name.clone()));
+        }
+        if let (None, Some(file)) = (&self.hosts, &spec.hosts) {
+            self.hosts = Some(HostsFile::find(file).await);
         }
         let os_error = |source| SystemError::Os {
             doing: format!("starting {} as {}", self.program.display(), spec.name),
@@ -162,6 +178,14 @@ impl System for ProcessSystem {
 
     fn opens_logs(&self) -> bool {
         true
+    }
+
+    fn replaces_hosts(&self) -> Result<(), String> {
+        match &self.hosts {
+            Some(Ok(_)) => Ok(()),
+            Some(Err(why)) => Err(why.clone()),
+            None => Err("no worker was started with a separate /etc/hosts".to_owned()),
+        }
     }
 
     async fn stop_all(&mut self) -> Result<(), SystemError> {
@@ -239,6 +263,7 @@ mod tests {
             env: BTreeMap::from([("DATABASE_URL".into(), "postgresql://h/d".into())]),
             bind: ([127, 0, 0, 1], free_port()).into(),
             log: directory.path().join("logs/w0.log"),
+            hosts: None,
         };
         (system, spec, directory)
     }

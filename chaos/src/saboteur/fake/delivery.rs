@@ -1,6 +1,7 @@
 //! The deliveries of the fake dispatcher: it claims due events, signs them, posts them and settles.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -11,6 +12,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::super::misbehavior::HttpResult;
 use super::memory::{Attempt, Event, Worker};
+use crate::pair;
 
 /// Interval between two claims.
 const POLL: Duration = Duration::from_millis(10);
@@ -21,7 +23,13 @@ const RESPONSE_BYTES_MAX: usize = 1024 * 1024;
 /// Delivers events until the worker's runtime ends.
 pub(super) async fn run(worker: Worker) {
     let deadline = Duration::from_millis(worker.setting_ms("HTTP_TIMEOUT", 15_000));
-    let http = crate::http_client(deadline);
+    let addresses = [pair::FIRST, pair::SECOND].map(|ip| SocketAddr::from((ip, 0)));
+    // The client divides this time among the addresses.
+    let http = crate::http_client_builder(deadline)
+        .connect_timeout(deadline / 2)
+        .resolve_to_addrs(pair::HOST, worker.misbehavior.addresses(&addresses))
+        .build()
+        .expect("these settings are valid");
     loop {
         for (id, event) in claim(&worker) {
             tokio::spawn(attempt(worker.clone(), http.clone(), id, event));
