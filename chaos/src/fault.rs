@@ -145,6 +145,11 @@ pub enum Aftermath {
         /// Milliseconds beyond the lease.
         beyond_lease_ms: u64,
     },
+    /// Large events may be delayed for this time. A lease may have to end.
+    LargeEvents {
+        /// Milliseconds.
+        for_ms: u64,
+    },
     /// A receiver may have failed every attempt, and events queue for it.
     Receiver {
         /// Milliseconds.

@@ -39,6 +39,7 @@ mod registry;
 mod reset;
 mod same_key;
 mod scale;
+mod slow_link;
 mod slow_upload;
 mod stop_postgres;
 mod strike;
@@ -114,6 +115,7 @@ faults! {
     kept_connections::StrayBytes,
     kept_connections::CloseKept,
     dead_address::DeadAddress,
+    slow_link::SlowLink,
 }
 
 /// The kind with this name.

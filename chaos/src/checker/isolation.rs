@@ -1,5 +1,5 @@
-//! A hanging target does not delay the others: their events are sent about as soon as in the
-//! baseline.
+//! A hanging target does not delay the others, and neither do large events on a slow link to the
+//! database: other events are sent about as soon as in the baseline.
 //!
 //! The wait of an event is the time from its 202 to its first request. Events that another fault
 //! may have delayed are not compared. The bound includes the delay that a loaded machine may add,
@@ -15,7 +15,8 @@ use crate::history::op::{Phase, Section};
 /// The declaration of this checker.
 pub const CHECKER: Checker = Checker {
     name: "isolation",
-    invariant: "while one target hangs, the events of the others wait about as long as in the baseline",
+    invariant: "while a target hangs, or large events pass a slow link, other events wait about as long \
+                as in the baseline",
     property: Property::Liveness,
     when: When::real_if("a target hung beside others", is_exercised),
     needs: &[],
@@ -56,7 +57,7 @@ fn check(facts: &Facts<'_>) -> Verdict {
         examination.saw_one();
         if beside_us > bound_us && wait.us > bound_us {
             let what = format!(
-                "event {} waited {} ms while another target hung, and the bound is {} ms",
+                "event {} waited {} ms behind another target or large events, and the bound is {} ms",
                 wait.ordinal,
                 wait.us / 1_000,
                 bound_us / 1_000
@@ -80,7 +81,7 @@ fn baseline(facts: &Facts<'_>) -> Vec<Wait> {
 /// The waits of the events of healthy targets that were accepted while another hung, shortest
 /// first.
 fn beside_a_hang(facts: &Facts<'_>) -> Vec<Wait> {
-    let hangs = facts.faults.iter().filter(|fault| fault.is_hang());
+    let hangs = facts.faults.iter().filter(|fault| is_isolated(fault));
     let mut found = Vec::new();
     for hang in hangs {
         let end_us = hang.end_us.unwrap_or(u64::MAX);
@@ -89,6 +90,11 @@ fn beside_a_hang(facts: &Facts<'_>) -> Vec<Wait> {
     }
     found.sort_unstable();
     found
+}
+
+/// Returns true if the fault must delay only the events of its targets, or only large events.
+fn is_isolated(fault: &FaultFacts<'_>) -> bool {
+    fault.is_hang() || fault.delays_large_events()
 }
 
 fn waits(facts: &Facts<'_>, from: u64, to: u64, hanging: &[u32]) -> Vec<Wait> {
@@ -112,11 +118,11 @@ fn wait(
 ) -> Option<(u64, Wait)> {
     let (accepted, first) = (event.acknowledged.first()?, event.receipts.first()?);
     let receiver = first.begin.op.receiver();
-    if receiver.is_some_and(|receiver| hanging.contains(&receiver)) {
+    if event.is_large() || receiver.is_some_and(|receiver| hanging.contains(&receiver)) {
         return None;
     }
     let t = accepted.t;
-    let mut others = facts.faults.iter().filter(|fault| !fault.is_hang());
+    let mut others = facts.faults.iter().filter(|fault| !is_isolated(fault));
     let explains = |fault: &FaultFacts<'_>| {
         let of_another = fault.family() == Family::Receiver && !fault.may_lose_or_delay(first);
         !of_another && fault.overlaps(t, first.begin.t, RECOVERY_SLACK_US)
@@ -145,8 +151,9 @@ mod tests {
     use crate::checker::story::ops::{links, phase, w0};
     use crate::checker::story::{SECOND, Story};
     use crate::fault::{Kind, Target};
+    use crate::history::facts::LARGE_BYTES_MIN;
     use crate::history::op::{FaultEffect, Op};
-    use crate::nemesis::{HangMost, HangReceiver, KillWorker, RefuseReceiver};
+    use crate::nemesis::{HangMost, HangReceiver, KillWorker, RefuseReceiver, SlowLink};
 
     const HANG: u64 = 10 * SECOND;
     const HEAL: u64 = 15 * SECOND;
@@ -263,6 +270,23 @@ mod tests {
             judged(with_effective_fault(story, HangMost::KIND, target, HANG..HEAL))
         };
         assert_eq!([0, 1, 2].map(others), ["valid", "INVALID", "valid"]);
+    }
+
+    #[test]
+    fn events_beside_large_ones_on_a_slow_link_are_judged() {
+        let beside = |bytes| {
+            let story = ENOUGH.story().without(|op| op.source() == "fault");
+            let story = story.with_event(300, 1, HANG, 3 * SECOND).edit(move |_, op| {
+                if let Op::IngestInvoke(invoke) = op
+                    && invoke.ordinal == 300
+                {
+                    invoke.bytes = bytes;
+                }
+            });
+            judged(with_effective_fault(story, SlowLink::KIND, links("w0->pg"), HANG..HEAL))
+        };
+        assert_eq!(beside(LARGE_BYTES_MIN - 1), "INVALID");
+        assert_eq!(beside(LARGE_BYTES_MIN), "valid");
     }
 
     #[test]

@@ -20,6 +20,9 @@ pub use faults::FaultFacts;
 pub use receipt::{At, ReceiptFacts};
 pub use rows::{RowFacts, StepAt, StoreFacts};
 
+/// Minimum size of a large payload, in bytes.
+pub const LARGE_BYTES_MIN: usize = 256 * 1024;
+
 /// The ops of one planned event.
 #[derive(Clone, Debug, Default)]
 pub struct EventFacts<'h> {
@@ -46,6 +49,12 @@ impl<'h> EventFacts<'h> {
     /// Returns the idempotency key of the posts.
     pub fn key(&self) -> Option<&'h str> {
         self.invokes.first().and_then(|at| at.op.key.as_deref())
+    }
+
+    /// Returns true if the payload is so large that the dispatcher fetches it after its claim.
+    #[must_use]
+    pub fn is_large(&self) -> bool {
+        self.invokes.iter().any(|invoke| invoke.op.bytes >= LARGE_BYTES_MIN)
     }
 
     /// Returns the section of the event.

@@ -9,7 +9,7 @@ use super::{EVENTS_DEFAULT, Profile, Settings};
 use crate::fault::{Family, Kind};
 use crate::nemesis::{
     CloseKept, CutCommit, DeadAddress, FewConnections, HangMost, HoldHorizon, KINDS, LoseLog,
-    LoseStandby, PoisonRow, ReadOnly, StrayBytes,
+    LoseStandby, PoisonRow, ReadOnly, SlowLink, StrayBytes,
 };
 
 /// Number of faults of each kind in the profile `everything`.
@@ -28,6 +28,7 @@ const FIELD: &[&Kind] = &[
     &StrayBytes::KIND,
     &CloseKept::KIND,
     &DeadAddress::KIND,
+    &SlowLink::KIND,
 ];
 
 /// Every profile with its description.

@@ -188,7 +188,10 @@ impl Carrier<'_> {
             }
             Control::Slow { bytes_per_ms } => {
                 let delay_ms = piece.len() as u64 / u64::from(bytes_per_ms.max(1));
-                self.view.note(|effects| effects.late_pieces += 1);
+                self.view.note(|effects| {
+                    effects.late_pieces += 1;
+                    effects.late_bytes += piece.len() as u64;
+                });
                 sleep(Duration::from_millis(delay_ms)).await;
             }
             Control::ResetAt(direction, bytes) if direction == self.direction => {

@@ -86,6 +86,8 @@ pub struct Effects {
     pub swallowed_bytes: u64,
     /// Number of pieces that were forwarded late.
     pub late_pieces: u64,
+    /// Number of bytes that a limit of the rate has delayed.
+    pub late_bytes: u64,
     /// Number of connections that were reset.
     pub resets: u64,
     /// Connections with held-back bytes from the client.

@@ -54,6 +54,8 @@ async fn late_bytes_arrive_and_are_counted() {
         let effects = proxy.effects();
         assert_eq!(effects.connections, BTreeSet::from([1]));
         assert!(effects.late_pieces >= 1, "{control:?}: {effects:?}");
+        let late_bytes = if control == slow { 4 } else { 0 };
+        assert_eq!(effects.late_bytes, late_bytes, "{control:?}");
     }
 }
 

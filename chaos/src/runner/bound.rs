@@ -86,6 +86,10 @@ fn cost_of_one(aftermath: Aftermath, schedule: &Schedule, settings: &Settings) -
                 wait_ms: leased_ms + TRUST_MS,
             }
         }
+        Aftermath::LargeEvents { for_ms } => Cost {
+            attempts: u64::from(settings.failures_within(settings.lease_ms)),
+            wait_ms: leased_ms + TRUST_MS + for_ms,
+        },
         Aftermath::Receiver { for_ms } => Cost {
             attempts: u64::from(settings.failures_within(for_ms)),
             // An attempt that hangs at the heal ends at its deadline.

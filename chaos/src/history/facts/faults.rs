@@ -6,7 +6,7 @@
 use std::ops::Range;
 
 use super::receipt::{At, ReceiptFacts};
-use crate::fault::{Family, Harm, Kills, Target};
+use crate::fault::{Aftermath, Family, Harm, Kills, Target};
 use crate::history::op::{FaultEffect, FaultStart};
 
 /// A fault, from its request to its heal.
@@ -117,6 +117,12 @@ impl FaultFacts<'_> {
     #[must_use]
     pub fn is_hang(&self) -> bool {
         self.harm().withholds_responses
+    }
+
+    /// Returns true if it delays large events, which must not delay others.
+    #[must_use]
+    pub fn delays_large_events(&self) -> bool {
+        matches!(self.harm().aftermath, Aftermath::LargeEvents { .. })
     }
 
     /// Returns true if a worker has no socket or port left for its attempts.
