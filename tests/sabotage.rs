@@ -27,7 +27,7 @@ const CONCURRENT_RUNS: usize = 6;
 async fn run(misbehavior: Misbehavior, budget: Budget, expected: Overall) -> Judged {
     let schedule = budget.schedule(Seed::new(0x5ab0));
     let mut databases = BTreeMap::new();
-    if budget.outage_ms.is_some() {
+    if budget.database {
         databases.insert(Section::Main, db::database().await);
     }
     let mut system = FakeDispatcher::new(misbehavior);

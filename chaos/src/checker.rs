@@ -29,6 +29,7 @@ pub mod payload;
 pub mod progress;
 pub mod readiness;
 pub mod recovery;
+pub mod resources;
 pub mod right_target;
 pub mod settles_agree;
 pub mod signature;
@@ -67,6 +68,7 @@ pub const CHECKERS: &[Checker] = &[
     errors_surfaced::CHECKER,
     indeterminate::CHECKER,
     readiness::CHECKER,
+    resources::CHECKER,
     attempts_explained::CHECKER,
     terminal_is_final::CHECKER,
     attempt_accounting::CHECKER,

@@ -12,6 +12,7 @@ mod logs;
 mod probes;
 mod progress;
 mod receivers;
+mod sessions;
 mod storm;
 mod workers;
 
@@ -40,6 +41,7 @@ pub use error::RunError;
 use probes::Probes;
 use progress::begin_phase;
 use receivers::Receivers;
+use sessions::Counts;
 use workers::Workers;
 
 /// The result of a run.
@@ -133,6 +135,7 @@ impl<'a, S: System> Run<'a, S> {
         self.start().await?;
         let specs = self.workers.specs().iter().map(|(_, spec)| spec);
         let _probes = Probes::start(specs, self.recorder);
+        let _counts = Counts::start(databases, self.recorder);
         // The first worker has created the schema.
         let audits = Audits::begin(databases.values(), self.recorder)
             .await

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use super::op::{
     Acknowledged, BoundReached, Invoke, NotAcknowledged, Op, Phase, Readiness, RecvBegin, RecvEnd,
-    RunStart, Section, State, WorkerExit, WorkerLog, WorkerSeen,
+    RunStart, Section, Sessions, State, WorkerExit, WorkerLog, WorkerSeen,
 };
 use super::{Entry, History};
 use crate::profile::Settings;
@@ -115,6 +115,8 @@ pub struct Facts<'h> {
     pub workers: Vec<At<'h, WorkerSeen>>,
     /// The changes of the response to `GET /readyz`, by worker.
     pub readiness: BTreeMap<&'h str, Vec<At<'h, Readiness>>>,
+    /// The changes of the number of database sessions, by section.
+    pub sessions: BTreeMap<Section, Vec<At<'h, Sessions>>>,
     /// Panics and errors in the logs of workers.
     pub logs: Vec<At<'h, WorkerLog>>,
     /// Exits of stopped workers.
@@ -232,6 +234,7 @@ impl<'h> Facts<'h> {
             Op::Readiness(op) => {
                 self.readiness.entry(&op.worker).or_default().push(at(entry, op));
             }
+            Op::Sessions(op) => self.sessions.entry(op.section).or_default().push(at(entry, op)),
             Op::WorkerLog(op) => self.logs.push(at(entry, op)),
             op => match op.transition() {
                 Some((step, transition)) => {

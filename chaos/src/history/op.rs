@@ -17,7 +17,8 @@ use crate::seed::Seed;
 
 pub use crate::plan::Section;
 pub use done::{
-    FaultEffect, FaultEnd, FaultSkip, FaultStart, Readiness, WorkerExit, WorkerLog, WorkerSeen,
+    FaultEffect, FaultEnd, FaultSkip, FaultStart, Readiness, Sessions, WorkerExit, WorkerLog,
+    WorkerSeen,
 };
 pub use received::{
     ANSWERED, ANSWERED_THEN_RESET, PEER_CLOSED, RecvBegin, RecvEnd, SIG_UNCHECKED, SIG_VALID,
@@ -43,6 +44,9 @@ pub enum Op {
     /// The response of a worker to `GET /readyz` differs from the one before.
     #[serde(rename = "worker.readiness")]
     Readiness(Readiness),
+    /// The number of database sessions of the workers differs from the one before.
+    #[serde(rename = "worker.sessions")]
+    Sessions(Sessions),
     /// A worker that was stopped has exited.
     #[serde(rename = "worker.exit")]
     WorkerExit(WorkerExit),
@@ -121,7 +125,11 @@ impl Op {
     pub const fn source(&self) -> &'static str {
         match self {
             Op::RunStart(_) | Op::Phase(_) | Op::BoundReached(_) => "run",
-            Op::Worker(_) | Op::Readiness(_) | Op::WorkerExit(_) | Op::WorkerLog(_) => "worker",
+            Op::Worker(_)
+            | Op::Readiness(_)
+            | Op::Sessions(_)
+            | Op::WorkerExit(_)
+            | Op::WorkerLog(_) => "worker",
             Op::IngestInvoke(_)
             | Op::IngestOk(_)
             | Op::IngestFail(_)

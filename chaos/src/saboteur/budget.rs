@@ -23,6 +23,10 @@ const BASELINE_MS: u64 = 2_000;
 /// Duration of an outage, in milliseconds. `/readyz` must fail before its end.
 const OUTAGE_MS: u64 = 12_000;
 
+/// Time in which the events of a run with a database are posted, in milliseconds. Its sessions are
+/// counted meanwhile.
+const STORM_MS_WITH_A_DATABASE: u64 = 12_000;
+
 /// The size of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Budget {
@@ -36,8 +40,9 @@ pub struct Budget {
     pub permits: Option<Permits>,
     /// A fault that is drawn twice, in addition to the kill.
     pub fault: Option<Kind>,
-    /// Duration of an outage of the database, in milliseconds. Without one, the workers have no
-    /// database.
+    /// True if the workers have a database.
+    pub database: bool,
+    /// Duration of an outage of the database, in milliseconds.
     pub outage_ms: Option<u64>,
 }
 
@@ -59,13 +64,19 @@ impl Budget {
             workers,
             permits: None,
             fault: None,
+            database: false,
             outage_ms: None,
         }
     }
 
+    /// A run of a worker with a database, long enough for its sessions to be counted.
+    pub const fn of_database() -> Self {
+        Self { database: true, storm_ms: STORM_MS_WITH_A_DATABASE, ..Self::of_workers(1) }
+    }
+
     /// A run of a worker with a database, to which its link swallows everything for a while.
     pub const fn of_outage() -> Self {
-        Self { outage_ms: Some(OUTAGE_MS), ..Self::of_workers(1) }
+        Self { database: true, outage_ms: Some(OUTAGE_MS), ..Self::of_workers(1) }
     }
 
     /// A run with few permits and a hanging receiver, in which one target can delay the others.
@@ -87,7 +98,7 @@ impl Budget {
     /// Number of kills. A kill excuses duplicates of two workers and long waits, so runs that must
     /// show those have none.
     const fn kills(self) -> u32 {
-        (self.workers == 1 && self.permits.is_none() && self.outage_ms.is_none()) as u32
+        (self.workers == 1 && self.permits.is_none() && !self.database) as u32
     }
 
     /// The plan of the run.

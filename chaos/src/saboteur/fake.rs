@@ -80,6 +80,7 @@ impl System for FakeDispatcher {
             misbehavior: self.misbehavior,
             memory: Arc::clone(&self.memory),
             kept: kept::KeptConnections::default(),
+            leaked: Arc::default(),
         };
         runtime.spawn(api::serve(listener, worker.clone()));
         runtime.spawn(delivery::run(worker));

@@ -200,4 +200,12 @@ pub const SABOTEURS: &[Saboteur] = &[
         also: &[],
         budget: Budget::of_outage(),
     },
+    Saboteur {
+        name: "leaks_sessions",
+        misbehavior: Misbehavior::LeaksSessions,
+        description: "keeps the database session of each readiness check",
+        detected_by: "resources",
+        also: &[],
+        budget: Budget::of_database(),
+    },
 ];

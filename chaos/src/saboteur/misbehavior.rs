@@ -73,6 +73,8 @@ pub enum Misbehavior {
     GivesUpEarly,
     /// Reports that it is ready when its database does not respond.
     AlwaysReady,
+    /// Keeps the database session of each readiness check.
+    LeaksSessions,
     /// Responds to every post with 503.
     RefusesPosts,
     /// Does not respond to posts.
@@ -219,6 +221,11 @@ impl Misbehavior {
     /// Returns true if a worker is ready whose database responds or does not.
     pub(super) fn is_ready(self, database_responds: bool) -> bool {
         database_responds || self == Self::AlwaysReady
+    }
+
+    /// Returns true if a session is closed after its use.
+    pub(super) fn closes_sessions(self) -> bool {
+        self != Self::LeaksSessions
     }
 
     /// Returns the number of failures after which an event is dead if the setting is `max`.

@@ -41,12 +41,13 @@ pub fn saboteurs() -> String {
         });
         let outage = budget.outage_ms.map_or(String::new(), |outage_ms| {
             format!(
-                ", one `{}` of the link to its database for {outage_ms} ms",
+                "; one `{}` of the link to its database for {outage_ms} ms",
                 BlackHole::KIND.name
             )
         });
+        let database = if budget.database { " with a database" } else { "" };
         let run = format!(
-            "{} events in {} ms, {} worker{}{permits}{fault}{outage}",
+            "{} events in {} ms, {} worker{}{database}{permits}{fault}{outage}",
             budget.events,
             budget.storm_ms,
             budget.workers,

@@ -97,6 +97,14 @@ impl FaultFacts<'_> {
         self.may_abandon() || harm.stops_workers || harm.denies_database || harm.exhausts_machine
     }
 
+    /// Returns true if the server may keep sessions that no worker uses.
+    #[must_use]
+    pub fn may_leave_sessions(&self) -> bool {
+        let harm = self.harm();
+        let cuts = harm.loses_settles && matches!(self.target(), Target::Links(_));
+        self.may_kill() || harm.stops_workers || harm.denies_database || cuts
+    }
+
     /// The time in which this worker could not use its database, in microseconds. The effect is
     /// recorded when the fault has lasted for its duration, before the heal.
     #[must_use]

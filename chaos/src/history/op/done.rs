@@ -33,6 +33,16 @@ impl Readiness {
     }
 }
 
+/// The database sessions of the workers of a section. A count that is equal to the one before is
+/// not recorded.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Sessions {
+    /// The section.
+    pub section: Section,
+    /// Number of sessions, or `None` if the server did not answer in time.
+    pub sessions: Option<u64>,
+}
+
 /// A worker that was signalled to stop has exited.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct WorkerExit {
