@@ -10,9 +10,9 @@ use chaos::binary::dispatcher_binary;
 use chaos::checker::Overall;
 use chaos::command::prove;
 use chaos::environment::{RunEnvironment, Server};
-use chaos::fault::Family;
+use chaos::fault::{Family, Kind};
 use chaos::history::op::Section;
-use chaos::nemesis::Schedule;
+use chaos::nemesis::{Crowd, Schedule};
 use chaos::postgres::{OwnServer, Wanted};
 use chaos::profile::{Profile, Settings};
 use chaos::report::{Context, Judged};
@@ -20,6 +20,9 @@ use chaos::seed::Seed;
 use chaos::system::{ContainerSystem, ProcessSystem, System};
 
 use crate::support::db;
+
+/// Places of the API of a worker beside a crowd. With few of them, the crowd needs few descriptors.
+const API_CONNECTIONS: u32 = 32;
 
 /// A profile whose runs take seconds.
 pub(crate) fn small() -> Profile {
@@ -137,22 +140,30 @@ async fn no_loss_with_network_faults() {
     }
 }
 
-/// Runs on a dedicated server. Skips if the machine cannot start one.
 async fn assert_no_loss_with_dedicated_postgres(seed: Seed, profile: &Profile) {
+    assert_no_loss_on_dedicated_postgres(&Schedule::generate(seed, profile)).await;
+}
+
+/// Runs on a dedicated server. Skips and returns nothing if the machine cannot start one.
+async fn assert_no_loss_on_dedicated_postgres(schedule: &Schedule) -> Option<Judged> {
     let mut own = match OwnServer::start(&Wanted::Any, true).await {
         Ok(own) => own,
-        Err(error) => return skipped(&format!("faults of Postgres itself: {error}")),
+        Err(error) => {
+            skipped(&format!("faults of Postgres itself: {error}"));
+            return None;
+        }
     };
     let url = own.create_database("no_loss").await.unwrap();
     let databases = BTreeMap::from([(Section::Main, url)]);
-    let schedule = Schedule::generate(seed, profile);
+    let seed = schedule.seed;
     let mut system = ProcessSystem::new(dispatcher_binary().unwrap());
     let server = Server::Own(own);
-    let judged = judged_on(&mut system, &schedule, databases, server, Overall::Pass).await;
+    let judged = judged_on(&mut system, schedule, databases, server, Overall::Pass).await;
     let totals = judged.totals;
     assert_eq!(judged.overall, Overall::Pass, "seed {seed}: {totals:?}");
     let ended = (totals.delivered, totals.dead, totals.lost);
     assert_eq!(ended, (totals.accepted, 0, 0), "seed {seed}");
+    Some(judged)
 }
 
 // A short lease, so that an outage longer than the lease takes little time. Both runs are
@@ -184,12 +195,45 @@ async fn no_loss_with_field_faults() {
         workers: 2,
         events: 250,
         storm_ms: 24_000,
-        settings: Settings { lease_ms: 1_200, ..small.settings.clone() },
+        settings: Settings {
+            lease_ms: 1_200,
+            max_api_connections: Some(API_CONNECTIONS),
+            ..small.settings.clone()
+        },
         ..small
     }
     .with_field_faults(1);
     let pinned = assert_no_loss_with_dedicated_postgres(Seed::new(0xf1e1d), &profile);
     tokio::join!(pinned, assert_no_loss_with_dedicated_postgres(fresh, &profile));
+}
+
+/// Asserts that a run with one fault of this kind passes, and that this checker judged it. No other
+/// fault explains a wait or a lost response.
+async fn assert_judged_by(checker: &str, kind: &Kind) {
+    let small = small();
+    let profile = Profile {
+        workers: 2,
+        events: 140,
+        storm_ms: 6_000,
+        settings: Settings { max_api_connections: Some(API_CONNECTIONS), ..small.settings.clone() },
+        ..small
+    };
+    let mut schedule = Schedule::generate(Seed::fresh(), &profile.with_fault(kind, 1));
+    // The fault ends before the last post.
+    schedule.faults[0].trigger.at_ms = 1_000;
+    if let Some(judged) = assert_no_loss_on_dedicated_postgres(&schedule).await {
+        let finding = judged.findings.iter().find(|finding| finding.checker == checker);
+        assert!(
+            finding.is_some_and(|finding| finding.verdict.is_valid()),
+            "{}",
+            judged.checks_text()
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn crowd_without_a_key_leaves_health_and_other_clients_served() {
+    assert_judged_by("served", &Crowd::KIND).await;
 }
 
 /// Every fault of clients, with a pinned seed and a new one.

@@ -31,6 +31,7 @@ pub mod readiness;
 pub mod recovery;
 pub mod resources;
 pub mod right_target;
+pub mod served;
 pub mod settles_agree;
 pub mod signature;
 pub mod state_agrees;
@@ -65,6 +66,7 @@ pub const CHECKERS: &[Checker] = &[
     graceful_stop::CHECKER,
     recovery::CHECKER,
     isolation::CHECKER,
+    served::CHECKER,
     errors_surfaced::CHECKER,
     indeterminate::CHECKER,
     readiness::CHECKER,

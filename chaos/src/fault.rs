@@ -195,6 +195,8 @@ pub enum Target {
     Postmaster,
     /// The API of every worker, through clients of the harness.
     Clients,
+    /// The API of every worker, through clients without a key that take its connections.
+    Strangers,
 }
 
 /// A link between two parts. Its text form is the one of schedules, such as `w0->pg`.
@@ -333,7 +335,7 @@ impl fmt::Display for Target {
             }
             Self::Postgres => f.write_str("postgres"),
             Self::Postmaster => f.write_str("postmaster"),
-            Self::Clients => f.write_str("every API"),
+            Self::Clients | Self::Strangers => f.write_str("every API"),
         }
     }
 }

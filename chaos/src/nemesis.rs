@@ -8,6 +8,7 @@ mod abort_upload;
 mod black_hole;
 mod client_event;
 mod crash_loop;
+mod crowd;
 mod cut_commit;
 mod dead_address;
 mod exhaust_connections;
@@ -108,6 +109,7 @@ faults! {
     slow_upload::SlowUpload,
     overload::Overload,
     give_up::GiveUp,
+    crowd::Crowd,
     hang_receiver::HangReceiver,
     refuse_receiver::RefuseReceiver,
     refuse_receiver::FlapReceiver,

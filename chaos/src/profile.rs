@@ -50,6 +50,10 @@ pub struct Settings {
     /// default of the dispatcher applies.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_in_flight_per_host: Option<u32>,
+    /// Limit of requests in progress to the API of a worker (`MAX_API_CONNECTIONS`). If absent, the
+    /// default of the dispatcher applies.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_api_connections: Option<u32>,
 }
 
 impl Settings {
@@ -66,6 +70,7 @@ impl Settings {
             max_abandoned: 20,
             max_in_flight: 512,
             max_in_flight_per_host: None,
+            max_api_connections: None,
         }
     }
 
@@ -82,6 +87,7 @@ impl Settings {
             max_abandoned: 20,
             max_in_flight: 512,
             max_in_flight_per_host: None,
+            max_api_connections: None,
         }
     }
 
@@ -121,8 +127,12 @@ impl Settings {
     #[must_use]
     pub fn env(&self) -> BTreeMap<String, String> {
         let text = |ms: u64| format!("{}.{:03}", ms / 1_000, ms % 1_000);
-        let per_host = self.max_in_flight_per_host;
-        let per_host = per_host.map(|limit| ("MAX_IN_FLIGHT_PER_HOST".into(), limit.to_string()));
+        let optional = [
+            ("MAX_IN_FLIGHT_PER_HOST", self.max_in_flight_per_host),
+            ("MAX_API_CONNECTIONS", self.max_api_connections),
+        ];
+        let given = optional.into_iter().filter_map(|(name, limit)| Some((name, limit?)));
+        let given = given.map(|(name, limit)| (name.into(), limit.to_string()));
         let always = [
             ("HTTP_TIMEOUT".into(), text(self.http_timeout_ms)),
             ("BACKOFF_BASE_SECONDS".into(), text(self.backoff_base_ms)),
@@ -133,7 +143,7 @@ impl Settings {
             ("MAX_ABANDONED".into(), self.max_abandoned.to_string()),
             ("MAX_IN_FLIGHT".into(), self.max_in_flight.to_string()),
         ];
-        always.into_iter().chain(per_host).collect()
+        always.into_iter().chain(given).collect()
     }
 }
 

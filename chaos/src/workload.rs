@@ -7,6 +7,7 @@
 mod client;
 mod upload;
 
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
@@ -16,12 +17,13 @@ use futures_util::stream;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use crate::history::op::{Acknowledged, Invoke, NotAcknowledged, Op, Section, State};
+use crate::history::op::{Acknowledged, Health, Invoke, NotAcknowledged, Op, Section, State};
 use crate::history::sha256_hex;
 use crate::plan::PlannedEvent;
 use crate::recorder::Recorder;
 use client::{Client, Post, PostResult};
 
+pub(crate) use client::API_KEY;
 pub(crate) use upload::{Manner, Stop, Then};
 
 /// Maximum number of posts of one event.
@@ -180,6 +182,14 @@ impl Workload {
         self.invoked(op, event, post, via, manner.cut_at(post));
         let result = upload::post(&api, post, manner).await;
         self.ended(op, event, result)
+    }
+
+    /// Requests the health of the API of a worker at its own address, and returns the status.
+    pub(crate) async fn health(&self, via: &str, api: SocketAddr, path: &str) -> Option<u16> {
+        let status = self.client.health(api, path).await;
+        let health = Health { via: via.to_owned(), path: path.to_owned(), status };
+        self.recorder.record(Op::Health(health));
+        status
     }
 
     fn next_op(&self) -> u64 {

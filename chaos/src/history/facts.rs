@@ -9,8 +9,8 @@ mod rows;
 use std::collections::BTreeMap;
 
 use super::op::{
-    Acknowledged, BoundReached, Invoke, NotAcknowledged, Op, Phase, Readiness, RecvBegin, RecvEnd,
-    RunStart, Section, Sessions, State, WorkerExit, WorkerLog, WorkerSeen,
+    Acknowledged, BoundReached, Health, Invoke, NotAcknowledged, Op, Phase, Readiness, RecvBegin,
+    RecvEnd, RunStart, Section, Sessions, State, WorkerExit, WorkerLog, WorkerSeen,
 };
 use super::{Entry, History};
 use crate::profile::Settings;
@@ -111,6 +111,8 @@ pub struct Facts<'h> {
     pub bounds_reached: Vec<At<'h, BoundReached>>,
     /// Faults of the plan that were not injected, with the reason.
     pub skipped: Vec<(&'h str, &'h str)>,
+    /// Health requests of clients.
+    pub health: Vec<At<'h, Health>>,
     /// Starts and readiness of workers.
     pub workers: Vec<At<'h, WorkerSeen>>,
     /// The changes of the response to `GET /readyz`, by worker.
@@ -230,6 +232,7 @@ impl<'h> Facts<'h> {
                 }
             }
             Op::BoundReached(op) => self.bounds_reached.push(at(entry, op)),
+            Op::Health(op) => self.health.push(at(entry, op)),
             Op::Worker(op) => self.workers.push(at(entry, op)),
             Op::Readiness(op) => {
                 self.readiness.entry(&op.worker).or_default().push(at(entry, op));

@@ -65,6 +65,9 @@ pub enum Op {
     /// A post ended without proof whether the event was stored.
     #[serde(rename = "ingest.info")]
     IngestInfo(NotAcknowledged),
+    /// A health request of a client ended.
+    #[serde(rename = "health")]
+    Health(Health),
     /// A request began at a receiver.
     #[serde(rename = "recv.begin")]
     RecvBegin(RecvBegin),
@@ -134,6 +137,7 @@ impl Op {
             | Op::IngestOk(_)
             | Op::IngestFail(_)
             | Op::IngestInfo(_)
+            | Op::Health(_)
             | Op::State(_) => "client",
             Op::RecvBegin(_) | Op::RecvEnd(_) => "recv",
             Op::FaultStart(_) | Op::FaultEffect(_) | Op::FaultEnd(_) | Op::FaultSkip(_) => "fault",
@@ -308,6 +312,18 @@ pub struct NotAcknowledged {
     pub status: Option<u16>,
     /// The observation of the client.
     pub why: String,
+}
+
+/// A health request ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Health {
+    /// Name of the worker whose API got the request.
+    pub via: String,
+    /// The path, such as `/livez`.
+    pub path: String,
+    /// Status of the response, if there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
 }
 
 /// The response of `GET /events/{id}`.

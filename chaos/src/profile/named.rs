@@ -8,12 +8,16 @@ use std::collections::BTreeMap;
 use super::{EVENTS_DEFAULT, Profile, Settings};
 use crate::fault::{Family, Kind};
 use crate::nemesis::{
-    CloseKept, CutCommit, DeadAddress, FewConnections, HangMost, HoldHorizon, KINDS, LoseLog,
+    CloseKept, Crowd, CutCommit, DeadAddress, FewConnections, HangMost, HoldHorizon, KINDS, LoseLog,
     LoseStandby, PoisonRow, ReadOnly, SlowLink, StrayBytes,
 };
 
 /// Number of faults of each kind in the profile `everything`.
 const EACH_OF_EVERYTHING: u32 = 1;
+
+/// Places of the API of each worker in the profiles that draw a crowd. The crowd of each worker is
+/// little larger, and all of them fit in 1,024 descriptors.
+const API_CONNECTIONS: u32 = 150;
 
 /// Faults from field reports. They are drawn by the profiles `field` and `everything`, and not by
 /// those of their family.
@@ -29,6 +33,7 @@ const FIELD: &[&Kind] = &[
     &CloseKept::KIND,
     &DeadAddress::KIND,
     &SlowLink::KIND,
+    &Crowd::KIND,
 ];
 
 /// Every profile with its description.
@@ -212,6 +217,7 @@ impl Profile {
             kills: 2,
             kills_required: 0,
             default_events: 2,
+            settings: Settings { max_api_connections: Some(API_CONNECTIONS), ..Settings::scaled() },
             ..Profile::chaotic()
         }
         .with_field_faults(1)
@@ -228,6 +234,7 @@ impl Profile {
             kills_required: 1,
             swarm: true,
             default_events: 2,
+            settings: Settings { max_api_connections: Some(API_CONNECTIONS), ..Settings::scaled() },
             ..Profile::chaotic()
         }
         .with_each(KINDS.iter(), EACH_OF_EVERYTHING)

@@ -13,7 +13,7 @@ use crate::links::Links;
 use crate::nemesis::Schedule;
 use crate::pair;
 use crate::system::WorkerSpec;
-use crate::workload::Apis;
+use crate::workload::{API_KEY, Apis};
 
 /// The setting with the database URL of a worker.
 const DATABASE_URL: &str = "DATABASE_URL";
@@ -45,7 +45,8 @@ impl Workers {
         let mut main = Vec::new();
         let mut apis: BTreeMap<Section, Vec<Api>> = BTreeMap::new();
         for number in 0..schedule.profile.workers {
-            let env = schedule.main_settings().env();
+            let mut env = schedule.main_settings().env();
+            env.insert("API_KEYS".into(), API_KEY.into());
             let mut spec = plan.spec(Section::Main, format!("w{number}"), env);
             if let Some(url) = spec.env.get_mut(DATABASE_URL) {
                 *url = links.lead_to_database(Link::ToPostgres(number), url)?;

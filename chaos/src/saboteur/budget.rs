@@ -12,6 +12,9 @@ const EVENTS: u32 = 40;
 /// Time in which they are posted, in milliseconds.
 const STORM_MS: u64 = 2_000;
 
+/// Places of the API of a worker.
+const API_CONNECTIONS: u32 = 32;
+
 /// Events of a run with a hanging receiver. The events of one target fill the permits in a second.
 const EVENTS_WITH_A_HANG: u32 = 220;
 /// Time in which they are posted after the baseline, in milliseconds. The first hang begins and
@@ -146,6 +149,7 @@ impl Budget {
                 backoff_cap_ms: 400,
                 lease_ms: 4_000,
                 max_attempts: 6,
+                max_api_connections: Some(API_CONNECTIONS),
                 ..Settings::scaled()
             },
             ..Profile::chaotic()

@@ -3,7 +3,7 @@
 
 use super::budget::{Budget, Permits};
 use super::misbehavior::Misbehavior;
-use crate::nemesis::{AbortUpload, DeadAddress, SameKey, StrayBytes};
+use crate::nemesis::{AbortUpload, Crowd, DeadAddress, SameKey, StrayBytes};
 
 /// One misbehavior and the checkers that detect it.
 #[derive(Clone, Copy, Debug)]
@@ -79,6 +79,14 @@ pub const SABOTEURS: &[Saboteur] = &[
         detected_by: "isolation",
         also: &[],
         budget: Budget::of_permits(Permits { total: 9, per_host: 3 }),
+    },
+    Saboteur {
+        name: "serves_first_comers",
+        misbehavior: Misbehavior::ServesFirstComers,
+        description: "keeps the connections of clients without a key, and others wait for their end",
+        detected_by: "served",
+        also: &[],
+        budget: Budget::of_workers(2).with_fault(Crowd::KIND),
     },
     Saboteur {
         name: "never_reclaims",

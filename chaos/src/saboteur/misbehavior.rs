@@ -75,6 +75,8 @@ pub enum Misbehavior {
     AlwaysReady,
     /// Keeps the database session of each readiness check.
     LeaksSessions,
+    /// Gives the connections of its API to the clients that come first, and keeps them.
+    ServesFirstComers,
     /// Responds to every post with 503.
     RefusesPosts,
     /// Does not respond to posts.
@@ -84,6 +86,11 @@ pub enum Misbehavior {
 }
 
 impl Misbehavior {
+    /// Returns true if a connection beyond the limit waits until another one ends.
+    pub(super) fn keeps_first_connections(self) -> bool {
+        self == Self::ServesFirstComers
+    }
+
     /// Returns the replies to `POST /events`.
     pub(super) fn posts(self) -> Replies {
         match self {

@@ -140,6 +140,7 @@ fn settings() -> Settings {
         max_abandoned: 8,
         max_in_flight: 16,
         max_in_flight_per_host: None,
+        max_api_connections: None,
     }
 }
 

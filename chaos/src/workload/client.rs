@@ -1,12 +1,15 @@
 //! An HTTP client of the API. It sends bodies byte for byte, and returns only a certain result.
 
 use std::error::Error;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde::Deserialize;
 
 use crate::history::op::{AttemptSeen, State};
 
+/// The key that the workers of the main section require, and that each client sends.
+pub(crate) const API_KEY: &str = "key-of-the-harness";
 /// Deadline of a request to the API.
 const DEADLINE: Duration = Duration::from_secs(10);
 
@@ -93,6 +96,7 @@ impl Client {
         let mut request = self
             .http
             .post(format!("{api}/events"))
+            .bearer_auth(API_KEY)
             .header("content-type", "application/json")
             .body(post.body());
         if let Some(key) = post.key {
@@ -112,9 +116,19 @@ impl Client {
         }
     }
 
+    /// Requests the health of an API over a separate connection. Returns the status of a complete
+    /// response.
+    pub(super) async fn health(&self, api: SocketAddr, path: &str) -> Option<u16> {
+        let request = self.http.get(format!("http://{api}{path}")).header("connection", "close");
+        let response = request.send().await.ok()?;
+        let status = response.status().as_u16();
+        response.bytes().await.ok().map(|_| status)
+    }
+
     pub(super) async fn read(&self, api: &str, ordinal: u64, id: &str) -> State {
         let mut state = State::unread(ordinal, id);
-        let Ok(response) = self.http.get(format!("{api}/events/{id}")).send().await else {
+        let request = self.http.get(format!("{api}/events/{id}")).bearer_auth(API_KEY);
+        let Ok(response) = request.send().await else {
             return state;
         };
         let http = response.status().as_u16();

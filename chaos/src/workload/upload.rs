@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
-use super::client::{Post, PostResult};
+use super::client::{API_KEY, Post, PostResult};
 
 /// Blanks that an aborted post announces after its body and does not send. Without them, the sent
 /// part could not be a valid event.
@@ -96,7 +96,7 @@ fn head(host: &str, key: Option<&str>, length: usize) -> String {
     let key = key.map_or(String::new(), |key| format!("idempotency-key: {key}\r\n"));
     format!(
         "POST /events HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\
-         content-type: application/json\r\ncontent-length: {length}\r\n{key}\r\n"
+         authorization: Bearer {API_KEY}\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n{key}\r\n"
     )
 }
 

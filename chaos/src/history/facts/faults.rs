@@ -133,6 +133,12 @@ impl FaultFacts<'_> {
         matches!(self.harm().aftermath, Aftermath::LargeEvents { .. })
     }
 
+    /// Returns true if clients without a key take connections of the APIs.
+    #[must_use]
+    pub fn is_crowd(&self) -> bool {
+        *self.target() == Target::Strangers
+    }
+
     /// Returns true if a worker has no socket or port left for its attempts.
     #[must_use]
     pub fn may_exhaust_machine(&self) -> bool {

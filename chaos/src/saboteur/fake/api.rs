@@ -1,6 +1,8 @@
 //! The API of the fake dispatcher: the part of the contract that the runner uses.
 
-use std::net::TcpListener;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
@@ -12,6 +14,9 @@ use futures_util::StreamExt as _;
 use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;
+use tokio::io::copy_bidirectional;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep};
 
 use super::super::misbehavior::Replies;
@@ -25,15 +30,19 @@ struct Posted<'a> {
 }
 
 /// Serves until the worker's runtime ends.
-pub(super) async fn serve(listener: TcpListener, worker: Worker) {
+pub(super) async fn serve(listener: std::net::TcpListener, worker: Worker) {
+    let Ok(listener) = TcpListener::from_std(listener) else {
+        return;
+    };
+    let Ok(listener) = behind_limit(listener, &worker).await else {
+        return;
+    };
     let router = Router::new()
         .route("/events", post(post_event))
         .route("/events/{id}", get(find_event))
+        .route("/livez", get(|| async { StatusCode::OK }))
         .route("/readyz", get(readyz))
         .with_state(worker);
-    let Ok(listener) = tokio::net::TcpListener::from_std(listener) else {
-        return;
-    };
     let _ = axum::serve(listener, router).await;
 }
 
@@ -42,6 +51,33 @@ async fn readyz(State(worker): State<Worker>) -> StatusCode {
     match worker.misbehavior.is_ready(worker.database_responds().await) {
         true => StatusCode::OK,
         false => StatusCode::SERVICE_UNAVAILABLE,
+    }
+}
+
+/// Returns the listener of the API. If the first connections are kept, it is behind another one,
+/// which passes a limited number of connections.
+async fn behind_limit(listener: TcpListener, worker: &Worker) -> io::Result<TcpListener> {
+    if !worker.misbehavior.keeps_first_connections() {
+        return Ok(listener);
+    }
+    let api = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+    let places = worker.setting("MAX_API_CONNECTIONS", 10_000);
+    tokio::spawn(pass(listener, api.local_addr()?, Arc::new(Semaphore::new(places))));
+    Ok(api)
+}
+
+/// Passes connections to the API. Without a free place, a connection waits until another one ends.
+async fn pass(listener: TcpListener, api: SocketAddr, places: Arc<Semaphore>) {
+    while let Ok(place) = Arc::clone(&places).acquire_owned().await {
+        let Ok((mut client, _)) = listener.accept().await else {
+            return;
+        };
+        tokio::spawn(async move {
+            if let Ok(mut passed) = TcpStream::connect(api).await {
+                let _ = copy_bidirectional(&mut client, &mut passed).await;
+            }
+            drop(place);
+        });
     }
 }
 

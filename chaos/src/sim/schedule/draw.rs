@@ -65,6 +65,7 @@ fn settings(knobs: &mut Stream) -> Settings {
         max_abandoned: knobs.random_range(2..=5),
         max_in_flight: *[4, 16, 64].choose(knobs).expect("there are three"),
         max_in_flight_per_host: None,
+        max_api_connections: None,
     }
 }
 
