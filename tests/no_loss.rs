@@ -12,7 +12,7 @@ use chaos::command::prove;
 use chaos::environment::{RunEnvironment, Server};
 use chaos::fault::{Family, Kind};
 use chaos::history::op::Section;
-use chaos::nemesis::{Crowd, Schedule};
+use chaos::nemesis::{Crowd, DeepBacklog, Schedule};
 use chaos::postgres::{OwnServer, Wanted};
 use chaos::profile::{Profile, Settings};
 use chaos::report::{Context, Judged};
@@ -195,11 +195,7 @@ async fn no_loss_with_field_faults() {
         workers: 2,
         events: 250,
         storm_ms: 24_000,
-        settings: Settings {
-            lease_ms: 1_200,
-            max_api_connections: Some(API_CONNECTIONS),
-            ..small.settings.clone()
-        },
+        settings: Settings { max_api_connections: Some(API_CONNECTIONS), ..small.settings.clone() },
         ..small
     }
     .with_field_faults(1);
@@ -229,6 +225,11 @@ async fn assert_judged_by(checker: &str, kind: &Kind) {
             judged.checks_text()
         );
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn deep_backlog_of_one_target_delays_no_other_target() {
+    assert_judged_by("isolation", &DeepBacklog::KIND).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

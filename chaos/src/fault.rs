@@ -197,6 +197,8 @@ pub enum Target {
     Clients,
     /// The API of every worker, through clients without a key that take its connections.
     Strangers,
+    /// A receiver of the fault, which is the target of no event of the plan.
+    OtherReceiver,
 }
 
 /// A link between two parts. Its text form is the one of schedules, such as `w0->pg`.
@@ -336,6 +338,7 @@ impl fmt::Display for Target {
             Self::Postgres => f.write_str("postgres"),
             Self::Postmaster => f.write_str("postmaster"),
             Self::Clients | Self::Strangers => f.write_str("every API"),
+            Self::OtherReceiver => f.write_str("another receiver"),
         }
     }
 }

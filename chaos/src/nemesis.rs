@@ -11,6 +11,7 @@ mod crash_loop;
 mod crowd;
 mod cut_commit;
 mod dead_address;
+mod deep_backlog;
 mod exhaust_connections;
 mod few_connections;
 mod fill_disk;
@@ -118,6 +119,7 @@ faults! {
     kept_connections::CloseKept,
     dead_address::DeadAddress,
     slow_link::SlowLink,
+    deep_backlog::DeepBacklog,
 }
 
 /// The kind with this name.

@@ -1,5 +1,5 @@
-//! A hanging target does not delay the others, and neither do large events on a slow link to the
-//! database: other events are sent about as soon as in the baseline.
+//! A target that hangs or has a deep backlog does not delay the others, and neither do large events
+//! on a slow link to the database: other events are sent about as soon as in the baseline.
 //!
 //! The wait of an event is the time from its 202 to its first request. Events that another fault
 //! may have delayed are not compared. The bound includes the delay that a loaded machine may add,
@@ -15,10 +15,10 @@ use crate::history::op::{Phase, Section};
 /// The declaration of this checker.
 pub const CHECKER: Checker = Checker {
     name: "isolation",
-    invariant: "while a target hangs, or large events pass a slow link, other events wait about as long \
-                as in the baseline",
+    invariant: "while a target hangs or has a deep backlog, or large events pass a slow link, other events \
+                wait about as long as in the baseline",
     property: Property::Liveness,
-    when: When::real_if("a target hung beside others", is_exercised),
+    when: When::real_if("a target hung or had a deep backlog beside others", is_exercised),
     needs: &[],
     check,
 };
@@ -42,12 +42,12 @@ struct Wait {
 
 /// Returns true if enough events can be compared.
 fn is_exercised(facts: &Facts<'_>) -> bool {
-    baseline(facts).len() >= WAITS_MIN && beside_a_hang(facts).len() >= WAITS_MIN
+    baseline(facts).len() >= WAITS_MIN && beside_a_busy_target(facts).len() >= WAITS_MIN
 }
 
 fn check(facts: &Facts<'_>) -> Verdict {
     let mut examination = Examination::default();
-    let (quiet, beside) = (baseline(facts), beside_a_hang(facts));
+    let (quiet, beside) = (baseline(facts), beside_a_busy_target(facts));
     if quiet.len() < WAITS_MIN || beside.len() < WAITS_MIN {
         examination.doubt("too few events can be compared with those of the baseline".into());
     }
@@ -57,7 +57,7 @@ fn check(facts: &Facts<'_>) -> Verdict {
         examination.saw_one();
         if beside_us > bound_us && wait.us > bound_us {
             let what = format!(
-                "event {} waited {} ms behind another target or large events, and the bound is {} ms",
+                "event {} waited {} ms beside a busy target or large events, and the bound is {} ms",
                 wait.ordinal,
                 wait.us / 1_000,
                 bound_us / 1_000
@@ -67,7 +67,7 @@ fn check(facts: &Facts<'_>) -> Verdict {
     }
     let note =
         format!("p{PERCENTILE} {} ms, {} ms in the baseline", beside_us / 1_000, quiet_us / 1_000);
-    examination.verdict("no event was accepted while another target hung", note)
+    examination.verdict("no event was accepted beside such a target", note)
 }
 
 /// The waits of the events that were accepted in the baseline, shortest first.
@@ -78,15 +78,15 @@ fn baseline(facts: &Facts<'_>) -> Vec<Wait> {
     waits.unwrap_or_default()
 }
 
-/// The waits of the events of healthy targets that were accepted while another hung, shortest
-/// first.
-fn beside_a_hang(facts: &Facts<'_>) -> Vec<Wait> {
-    let hangs = facts.faults.iter().filter(|fault| is_isolated(fault));
+/// The waits of the other events that were accepted while a target hung or had a backlog, or while
+/// large events passed a slow link, shortest first.
+fn beside_a_busy_target(facts: &Facts<'_>) -> Vec<Wait> {
+    let busy = facts.faults.iter().filter(|fault| is_isolated(fault));
     let mut found = Vec::new();
-    for hang in hangs {
-        let end_us = hang.end_us.unwrap_or(u64::MAX);
-        let hanging = hang.target().receivers();
-        found.extend(waits(facts, hang.effective_us(), end_us, hanging));
+    for fault in busy {
+        let end_us = fault.end_us.unwrap_or(u64::MAX);
+        let hanging = fault.target().receivers();
+        found.extend(waits(facts, fault.effective_us(), end_us, hanging));
     }
     found.sort_unstable();
     found
@@ -94,7 +94,7 @@ fn beside_a_hang(facts: &Facts<'_>) -> Vec<Wait> {
 
 /// Returns true if the fault must delay only the events of its targets, or only large events.
 fn is_isolated(fault: &FaultFacts<'_>) -> bool {
-    fault.is_hang() || fault.delays_large_events()
+    fault.may_take_permits() || fault.delays_large_events()
 }
 
 fn waits(facts: &Facts<'_>, from: u64, to: u64, hanging: &[u32]) -> Vec<Wait> {
@@ -153,7 +153,9 @@ mod tests {
     use crate::fault::{Kind, Target};
     use crate::history::facts::LARGE_BYTES_MIN;
     use crate::history::op::{FaultEffect, Op};
-    use crate::nemesis::{HangMost, HangReceiver, KillWorker, RefuseReceiver, SlowLink};
+    use crate::nemesis::{
+        DeepBacklog, HangMost, HangReceiver, KillWorker, RefuseReceiver, SlowLink,
+    };
 
     const HANG: u64 = 10 * SECOND;
     const HEAL: u64 = 15 * SECOND;
@@ -287,6 +289,17 @@ mod tests {
         };
         assert_eq!(beside(LARGE_BYTES_MIN - 1), "INVALID");
         assert_eq!(beside(LARGE_BYTES_MIN), "valid");
+    }
+
+    #[test]
+    fn every_event_of_the_plan_is_judged_beside_a_deep_backlog() {
+        let beside = |wait_us| {
+            let story = ENOUGH.story().without(|op| op.source() == "fault");
+            let story = story.with_event(300, 0, HANG, wait_us);
+            let target = Target::OtherReceiver;
+            judged(with_effective_fault(story, DeepBacklog::KIND, target, HANG..HEAL))
+        };
+        assert_eq!([SECOND, 3 * SECOND].map(beside), ["valid", "INVALID"]);
     }
 
     #[test]

@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use super::{EVENTS_DEFAULT, Profile, Settings};
 use crate::fault::{Family, Kind};
 use crate::nemesis::{
-    CloseKept, Crowd, CutCommit, DeadAddress, FewConnections, HangMost, HoldHorizon, KINDS, LoseLog,
-    LoseStandby, PoisonRow, ReadOnly, SlowLink, StrayBytes,
+    CloseKept, Crowd, CutCommit, DeadAddress, DeepBacklog, FewConnections, HangMost, HoldHorizon,
+    KINDS, LoseLog, LoseStandby, PoisonRow, ReadOnly, SlowLink, StrayBytes,
 };
 
 /// Number of faults of each kind in the profile `everything`.
@@ -34,6 +34,7 @@ const FIELD: &[&Kind] = &[
     &DeadAddress::KIND,
     &SlowLink::KIND,
     &Crowd::KIND,
+    &DeepBacklog::KIND,
 ];
 
 /// Every profile with its description.

@@ -133,6 +133,13 @@ impl FaultFacts<'_> {
         matches!(self.harm().aftermath, Aftermath::LargeEvents { .. })
     }
 
+    /// Returns true if the events of its receivers could take every permit: the receivers do not
+    /// respond, or one more receiver has a deep backlog.
+    #[must_use]
+    pub fn may_take_permits(&self) -> bool {
+        self.is_hang() || *self.target() == Target::OtherReceiver
+    }
+
     /// Returns true if clients without a key take connections of the APIs.
     #[must_use]
     pub fn is_crowd(&self) -> bool {
