@@ -132,7 +132,7 @@ fn range() -> impl Strategy<Value = Option<RangeMs>> {
 
 /// A sequence of the cases that random operations reach too rarely: a repeated idempotency key, an
 /// absent worker, an event that becomes dead by abandoned attempts, attempts whose numbers exist
-/// already, and a claim whose scan start is after a due event.
+/// already, a claim whose scan start is after a due event, and a search for leases that finds one.
 fn rare_cases() -> Vec<Operation> {
     let insert = Operation::Insert { key: Some(0), payload: 0, given: true };
     let claim = Operation::Claim { worker: 0, limit: 1, from_ms: None, range: None, lease_ms: 100 };
@@ -165,7 +165,8 @@ fn rare_cases() -> Vec<Operation> {
     let another = Operation::Insert { key: None, payload: 0, given: true };
     let behind =
         Operation::Claim { worker: 0, limit: 2, from_ms: Some(-100), range: None, lease_ms: 100 };
-    let two = [another.clone(), later, another, behind];
+    let own = Operation::OwnLeases { worker: 0, from_ms: None };
+    let two = [another.clone(), later, another, behind, own];
     [vec![insert.clone(), insert], absent.to_vec(), unrecorded.to_vec(), twice, two.to_vec()]
         .concat()
 }
