@@ -3,7 +3,9 @@
 //! The outcome of an attempt is the dispatcher's own report. Without this check, an attempt that
 //! was never made could be recorded as failed. A fault explains an attempt without a request only
 //! if it loses requests on the link to the receiver of the event, and only at the time of the
-//! attempt. An abandoned attempt needs a fault that can end or outlive a lease.
+//! attempt. An abandoned attempt needs a fault that can end or outlive a lease. A worker releases
+//! an orphaned claim soon after the database answers again, so a lost reply alone is no
+//! explanation.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -37,6 +39,10 @@ const ABANDONED: &str = "abandoned";
 /// Outcome of an attempt whose deadline passed.
 const TIMEOUT: &str = "timeout";
 
+/// Maximum time from the heal of a fault to the release of the orphaned claims that it caused, in
+/// microseconds: one second, and slack for a loaded machine and for late lines of the audit.
+const RELEASED_WITHIN_US: u64 = 1_500_000;
+
 fn check(facts: &Facts<'_>) -> Verdict {
     let mut examination = Examination::default();
     let receivers = receivers(facts);
@@ -56,9 +62,13 @@ fn check(facts: &Facts<'_>) -> Verdict {
             }
             without_request += 1;
             let window = Window::of(facts, event, row.number);
+            let expiry = Expiry::of(facts, event, row.number);
             let receiver = receiver(event, &receivers);
             let mut faults = facts.faults_of(event).iter();
-            let by_fault = faults.any(|fault| explains(fault, row, receiver, &window));
+            let by_fault = faults.any(|fault| match row.outcome.as_str() {
+                ABANDONED => explains_abandoned(fault, expiry.as_ref(), &window),
+                _ => explains_failed(fault, row, receiver, &window),
+            });
             if !by_fault && !is_never_sent(event, row, &receivers) {
                 let what = format!(
                     "event {ordinal}: attempt {} is recorded as {}, no receiver got its request, and \
@@ -174,29 +184,68 @@ fn committed_end(facts: &Facts<'_>, event: &EventFacts<'_>, number: u32) -> Opti
     ends.next().map(|(_, at)| (at.t, at.seq))
 }
 
-fn explains(
+/// The end of a lease that had expired, if the audit has it.
+struct Expiry<'h> {
+    holder: Option<&'h str>,
+    expired_us: u64,
+}
+
+impl<'h> Expiry<'h> {
+    fn of(facts: &Facts<'h>, event: &EventFacts<'h>, number: u32) -> Option<Self> {
+        let row = facts.rows.get(event.id()?)?;
+        let mut reclaims = row.steps.iter().filter(|(step, _)| *step == Step::Reclaim);
+        let (_, at) = reclaims.find(|(_, at)| at.op.attempt == number)?;
+        let age_us = u64::try_from(at.op.now_us - at.op.lease_until_us?).ok()?;
+        Some(Self { holder: at.op.holder.as_deref(), expired_us: at.t.saturating_sub(age_us) })
+    }
+}
+
+/// A lease of a running worker expires only if the worker did not reach the database when the lease
+/// ended, or if the clock of the database moved. Otherwise the worker would have settled or
+/// released the event. The deadline of an attempt is before the end of its lease, so a fault after
+/// the end explains nothing.
+fn explains_abandoned(
+    fault: &FaultFacts<'_>,
+    expiry: Option<&Expiry<'_>>,
+    window: &Window,
+) -> bool {
+    let is_possible = expiry.is_none_or(|expiry| {
+        let from_us = expiry.expired_us.saturating_sub(RELEASED_WITHIN_US);
+        let from_us = if fault.may_kill() { 0 } else { from_us };
+        let is_of_worker = expiry.holder.is_none_or(|holder| fault.may_concern(holder))
+            && fault.overlaps(from_us, expiry.expired_us + WIRE_SLACK_US, 0);
+        // The time of the expiry is then not known.
+        fault.moves_a_clock() || is_of_worker
+    });
+    is_possible && fault.may_abandon() && is_at_the_time(fault, window)
+}
+
+fn explains_failed(
     fault: &FaultFacts<'_>,
     row: &AttemptSeen,
     receiver: Option<u32>,
     window: &Window,
 ) -> bool {
-    let is_possible = match row.outcome.as_str() {
-        ABANDONED => fault.may_abandon(),
-        // A worker that is paused before it sends finds its deadline passed when it continues.
-        TIMEOUT if fault.may_pause() => true,
-        _ => fault.may_lose_requests_to(receiver),
-    };
-    is_possible && fault.overlaps(window.from_us, window.to_us, WIRE_SLACK_US)
+    // A worker that is paused before it sends finds its deadline passed when it continues.
+    let is_possible =
+        (row.outcome == TIMEOUT && fault.may_pause()) || fault.may_lose_requests_to(receiver);
+    is_possible && is_at_the_time(fault, window)
+}
+
+fn is_at_the_time(fault: &FaultFacts<'_>, window: &Window) -> bool {
+    fault.overlaps(window.from_us, window.to_us, WIRE_SLACK_US)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::checker::story::ops::{links, w0};
+    use crate::checker::story::ops::{links, process, w0};
     use crate::checker::story::{KILL, SECOND, Story};
     use crate::checker::{Overall, Tier, judge, verdict_line};
+    use crate::fault::Target;
     use crate::history::op::Op;
-    use crate::nemesis::{PauseWorker, Reset};
+    use crate::nemesis::{KillWorker, PauseWorker, Reset};
+    use crate::sim::kinds::{CLOCK_STEP, STORE_ERROR, WORKER_PANIC};
 
     /// Removes the request of an attempt and records the attempt with this outcome.
     fn unreceived(story: Story, ordinal: u64, attempt: u32, outcome: &'static str) -> Story {
@@ -267,6 +316,40 @@ mod tests {
             }
         });
         assert!(!is_valid(later), "attempt 2 came at {}", KILL + 2 * SECOND);
+    }
+
+    // Attempt 2 is claimed at 150 ms for 4 s and reclaimed at 5 s. No receiver saw it.
+    #[test]
+    fn lost_reply_does_not_explain_an_orphaned_claim() {
+        let orphaned = |kind, target, under_way| {
+            let second = |op: &Op| matches!(op, Op::RecvBegin(begin) if begin.attempt == Some(2));
+            let story = Story::of_one_event().without_faults().without(second).edit(|t, op| {
+                let is_later = (700_000..SECOND).contains(t);
+                *t += if is_later { 4_300_000 } else { 0 };
+                if let Op::Reclaim(at) = op {
+                    at.now_us += 4_300_000;
+                    at.lease_until_us = Some(at.now_us - 850_000);
+                }
+            });
+            is_valid(story.with_fault(kind, target, under_way))
+        };
+        let expired = 4_150_000;
+        let lost = |from, to| orphaned(STORE_ERROR, process("h0"), from..to);
+        assert!(!lost(140_000, 150_000), "it released the claim within a second");
+        assert!(lost(140_000, expired - RELEASED_WITHIN_US));
+        assert!(!lost(140_000, expired - RELEASED_WITHIN_US - 1));
+        assert!(lost(expired + WIRE_SLACK_US, 6 * SECOND), "the settle was lost");
+        assert!(!lost(expired + WIRE_SLACK_US + 1, 6 * SECOND), "it was settled before");
+        assert!(!orphaned(STORE_ERROR, process("h1"), 140_000..5 * SECOND));
+        for (kind, target) in [
+            (KillWorker::KIND, process("h0")),
+            (WORKER_PANIC, process("h0")),
+            (CLOCK_STEP, Target::Postgres),
+        ] {
+            assert!(orphaned(kind, target, 140_000..150_000), "{}", kind.name);
+        }
+        assert!(!orphaned(PauseWorker::KIND, process("h0"), 140_000..150_000));
+        assert!(!orphaned(KillWorker::KIND, process("h1"), 140_000..150_000));
     }
 
     #[test]

@@ -6,8 +6,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::kinds::{
-    CLOCK_DRIFT, CLOCK_STEP, PRESENCE_CUT, RESPONSE_LOST, STORE_CUT, STORE_ERROR, STORE_SLOW,
-    WORKER_PANIC, WORKER_SHORT,
+    CLOCK_DRIFT, CLOCK_STEP, PRESENCE_CUT, RESPONSE_LOST, STORE_CUT, STORE_ERROR, STORE_REFUSE,
+    STORE_SLOW, WORKER_PANIC, WORKER_SHORT,
 };
 use crate::fault::{Kind, Planned};
 use crate::nemesis;
@@ -93,6 +93,10 @@ pub enum Fault {
         /// Milliseconds.
         by_ms: u64,
     },
+    /// A constraint of an operator refuses each settled attempt that has an error text, until the
+    /// end of the run.
+    #[serde(rename = "store.refuse")]
+    StoreRefuse,
     /// The connections of a worker to the database are cut, and new ones fail for a time.
     #[serde(rename = "store.cut")]
     StoreCut {
@@ -129,6 +133,14 @@ pub enum Fault {
         /// Milliseconds.
         for_ms: u64,
     },
+    /// The first receivers take every request and answer none.
+    #[serde(rename = "receiver.hang_most")]
+    Hang {
+        /// Number of receivers.
+        receivers: u32,
+        /// Milliseconds.
+        for_ms: u64,
+    },
     /// A response is written by the receiver and lost.
     #[serde(rename = "response.lost")]
     ResponseLost,
@@ -145,11 +157,13 @@ impl Planned for Fault {
         PRESENCE_CUT,
         STORE_ERROR,
         STORE_SLOW,
+        STORE_REFUSE,
         STORE_CUT,
         nemesis::KillPostgres::KIND,
         CLOCK_STEP,
         CLOCK_DRIFT,
         nemesis::RefuseReceiver::KIND,
+        nemesis::HangMost::KIND,
         RESPONSE_LOST,
     ];
 
@@ -160,11 +174,13 @@ impl Planned for Fault {
             Fault::Stop { .. } => nemesis::TerminateWorker::KIND,
             Fault::StoreDown { .. } => nemesis::KillPostgres::KIND,
             Fault::Refuse { .. } => nemesis::RefuseReceiver::KIND,
+            Fault::Hang { .. } => nemesis::HangMost::KIND,
             Fault::Panic => WORKER_PANIC,
             Fault::Short { .. } => WORKER_SHORT,
             Fault::PresenceCut { .. } => PRESENCE_CUT,
             Fault::StoreError => STORE_ERROR,
             Fault::StoreSlow { .. } => STORE_SLOW,
+            Fault::StoreRefuse => STORE_REFUSE,
             Fault::StoreCut { .. } => STORE_CUT,
             Fault::ClockStep { .. } => CLOCK_STEP,
             Fault::ClockDrift { .. } => CLOCK_DRIFT,
@@ -180,7 +196,7 @@ impl Fault {
     pub const fn lasts_ms(&self) -> Option<u64> {
         match self {
             Fault::Kill { .. } | Fault::Stop { .. } => None,
-            Fault::Panic | Fault::StoreError | Fault::ResponseLost => Some(0),
+            Fault::Panic | Fault::StoreError | Fault::StoreRefuse | Fault::ResponseLost => Some(0),
             Fault::StoreSlow { by_ms } => Some(*by_ms),
             Fault::Pause { for_ms }
             | Fault::Short { for_ms, .. }
@@ -189,7 +205,8 @@ impl Fault {
             | Fault::StoreDown { for_ms }
             | Fault::ClockStep { for_ms, .. }
             | Fault::ClockDrift { for_ms, .. }
-            | Fault::Refuse { for_ms, .. } => Some(*for_ms),
+            | Fault::Refuse { for_ms, .. }
+            | Fault::Hang { for_ms, .. } => Some(*for_ms),
         }
     }
 }
@@ -205,7 +222,7 @@ mod tests {
     #[test]
     fn kind_with_a_name_of_the_real_tier_is_the_kind_of_the_real_tier() {
         let shared = Fault::KINDS.iter().filter(|kind| nemesis::kind(kind.name).is_some());
-        assert_eq!(shared.clone().count(), 5);
+        assert_eq!(shared.clone().count(), 6);
         for kind in shared {
             assert_eq!(Some(kind), nemesis::kind(kind.name));
         }

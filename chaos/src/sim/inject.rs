@@ -174,12 +174,14 @@ impl SimState {
     }
 
     fn target(&self, fault: &Fault, process: usize) -> Target {
-        match fault {
-            Fault::StoreDown { .. } | Fault::ClockStep { .. } | Fault::ClockDrift { .. } => {
-                Target::Postgres
-            }
+        match *fault {
+            Fault::StoreDown { .. }
+            | Fault::StoreRefuse
+            | Fault::ClockStep { .. }
+            | Fault::ClockDrift { .. } => Target::Postgres,
             // The link, as in the real tier: its harm loses requests only on links to receivers.
-            Fault::Refuse { receiver, .. } => Target::Links(vec![Link::ToReceiver(*receiver)]),
+            Fault::Hang { receivers, .. } => Target::Receivers((0..receivers).collect()),
+            Fault::Refuse { receiver, .. } => Target::Links(vec![Link::ToReceiver(receiver)]),
             _ => self.processes[process].target(),
         }
     }
@@ -211,9 +213,11 @@ impl SimState {
                 process.exhausted_receivers.push(receiver)
             }
             Fault::StoreDown { .. } => self.crash_database(),
+            Fault::StoreRefuse => self.refuses_error_texts = true,
             Fault::ClockStep { by_ms, .. } => self.clock.step(number, by_ms),
             Fault::ClockDrift { per_mille, .. } => self.clock.drift(number, per_mille, t),
             Fault::Refuse { receiver, .. } => self.refusals[receiver as usize] += 1,
+            Fault::Hang { receivers, .. } => self.hung_receivers = receivers,
             Fault::Panic | Fault::StoreError | Fault::StoreSlow { .. } | Fault::ResponseLost => {}
         }
     }
@@ -260,6 +264,7 @@ impl SimState {
             }
             Fault::ClockStep { .. } | Fault::ClockDrift { .. } => self.clock.heal(number),
             Fault::Refuse { receiver, .. } => self.refusals[*receiver as usize] -= 1,
+            Fault::Hang { .. } => self.hung_receivers = 0,
             _ => {}
         }
     }

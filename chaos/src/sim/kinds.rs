@@ -107,6 +107,28 @@ pub(crate) const STORE_SLOW: Kind = Kind {
         aftermath: Aftermath::Leases { attempts: 1 },
     },
 };
+/// A constraint of an operator refuses some attempt rows until the end of the run. A worker splits
+/// the batch and writes these rows without their texts, so that no event is affected.
+pub(crate) const STORE_REFUSE: Kind = Kind {
+    name: "store.refuse",
+    family: Family::Store,
+    about: "a constraint of an operator refuses the error texts of settled attempts",
+    needs: Needs::NOTHING,
+    harm: Harm {
+        kills: Kills::Nothing,
+        stops_workers: false,
+        expires_leases: false,
+        loses_settles: false,
+        loses_presence: false,
+        denies_database: false,
+        loses_requests: false,
+        withholds_responses: false,
+        exhausts_machine: false,
+        logs_errors: false,
+        abandons_max: 0,
+        aftermath: Aftermath::Nothing,
+    },
+};
 /// Every connection of one worker to the database is cut.
 pub(crate) const STORE_CUT: Kind = Kind {
     name: "store.cut",

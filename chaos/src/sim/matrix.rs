@@ -166,6 +166,7 @@ fn schedule(faults: Vec<PlannedFault>) -> SimSchedule {
         store_ms_max: 1,
         wire_ms_max: 1,
         partial_claims_percent: 0,
+        quiet_ms: 0,
         storm_ms: 2_500,
         events: vec![event],
         faults,

@@ -5,7 +5,7 @@
 
 use dispatcher::config::WorkerConfig;
 use dispatcher::event::{AttemptResult, EventId, NewEvent, Release, Settlement, WorkerId};
-use dispatcher::store::{Claimed, Inserted, Reclaim, Reclaimed, StoreError};
+use dispatcher::store::{Claimed, Inserted, OwnLeases, Reclaim, Reclaimed, StoreError};
 use dispatcher::transport::{NotSent, Request};
 
 use super::model::Model;
@@ -54,11 +54,21 @@ pub trait Mutant: Sync {
     /// are reported as written.
     fn before_settle(&self, model: &mut Model, now_us: i64, batch: &mut Vec<Settlement>) {}
 
+    /// Changes the error of a settle whose data the database refused.
+    fn refused(&self, error: StoreError) -> StoreError {
+        error
+    }
+
     /// Runs after a settle, with the batch that the worker sent.
     fn settled(&self, model: &mut Model, now_us: i64, batch: &[Settlement]) {}
 
     /// Runs after a release, in its transaction.
     fn released(&self, model: &mut Model, releases: &[Release]) {}
+
+    /// Changes the result of a search for orphaned claims.
+    fn own_leases(&self, found: OwnLeases) -> OwnLeases {
+        found
+    }
 
     /// Replaces the list of absent workers.
     fn absent(&self, model: &Model, own: WorkerId) -> Vec<WorkerId> {

@@ -94,7 +94,12 @@ fn paused_runtime() -> Runtime {
 async fn execute(context: &Arc<SimContext>) {
     let schedule = Arc::clone(&context.schedule);
     context.record(start(&schedule));
-    context.record(phase(Phase::Storm, None));
+    if schedule.quiet_ms > 0 {
+        context.record(phase(Phase::Baseline, None));
+        tokio::spawn(end_baseline(Arc::clone(context), schedule.quiet_ms));
+    } else {
+        context.record(phase(Phase::Storm, None));
+    }
     for index in 0..schedule.workers as usize {
         tokio::spawn(supervisor::supervise(Arc::clone(context), index));
     }
@@ -118,6 +123,11 @@ async fn execute(context: &Arc<SimContext>) {
     context.record(phase(Phase::FinalReads, None));
     final_reads(context);
     context.record(phase(Phase::End, None));
+}
+
+async fn end_baseline(context: Arc<SimContext>, quiet_ms: u64) {
+    sleep(Duration::from_millis(quiet_ms)).await;
+    context.record(phase(Phase::Storm, None));
 }
 
 async fn drain(context: &Arc<SimContext>, schedule: &SimSchedule, clients: JoinSet<()>) {

@@ -3,6 +3,7 @@
 //! Events and scripts have the form of the real tier. Faults have a separate form. Each family of
 //! faults has a separate random stream, so that removing one family does not change the others.
 
+mod crowd;
 mod draw;
 
 use serde::{Deserialize, Serialize};
@@ -36,6 +37,10 @@ pub struct SimSchedule {
     pub wire_ms_max: u64,
     /// Percentage of claims that skip some of the due events.
     pub partial_claims_percent: u32,
+    /// Duration of the baseline, in milliseconds. It is a part of the storm, and no fault strikes in
+    /// it. Zero if the run has no baseline.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub quiet_ms: u64,
     /// Duration of the storm, in milliseconds. No fault strikes later.
     pub storm_ms: u64,
     /// Posted events in the order of their times.
@@ -102,6 +107,11 @@ impl SimSchedule {
         let queued = self.events.len() as u64 / u64::from(s.max_in_flight.max(1)) + 1;
         2 * delays + tries * (s.http_timeout_ms * queued + s.poll_ms) + 3 * held + DEFERRAL_MS
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+const fn is_zero(value: &u64) -> bool {
+    *value == 0
 }
 
 /// Maximum time from the expiry of a lease to its reclaim, in milliseconds: 5 s of grace after an

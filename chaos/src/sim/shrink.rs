@@ -227,7 +227,8 @@ fn halve_duration(fault: &mut Fault) {
         | Fault::PresenceCut { for_ms }
         | Fault::StoreCut { for_ms }
         | Fault::StoreDown { for_ms }
-        | Fault::Refuse { for_ms, .. } => *for_ms /= 2,
-        Fault::Panic | Fault::StoreError | Fault::ResponseLost => {}
+        | Fault::Refuse { for_ms, .. }
+        | Fault::Hang { for_ms, .. } => *for_ms /= 2,
+        Fault::Panic | Fault::StoreError | Fault::StoreRefuse | Fault::ResponseLost => {}
     }
 }

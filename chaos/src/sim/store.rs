@@ -197,6 +197,15 @@ fn not_applied(call: Call) -> StoreError {
     }
 }
 
+/// 23514: a check constraint refuses a row.
+fn refused_data(call: Call) -> StoreError {
+    StoreError::Refused {
+        operation: call.name(),
+        sqlstate: "23514".into(),
+        reason: "a check constraint is violated".into(),
+    }
+}
+
 fn unavailable(call: Call) -> StoreError {
     StoreError::Unavailable { operation: call.name(), reason: "connection refused".into() }
 }
@@ -266,9 +275,13 @@ impl Store for SimStore {
 
     async fn settle(&self, settlements: Vec<Settlement>) -> Result<Vec<Settled>, StoreError> {
         let mutant = self.mutant();
-        self.call(Call::Settle, move |state, now_us| {
+        let settled = self.call(Call::Settle, move |state, now_us| {
+            let mut errors = settlements.iter().map(|settlement| &settlement.result.error);
+            if state.refuses_error_texts && errors.any(Option::is_some) {
+                return Err(refused_data(Call::Settle));
+            }
             let Some(mutant) = mutant else {
-                return state.model.settle(now_us, &settlements);
+                return Ok(state.model.settle(now_us, &settlements));
             };
             let mut batch = settlements.clone();
             mutant.before_settle(&mut state.model, now_us, &mut batch);
@@ -276,9 +289,12 @@ impl Store for SimStore {
             mutant.settled(&mut state.model, now_us, &settlements);
             // Settlements that the mutant dropped are reported as written.
             results.resize(settlements.len(), Settled::Now);
-            results
-        })
-        .await
+            Ok(results)
+        });
+        match (settled.await?, mutant) {
+            (Err(error), Some(mutant)) => Err(mutant.refused(error)),
+            (settled, _) => settled,
+        }
     }
 
     async fn release(&self, releases: Vec<Release>) -> Result<usize, StoreError> {
@@ -298,10 +314,16 @@ impl Store for SimStore {
         worker: WorkerId,
         due_from: Option<DateTime<Utc>>,
     ) -> Result<OwnLeases, StoreError> {
-        let process = self.process;
-        self.call(Call::OwnLeases, move |state, _| OwnLeases {
-            keys: state.model.own_leases(worker, due_from),
-            may_grow: state.processes[process].running_claims > 0,
+        let (process, mutant) = (self.process, self.mutant());
+        self.call(Call::OwnLeases, move |state, _| {
+            let found = OwnLeases {
+                keys: state.model.own_leases(worker, due_from),
+                may_grow: state.processes[process].running_claims > 0,
+            };
+            match mutant {
+                Some(mutant) => mutant.own_leases(found),
+                None => found,
+            }
         })
         .await
     }

@@ -1,7 +1,7 @@
 //! Mutants of claim and release.
 
 use dispatcher::event::Release;
-use dispatcher::store::Claimed;
+use dispatcher::store::{Claimed, OwnLeases};
 
 use super::Mutant;
 use crate::sim::model::{Model, Row};
@@ -80,5 +80,14 @@ impl Mutant for ReleaseCounts {
                 row.counts.attempt_count += 1;
             }
         }
+    }
+}
+
+/// Never finds the claims whose replies were lost. Their leases expire.
+pub(super) struct NeverFindsOrphans;
+
+impl Mutant for NeverFindsOrphans {
+    fn own_leases(&self, _: OwnLeases) -> OwnLeases {
+        OwnLeases { keys: Vec::new(), may_grow: false }
     }
 }

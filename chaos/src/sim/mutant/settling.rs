@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use dispatcher::config::WorkerConfig;
 use dispatcher::event::{Disposition, Settlement};
+use dispatcher::store::StoreError;
 
 use super::Mutant;
 use crate::sim::model::Model;
@@ -31,6 +32,15 @@ pub(super) struct DropsSuccesses;
 impl Mutant for DropsSuccesses {
     fn before_settle(&self, _: &mut Model, _: i64, batch: &mut Vec<Settlement>) {
         batch.retain(|settlement| settlement.disposition != Disposition::Delivered);
+    }
+}
+
+/// Treats refused data as an outage: the batch is not split and is written again as it is.
+pub(super) struct TreatsRefusedDataAsOutage;
+
+impl Mutant for TreatsRefusedDataAsOutage {
+    fn refused(&self, _: StoreError) -> StoreError {
+        StoreError::Unavailable { operation: "settle", reason: "connection refused".into() }
     }
 }
 

@@ -44,6 +44,18 @@ pub(super) const fn is_incomplete(outcome: &Outcome) -> bool {
     matches!(outcome, Outcome::Body | Outcome::ResponseTooLarge { .. })
 }
 
+/// Hides deadlines from the limits of hosts, so that hanging hosts may take every permit.
+pub(super) struct IgnoresDeadlines;
+
+impl Mutant for IgnoresDeadlines {
+    fn answer(&self, _: &Request, answer: AttemptResult) -> AttemptResult {
+        if is_timeout(&answer.outcome) {
+            return AttemptResult::failed(Outcome::Reset, "the deadline passed");
+        }
+        answer
+    }
+}
+
 /// Counts the status 204 as a failure.
 pub(super) struct Counts204AsFailure;
 

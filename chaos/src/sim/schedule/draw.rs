@@ -15,6 +15,12 @@ use crate::sim::fault::{Fault, PlannedFault, When};
 
 /// One of this number of seeds has no fault.
 const CALM_ONE_IN: u32 = 4;
+/// One of this number of seeds has many hanging hosts and no other fault. Another one has only
+/// failed calls that leave orphaned claims.
+const SPECIAL_ONE_IN: u32 = 20;
+/// Rest of the lease after the deadline of an attempt, in seeds with orphaned claims, in
+/// milliseconds. It is longer than the time in which a worker releases such a claim.
+const ORPHAN_LEASE_MS: u64 = 2_500;
 /// Probability that a run has faults of a family, in percent.
 const FAMILY_PERCENT: u32 = 40;
 /// Maximum number of faults of one family per run.
@@ -41,6 +47,7 @@ impl SimSchedule {
             store_ms_max: knobs.random_range(0..=4),
             wire_ms_max: knobs.random_range(0..=4),
             partial_claims_percent: *[0, 30].choose(&mut knobs).expect("there are two"),
+            quiet_ms: 0,
             storm_ms,
             events: events(seed, size, storm_ms, receivers, &settings),
             faults: Vec::new(),
@@ -49,7 +56,22 @@ impl SimSchedule {
         if knobs.random_range(0..CALM_ONE_IN) > 0 {
             schedule.faults = faults(seed, &schedule);
         }
-        schedule
+        let mut draws = seed.stream("sim/special");
+        match draws.random_range(0..SPECIAL_ONE_IN) {
+            0 => schedule.crowded(&mut draws, size),
+            1 => schedule.orphaned(&mut draws),
+            _ => schedule,
+        }
+    }
+
+    /// Changes a schedule into one in which only the replies to claims and to the searches for
+    /// orphaned claims are lost. Other faults would also explain leases that expire.
+    fn orphaned(mut self, draws: &mut Stream) -> Self {
+        self.settings.lease_ms = self.settings.http_timeout_ms + ORPHAN_LEASE_MS;
+        let lost = [Stage::Replied];
+        let calls = [Call::Claim, Call::Claim, Call::OwnLeases];
+        self.faults = calls.map(|call| pass(draws, &[call], &lost, Fault::StoreError)).into();
+        self
     }
 }
 
@@ -180,6 +202,7 @@ const FAMILIES: &[Family] = &[
     ("down", |draws, plan| strike(draws, plan, down)),
     ("step", |draws, plan| timed(draws, plan, step)),
     ("drift", |draws, plan| timed(draws, plan, drift)),
+    ("refuse_data", |draws, plan| timed(draws, plan, |_, _| Fault::StoreRefuse)),
     ("refuse", |draws, plan| timed(draws, plan, refuse)),
     ("response", |draws, _| pass(draws, &[Call::Attempt], &[Stage::Replied], Fault::ResponseLost)),
 ];
@@ -257,7 +280,7 @@ fn pass(draws: &mut Stream, calls: &[Call], stages: &[Stage], fault: Fault) -> P
     let stage = *stages.choose(draws).expect("there are some");
     // A run makes few of these calls.
     let most = match call {
-        Call::Reclaim | Call::Release | Call::Forget => 4,
+        Call::OwnLeases | Call::Reclaim | Call::Release | Call::Forget => 4,
         _ => PASSES_MAX,
     };
     let on = When::Pass { point: call.at(stage), nth: draws.random_range(1..=most) };

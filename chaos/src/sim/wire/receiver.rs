@@ -25,6 +25,9 @@ use crate::sim::state::OpenRequest;
 /// The `how` of a request that hung until the sender closed the connection.
 const HUNG: &str = "hung_until_peer_closed";
 
+/// Duration of a hang, in milliseconds. It is longer than every attempt timeout.
+const HANG_MS: u64 = 60_000;
+
 /// A request of one attempt and the life of the process that sent it.
 pub(super) struct Exchange {
     context: Arc<SimContext>,
@@ -122,6 +125,10 @@ impl Exchange {
     }
 
     fn scripted(&self) -> Behavior {
+        let hung_receivers = self.context.state().hung_receivers;
+        if self.planned().is_some_and(|event| event.receiver < hung_receivers) {
+            return Behavior::Hang { hold_ms: HANG_MS };
+        }
         let number = self.request.number.max(1) as usize;
         let script = self.planned().map_or(&[][..], |event| &event.script);
         let behavior = script.get(number - 1).or(script.last());
@@ -131,7 +138,11 @@ impl Exchange {
     fn begin(&self, behavior: &Behavior) -> String {
         let t = self.context.now_us();
         let mut state = self.context.state();
-        let req = format!("q{}", state.next_request());
+        let number = state.next_request();
+        let req = match self.planned() {
+            Some(event) => format!("r{}-{number}", event.receiver),
+            None => format!("q{number}"),
+        };
         state.open_requests.push(OpenRequest {
             name: req.clone(),
             process: self.process,
