@@ -313,7 +313,7 @@ mod tests {
             let (accepted, overall, findings) = run_against(posts).await;
             assert_eq!((accepted, overall), (0, Overall::Unknown), "{posts:?}");
             let coverage = coverage(&findings);
-            let sentence = "posting did not end within 800.0ms after the last fault: 0 of 6 events";
+            let sentence = "posting did not end within 800.0ms after the storm: 0 of 6 events";
             assert!(coverage.contains(sentence), "{posts:?}: {coverage}");
         }
     }

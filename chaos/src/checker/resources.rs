@@ -1,9 +1,9 @@
 //! Database sessions are bounded: the workers of a section do not keep more than their pools allow.
 //!
 //! The harness counts the sessions on the server once per second, and the history has the changes.
-//! A session that replaces another one may appear before its predecessor has ended, so only a count
-//! that stays above the limit is a violation. A fault that kills workers, or that cuts them off from
-//! the database, leaves sessions that the server ends later.
+//! A session that replaces another one may appear before its predecessor has ended. So only a count
+//! that stays above the limit is a violation. A fault that kills workers, or that cuts them off
+//! from the database, leaves sessions that the server ends later.
 
 use std::collections::BTreeSet;
 

@@ -6,7 +6,7 @@
 use std::pin::pin;
 use std::time::Duration;
 
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::limits;
@@ -18,8 +18,8 @@ use crate::system::SystemError;
 
 /// Waits until the faults and the posts have ended, or until their limits have passed.
 ///
-/// Posts continue while faults run. After the last fault they must end within a limit, else
-/// `end_posting` makes the clients stop.
+/// Posts continue while faults run. After the last fault, and the planned time of the storm, they
+/// must end within a limit, else `end_posting` makes the clients stop.
 ///
 /// # Errors
 /// Returns the error of the faults.
@@ -31,6 +31,7 @@ pub(super) async fn run(
     faults: impl Future<Output = Result<(), SystemError>>,
 ) -> Result<(), SystemError> {
     let faults_ended = CancellationToken::new();
+    let planned = sleep(Duration::from_millis(schedule.profile.storm_ms));
     let faults = async {
         let limit = limits::storm(schedule);
         let ended = timeout(limit, faults).await;
@@ -46,7 +47,7 @@ pub(super) async fn run(
         tokio::select! {
             biased;
             () = &mut posts => return,
-            () = faults_ended.cancelled() => {}
+            _ = async { tokio::join!(faults_ended.cancelled(), planned) } => {}
         }
         let limit = limits::posting(schedule);
         if timeout(limit, &mut posts).await.is_ok() {
@@ -54,8 +55,8 @@ pub(super) async fn run(
         }
         let (accepted, planned) = (recorder.progress().0, schedule.events.len());
         let unfinished = format!(
-            "posting did not end within {limit:.1?} after the last fault: {accepted} of {planned} \
-             events were accepted"
+            "posting did not end within {limit:.1?} after the storm: {accepted} of {planned} events \
+             were accepted"
         );
         reached(recorder, limit, unfinished);
         end_posting();
@@ -79,6 +80,9 @@ mod tests {
     use crate::profile::Profile;
     use crate::seed::Seed;
 
+    /// Far above the limit of posting.
+    const STORM_MS: u64 = 600_000;
+
     /// Runs a storm in virtual time. Returns the sentences of the bounds that it reached.
     async fn reached_by(
         posts: impl Future<Output = ()>,
@@ -87,7 +91,8 @@ mod tests {
     ) -> Vec<String> {
         let dir = tempfile::tempdir().unwrap();
         let recorder = Recorder::create(&dir.path().join("history.jsonl")).unwrap();
-        let schedule = Schedule::generate(Seed::new(1), &Profile::calm().with_events(5));
+        let profile = Profile { storm_ms: STORM_MS, ..Profile::calm().with_events(5) };
+        let schedule = Schedule::generate(Seed::new(1), &profile);
         let ran = run(&schedule, &recorder, posts, end_posting, faults).await;
         ran.unwrap();
         let history = recorder.history().unwrap();
@@ -107,6 +112,13 @@ mod tests {
         assert_eq!(reached.len(), 1);
         let accepted = "0 of 5 events were accepted";
         assert!(reached[0].ends_with(accepted), "{reached:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn posts_continue_until_the_planned_end_without_faults() {
+        let posts = sleep(Duration::from_millis(STORM_MS));
+        let reached = reached_by(posts, async { Ok(()) }, || ()).await;
+        assert!(reached.is_empty(), "{reached:?}");
     }
 
     #[tokio::test(start_paused = true)]
