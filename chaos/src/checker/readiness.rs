@@ -1,8 +1,8 @@
 //! `/readyz` fails while the database is denied to a worker, and recovers after the fault.
 //!
-//! Two demands. From [`FAILS_WITHIN_US`] after a fault denied the database until its heal begins,
+//! Two demands. From `FAILS_WITHIN_US` after a fault denied the database until its heal begins,
 //! the worker does not report that it is ready. A shorter denial demands nothing. And a worker that
-//! is not ready becomes ready within [`RECOVERS_WITHIN_US`] of the last fault that may cause this.
+//! is not ready becomes ready within `RECOVERS_WITHIN_US` of the last fault that may cause this.
 //! The harness polls each worker directly, and the history has the changes of the response. No
 //! response is the same as a refusal. The bounds are generous, because a busy machine delays polls.
 
