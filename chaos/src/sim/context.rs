@@ -19,6 +19,10 @@ use crate::history::op::Op;
 /// The signing secret of every simulated run, in the format of the setting.
 pub(super) const SECRET: &str = "whsec_c2ltdWxhdGVkLXJ1bnMtc2lnbi13aXRoLXRoaXMh";
 
+/// Maximum number of ops of a run. A worker that claims and releases an event again and again, with
+/// no pause in virtual time, would otherwise use up the memory. A healthy run has some thousands.
+pub(super) const OPS_MAX: usize = 500_000;
+
 /// The constants of a run, and its state behind one lock.
 pub(super) struct SimContext {
     pub(super) schedule: Arc<SimSchedule>,
@@ -29,6 +33,8 @@ pub(super) struct SimContext {
     pub(super) mutant: Option<&'static dyn Mutant>,
     /// Cancelled at the end of the storm. Every active fault then heals.
     pub(super) heal: CancellationToken,
+    /// Cancelled when the history has [`OPS_MAX`] ops.
+    pub(super) full: CancellationToken,
     state: Mutex<SimState>,
 }
 
@@ -46,6 +52,7 @@ impl SimContext {
             metrics: Arc::clone(metrics),
             mutant,
             heal: CancellationToken::new(),
+            full: CancellationToken::new(),
             state: Mutex::new(SimState::new(schedule)),
         })
     }
@@ -62,7 +69,9 @@ impl SimContext {
     /// Appends an observation to the history.
     pub(super) fn record(&self, op: Op) {
         let t = self.now_us();
-        self.state().push(t, op);
+        let mut state = self.state();
+        state.push(t, op);
+        self.limit(&state);
     }
 
     /// Runs one transaction of the store. Its transitions are in the history before another task
@@ -75,6 +84,13 @@ impl SimContext {
         for op in state.model.take_transitions(now_us) {
             state.push(t, op);
         }
+        self.limit(&state);
         result
+    }
+
+    fn limit(&self, state: &SimState) {
+        if state.ops.len() >= OPS_MAX {
+            self.full.cancel();
+        }
     }
 }

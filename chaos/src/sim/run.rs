@@ -13,7 +13,7 @@ use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
 use super::client;
-use super::context::SimContext;
+use super::context::{OPS_MAX, SimContext};
 use super::failpoint::FailpointHit;
 use super::fault::When;
 use super::mutant::Mutant;
@@ -21,7 +21,9 @@ use super::schedule::SimSchedule;
 use super::state::AcknowledgedEvent;
 use super::supervisor;
 use crate::checker::{self, Finding, Tier};
-use crate::history::op::{AttemptSeen, Op, Phase, PhaseBegin, RunStart, Section, State};
+use crate::history::op::{
+    AttemptSeen, BoundReached, Op, Phase, PhaseBegin, RunStart, Section, State,
+};
 use crate::history::{History, sha256_hex};
 
 /// Interval of the checks whether the drain is complete.
@@ -62,7 +64,11 @@ impl Simulator {
     ) -> SimResult {
         paused_runtime().block_on(async {
             let context = SimContext::new(schedule, mutant, &self.metrics);
-            execute(&context).await;
+            tokio::select! {
+                biased;
+                () = context.full.cancelled() => end_early(&context),
+                () = execute(&context) => {}
+            }
             let ops = context.state().take_ops();
             SimResult { ops }
         })
@@ -120,6 +126,17 @@ async fn execute(context: &Arc<SimContext>) {
     context.state().push_skipped_faults(t);
     context.heal.cancel();
     drain(context, &schedule, clients).await;
+    context.record(phase(Phase::FinalReads, None));
+    final_reads(context);
+    context.record(phase(Phase::End, None));
+}
+
+/// Ends a run whose history is full. `liveness` judges the events that are not final.
+fn end_early(context: &SimContext) {
+    let unfinished = format!("the history has {OPS_MAX} ops and the run did not end");
+    let bound_us = context.now_us();
+    context.record(Op::BoundReached(BoundReached { bound_us, unfinished }));
+    context.record(phase(Phase::Drain, Some(0)));
     context.record(phase(Phase::FinalReads, None));
     final_reads(context);
     context.record(phase(Phase::End, None));
@@ -218,5 +235,32 @@ impl SimResult {
     /// Returns the first finding with the verdict *invalid*.
     pub fn broken(self) -> Option<Finding> {
         self.findings().into_iter().find(|finding| finding.verdict.is_invalid())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::history::op::Acknowledged;
+    use crate::seed::Seed;
+    use crate::sim::schedule::Size;
+
+    // A worker that works without a pause never lets the virtual time of the storm pass.
+    #[test]
+    fn run_with_a_full_history_ends_and_does_not_pass() {
+        let schedule = Arc::new(SimSchedule::generate(Seed::new(1), Size::default()));
+        paused_runtime().block_on(async {
+            let context = SimContext::new(&schedule, None, &Arc::default());
+            context.record(start(&schedule));
+            let id = Uuid::nil().to_string();
+            context.record(Op::IngestOk(Acknowledged { op: 1, ordinal: 0, id }));
+            for _ in 0..OPS_MAX {
+                context.record(phase(Phase::Storm, None));
+            }
+            assert!(context.full.is_cancelled());
+            end_early(&context);
+            let ops = context.state().take_ops();
+            assert!(SimResult { ops }.broken().is_some());
+        });
     }
 }

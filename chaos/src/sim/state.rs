@@ -38,7 +38,7 @@ pub(super) struct SimState {
     pub(super) draws: Stream,
     /// Every failpoint hit, if the caller requested a trace.
     pub(super) trace: Option<Vec<FailpointHit>>,
-    ops: Vec<(u64, Op)>,
+    pub(super) ops: Vec<(u64, Op)>,
     acknowledged: BTreeMap<u64, String>,
     requests: u64,
     posts: u64,
