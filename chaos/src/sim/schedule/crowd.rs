@@ -17,8 +17,11 @@ use crate::sim::fault::{Fault, PlannedFault, When};
 const HEALTHY: u32 = 4;
 /// Duration of the baseline, in milliseconds.
 const QUIET_MS: u64 = 1_000;
+/// Time from the first event of a hanging host until the events of the others must not be delayed,
+/// in milliseconds. Until then, a worker does not know which hosts hang.
+const LOAD_MS: u64 = 5_000;
 /// Duration of the storm, in milliseconds.
-const STORM_MS: u64 = 9_000;
+const STORM_MS: u64 = 14_000;
 /// Permits of each worker. Half of them are for hosts that do not respond.
 const IN_FLIGHT_MAX: u32 = 8;
 /// Maximum number of concurrent attempts per host.
@@ -47,7 +50,8 @@ impl SimSchedule {
 }
 
 /// Returns `count` events of healthy hosts in the baseline, four times as many of the hanging hosts
-/// directly after it, and `count` of healthy hosts during the hang.
+/// directly after it, and `count` of healthy hosts during the hang, from [`LOAD_MS`] after its
+/// start.
 fn events(hanging: u32, count: u64) -> Vec<PlannedEvent> {
     let spread = |from_ms: u64, to_ms: u64, count: u64| {
         (0..count).map(move |n| from_ms + n * (to_ms - from_ms) / count)
@@ -56,7 +60,7 @@ fn events(hanging: u32, count: u64) -> Vec<PlannedEvent> {
     let healthy = || (hanging..hanging + HEALTHY).cycle();
     let quiet = spread(0, QUIET_MS, count).zip(healthy());
     let burst = spread(QUIET_MS + 10, QUIET_MS + 110, 4 * count).zip(hung);
-    let beside = spread(QUIET_MS + 120, STORM_MS, count).zip(healthy());
+    let beside = spread(QUIET_MS + LOAD_MS, STORM_MS, count).zip(healthy());
     let events = quiet.chain(burst).chain(beside).zip(0..);
     events.map(|((at_ms, receiver), ordinal)| event(ordinal, at_ms, receiver)).collect()
 }
