@@ -188,6 +188,8 @@ fn committed_end(facts: &Facts<'_>, event: &EventFacts<'_>, number: u32) -> Opti
 struct Expiry<'h> {
     holder: Option<&'h str>,
     expired_us: u64,
+    /// The worker may have exited before, also after a graceful stop.
+    may_have_ended: bool,
 }
 
 impl<'h> Expiry<'h> {
@@ -196,14 +198,20 @@ impl<'h> Expiry<'h> {
         let mut reclaims = row.steps.iter().filter(|(step, _)| *step == Step::Reclaim);
         let (_, at) = reclaims.find(|(_, at)| at.op.attempt == number)?;
         let age_us = u64::try_from(at.op.now_us - at.op.lease_until_us?).ok()?;
-        Some(Self { holder: at.op.holder.as_deref(), expired_us: at.t.saturating_sub(age_us) })
+        let (holder, expired_us) = (at.op.holder.as_deref(), at.t.saturating_sub(age_us));
+        let mut ends = facts.faults.iter().filter(|fault| fault.may_end_worker());
+        let may_have_ended = ends.any(|fault| {
+            fault.start.t <= expired_us && holder.is_none_or(|holder| fault.may_concern(holder))
+        });
+        Some(Self { holder, expired_us, may_have_ended })
     }
 }
 
 /// A lease of a running worker expires only if the worker did not reach the database when the lease
 /// ended, or if the clock of the database moved. Otherwise the worker would have settled or
 /// released the event. The deadline of an attempt is before the end of its lease, so a fault after
-/// the end explains nothing.
+/// the end explains nothing. A worker that has exited releases nothing: the statement of its lost
+/// claim may reach the database later.
 fn explains_abandoned(
     fault: &FaultFacts<'_>,
     expiry: Option<&Expiry<'_>>,
@@ -211,7 +219,7 @@ fn explains_abandoned(
 ) -> bool {
     let is_possible = expiry.is_none_or(|expiry| {
         let from_us = expiry.expired_us.saturating_sub(RELEASED_WITHIN_US);
-        let from_us = if fault.may_kill() { 0 } else { from_us };
+        let from_us = if expiry.may_have_ended { 0 } else { from_us };
         let is_of_worker = expiry.holder.is_none_or(|holder| fault.may_concern(holder))
             && fault.overlaps(from_us, expiry.expired_us + WIRE_SLACK_US, 0);
         // The time of the expiry is then not known.
@@ -244,7 +252,7 @@ mod tests {
     use crate::checker::{Overall, Tier, judge, verdict_line};
     use crate::fault::Target;
     use crate::history::op::Op;
-    use crate::nemesis::{KillWorker, PauseWorker, Reset};
+    use crate::nemesis::{KillWorker, PauseWorker, Reset, TerminateWorker};
     use crate::sim::kinds::{CLOCK_STEP, STORE_ERROR, WORKER_PANIC};
 
     /// Removes the request of an attempt and records the attempt with this outcome.
@@ -321,7 +329,7 @@ mod tests {
     // Attempt 2 is claimed at 150 ms for 4 s and reclaimed at 5 s. No receiver saw it.
     #[test]
     fn lost_reply_does_not_explain_an_orphaned_claim() {
-        let orphaned = |kind, target, under_way| {
+        let orphaned_after = |stops: Option<&str>, kind, target, under_way| {
             let second = |op: &Op| matches!(op, Op::RecvBegin(begin) if begin.attempt == Some(2));
             let story = Story::of_one_event().without_faults().without(second).edit(|t, op| {
                 let is_later = (700_000..SECOND).contains(t);
@@ -331,8 +339,12 @@ mod tests {
                     at.lease_until_us = Some(at.now_us - 850_000);
                 }
             });
+            let story = stops.into_iter().fold(story, |story, worker| {
+                story.with_fault(TerminateWorker::KIND, process(worker), 140_000..150_000)
+            });
             is_valid(story.with_fault(kind, target, under_way))
         };
+        let orphaned = |kind, target, under_way| orphaned_after(None, kind, target, under_way);
         let expired = 4_150_000;
         let lost = |from, to| orphaned(STORE_ERROR, process("h0"), from..to);
         assert!(!lost(140_000, 150_000), "it released the claim within a second");
@@ -341,6 +353,9 @@ mod tests {
         assert!(lost(expired + WIRE_SLACK_US, 6 * SECOND), "the settle was lost");
         assert!(!lost(expired + WIRE_SLACK_US + 1, 6 * SECOND), "it was settled before");
         assert!(!orphaned(STORE_ERROR, process("h1"), 140_000..5 * SECOND));
+        let stopped =
+            |worker| orphaned_after(Some(worker), STORE_ERROR, process("h0"), 140_000..150_000);
+        assert_eq!(["h0", "h1"].map(stopped), [true, false]);
         for (kind, target) in [
             (KillWorker::KIND, process("h0")),
             (WORKER_PANIC, process("h0")),

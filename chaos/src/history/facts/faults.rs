@@ -90,6 +90,12 @@ impl FaultFacts<'_> {
         kills_workers || harm.stops_workers || harm.loses_settles || harm.loses_presence
     }
 
+    /// Returns true if a worker may exit, also after a graceful stop.
+    #[must_use]
+    pub fn may_end_worker(&self) -> bool {
+        self.may_kill() || self.harm().stops_workers
+    }
+
     /// Returns true if a worker that runs may report that it is not ready.
     #[must_use]
     pub fn may_end_readiness(&self) -> bool {
