@@ -107,7 +107,8 @@ impl Strike for DeepBacklog {
         sqlx::raw_sql("commit").execute(&mut session).await.map_err(failed)?;
         let effective_us = world.recorder.now_us();
         sleep_until(over_in(self.for_ms)).await;
-        let delivered = delivered(&mut session, &ids).await?;
+        let is_delivered = "status = 'delivered'";
+        let delivered = foreign_rows::count(&mut session, &ids, is_delivered).await?;
         delete(&mut session, &ids, world.settings.lease_ms).await?;
         receiver.stop().await;
         let (events, for_ms) = (ids.len(), self.for_ms);
@@ -136,12 +137,6 @@ impl DeepBacklog {
         let script = Arc::new(move |_: &mock_receiver::Seen| response.clone());
         Ok(Receiver::start(listener, secrets, script, Journal::disabled()))
     }
-}
-
-async fn delivered(session: &mut PgConnection, ids: &[Uuid]) -> Result<i64, SystemError> {
-    let sql = "select count(*) from webhook_events where id = any($1) and status = 'delivered'";
-    let counted = sqlx::query_scalar(sql).bind(ids).fetch_one(session).await;
-    counted.map_err(|error| refused("counting delivered events", &error))
 }
 
 /// Deletes the rows. Those with a lease are deleted when it has ended, so that workers can settle

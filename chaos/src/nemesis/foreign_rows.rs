@@ -66,6 +66,19 @@ pub(super) async fn hide(session: &mut PgConnection, ids: &[Uuid]) -> Result<(),
     Ok(())
 }
 
+/// The number of these rows for which a condition holds.
+pub(super) async fn count(
+    session: &mut PgConnection,
+    ids: &[Uuid],
+    condition: &'static str,
+) -> Result<usize, SystemError> {
+    let sql = format!("select count(*) from webhook_events where id = any($1) and {condition}");
+    let counted = sqlx::query_scalar::<_, i64>(sqlx::AssertSqlSafe(sql)).bind(ids);
+    let counted = counted.fetch_one(session).await;
+    let counted = counted.map_err(|error| refused("counting rows", &error))?;
+    Ok(usize::try_from(counted).unwrap_or(0))
+}
+
 /// The columns of a row without other values.
 pub(super) fn unchanged() -> Value {
     json!({})

@@ -11,7 +11,6 @@ use std::time::Duration;
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use sqlx::PgConnection;
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
@@ -105,8 +104,9 @@ impl Strike for PoisonRow {
         let (mut claimed, mut ended) = (0, 0);
         while Instant::now() < until && (claimed < due.len() || ended < leased.len()) {
             sleep(LOOK).await;
-            claimed = count(&mut session, &due, "attempt_count > 0").await?;
-            ended = count(&mut session, &leased, "abandon_count + failure_count > 0").await?;
+            claimed = foreign_rows::count(&mut session, &due, "attempt_count > 0").await?;
+            ended = foreign_rows::count(&mut session, &leased, "abandon_count + failure_count > 0")
+                .await?;
         }
         let (of_due, of_leased) = (due.len(), leased.len());
         let seen = format!(
@@ -120,17 +120,4 @@ impl Strike for PoisonRow {
         // The rows stay, as those of an operator do.
         Ok(())
     }
-}
-
-/// The number of these rows for which a condition holds.
-async fn count(
-    session: &mut PgConnection,
-    ids: &[Uuid],
-    condition: &'static str,
-) -> Result<usize, SystemError> {
-    let sql = format!("select count(*) from webhook_events where id = any($1) and {condition}");
-    let counted = sqlx::query_scalar::<_, i64>(sqlx::AssertSqlSafe(sql)).bind(ids);
-    let counted = counted.fetch_one(session).await;
-    let counted = counted.map_err(|error| refused("reading poisoned rows", &error))?;
-    Ok(usize::try_from(counted).unwrap_or(0))
 }
