@@ -56,7 +56,7 @@ const CHECKED_ONLY: [(&str, &str); 4] = [
 /// Options of a server session and the check of its settings.
 #[derive(Clone, Debug)]
 pub(super) struct Session {
-    options: PgConnectOptions,
+    options: Arc<PgConnectOptions>,
     /// Statement that returns the settings with another value than the expected one.
     check: Arc<str>,
 }
@@ -89,17 +89,19 @@ impl Session {
             values.join(", ")
         );
         Self {
-            options: options
-                .options(passed.copied())
-                .options(KEEPALIVES)
-                // The caller logs a failed statement once.
-                .disable_statement_logging(),
+            options: Arc::new(
+                options
+                    .options(passed.copied())
+                    .options(KEEPALIVES)
+                    // The caller logs a failed statement once.
+                    .disable_statement_logging(),
+            ),
             check: check.into(),
         }
     }
 
     pub(super) fn options(&self) -> PgConnectOptions {
-        self.options.clone()
+        PgConnectOptions::clone(&self.options)
     }
 
     /// Opens a session and checks its settings.
