@@ -17,10 +17,10 @@ use crate::store::{SETTLE_BATCH_MAX, StoreError};
 const CALLS_MAX: usize = 2;
 
 /// Number of results that are settled without waiting for more.
-const BATCH_MIN: usize = 64;
+const BATCH_MIN: usize = 128;
 
 /// Maximum time that the first result of a batch waits for others.
-const LINGER: Duration = Duration::from_millis(2);
+const LINGER: Duration = Duration::from_millis(5);
 
 #[derive(Debug, Default)]
 pub(in crate::worker) struct Batches {
