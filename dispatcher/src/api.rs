@@ -15,6 +15,8 @@ mod problem;
 pub(crate) mod server;
 mod state;
 
+use std::sync::Arc;
+
 use axum::Router;
 use axum::http::Uri;
 use axum::middleware::{from_fn, from_fn_with_state};
@@ -25,7 +27,7 @@ use self::problem::Problem;
 pub(crate) use self::state::{Api, Shared};
 
 /// Returns the routes of a process: health, metrics and, with the API role, events.
-pub(crate) fn router(api: Api, has_api_role: bool) -> Router {
+pub(crate) fn router(api: Arc<Api>, has_api_role: bool) -> Router {
     let operations = Router::new()
         .route("/livez", get(health::livez))
         .route("/readyz", get(health::readyz))
@@ -35,7 +37,7 @@ pub(crate) fn router(api: Api, has_api_role: bool) -> Router {
         .route("/events/{id}", get(get_event::get_event))
         .route_layer(from_fn(connections::with_place))
         // The last layer runs first: only an authorized request gets a place.
-        .route_layer(from_fn_with_state(api.clone(), auth::authorize));
+        .route_layer(from_fn_with_state(Arc::clone(&api), auth::authorize));
     let routes = if has_api_role { events.merge(operations) } else { operations };
     routes.method_not_allowed_fallback(method_not_allowed).fallback(not_found).with_state(api)
 }

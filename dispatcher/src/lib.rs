@@ -3,10 +3,11 @@
 //! `POST /events` is committed to Postgres and gets a 202. A worker claims due events, sends them,
 //! signed, to their targets, and writes `delivered`, a retry or `dead`.
 //!
-//! [`event`] defines the data, `api` accepts events, [`store`] contains every transition,
-//! [`worker`] delivers, and [`backoff`] is the retry rule. [`serve`] is the only wiring: `api` and
-//! `worker` meet in Postgres and in one wake-up handle.
+//! [`event`] defines the data, `api` and [`accept`] accept events, [`store`] contains every
+//! transition, [`worker`] delivers, and [`backoff`] is the retry rule. [`serve`] is the only
+//! wiring: `api` and `worker` meet in Postgres and in one wake-up handle.
 
+pub mod accept;
 mod api;
 pub mod backoff;
 pub mod check;
@@ -84,7 +85,12 @@ pub async fn serve(
     let transport = HttpTransport::new(&config.transport)?;
     let store = PgStore::open(&config.store);
     let shared = Shared::default();
-    let api = Api::new(store.clone(), config.api.clone(), shared.clone());
+    let connections = config.store.accept_connections;
+    let stored = Arc::clone(&shared.wake);
+    let (acceptor, accepting) =
+        accept::acceptor(store.clone(), connections, stored, &shared.metrics);
+    let _accepting = AbortOnDropHandle::new(tokio::spawn(accepting));
+    let api = Api::new(store.clone(), acceptor, config.api.clone(), shared.clone());
     let connections_max = config.api.connections_max;
     let router = api::router(api, role != Role::Worker);
     // The API responds immediately, with 503 while the database is unreachable.

@@ -31,6 +31,7 @@ pub struct Metrics {
     gauges: Mutex<Option<Registry>>,
     accepts: Family<[(&'static str, u16); 1], Counter>,
     accept_seconds: Histogram,
+    pub(crate) posts_waiting: Gauge,
     attempts: ByWord,
     attempt_seconds: Histogram,
     pub(crate) claimed: Counter,
@@ -76,6 +77,11 @@ impl Default for Metrics {
                 "accept_duration",
                 "Time from a request of POST /events to its response",
                 histogram(),
+            ),
+            posts_waiting: registered(
+                r,
+                "posts_waiting",
+                "Posts whose event waits for its batch or for the commit of the batch",
             ),
             attempts: registered(r, "attempts", "Attempts, by outcome"),
             attempt_seconds: seconds(

@@ -14,7 +14,6 @@ mod find;
 mod gauges;
 mod insert;
 mod inspect;
-mod keyed;
 mod next_due;
 mod own_leases;
 mod parts;
@@ -44,7 +43,7 @@ pub use self::database_url::{DatabaseUrl, DatabaseUrlError};
 pub use self::error::StoreError;
 pub use self::find::{AttemptView, EventView};
 pub use self::gauges::Gauges;
-pub use self::insert::{BODY_BYTES_MAX, Inserted, LARGE_BYTES_MIN};
+pub use self::insert::{BODY_BYTES_MAX, Inserted, LARGE_BYTES_MIN, extra_time};
 pub use self::inspect::{Inspection, SchemaState};
 use self::next_due::next_due;
 pub use self::own_leases::OwnLeases;
@@ -63,9 +62,13 @@ use crate::event::{ClaimKey, NewEvent, Release, Settled, Settlement, WorkerId};
 
 /// The operations on events. Each may be called again after an error.
 pub trait Store: Clone + Send + Sync + 'static {
-    /// accept: stores a pending event that is due now. Returns `Ok` only after Postgres has
-    /// acknowledged the commit.
-    fn insert(&self, event: NewEvent) -> impl Future<Output = Result<Inserted, StoreError>> + Send;
+    /// accept: stores pending events that are due now, all in one commit. Either all have an
+    /// idempotency key or none has. Returns `Ok` only after Postgres has acknowledged the commit,
+    /// with one value per event, in order.
+    fn insert(
+        &self,
+        events: &[&NewEvent],
+    ) -> impl Future<Output = Result<Vec<Inserted>, StoreError>> + Send;
 
     /// claim: leases due events without a lease to `worker`, up to `limit`.
     fn claim(
@@ -130,22 +133,11 @@ pub trait Store: Clone + Send + Sync + 'static {
 }
 
 impl Store for PgStore {
-    async fn insert(&self, event: NewEvent) -> Result<Inserted, StoreError> {
-        let extra = insert::extra_time(event.payload.len());
-        let turn = async {
-            let keyed = match event.idempotency_key.as_deref() {
-                Some(key) => Some(self.keyed.turn(key).await),
-                None => None,
-            };
-            let large = match event.payload.len() {
-                LARGE_BYTES_MIN.. => self.large.acquire().await.ok(),
-                _ => None,
-            };
-            (keyed, large)
-        };
+    async fn insert(&self, events: &[&NewEvent]) -> Result<Vec<Inserted>, StoreError> {
+        let bytes = events.iter().map(|event| event.payload.len()).sum();
         self.accept
-            .run_after(turn, "storing an event", extra, async |connection| {
-                insert::insert(connection, &event).await
+            .run_for("storing events", extra_time(bytes), async |connection| {
+                insert::insert(connection, events).await
             })
             .await
     }

@@ -15,7 +15,7 @@ async fn accept(bench: &Bench, size: usize) -> Vec<u8> {
         target: Target::Given("http://127.0.0.1:9/".into()),
         idempotency_key: None,
     };
-    bench.store.insert(event).await.expect("the insert succeeds");
+    bench.store.insert(&[&event]).await.expect("the insert succeeds");
     digits
 }
 

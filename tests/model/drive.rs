@@ -149,7 +149,8 @@ impl Both {
             target: if given { Target::Given(url) } else { Target::Default(url) },
             idempotency_key: key.map(|key| format!("key-{key}")),
         };
-        let inserted = self.store.insert(event.clone()).await.map_err(|e| e.to_string())?;
+        let inserted = self.store.insert(&[&event]).await.map_err(|e| e.to_string())?;
+        let inserted = inserted[0];
         same("insert", &self.model.insert(self.now_us, &event), &inserted)?;
         Ok(vec![match inserted {
             Inserted::Accepted(id) if id == event.id => "insert",

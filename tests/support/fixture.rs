@@ -77,7 +77,7 @@ impl Bench {
                 idempotency_key: None,
             };
             ids.push(event.id);
-            self.store.insert(event).await.expect("the insert succeeds");
+            self.store.insert(&[&event]).await.expect("the insert succeeds");
         }
         ids
     }

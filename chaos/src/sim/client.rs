@@ -6,13 +6,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use dispatcher::accept::Acceptor;
 use dispatcher::event::{EventId, NewEvent, Target};
-use dispatcher::store::{Inserted, Store, StoreError};
+use dispatcher::store::{Inserted, StoreError};
 use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
 use super::context::SimContext;
-use super::store::SimStore;
 use crate::history::op::{Acknowledged, Invoke, NotAcknowledged, Op};
 use crate::history::sha256_hex;
 use crate::plan::PlannedEvent;
@@ -64,7 +64,7 @@ async fn post_once(
     process: usize,
 ) -> Posted {
     let t = context.now_us();
-    let (op, store) = {
+    let (op, process) = {
         let mut state = context.state();
         let op = state.next_post();
         let via = state.processes[process].name.clone();
@@ -81,9 +81,9 @@ async fn post_once(
         };
         state.push(t, Op::IngestInvoke(invoke));
         let now = &state.processes[process];
-        let store = SimStore { context: Arc::clone(context), process, life: now.life };
         let is_listening = now.is_up && !now.is_killed;
-        (op, is_listening.then_some(store))
+        let acceptor = now.acceptor.clone().filter(|_| is_listening);
+        (op, acceptor.map(|acceptor| Process { number: process, life: now.life, acceptor }))
     };
     let ordinal = event.ordinal;
     let ended = |status: Option<u16>, why: &str| NotAcknowledged {
@@ -92,12 +92,12 @@ async fn post_once(
         status,
         why: why.to_owned(),
     };
-    let Some(store) = store else {
+    let Some(process) = process else {
         context.record(Op::IngestFail(ended(None, "connection refused")));
         return Posted::Unreachable;
     };
     // The handler runs in the process. It continues if the client stops waiting.
-    let handler = tokio::spawn(handle(store, new_event(event, number)));
+    let handler = tokio::spawn(handle(Arc::clone(context), process, new_event(event, number)));
     match timeout(RESPONSE_TIMEOUT, handler).await {
         Ok(Ok(Some(Ok(Inserted::Accepted(id))))) => {
             let id = id.to_string();
@@ -123,18 +123,23 @@ async fn post_once(
     }
 }
 
+/// The API of one life of a process.
+struct Process {
+    number: usize,
+    life: u32,
+    acceptor: Acceptor,
+}
+
 /// Handles a post in the process. Returns none if the process was killed meanwhile.
-async fn handle(store: SimStore, event: NewEvent) -> Option<Result<Inserted, StoreError>> {
-    let inserted = store.insert(event).await;
-    let state = store.context.state();
-    let process = &state.processes[store.process];
-    if process.life != store.life || process.is_killed {
-        return None;
-    }
-    if inserted.is_ok() {
-        process.event_stored.notify_one();
-    }
-    Some(inserted)
+async fn handle(
+    context: Arc<SimContext>,
+    process: Process,
+    event: NewEvent,
+) -> Option<Result<Inserted, StoreError>> {
+    let inserted = process.acceptor.store(event, None).await;
+    let state = context.state();
+    let now = &state.processes[process.number];
+    (now.life == process.life && !now.is_killed).then_some(inserted)
 }
 
 fn new_event(event: &PlannedEvent, number: u32) -> NewEvent {

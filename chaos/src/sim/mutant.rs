@@ -35,7 +35,11 @@ pub trait Mutant: Sync {
     ///
     /// # Errors
     /// Returns the error of the store, unless the mutant hides it.
-    fn insert_failed(&self, id: EventId, error: StoreError) -> Result<Inserted, StoreError> {
+    fn insert_failed(
+        &self,
+        ids: &[EventId],
+        error: StoreError,
+    ) -> Result<Vec<Inserted>, StoreError> {
         Err(error)
     }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::task::Waker;
 
+use dispatcher::accept::Acceptor;
 use dispatcher::event::WorkerId;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -40,8 +41,8 @@ pub(super) struct SimProcess {
     pub(super) presence_held: Arc<Notify>,
     /// Notified when the connections to the database are cut.
     pub(super) connections_cut: Arc<Notify>,
-    /// Notified when the API of this process has stored an event.
-    pub(super) event_stored: Arc<Notify>,
+    /// Takes the posts of this life.
+    pub(super) acceptor: Option<Acceptor>,
     /// Notified when a pause ends.
     pub(super) resumed: Arc<Notify>,
     pub(super) latencies: Stream,
@@ -76,7 +77,7 @@ impl SimProcess {
             running_claims: 0,
             presence_held: Arc::default(),
             connections_cut: Arc::default(),
-            event_stored: Arc::default(),
+            acceptor: None,
             resumed: Arc::default(),
             latencies: seed.stream(&format!("sim/latencies/{number}")),
             waker: None,

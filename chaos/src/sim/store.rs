@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use dispatcher::event::{ClaimKey, NewEvent, Release, Settled, Settlement, WorkerId};
+use dispatcher::event::{ClaimKey, EventId, NewEvent, Release, Settled, Settlement, WorkerId};
 use dispatcher::store::{
     ClaimLimit, Claimed, Inserted, OwnLeases, Presence, Reclaim, Reclaimed, Store, StoreError,
 };
@@ -215,23 +215,25 @@ fn unknown(call: Call, reason: &str) -> StoreError {
 }
 
 impl Store for SimStore {
-    async fn insert(&self, event: NewEvent) -> Result<Inserted, StoreError> {
+    async fn insert(&self, events: &[&NewEvent]) -> Result<Vec<Inserted>, StoreError> {
         let mutant = self.mutant();
-        let accepted = event.id;
-        let inserted = self
-            .call(Call::Insert, move |state, now_us| {
-                if let Some(forged) = mutant.and_then(|m| m.insert(&mut state.model, &event)) {
+        let ids: Vec<EventId> = events.iter().map(|event| event.id).collect();
+        let events: Vec<NewEvent> = events.iter().map(|event| NewEvent::clone(event)).collect();
+        let insert = move |state: &mut SimState, now_us| {
+            let insert_one = |event: &NewEvent| {
+                if let Some(forged) = mutant.and_then(|m| m.insert(&mut state.model, event)) {
                     return forged;
                 }
-                let inserted = state.model.insert(now_us, &event);
+                let inserted = state.model.insert(now_us, event);
                 if let Some(mutant) = mutant {
-                    mutant.inserted(&mut state.model, &event);
+                    mutant.inserted(&mut state.model, event);
                 }
                 inserted
-            })
-            .await;
-        match (inserted, mutant) {
-            (Err(error), Some(mutant)) => mutant.insert_failed(accepted, error),
+            };
+            events.iter().map(insert_one).collect()
+        };
+        match (self.call(Call::Insert, insert).await, mutant) {
+            (Err(error), Some(mutant)) => mutant.insert_failed(&ids, error),
             (inserted, _) => inserted,
         }
     }

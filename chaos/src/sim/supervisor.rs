@@ -3,10 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use dispatcher::accept::acceptor;
 use dispatcher::backoff::Policy;
 use dispatcher::config::WorkerConfig;
 use dispatcher::event::WorkerId;
 use dispatcher::worker::{Parts, Worker};
+use tokio::sync::Notify;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
@@ -20,6 +22,8 @@ use crate::history::op::{FaultEnd, Op, Section, WorkerSeen};
 
 /// Interval at which a starting process tries to connect to the database.
 const CONNECT_INTERVAL: Duration = Duration::from_millis(250);
+/// Number of connections of the API.
+const API_CONNECTIONS: u32 = 4;
 /// Upper limit of a requested delay (`Retry-After`). Scripts request less.
 const RETRY_AFTER_CAP: Duration = Duration::from_secs(10);
 
@@ -63,16 +67,18 @@ fn start(context: &Arc<SimContext>, index: usize) -> impl Future<Output = ()> + 
     process.is_killed = false;
     process.pauses = 0;
     process.stop = CancellationToken::new();
-    process.event_stored = Arc::default();
     let stop = process.stop.clone();
-    let wake = Arc::clone(&process.event_stored);
     let worker_id = process.worker_id;
     let seen =
         WorkerSeen { worker: process.target().to_string(), section: Section::Main, ready: true };
     state.push(t, Op::Worker(seen));
     state.take_presence(index);
-    drop(state);
     let store = SimStore { context: Arc::clone(context), process: index, life };
+    let wake = Arc::new(Notify::new());
+    let (acceptor, accepting) =
+        acceptor(store.clone(), API_CONNECTIONS, Arc::clone(&wake), &context.metrics);
+    state.processes[index].acceptor = Some(acceptor);
+    drop(state);
     let transport = SimTransport { context: Arc::clone(context), process: index, life };
     let parts = Parts {
         presence: store.clone(),
@@ -91,7 +97,11 @@ fn start(context: &Arc<SimContext>, index: usize) -> impl Future<Output = ()> + 
     }
     let run = Worker::new(config, parts).run(stop);
     async move {
-        let _drained = run.await;
+        tokio::select! {
+            biased;
+            _ = run => {}
+            () = accepting => unreachable!("the process holds an acceptor"),
+        }
     }
 }
 

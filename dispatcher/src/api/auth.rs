@@ -1,6 +1,8 @@
 //! Authorization of `/events` by one of the `API_KEYS`. If there are none, every request is
 //! allowed.
 
+use std::sync::Arc;
+
 use axum::extract::{Request, State};
 use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
@@ -13,7 +15,11 @@ use super::problem::Problem;
 use super::state::Api;
 
 /// Refuses a request without a valid key before any of its body is read.
-pub(super) async fn authorize(State(api): State<Api>, request: Request, next: Next) -> Response {
+pub(super) async fn authorize(
+    State(api): State<Arc<Api>>,
+    request: Request,
+    next: Next,
+) -> Response {
     if api.key_digests.is_empty() || has_valid_key(&api.key_digests, request.headers()) {
         return next.run(request).await;
     }

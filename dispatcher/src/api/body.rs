@@ -39,7 +39,7 @@ pub(super) struct PostBody<'a> {
 #[derive(Debug)]
 pub(super) struct Received {
     pub(super) bytes: Bytes,
-    _reserved: OwnedSemaphorePermit,
+    pub(super) reserved: OwnedSemaphorePermit,
 }
 
 /// Reads a body of at most `bytes_max` bytes. Its bytes are reserved from `free`, before they
@@ -87,7 +87,7 @@ pub(super) async fn read(
         }
     }
     upload.complete();
-    Ok(Received { bytes: bytes.freeze(), _reserved: reserved })
+    Ok(Received { bytes: bytes.freeze(), reserved })
 }
 
 fn reserve(free: &Arc<Semaphore>, bytes: usize) -> Result<OwnedSemaphorePermit, Problem> {

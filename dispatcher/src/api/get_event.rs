@@ -1,5 +1,6 @@
 //! `GET /events/{id}`: the event with all of its attempts that have a result.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use axum::Json;
@@ -14,7 +15,7 @@ use crate::event::EventId;
 use crate::store::EventView;
 
 pub(super) async fn get_event(
-    State(api): State<Api>,
+    State(api): State<Arc<Api>>,
     id: Result<Path<String>, PathRejection>,
 ) -> Result<Json<EventView>, Problem> {
     // The path is not UTF-8, for example `%ff`. No event has such an id.

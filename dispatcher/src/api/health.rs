@@ -1,5 +1,6 @@
 //! Liveness, readiness and metrics of this process.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -23,7 +24,7 @@ pub(super) async fn livez() -> &'static str {
 
 /// `GET /readyz`: 200 if the database is writable, its schema is current, and the worker of this
 /// process runs and holds its presence.
-pub(super) async fn readyz(State(api): State<Api>) -> Result<&'static str, Problem> {
+pub(super) async fn readyz(State(api): State<Arc<Api>>) -> Result<&'static str, Problem> {
     if !api.shared.migrated.load(Ordering::Acquire) {
         return Err(Problem::unavailable(
             "the dispatcher has not reached its database yet; check DATABASE_URL and Postgres",
@@ -47,17 +48,17 @@ pub(super) async fn readyz(State(api): State<Api>) -> Result<&'static str, Probl
 
 /// `GET /metrics`: OpenMetrics text. The gauges from SQL are at most 5 s old. If they cannot be
 /// read, they are absent.
-pub(super) async fn metrics(State(api): State<Api>) -> impl IntoResponse {
+pub(super) async fn metrics(State(api): State<Arc<Api>>) -> impl IntoResponse {
     // A separate task, because this future is dropped if the client disconnects. Dropping a running
     // statement closes its database connection.
-    let refreshed = tokio::spawn(refresh_gauges(api.clone())).await;
+    let refreshed = tokio::spawn(refresh_gauges(Arc::clone(&api))).await;
     refreshed.expect("reading the gauges does not panic");
     let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(CONTENT_TYPE, content_type)], api.shared.metrics.text())
 }
 
 /// Reads the gauges unless they are recent. Concurrent requests wait for the one query.
-async fn refresh_gauges(api: Api) {
+async fn refresh_gauges(api: Arc<Api>) {
     let mut read_at = api.gauges_read_at.lock().await;
     let is_recent = read_at.is_some_and(|at| at.elapsed() < GAUGES_INTERVAL);
     if is_recent || !api.shared.migrated.load(Ordering::Acquire) {

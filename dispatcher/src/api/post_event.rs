@@ -2,6 +2,7 @@
 //!
 //! No 202 precedes the acknowledgement of the commit. Otherwise a crash could lose the event.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use axum::Json;
@@ -12,12 +13,12 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use tokio::time::Instant;
 
-use super::body;
+use super::body::{self, Received};
 use super::idempotency_key::idempotency_key;
 use super::problem::Problem;
 use super::state::Api;
 use crate::event::{EventId, NewEvent, Target};
-use crate::store::{Inserted, LARGE_BYTES_MIN, Store};
+use crate::store::{Inserted, LARGE_BYTES_MIN};
 use crate::target::TargetUrl;
 
 #[derive(Serialize)]
@@ -26,7 +27,7 @@ struct Accepted {
     status: &'static str,
 }
 
-pub(super) async fn post_event(State(api): State<Api>, request: Request) -> Response {
+pub(super) async fn post_event(State(api): State<Arc<Api>>, request: Request) -> Response {
     let start = Instant::now();
     let response = match accept(&api, request).await {
         Ok(id) => (StatusCode::ACCEPTED, Json(Accepted { id, status: "accepted" })).into_response(),
@@ -36,7 +37,7 @@ pub(super) async fn post_event(State(api): State<Api>, request: Request) -> Resp
     response
 }
 
-async fn accept(api: &Api, request: Request) -> Result<EventId, Problem> {
+async fn accept(api: &Arc<Api>, request: Request) -> Result<EventId, Problem> {
     if !is_json(request.headers()) {
         return Err(Problem::content_type());
     }
@@ -44,14 +45,15 @@ async fn accept(api: &Api, request: Request) -> Result<EventId, Problem> {
         return Err(Problem::content_encoding());
     }
     let key = idempotency_key(request.headers());
-    // The body keeps its bytes reserved until the response.
-    let body = body::read(request, api.config.body_bytes_max, &api.body_bytes).await?;
-    let (key, bytes) = (key?, body.bytes);
+    // The bytes stay reserved until the event is stored, also if the client disconnects.
+    let Received { bytes, reserved } =
+        body::read(request, api.config.body_bytes_max, &api.body_bytes).await?;
+    let key = key?;
     let event = if bytes.len() < LARGE_BYTES_MIN {
         new_event(api, key, &bytes)?
     } else {
         // Parsing a large body takes long, and other requests must not wait for it.
-        let api = api.clone();
+        let api = Arc::clone(api);
         let parsing = tokio::task::spawn_blocking(move || new_event(&api, key, &bytes));
         parsing.await.expect("parsing does not panic")?
     };
@@ -60,13 +62,8 @@ async fn accept(api: &Api, request: Request) -> Result<EventId, Problem> {
             "the dispatcher has not reached its database yet; nothing was stored, try again",
         ));
     }
-    // A separate task, because this future is dropped if the client disconnects. Dropping a running
-    // statement closes its database connection.
-    let store = api.store.clone();
-    let inserting = tokio::spawn(async move { store.insert(event).await });
-    match inserting.await.expect("the insert does not panic") {
+    match api.acceptor.store(event, Some(reserved)).await {
         Ok(Inserted::Accepted(id)) => {
-            api.shared.wake.notify_one();
             tracing::debug!(event.id = %id, "event accepted");
             Ok(id)
         }

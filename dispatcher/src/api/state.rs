@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::{Mutex as AsyncMutex, Notify, Semaphore};
 use tokio::time::Instant;
 
+use crate::accept::Acceptor;
 use crate::config::ApiConfig;
 use crate::metrics::Metrics;
 use crate::store::{PgStore, StoreError};
@@ -16,25 +17,26 @@ use crate::worker_health::WorkerHealth;
 
 const OUTAGE_LOG_INTERVAL: Duration = Duration::from_secs(30);
 
-/// State that every handler receives. Clones share it.
-#[derive(Clone, Debug)]
+/// State that every handler receives.
+#[derive(Debug)]
 pub(crate) struct Api {
     pub(super) store: PgStore,
-    pub(super) config: Arc<ApiConfig>,
+    pub(super) acceptor: Acceptor,
+    pub(super) config: ApiConfig,
     /// SHA-256 of each of the `API_KEYS`.
-    pub(super) key_digests: Arc<[[u8; 32]]>,
+    pub(super) key_digests: Vec<[u8; 32]>,
     /// One permit per byte of the request bodies that may be in memory.
     pub(super) body_bytes: Arc<Semaphore>,
     pub(super) shared: Shared,
-    outage_log: Arc<Mutex<Throttle>>,
+    outage_log: Mutex<Throttle>,
     /// Time of the last query of the gauges. Held while a query runs.
-    pub(super) gauges_read_at: Arc<AsyncMutex<Option<Instant>>>,
+    pub(super) gauges_read_at: AsyncMutex<Option<Instant>>,
 }
 
 /// State that the API shares with the rest of the process.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Shared {
-    /// Notified after each stored event, so that the worker claims it without waiting for a poll.
+    /// Notified after each commit of events, so that the worker claims it without waiting for a poll.
     pub(crate) wake: Arc<Notify>,
     pub(crate) metrics: Arc<Metrics>,
     /// Set when the schema is current. Until then, requests that need the database get 503.
@@ -43,17 +45,23 @@ pub(crate) struct Shared {
 }
 
 impl Api {
-    pub(crate) fn new(store: PgStore, config: ApiConfig, shared: Shared) -> Self {
+    pub(crate) fn new(
+        store: PgStore,
+        acceptor: Acceptor,
+        config: ApiConfig,
+        shared: Shared,
+    ) -> Arc<Self> {
         let digests = config.keys.iter().map(|key| Sha256::digest(key).into());
-        Self {
+        Arc::new(Self {
             store,
+            acceptor,
             key_digests: digests.collect(),
             body_bytes: Arc::new(Semaphore::new(config.bodies_bytes_max)),
-            config: Arc::new(config),
+            config,
             shared,
-            outage_log: Arc::new(Mutex::new(Throttle::new(OUTAGE_LOG_INTERVAL))),
-            gauges_read_at: Arc::default(),
-        }
+            outage_log: Mutex::new(Throttle::new(OUTAGE_LOG_INTERVAL)),
+            gauges_read_at: AsyncMutex::default(),
+        })
     }
 
     /// Logs a failed database call.

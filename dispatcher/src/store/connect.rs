@@ -7,10 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
-
 use super::database_url::DatabaseUrl;
-use super::keyed::KeyedPosts;
 use super::parts::RefusedRows;
 use super::places::Lane;
 use super::pool::Pool;
@@ -51,11 +48,7 @@ pub struct PgStore {
     pub(super) accept: Pool,
     pub(super) work: Pool,
     pub(super) health: Pool,
-    pub(super) keyed: Arc<KeyedPosts>,
     pub(super) refused: RefusedRows,
-    /// Large events use at most a quarter of the connections of the API, because a slow link to the
-    /// database delays each of them for long.
-    pub(super) large: Arc<Semaphore>,
     sessions: Arc<Sessions>,
     pub(super) presence: Session,
     pub(super) migration: Session,
@@ -90,14 +83,11 @@ impl PgStore {
         );
         let sessions = Arc::new(sessions);
         let pool = |lane, timeout| Pool::new(Arc::clone(&sessions), lane, timeout);
-        let large_max = usize::try_from(options.accept_connections.div_ceil(4)).unwrap_or(1);
         Self {
             health: pool(Lane::Health, ACCEPT_TIMEOUT),
             accept: pool(Lane::Accept, ACCEPT_TIMEOUT),
             work: pool(Lane::Work, WORK_TIMEOUT),
-            keyed: Arc::new(KeyedPosts::new(options.accept_connections)),
             refused: RefusedRows::default(),
-            large: Arc::new(Semaphore::new(large_max)),
             sessions,
             presence,
             migration,

@@ -1,7 +1,7 @@
 //! Errors of the store, classified by the conclusion that the caller may draw.
 
 /// Why an operation of the store has no result.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum StoreError {
     /// The statement was not sent, so nothing was changed.
     #[error("{operation}: the database is unavailable: {reason}")]
@@ -97,6 +97,12 @@ impl StoreError {
     /// Returns true if the server ended the statement because it took too long.
     pub fn is_timeout(&self) -> bool {
         matches!(self, Self::Refused { sqlstate, .. } if sqlstate == TIMED_OUT)
+    }
+
+    /// Returns true if the statement waited too long for a lock of another transaction.
+    pub fn is_locked(&self) -> bool {
+        // 55P03: cancelled by `lock_timeout`.
+        matches!(self, Self::Refused { sqlstate, .. } if sqlstate == "55P03")
     }
 
     /// Returns true if a smaller batch may succeed: the statement timed out, or its outcome is

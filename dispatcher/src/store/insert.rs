@@ -1,10 +1,12 @@
-//! accept: stores one pending event in one commit.
+//! accept: stores pending events in one commit.
 //!
-//! Safe to run again with an idempotency key: the second run finds the row of the first.
+//! Safe to run again with idempotency keys: the second run finds the rows of the first.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use sqlx::{PgConnection, Row};
+use uuid::Uuid;
 
 use crate::event::{EventId, NewEvent};
 
@@ -29,20 +31,40 @@ pub enum Inserted {
     Conflict(EventId),
 }
 
+/// Maximum wait for a transaction elsewhere that holds an idempotency key, because the other keys
+/// of the batch wait with it.
+const LOCK_TIMEOUT: &str = "20ms";
+
 const INSERT: &str = "
+insert into webhook_events
+    (id, target_url, target_given, payload, status, round,
+     attempt_count, failure_count, abandon_count, next_retry_at, created_at)
+select id, url, given, payload, 'pending', 0, 0, 0, 0, now(), now()
+from unnest($1::uuid[], $2::text[], $3::boolean[], $4::bytea[]) as new (id, url, given, payload)";
+
+// The setting ends with the statement, and it is made before the first row is inserted.
+const INSERT_KEYED: &str = "
+with wait as materialized (select set_config('lock_timeout', $6, true))
 insert into webhook_events
     (id, target_url, target_given, payload, idempotency_key, status, round,
      attempt_count, failure_count, abandon_count, next_retry_at, created_at)
-values ($1, $2, $3, $4, $5, 'pending', 0, 0, 0, 0, now(), now())
-on conflict (idempotency_key) where idempotency_key is not null do nothing";
+select id, url, given, payload, key, 'pending', 0, 0, 0, 0, now(), now()
+from wait, unnest($1::uuid[], $2::text[], $3::boolean[], $4::bytea[], $5::text[])
+    as new (id, url, given, payload, key)
+on conflict (idempotency_key) where idempotency_key is not null do nothing
+returning id";
 
-// A separate statement, because the snapshot of the insert does not contain the conflicting row.
+// A separate statement, because the snapshot of the insert does not contain the conflicting rows.
 const SAME: &str = "
-select id, payload = $2 and target_given = $3 and (not $3 or target_url = $4) as same
-from webhook_events where idempotency_key = $1";
+select new.at, e.id, e.payload = new.payload and e.target_given = new.given
+    and (not new.given or e.target_url = new.url) as same
+from unnest($1::text[], $2::boolean[], $3::bytea[], $4::text[]) with ordinality
+    as new (url, given, payload, key, at)
+join webhook_events e on e.idempotency_key = new.key
+order by new.at";
 
 /// Returns the time for storing a payload of this size beyond the timeout of the API.
-pub(super) fn extra_time(payload_bytes: usize) -> Duration {
+pub fn extra_time(payload_bytes: usize) -> Duration {
     let large_bytes = payload_bytes.saturating_sub(LARGE_BYTES_MIN);
     let seconds = large_bytes.div_ceil(LARGE_BYTES_PER_SECOND);
     Duration::from_secs(seconds as u64).min(EXTRA_TIME_MAX)
@@ -50,28 +72,82 @@ pub(super) fn extra_time(payload_bytes: usize) -> Duration {
 
 pub(super) async fn insert(
     connection: &mut PgConnection,
-    event: &NewEvent,
-) -> Result<Inserted, sqlx::Error> {
-    let inserted = sqlx::query(INSERT)
-        .bind(event.id.0)
-        .bind(event.target.url())
-        .bind(event.target.is_given())
-        .bind(&event.payload)
-        .bind(&event.idempotency_key)
-        .execute(&mut *connection)
-        .await?;
-    if inserted.rows_affected() == 1 {
-        return Ok(Inserted::Accepted(event.id));
+    events: &[&NewEvent],
+) -> Result<Vec<Inserted>, sqlx::Error> {
+    let ids: Vec<Uuid> = events.iter().map(|event| event.id.0).collect();
+    let has_keys = events.iter().any(|event| event.idempotency_key.is_some());
+    if !has_keys {
+        let columns = Columns::of(events);
+        let statement = sqlx::query(INSERT).bind(&ids).bind(columns.urls).bind(columns.given);
+        let result = statement.bind(columns.payloads).execute(connection).await?;
+        if result.rows_affected() != events.len() as u64 {
+            return Err(sqlx::Error::RowNotFound);
+        }
+        return Ok(events.iter().map(|event| Inserted::Accepted(event.id)).collect());
     }
-    let row = sqlx::query(SAME)
-        .bind(&event.idempotency_key)
-        .bind(&event.payload)
-        .bind(event.target.is_given())
-        .bind(event.target.url())
-        .fetch_one(connection)
+    // A large payload is alone, and sending it again would take long.
+    let waits = events.iter().all(|event| event.payload.len() >= LARGE_BYTES_MIN);
+    let columns = Columns::of(events);
+    let inserted: Vec<Uuid> = sqlx::query_scalar(INSERT_KEYED)
+        .bind(&ids)
+        .bind(columns.urls)
+        .bind(columns.given)
+        .bind(columns.payloads)
+        .bind(columns.keys)
+        .bind(if waits { "0" } else { LOCK_TIMEOUT })
+        .fetch_all(&mut *connection)
         .await?;
-    let id = EventId(row.try_get("id")?);
-    Ok(if row.try_get("same")? { Inserted::Accepted(id) } else { Inserted::Conflict(id) })
+    let inserted: HashSet<Uuid> = inserted.into_iter().collect();
+    let is_new = |event: &NewEvent| inserted.contains(&event.id.0);
+    let conflicting: Vec<&NewEvent> =
+        events.iter().copied().filter(|event| !is_new(event)).collect();
+    let mut known = known(connection, &conflicting).await?.into_iter();
+    let result = events.iter().map(|event| match is_new(event) {
+        true => Some(Inserted::Accepted(event.id)),
+        false => known.next(),
+    });
+    result.collect::<Option<_>>().ok_or(sqlx::Error::RowNotFound)
+}
+
+/// Compares events with those that were accepted with the same keys.
+async fn known(
+    connection: &mut PgConnection,
+    events: &[&NewEvent],
+) -> Result<Vec<Inserted>, sqlx::Error> {
+    if events.is_empty() {
+        return Ok(Vec::new());
+    }
+    let columns = Columns::of(events);
+    let statement = sqlx::query(SAME).bind(columns.urls).bind(columns.given);
+    let rows = statement.bind(columns.payloads).bind(columns.keys).fetch_all(connection).await?;
+    if rows.len() != events.len() {
+        // A row was deleted meanwhile.
+        return Err(sqlx::Error::RowNotFound);
+    }
+    let known = rows.iter().map(|row| {
+        let id = EventId(row.try_get("id")?);
+        Ok(if row.try_get("same")? { Inserted::Accepted(id) } else { Inserted::Conflict(id) })
+    });
+    known.collect()
+}
+
+/// Columns of events, borrowed.
+struct Columns<'a> {
+    urls: Vec<&'a str>,
+    given: Vec<bool>,
+    payloads: Vec<&'a [u8]>,
+    keys: Vec<Option<&'a str>>,
+}
+
+impl<'a> Columns<'a> {
+    fn of(events: &[&'a NewEvent]) -> Self {
+        Self {
+            urls: events.iter().map(|event| event.target.url()).collect(),
+            given: events.iter().map(|event| event.target.is_given()).collect(),
+            payloads: events.iter().map(|event| event.payload.as_slice()).collect(),
+            keys: events.iter().map(|event| event.idempotency_key.as_deref()).collect(),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -42,25 +42,18 @@ impl Pool {
         operation: &'static str,
         statements: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error> + Clone,
     ) -> Result<T, StoreError> {
-        let no_turn = std::future::ready(());
-        self.run_after(no_turn, operation, Duration::ZERO, statements).await
+        self.run_for(operation, Duration::ZERO, statements).await
     }
 
-    /// Waits for `turn`, then for a session, and runs `statements`, all under one deadline. The
-    /// value of `turn` is kept until the operation has ended. The statements may take `extra` time
-    /// beyond the timeout of the pool, because they carry many bytes.
-    pub(super) async fn run_after<T, G>(
+    /// Like [`Self::run`]. The statements may take `extra` time beyond the timeout of the pool,
+    /// because they carry many bytes.
+    pub(super) async fn run_for<T>(
         &self,
-        turn: impl Future<Output = G>,
         operation: &'static str,
         extra: Duration,
         statements: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error> + Clone,
     ) -> Result<T, StoreError> {
         let start = Instant::now();
-        let waited = timeout_at(start + self.timeout + extra, turn).await;
-        let _turn = waited.map_err(|_| self.no_session(operation))?;
-        // Operations with extra time take turns that last longer than the timeout.
-        let start = if extra.is_zero() { start } else { Instant::now() };
         let deadline = start + self.timeout;
         let acquired = timeout_at(deadline, self.sessions.acquire(self.lane)).await;
         let mut lent = acquired.map_err(|_| self.no_session(operation))?;

@@ -19,8 +19,8 @@ impl Mutant for AcknowledgesUnstored {
 pub(super) struct AcknowledgesUnknown;
 
 impl Mutant for AcknowledgesUnknown {
-    fn insert_failed(&self, id: EventId, _: StoreError) -> Result<Inserted, StoreError> {
-        Ok(Inserted::Accepted(id))
+    fn insert_failed(&self, ids: &[EventId], _: StoreError) -> Result<Vec<Inserted>, StoreError> {
+        Ok(ids.iter().copied().map(Inserted::Accepted).collect())
     }
 }
 
