@@ -35,6 +35,8 @@ fn body(payload: usize) -> String {
 /// Sends posts so that all but the first are in one batch, and returns the responses. Post `n` has
 /// the payload `n` and the key `key-n` if `has_keys`.
 async fn post_together(app: &App, has_keys: bool) -> Vec<Response> {
+    // The gauges from SQL need a connection of the API, and are then read again only after 5 s.
+    app.get("/metrics").await;
     let blocking = block(app).await;
     let first = app.post(body(0));
     let others = async {
