@@ -5,6 +5,7 @@
 mod answers;
 mod backoff;
 mod framing;
+mod hand_off;
 mod local_exhaustion;
 mod network;
 mod operations;

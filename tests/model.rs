@@ -36,6 +36,8 @@ enum Operation {
         key: Option<u8>,
         payload: u8,
         given: bool,
+        /// Worker and lease time in milliseconds of an event that is stored with a lease.
+        leased: Option<(u8, u64)>,
     },
     Claim {
         worker: u8,
@@ -97,9 +99,10 @@ fn operation() -> impl Strategy<Value = Operation> {
     let jitters = || vec(0_u8..=8, 1..6);
     let key = prop::option::weighted(0.4, 0_u8..4);
     let from = prop::option::weighted(0.4, -2_000_i64..100);
+    let leased = prop::option::weighted(0.3, (worker.clone(), 100_u64..3_000));
     prop_oneof![
-        3 => (key, 0_u8..2, any::<bool>())
-            .prop_map(|(key, payload, given)| Insert { key, payload, given }),
+        3 => (key, 0_u8..2, any::<bool>(), leased)
+            .prop_map(|(key, payload, given, leased)| Insert { key, payload, given, leased }),
         4 => (worker.clone(), 1_usize..5, from, range(), 100_u64..3_000).prop_map(
             |(worker, limit, from_ms, range, lease_ms)| Claim { worker, limit, from_ms, range, lease_ms }
         ),
@@ -134,7 +137,7 @@ fn range() -> impl Strategy<Value = Option<RangeMs>> {
 /// absent worker, an event that becomes dead by abandoned attempts, attempts whose numbers exist
 /// already, a claim whose scan start is after a due event, and a search for leases that finds one.
 fn rare_cases() -> Vec<Operation> {
-    let insert = Operation::Insert { key: Some(0), payload: 0, given: true };
+    let insert = Operation::Insert { key: Some(0), payload: 0, given: true, leased: None };
     let claim = Operation::Claim { worker: 0, limit: 1, from_ms: None, range: None, lease_ms: 100 };
     let later = Operation::Jump { by_ms: 3_000 };
     let reclaim = Operation::ReclaimExpired { jitters: vec![4], range: None };
@@ -162,7 +165,7 @@ fn rare_cases() -> Vec<Operation> {
     let absent =
         [Operation::Join { worker: 0 }, Operation::Vanish { worker: 0 }, Operation::Absent];
     let twice = [abandoned.clone(), abandoned].concat();
-    let another = Operation::Insert { key: None, payload: 0, given: true };
+    let another = Operation::Insert { key: None, payload: 0, given: true, leased: None };
     let behind =
         Operation::Claim { worker: 0, limit: 2, from_ms: Some(-100), range: None, lease_ms: 100 };
     let own = Operation::OwnLeases { worker: 0, from_ms: None };

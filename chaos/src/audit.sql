@@ -40,6 +40,8 @@ create function chaos_audit.us(at timestamptz) returns bigint
 
 -- The row before, the row after and the new attempt row determine the transition. A deletion, or a
 -- change that is not in the accounting table, is recorded as a settle. A checker then reports it.
+-- An event that is stored with a lease is recorded as an accept and a claim of one transaction, so
+-- that the rules of both apply.
 create function chaos_audit.record() returns trigger language plpgsql security definer as $$
 declare
     step    text;
@@ -56,6 +58,19 @@ begin
     end if;
     if tg_op = 'INSERT' then
         step := 'accept';
+        if new.lease_token is not null then
+            insert into chaos_audit.transitions
+                (transaction, step, event_id, target, attempt, now_us, due_us, status,
+                 attempt_count, failure_count, abandon_count, round)
+            values
+                (pg_current_xact_id(), step, new.id, new.target_url, 0, chaos_audit.us(now()),
+                 chaos_audit.us(new.created_at), 'pending', 0, 0, 0, 0);
+            step := 'claim';
+            attempt := new.attempt_count;
+            token := new.lease_token;
+            holder := new.holder;
+            until := new.lease_until;
+        end if;
     elsif tg_op = 'DELETE' then
         step := 'settle';
         attempt := old.attempt_count;

@@ -33,6 +33,22 @@ impl fmt::Display for EventId {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LeaseToken(pub Uuid);
 
+impl LeaseToken {
+    /// Draws a token.
+    pub fn random(rng: &mut impl Rng) -> Self {
+        Self(uuid::Builder::from_random_bytes(rng.random()).into_uuid())
+    }
+}
+
+/// The worker of a lease and the time that it lasts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeaseHolder {
+    /// The worker.
+    pub worker: WorkerId,
+    /// `LEASE_SECONDS`.
+    pub lease: Duration,
+}
+
 /// Number of a worker process: random, 63 bits, never zero. The database column is `holder`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WorkerId(pub i64);

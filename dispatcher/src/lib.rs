@@ -5,7 +5,7 @@
 //!
 //! [`event`] defines the data, `api` and [`accept`] accept events, [`store`] contains every
 //! transition, [`worker`] delivers, and [`backoff`] is the retry rule. [`serve`] is the only
-//! wiring: `api` and `worker` meet in Postgres and in one wake-up handle.
+//! wiring: `api` and `worker` meet in Postgres, in one wake-up handle and in [`hand_off`].
 
 pub mod accept;
 mod api;
@@ -15,6 +15,8 @@ mod clock;
 pub mod config;
 pub mod descriptors;
 pub mod event;
+pub mod hand_off;
+pub mod host;
 pub mod log;
 pub mod metrics;
 pub mod signature;
@@ -31,6 +33,7 @@ use std::time::Duration;
 
 use rand::rngs::StdRng;
 use tokio::net::TcpListener;
+use tokio::sync::mpsc;
 use tokio::task::JoinError;
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -40,6 +43,7 @@ use crate::api::server::Stop;
 use crate::api::{Api, Shared};
 use crate::config::Config;
 use crate::event::WorkerId;
+use crate::hand_off::{HandOff, HandedOver};
 use crate::store::{PgPresence, PgStore, SchemaError};
 use crate::transport::{HttpTransport, TransportError};
 use crate::worker::{Parts, Worker};
@@ -85,10 +89,15 @@ pub async fn serve(
     let transport = HttpTransport::new(&config.transport)?;
     let store = PgStore::open(&config.store);
     let shared = Shared::default();
-    let connections = config.store.accept_connections;
-    let stored = Arc::clone(&shared.wake);
-    let (acceptor, accepting) =
-        accept::acceptor(store.clone(), connections, stored, &shared.metrics);
+    let (hand_off, handed_over) = HandOff::new();
+    let (acceptor, accepting) = accept::acceptor(accept::Parts {
+        store: store.clone(),
+        connections: config.store.accept_connections,
+        hand_off: Arc::clone(&hand_off),
+        stored: Arc::clone(&shared.wake),
+        metrics: Arc::clone(&shared.metrics),
+        rng: rand::make_rng::<StdRng>(),
+    });
     let _accepting = AbortOnDropHandle::new(tokio::spawn(accepting));
     let api = Api::new(store.clone(), acceptor, config.api.clone(), shared.clone());
     let connections_max = config.api.connections_max;
@@ -101,11 +110,19 @@ pub async fn serve(
         Stop { signal: shutdown.clone(), timeout: config.worker.shutdown },
     );
     let serving = tokio::spawn(serving);
-    let worked = work(config, role, store.clone(), transport, shared, shutdown.clone()).await;
+    let ends = Ends { shared, hand_off, handed_over };
+    let worked = work(config, role, store.clone(), transport, ends, shutdown.clone()).await;
     shutdown.cancel();
     serving.await?;
     store.close().await;
     worked
+}
+
+/// The worker's ends of what it shares with the API.
+struct Ends {
+    shared: Shared,
+    hand_off: Arc<HandOff>,
+    handed_over: mpsc::UnboundedReceiver<HandedOver>,
 }
 
 /// Migrates the schema, then delivers events until `shutdown`. With [`Role::Api`], only migrates
@@ -115,9 +132,10 @@ async fn work(
     role: Role,
     store: PgStore,
     transport: HttpTransport,
-    shared: Shared,
+    ends: Ends,
     shutdown: CancellationToken,
 ) -> Result<(), ServeError> {
+    let shared = ends.shared;
     let Some(migrated) = shutdown.run_until_cancelled(migrate(&store)).await else {
         return Ok(());
     };
@@ -149,6 +167,8 @@ async fn work(
         rng,
         id,
         wake: shared.wake,
+        hand_off: ends.hand_off,
+        handed_over: ends.handed_over,
         metrics: shared.metrics,
         health,
     };

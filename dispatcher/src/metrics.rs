@@ -35,6 +35,7 @@ pub struct Metrics {
     attempts: ByWord,
     attempt_seconds: Histogram,
     pub(crate) claimed: Counter,
+    pub(crate) handed_over: Counter,
     pub(crate) delayed: Counter,
     pub(crate) exhausted: Counter,
     in_flight: Gauge,
@@ -91,6 +92,11 @@ impl Default for Metrics {
                 histogram(),
             ),
             claimed: registered(r, "claims", "Claimed events"),
+            handed_over: registered(
+                r,
+                "hand_offs",
+                "Claims that were made together with the insert of the event",
+            ),
             delayed: registered(
                 r,
                 "deferrals",

@@ -43,7 +43,9 @@ pub use self::database_url::{DatabaseUrl, DatabaseUrlError};
 pub use self::error::StoreError;
 pub use self::find::{AttemptView, EventView};
 pub use self::gauges::Gauges;
-pub use self::insert::{BODY_BYTES_MAX, Inserted, LARGE_BYTES_MIN, extra_time};
+pub use self::insert::{
+    BODY_BYTES_MAX, Inserted, InsertedRows, LARGE_BYTES_MIN, NewRow, extra_time,
+};
 pub use self::inspect::{Inspection, SchemaState};
 use self::next_due::next_due;
 pub use self::own_leases::OwnLeases;
@@ -58,17 +60,18 @@ pub use self::schema::SchemaError;
 pub use self::settle::SETTLE_BATCH_MAX;
 use self::settle::settle;
 pub use self::transactions::OldestTransaction;
-use crate::event::{ClaimKey, NewEvent, Release, Settled, Settlement, WorkerId};
+use crate::event::{ClaimKey, LeaseHolder, Release, Settled, Settlement, WorkerId};
 
 /// The operations on events. Each may be called again after an error.
 pub trait Store: Clone + Send + Sync + 'static {
-    /// accept: stores pending events that are due now, all in one commit. Either all have an
-    /// idempotency key or none has. Returns `Ok` only after Postgres has acknowledged the commit,
-    /// with one value per event, in order.
+    /// accept: stores events that are due now, all in one commit. Those with a token get a lease of
+    /// `holder` (accept and claim), the others are pending. Either all have an idempotency key or
+    /// none has. Returns `Ok` only after Postgres has acknowledged the commit.
     fn insert(
         &self,
-        events: &[&NewEvent],
-    ) -> impl Future<Output = Result<Vec<Inserted>, StoreError>> + Send;
+        events: &[NewRow<'_>],
+        holder: Option<LeaseHolder>,
+    ) -> impl Future<Output = Result<InsertedRows, StoreError>> + Send;
 
     /// claim: leases due events without a lease to `worker`, up to `limit`.
     fn claim(
@@ -133,11 +136,15 @@ pub trait Store: Clone + Send + Sync + 'static {
 }
 
 impl Store for PgStore {
-    async fn insert(&self, events: &[&NewEvent]) -> Result<Vec<Inserted>, StoreError> {
-        let bytes = events.iter().map(|event| event.payload.len()).sum();
+    async fn insert(
+        &self,
+        events: &[NewRow<'_>],
+        holder: Option<LeaseHolder>,
+    ) -> Result<InsertedRows, StoreError> {
+        let bytes = events.iter().map(|row| row.event.payload.len()).sum();
         self.accept
             .run_for("storing events", extra_time(bytes), async |connection| {
-                insert::insert(connection, events).await
+                insert::insert(connection, events, holder).await
             })
             .await
     }

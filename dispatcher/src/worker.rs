@@ -31,6 +31,8 @@ impl<S: Store, P: Presence, T: Transport, R: Rng + Send + 'static> Worker<S, P, 
     /// left. Their leases must then be reclaimed.
     pub async fn run(mut self, shutdown: CancellationToken) -> bool {
         let wake = Arc::clone(&self.parts.wake);
+        let presence = self.parts.presence.clone();
+        self.parts.hand_off.set_presence(move || presence.is_held());
         loop {
             let now = Instant::now();
             self.parts.health.iterated(now);
@@ -47,6 +49,7 @@ impl<S: Store, P: Presence, T: Transport, R: Rng + Send + 'static> Worker<S, P, 
                 Some(completion) = self.work.next(), if !self.work.is_empty() => {
                     completion(&mut self);
                 }
+                Some(batch) = self.parts.handed_over.recv() => self.on_handed_over(batch),
                 () = sleep_until(timer) => {}
             }
         }
@@ -58,6 +61,7 @@ impl<S: Store, P: Presence, T: Transport, R: Rng + Send + 'static> Worker<S, P, 
     async fn drain(&mut self) -> bool {
         let deadline = Instant::now() + self.config.shutdown;
         self.stop.cancel();
+        self.parts.hand_off.close();
         let queued = self.hosts.take_queued(Instant::now());
         tracing::info!(
             attempts = self.in_flight,
@@ -81,6 +85,8 @@ impl<S: Store, P: Presence, T: Transport, R: Rng + Send + 'static> Worker<S, P, 
                 Some(completion) = self.work.next(), if !self.work.is_empty() => {
                     completion(self);
                 }
+                // Its events are released.
+                Some(batch) = self.parts.handed_over.recv() => self.on_handed_over(batch),
                 () = sleep_until(timer) => {}
             }
         }
@@ -92,7 +98,8 @@ impl<S: Store, P: Presence, T: Transport, R: Rng + Send + 'static> Worker<S, P, 
         let is_written = self.batches.is_idle() && self.releases.is_empty() && !self.is_releasing;
         let may_claim =
             self.scheduler.is_claiming() || self.is_fetching || self.orphans.is_unanswered();
-        self.in_flight == 0 && is_written && !may_claim
+        let may_arrive = self.parts.hand_off.reserved() > 0;
+        self.in_flight == 0 && is_written && !may_claim && !may_arrive
     }
 
     /// While draining, looks for the orphans of a claim whose reply was lost.
@@ -108,11 +115,10 @@ impl<S: Store, P: Presence, T: Transport, R: Rng + Send + 'static> Worker<S, P, 
         self.start_settling();
         let now = Instant::now();
         if !self.database.is_open(now) {
+            self.parts.hand_off.close();
             return;
         }
-        let held = self.held();
-        let free = self.config.in_flight_max.saturating_sub(held);
-        self.start_claiming(free, held, now);
+        self.share_permits(now);
         self.start_fetching(now);
         self.start_reclaiming(now);
     }

@@ -1,7 +1,7 @@
 //! Large payloads: a claim does not return them, and they are fetched in pieces.
 
 use dispatcher::event::{Claim, EventId, NewEvent, Release, Target};
-use dispatcher::store::{ClaimLimit, Store};
+use dispatcher::store::{ClaimLimit, NewRow, Store};
 
 use crate::support::fixture::{Bench, LEASE, WORKER};
 
@@ -15,7 +15,11 @@ async fn accept(bench: &Bench, size: usize) -> Vec<u8> {
         target: Target::Given("http://127.0.0.1:9/".into()),
         idempotency_key: None,
     };
-    bench.store.insert(&[&event]).await.expect("the insert succeeds");
+    bench
+        .store
+        .insert(&[NewRow { event: &event, token: None }], None)
+        .await
+        .expect("the insert succeeds");
     digits
 }
 

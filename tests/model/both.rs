@@ -45,6 +45,7 @@ pub(super) struct Coverage(BTreeSet<&'static str>);
 /// The effects that must occur.
 const EFFECTS: &[&str] = &[
     "insert",
+    "insert with a lease",
     "insert again",
     "insert conflict",
     "claim",

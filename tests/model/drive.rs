@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use chaos::sim::model::{Row, time};
 use dispatcher::event::{
-    AttemptResult, Claim, Disposition, EventId, NewEvent, Outcome, Reason, Release, Settled,
-    Settlement, Target, WorkerId,
+    AttemptResult, Claim, ClaimKey, Disposition, EventId, LeaseHolder, LeaseToken, NewEvent,
+    Outcome, Reason, Release, Settled, Settlement, Target, WorkerId,
 };
-use dispatcher::store::{ClaimLimit, Claimed, DueRange, Inserted, Reclaim, ReclaimCause, Store};
+use dispatcher::store::{
+    ClaimLimit, Claimed, DueRange, Inserted, NewRow, Reclaim, ReclaimCause, Store,
+};
 use uuid::Uuid;
 
 use super::both::{Both, same};
@@ -47,7 +49,13 @@ fn reclaim(cause: ReclaimCause, jitters: &[u8], range: Option<RangeMs>) -> Recla
 impl Both {
     pub(super) async fn drive(&mut self, operation: &Operation) -> Effects {
         match *operation {
-            Operation::Insert { key, payload, given } => self.insert(key, payload, given).await,
+            Operation::Insert { key, payload, given, leased } => {
+                let holder = leased.map(|(worker, lease_ms)| LeaseHolder {
+                    worker: worker_id(worker),
+                    lease: ms(lease_ms),
+                });
+                self.insert(key, payload, given, holder).await
+            }
             Operation::Claim { worker, limit, from_ms, range, lease_ms } => {
                 let from_us = from_ms.map(|from_ms| self.now_us + from_ms * 1_000);
                 let limit = ClaimLimit {
@@ -140,23 +148,44 @@ impl Both {
         Ok(vec!["next due"; usize::from(next.is_some())])
     }
 
-    async fn insert(&mut self, key: Option<u8>, payload: u8, given: bool) -> Effects {
+    async fn insert(
+        &mut self,
+        key: Option<u8>,
+        payload: u8,
+        given: bool,
+        holder: Option<LeaseHolder>,
+    ) -> Effects {
         self.events += 1;
         let url = "http://127.0.0.1:9/".to_owned();
+        let number = u128::from(self.events);
         let event = NewEvent {
-            id: EventId(Uuid::from_u128(u128::from(self.events))),
+            id: EventId(Uuid::from_u128(number)),
             payload: vec![b'0' + payload],
             target: if given { Target::Given(url) } else { Target::Default(url) },
             idempotency_key: key.map(|key| format!("key-{key}")),
         };
-        let inserted = self.store.insert(&[&event]).await.map_err(|e| e.to_string())?;
-        let inserted = inserted[0];
-        same("insert", &self.model.insert(self.now_us, &event), &inserted)?;
-        Ok(vec![match inserted {
-            Inserted::Accepted(id) if id == event.id => "insert",
-            Inserted::Accepted(_) => "insert again",
-            Inserted::Conflict(_) => "insert conflict",
-        }])
+        let token = holder.map(|_| LeaseToken(Uuid::from_u128(number << 64)));
+        let row = NewRow { event: &event, token };
+        let stored = self.store.insert(&[row], holder).await.map_err(|e| e.to_string())?;
+        same("time of the insert", &time(self.now_us), &stored.now)?;
+        let inserted = stored.events[0];
+        let model = self.model.insert(self.now_us, &event, holder.zip(token));
+        same("insert", &model, &inserted)?;
+        Ok(match (inserted, token) {
+            (Inserted::Accepted(id), Some(token)) if id == event.id => {
+                self.claims.push(Claim {
+                    key: ClaimKey { id, token, number: 1 },
+                    failure_count: 0,
+                    target_url: event.target.url().to_owned(),
+                    payload: event.payload,
+                    unfetched: 0,
+                });
+                vec!["insert", "insert with a lease"]
+            }
+            (Inserted::Accepted(id), _) if id == event.id => vec!["insert"],
+            (Inserted::Accepted(_), _) => vec!["insert again"],
+            (Inserted::Conflict(_), _) => vec!["insert conflict"],
+        })
     }
 
     /// Postgres chooses among events with the same due time. The test checks that the choice is

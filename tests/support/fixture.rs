@@ -6,7 +6,7 @@ use std::time::Duration;
 use dispatcher::event::{
     AttemptResult, Claim, Disposition, EventId, NewEvent, Outcome, Settlement, Target, WorkerId,
 };
-use dispatcher::store::{ClaimLimit, PgStore, Store};
+use dispatcher::store::{ClaimLimit, NewRow, PgStore, Store};
 use mock_receiver::{Behavior, Journal, Receiver, Script, Secrets, Seen};
 use sqlx::PgPool;
 use tokio::net::TcpListener;
@@ -77,7 +77,10 @@ impl Bench {
                 idempotency_key: None,
             };
             ids.push(event.id);
-            self.store.insert(&[&event]).await.expect("the insert succeeds");
+            self.store
+                .insert(&[NewRow { event: &event, token: None }], None)
+                .await
+                .expect("the insert succeeds");
         }
         ids
     }

@@ -84,6 +84,11 @@ pub struct FailpointHit {
 }
 
 impl Call {
+    /// Returns true if the call can give events a lease.
+    pub(super) fn makes_leases(self) -> bool {
+        matches!(self, Self::Claim | Self::Insert)
+    }
+
     /// Name of the call in schedules.
     #[must_use]
     pub fn name(self) -> &'static str {

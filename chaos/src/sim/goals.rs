@@ -18,6 +18,8 @@ pub const GOALS: &[&str] = &[
     "a lease was reclaimed because its worker had exited",
     "a lease was reclaimed because it had expired",
     "a claim was released",
+    "an event was stored with a lease",
+    "an event that was stored with a lease was released",
     "a stale settle was refused",
     "a settle was repeated after its commit",
     "a request arrived after the request of a later attempt",
@@ -80,6 +82,9 @@ struct Reader<'h> {
     claimed_only: BTreeMap<(&'h str, u32), &'h str>,
     killed_at: Option<u64>,
     reclaimed: BTreeSet<&'h str>,
+    /// Time of the accept of each event, by the clock of the database.
+    accepted: BTreeMap<&'h str, i64>,
+    handed_over: BTreeSet<&'h str>,
 }
 
 impl<'h> Reader<'h> {
@@ -149,13 +154,26 @@ impl<'h> Reader<'h> {
     fn committed(&mut self, t: u64, step: Step, op: &'h Transition) {
         let holder = op.holder.as_deref().unwrap_or_default();
         match step {
+            Step::Accept => {
+                self.accepted.insert(&op.id, op.now_us);
+            }
             Step::Claim => {
+                // The accept and the claim of one transaction.
+                let is_handed = self.accepted.get(op.id.as_str()) == Some(&op.now_us);
+                if is_handed && op.attempt == 1 {
+                    self.handed_over.insert(&op.id);
+                    self.reached.insert("an event was stored with a lease");
+                }
                 self.claimed_only.insert((&op.id, op.attempt), holder);
                 let soon = self.killed_at.is_some_and(|at| t < at + 1_000_000);
                 let again = soon && self.reclaimed.contains(op.id.as_str());
                 self.reach("an event was claimed again within a second of a kill", again);
             }
-            Step::Release => self.reach("a claim was released", true),
+            Step::Release => {
+                self.reach("a claim was released", true);
+                let handed = op.attempt == 1 && self.handed_over.contains(op.id.as_str());
+                self.reach("an event that was stored with a lease was released", handed);
+            }
             Step::Reclaim => {
                 self.reclaimed.insert(&op.id);
                 let ran_out = op.lease_until_us.is_some_and(|until| until <= op.now_us);

@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use dispatcher::event::{EventId, LeaseToken, NewEvent, WorkerId};
+use dispatcher::event::{EventId, LeaseHolder, LeaseToken, NewEvent, WorkerId};
 use dispatcher::store::{AttemptView, DueRange, Inserted};
 
 use crate::history::op::Op;
@@ -101,7 +101,15 @@ enum JournalEntry {
 impl Model {
     /// Accepts an event. A known idempotency key returns the first event of this key, or a conflict
     /// if payload or target differ.
-    pub fn insert(&mut self, now_us: i64, event: &NewEvent) -> Inserted {
+    ///
+    /// With a token, a new event is leased to `holder`: accept and claim are two transitions of one
+    /// transaction.
+    pub fn insert(
+        &mut self,
+        now_us: i64,
+        event: &NewEvent,
+        leased: Option<(LeaseHolder, LeaseToken)>,
+    ) -> Inserted {
         let key = event.idempotency_key.as_ref();
         if let Some(id) = key.and_then(|key| self.keys.get(key)).copied() {
             let same = self.rows.get(&id).is_some_and(|row| {
@@ -127,6 +135,9 @@ impl Model {
         };
         self.rows.insert(event.id, row);
         self.log(Step::Accept, event.id, 0);
+        if let Some((LeaseHolder { worker, lease }, token)) = leased {
+            self.claim(now_us, worker, lease, [(event.id, token)]);
+        }
         Inserted::Accepted(event.id)
     }
 
@@ -170,15 +181,16 @@ impl Model {
             }),
             JournalEntry::Committed { step, id, attempt, sent_token, ended_lease, outcome } => {
                 let row = self.rows.get(&id);
-                let lease = row.and_then(|row| row.lease);
+                // The claim of an accept and claim follows in the journal.
+                let is_accept = step == Step::Accept;
+                let accepted = || Counts { status: PENDING.to_owned(), ..Counts::default() };
+                let lease = row.and_then(|row| row.lease).filter(|_| !is_accept);
                 let last_lease = lease.or(ended_lease);
                 Op::of_transition(
                     step,
                     Transition {
                         id: id.to_string(),
-                        target: row
-                            .filter(|_| step == Step::Accept)
-                            .map(|row| row.target_url.clone()),
+                        target: row.filter(|_| is_accept).map(|row| row.target_url.clone()),
                         attempt,
                         token: sent_token
                             .or(lease.map(|lease| lease.token))
@@ -189,7 +201,9 @@ impl Model {
                         now_us,
                         lease_until_us: last_lease.map(|lease| lease.until_us),
                         due_us: row.and_then(|row| row.due_us),
-                        after: row.map(|row| row.counts.clone()).unwrap_or_default(),
+                        after: row
+                            .map(|row| if is_accept { accepted() } else { row.counts.clone() })
+                            .unwrap_or_default(),
                     },
                 )
             }

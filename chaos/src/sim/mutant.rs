@@ -5,7 +5,9 @@
 
 use dispatcher::config::WorkerConfig;
 use dispatcher::event::{AttemptResult, EventId, NewEvent, Release, Settlement, WorkerId};
-use dispatcher::store::{Claimed, Inserted, OwnLeases, Reclaim, Reclaimed, StoreError};
+use dispatcher::store::{
+    Claimed, Inserted, InsertedRows, OwnLeases, Reclaim, Reclaimed, StoreError,
+};
 use dispatcher::transport::{NotSent, Request};
 
 use super::model::Model;
@@ -28,8 +30,8 @@ pub trait Mutant: Sync {
         None
     }
 
-    /// Runs after an insert, in its transaction.
-    fn inserted(&self, model: &mut Model, event: &NewEvent) {}
+    /// Runs after an insert, in its transaction. `worker_us` is the clock of the process.
+    fn inserted(&self, model: &mut Model, worker_us: i64, event: &NewEvent) {}
 
     /// Changes the result of a failed insert.
     ///
@@ -39,8 +41,13 @@ pub trait Mutant: Sync {
         &self,
         ids: &[EventId],
         error: StoreError,
-    ) -> Result<Vec<Inserted>, StoreError> {
+    ) -> Result<InsertedRows, StoreError> {
         Err(error)
+    }
+
+    /// Returns the number of permits of the hand-off that each insert loses.
+    fn lost_permits(&self) -> usize {
+        0
     }
 
     /// Returns true if an insert with unknown outcome gets a 4xx.

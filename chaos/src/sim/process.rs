@@ -5,6 +5,7 @@ use std::task::Waker;
 
 use dispatcher::accept::Acceptor;
 use dispatcher::event::WorkerId;
+use dispatcher::hand_off::HandOff;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -43,6 +44,8 @@ pub(super) struct SimProcess {
     pub(super) connections_cut: Arc<Notify>,
     /// Takes the posts of this life.
     pub(super) acceptor: Option<Acceptor>,
+    /// Takes the events of those posts to the worker.
+    pub(super) hand_off: Option<Arc<HandOff>>,
     /// Notified when a pause ends.
     pub(super) resumed: Arc<Notify>,
     pub(super) latencies: Stream,
@@ -78,6 +81,7 @@ impl SimProcess {
             presence_held: Arc::default(),
             connections_cut: Arc::default(),
             acceptor: None,
+            hand_off: None,
             resumed: Arc::default(),
             latencies: seed.stream(&format!("sim/latencies/{number}")),
             waker: None,

@@ -7,13 +7,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use dispatcher::event::{ClaimKey, EventId, NewEvent, Release, Settled, Settlement, WorkerId};
+use dispatcher::event::{
+    ClaimKey, EventId, LeaseHolder, LeaseToken, NewEvent, Release, Settled, Settlement, WorkerId,
+};
+use dispatcher::host::HostKey;
 use dispatcher::store::{
-    ClaimLimit, Claimed, Inserted, OwnLeases, Presence, Reclaim, Reclaimed, Store, StoreError,
+    ClaimLimit, Claimed, InsertedRows, NewRow, OwnLeases, Presence, Reclaim, Reclaimed, Store,
+    StoreError,
 };
 use rand::RngExt;
 use tokio::sync::{Notify, oneshot};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::clock::unix_us;
 use super::context::SimContext;
@@ -21,6 +25,7 @@ use super::failpoint::{Call, Stage};
 use super::inject::CallEffect;
 use super::mutant::Mutant;
 use super::state::SimState;
+use crate::seed::Seed;
 
 /// Maximum wait of an API request for the store.
 const ACCEPT_TIMEOUT: Duration = Duration::from_millis(1_500);
@@ -63,7 +68,7 @@ impl SimStore {
         let connections_cut = Arc::clone(&route.connections_cut);
         let (sender, reply) = oneshot::channel();
         let server = Server { client: self.clone(), call, route, delay: effect.delay };
-        let is_claim = u32::from(call == Call::Claim);
+        let is_claim = u32::from(call.makes_leases());
         self.context.state().processes[self.process].running_claims += is_claim;
         tokio::spawn(server.serve(transaction, sender));
         let deadline = if call == Call::Insert { ACCEPT_TIMEOUT } else { WORK_TIMEOUT };
@@ -78,6 +83,18 @@ impl SimStore {
             return Err(unknown(call, "the reply was lost"));
         }
         result
+    }
+
+    /// Reserves permits that are never returned, if the mutant does so.
+    fn lose_permits(&self) {
+        let lost = self.mutant().map_or(0, |mutant| mutant.lost_permits());
+        let hand_off = self.context.state().processes[self.process].hand_off.clone();
+        let Some(hand_off) = hand_off.filter(|_| lost > 0) else {
+            return;
+        };
+        let hosts = vec![HostKey::from("lost"); lost];
+        let mut rng = Seed::new(hand_off.reserved() as u64).stream("lost permits");
+        std::mem::forget(hand_off.reserve(&hosts, Instant::now(), &mut rng));
     }
 
     /// Hits a failpoint as the client. Never returns if the process is killed; waits if it is
@@ -132,7 +149,7 @@ impl Server {
         wait_until_healed(context, self.delay).await;
         {
             let mut state = context.state();
-            let is_claim = u32::from(self.call == Call::Claim);
+            let is_claim = u32::from(self.call.makes_leases());
             state.processes[self.client.process].running_claims -= is_claim;
             // A crash of the database aborts the uncommitted transaction.
             if state.database_life != database_life {
@@ -215,24 +232,35 @@ fn unknown(call: Call, reason: &str) -> StoreError {
 }
 
 impl Store for SimStore {
-    async fn insert(&self, events: &[&NewEvent]) -> Result<Vec<Inserted>, StoreError> {
+    async fn insert(
+        &self,
+        events: &[NewRow<'_>],
+        holder: Option<LeaseHolder>,
+    ) -> Result<InsertedRows, StoreError> {
         let mutant = self.mutant();
-        let ids: Vec<EventId> = events.iter().map(|event| event.id).collect();
-        let events: Vec<NewEvent> = events.iter().map(|event| NewEvent::clone(event)).collect();
+        let ids: Vec<EventId> = events.iter().map(|row| row.event.id).collect();
+        let worker_us = unix_us(self.context.now_us());
+        let rows: Vec<_> = events.iter().map(|row| (row.event.clone(), row.token)).collect();
         let insert = move |state: &mut SimState, now_us| {
-            let insert_one = |event: &NewEvent| {
+            let insert_one = |(event, token): &(NewEvent, Option<LeaseToken>)| {
                 if let Some(forged) = mutant.and_then(|m| m.insert(&mut state.model, event)) {
                     return forged;
                 }
-                let inserted = state.model.insert(now_us, event);
+                let inserted = state.model.insert(now_us, event, holder.zip(*token));
                 if let Some(mutant) = mutant {
-                    mutant.inserted(&mut state.model, event);
+                    mutant.inserted(&mut state.model, worker_us, event);
                 }
                 inserted
             };
-            events.iter().map(insert_one).collect()
+            let events = rows.iter().map(insert_one).collect();
+            InsertedRows {
+                now: DateTime::from_timestamp_micros(now_us).unwrap_or_default(),
+                events,
+            }
         };
-        match (self.call(Call::Insert, insert).await, mutant) {
+        let result = self.call(Call::Insert, insert).await;
+        self.lose_permits();
+        match (result, mutant) {
             (Err(error), Some(mutant)) => mutant.insert_failed(&ids, error),
             (inserted, _) => inserted,
         }
@@ -375,6 +403,12 @@ impl Presence for SimStore {
             };
             presence_held.notified().await;
         }
+    }
+
+    fn is_held(&self) -> bool {
+        let state = self.context.state();
+        let process = &state.processes[self.process];
+        process.life == self.life && process.is_present
     }
 
     fn renew(&self) {

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use dispatcher::accept::acceptor;
+use dispatcher::accept;
 use dispatcher::backoff::Policy;
 use dispatcher::config::WorkerConfig;
 use dispatcher::event::WorkerId;
+use dispatcher::hand_off::HandOff;
 use dispatcher::worker::{Parts, Worker};
 use tokio::sync::Notify;
 use tokio::time::sleep;
@@ -75,9 +76,17 @@ fn start(context: &Arc<SimContext>, index: usize) -> impl Future<Output = ()> + 
     state.take_presence(index);
     let store = SimStore { context: Arc::clone(context), process: index, life };
     let wake = Arc::new(Notify::new());
-    let (acceptor, accepting) =
-        acceptor(store.clone(), API_CONNECTIONS, Arc::clone(&wake), &context.metrics);
+    let (hand_off, handed_over) = HandOff::new();
+    let (acceptor, accepting) = accept::acceptor(accept::Parts {
+        store: store.clone(),
+        connections: API_CONNECTIONS,
+        hand_off: Arc::clone(&hand_off),
+        stored: Arc::clone(&wake),
+        metrics: Arc::clone(&context.metrics),
+        rng: seed.stream(&format!("sim/accept/{index}/{life}")),
+    });
     state.processes[index].acceptor = Some(acceptor);
+    state.processes[index].hand_off = Some(Arc::clone(&hand_off));
     drop(state);
     let transport = SimTransport { context: Arc::clone(context), process: index, life };
     let parts = Parts {
@@ -88,6 +97,8 @@ fn start(context: &Arc<SimContext>, index: usize) -> impl Future<Output = ()> + 
         rng: seed.stream(&format!("sim/worker/{index}/{life}")),
         id: worker_id,
         wake,
+        hand_off,
+        handed_over,
         metrics: Arc::clone(&context.metrics),
         health: Arc::default(),
     };

@@ -223,6 +223,11 @@ fn release_keys<W>(busy: &mut HashSet<String>, items: &[Item<W>]) {
 }
 
 impl<W> Batch<W> {
+    /// Returns true for the batch of one large payload.
+    pub(super) fn is_large(&self) -> bool {
+        self.lane == Kind::Large
+    }
+
     pub(super) fn events(&self) -> Vec<&NewEvent> {
         self.items.iter().map(|item| &item.event).collect()
     }

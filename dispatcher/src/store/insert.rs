@@ -1,14 +1,16 @@
-//! accept: stores pending events in one commit.
+//! accept, and accept and claim: stores events in one commit, pending or leased.
 //!
 //! Safe to run again with idempotency keys: the second run finds the rows of the first.
 
 use std::collections::HashSet;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, Row};
 use uuid::Uuid;
 
-use crate::event::{EventId, NewEvent};
+use super::claim::micros;
+use crate::event::{EventId, LeaseHolder, LeaseToken, NewEvent};
 
 /// Largest body whose payload Postgres can store: a message to Postgres has at most 1 GiB, and the
 /// rest of the row needs less than 1 MiB.
@@ -31,28 +33,65 @@ pub enum Inserted {
     Conflict(EventId),
 }
 
+/// An event to store.
+#[derive(Clone, Copy, Debug)]
+pub struct NewRow<'a> {
+    /// The event.
+    pub event: &'a NewEvent,
+    /// Token of its lease. `None` for a pending event.
+    pub token: Option<LeaseToken>,
+}
+
+/// The result of storing events in one commit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InsertedRows {
+    /// `now()` of the transaction.
+    pub now: DateTime<Utc>,
+    /// One value per event, in order. An event that an earlier one replaces got no lease.
+    pub events: Vec<Inserted>,
+}
+
 /// Maximum wait for a transaction elsewhere that holds an idempotency key, because the other keys
 /// of the batch wait with it.
 const LOCK_TIMEOUT: &str = "20ms";
 
+// A row with a token is leased, and its first attempt has begun.
 const INSERT: &str = "
-insert into webhook_events
-    (id, target_url, target_given, payload, status, round,
-     attempt_count, failure_count, abandon_count, next_retry_at, created_at)
-select id, url, given, payload, 'pending', 0, 0, 0, 0, now(), now()
-from unnest($1::uuid[], $2::text[], $3::boolean[], $4::bytea[]) as new (id, url, given, payload)";
+with new as (
+    select *, case when token is not null then now() end as claimed_at
+    from unnest($1::uuid[], $2::text[], $3::boolean[], $4::bytea[], $5::uuid[])
+        as new (id, url, given, payload, token)
+), stored as (
+    insert into webhook_events
+        (id, target_url, target_given, payload, status, round, attempt_count, failure_count,
+         abandon_count, next_retry_at, created_at, lease_token, claimed_at, lease_until, holder)
+    select id, url, given, payload, 'pending', 0, (token is not null)::integer, 0,
+        0, now(), now(), token, claimed_at, claimed_at + $6 * interval '1 microsecond',
+        case when token is not null then $7::bigint end
+    from new
+    returning 1
+)
+select now() as stored_at, count(*) as stored from stored";
 
 // The setting ends with the statement, and it is made before the first row is inserted.
 const INSERT_KEYED: &str = "
-with wait as materialized (select set_config('lock_timeout', $6, true))
-insert into webhook_events
-    (id, target_url, target_given, payload, idempotency_key, status, round,
-     attempt_count, failure_count, abandon_count, next_retry_at, created_at)
-select id, url, given, payload, key, 'pending', 0, 0, 0, 0, now(), now()
-from wait, unnest($1::uuid[], $2::text[], $3::boolean[], $4::bytea[], $5::text[])
-    as new (id, url, given, payload, key)
-on conflict (idempotency_key) where idempotency_key is not null do nothing
-returning id";
+with wait as materialized (select set_config('lock_timeout', $9, true)), new as (
+    select new.*, case when token is not null then now() end as claimed_at
+    from wait, unnest($1::uuid[], $2::text[], $3::boolean[], $4::bytea[], $5::uuid[], $8::text[])
+        as new (id, url, given, payload, token, key)
+), stored as (
+    insert into webhook_events
+        (id, target_url, target_given, payload, status, round, attempt_count, failure_count,
+         abandon_count, next_retry_at, created_at, lease_token, claimed_at, lease_until, holder,
+         idempotency_key)
+    select id, url, given, payload, 'pending', 0, (token is not null)::integer, 0,
+        0, now(), now(), token, claimed_at, claimed_at + $6 * interval '1 microsecond',
+        case when token is not null then $7::bigint end, key
+    from new
+    on conflict (idempotency_key) where idempotency_key is not null do nothing
+    returning id
+)
+select now() as stored_at, coalesce(array_agg(id), '{}') as stored from stored";
 
 // A separate statement, because the snapshot of the insert does not contain the conflicting rows.
 const SAME: &str = "
@@ -72,41 +111,48 @@ pub fn extra_time(payload_bytes: usize) -> Duration {
 
 pub(super) async fn insert(
     connection: &mut PgConnection,
-    events: &[&NewEvent],
-) -> Result<Vec<Inserted>, sqlx::Error> {
-    let ids: Vec<Uuid> = events.iter().map(|event| event.id.0).collect();
+    rows: &[NewRow<'_>],
+    holder: Option<LeaseHolder>,
+) -> Result<InsertedRows, sqlx::Error> {
+    let events: Vec<&NewEvent> = rows.iter().map(|row| row.event).collect();
     let has_keys = events.iter().any(|event| event.idempotency_key.is_some());
-    if !has_keys {
-        let columns = Columns::of(events);
-        let statement = sqlx::query(INSERT).bind(&ids).bind(columns.urls).bind(columns.given);
-        let result = statement.bind(columns.payloads).execute(connection).await?;
-        if result.rows_affected() != events.len() as u64 {
-            return Err(sqlx::Error::RowNotFound);
-        }
-        return Ok(events.iter().map(|event| Inserted::Accepted(event.id)).collect());
-    }
-    // A large payload is alone, and sending it again would take long.
-    let waits = events.iter().all(|event| event.payload.len() >= LARGE_BYTES_MIN);
-    let columns = Columns::of(events);
-    let inserted: Vec<Uuid> = sqlx::query_scalar(INSERT_KEYED)
-        .bind(&ids)
+    let columns = Columns::of(&events);
+    let statement = sqlx::query(if has_keys { INSERT_KEYED } else { INSERT })
+        .bind(events.iter().map(|event| event.id.0).collect::<Vec<_>>())
         .bind(columns.urls)
         .bind(columns.given)
         .bind(columns.payloads)
+        .bind(rows.iter().map(|row| row.token.map(|token| token.0)).collect::<Vec<_>>())
+        .bind(holder.map(|holder| micros(holder.lease)))
+        .bind(holder.map(|holder| holder.worker.0));
+    if !has_keys {
+        let row = statement.fetch_one(connection).await?;
+        if row.try_get::<i64, _>("stored")? != i64::try_from(rows.len()).unwrap_or(i64::MAX) {
+            return Err(sqlx::Error::RowNotFound);
+        }
+        let events = events.iter().map(|event| Inserted::Accepted(event.id)).collect();
+        return Ok(InsertedRows { now: row.try_get("stored_at")?, events });
+    }
+    // A large payload is alone, and sending it again would take long.
+    let is_large = events.iter().all(|event| event.payload.len() >= LARGE_BYTES_MIN);
+    let row = statement
         .bind(columns.keys)
-        .bind(if waits { "0" } else { LOCK_TIMEOUT })
-        .fetch_all(&mut *connection)
+        .bind(if is_large { "0" } else { LOCK_TIMEOUT })
+        .fetch_one(&mut *connection)
         .await?;
-    let inserted: HashSet<Uuid> = inserted.into_iter().collect();
-    let is_new = |event: &NewEvent| inserted.contains(&event.id.0);
+    let stored: HashSet<Uuid> = row.try_get::<Vec<Uuid>, _>("stored")?.into_iter().collect();
+    let is_new = |event: &NewEvent| stored.contains(&event.id.0);
     let conflicting: Vec<&NewEvent> =
         events.iter().copied().filter(|event| !is_new(event)).collect();
-    let mut known = known(connection, &conflicting).await?.into_iter();
-    let result = events.iter().map(|event| match is_new(event) {
+    // The insert is committed, so an error here leaves the outcome unknown.
+    let known = known(connection, &conflicting).await;
+    let mut known = known.map_err(|error| sqlx::Error::Protocol(error.to_string()))?.into_iter();
+    let events = events.iter().map(|event| match is_new(event) {
         true => Some(Inserted::Accepted(event.id)),
         false => known.next(),
     });
-    result.collect::<Option<_>>().ok_or(sqlx::Error::RowNotFound)
+    let events = events.collect::<Option<_>>().ok_or(sqlx::Error::RowNotFound)?;
+    Ok(InsertedRows { now: row.try_get("stored_at")?, events })
 }
 
 /// Compares events with those that were accepted with the same keys.

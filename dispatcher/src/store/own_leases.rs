@@ -12,17 +12,20 @@ use crate::event::{ClaimKey, WorkerId};
 pub struct OwnLeases {
     /// The claims that the leases belong to, ordered by event id.
     pub keys: Vec<ClaimKey>,
-    /// True if a claim whose reply was lost may still commit.
+    /// True if a claim or an insert whose reply was lost may still commit.
     pub may_grow: bool,
 }
 
 // A claim that waits for a lost standby after its commit is active too. A claim of another worker
-// only prolongs the search. The text is the start of the statement of the claim.
+// only prolongs the search. The texts are the starts of the statements that make leases.
 const RUNNING: &str = "
 select exists (
     select from pg_stat_activity
     where datname = current_database() and pid <> pg_backend_pid() and state = 'active'
-        and query_start < now() - interval '1 s' and ltrim(query, E'\\n') like 'with due as materialized%'
+        and query_start < now() - interval '1 s'
+        and ltrim(query, E'\\n') like any (array[
+            'with due as materialized%', 'with new as (%', 'with wait as materialized%'
+        ])
 )";
 
 // Without an index on the worker id, because a claim must change no indexed column. The bound keeps

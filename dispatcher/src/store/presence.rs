@@ -59,6 +59,9 @@ pub trait Presence: Clone + Send + Sync + 'static {
     /// that this one runs.
     fn held(&self) -> impl Future<Output = ()> + Send;
 
+    /// Returns true while the presence is held.
+    fn is_held(&self) -> bool;
+
     /// Ends the presence if it is held and takes it again. No event is claimed in between.
     fn renew(&self);
 }
@@ -216,6 +219,10 @@ impl PgPresence {
 impl Presence for PgPresence {
     async fn held(&self) {
         self.becomes(true).await;
+    }
+
+    fn is_held(&self) -> bool {
+        *self.held.borrow()
     }
 
     fn renew(&self) {

@@ -6,8 +6,8 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use tokio::time::Instant;
 
-use super::attempting::hosts::HostKey;
 use crate::event::{AttemptResult, Claim, ClaimKey, Release};
+use crate::host::HostKey;
 use crate::transport::NotSent;
 
 /// A future that the worker owns.

@@ -47,7 +47,7 @@ impl<S: Store, P: Presence, T: Transport, R: Rng + Send + 'static> Worker<S, P, 
         self.database.answered(Instant::now());
         self.batches.written(batch.len());
         for (settlement, settled) in batch.iter().zip(settled) {
-            self.tokens.remove(&settlement.key.token);
+            self.forget(settlement.key.token);
             self.parts.metrics.settled(settlement, settled);
             log_settled(settlement, settled);
             if let Disposition::RetryAfter(delay) = settlement.disposition {
@@ -62,7 +62,7 @@ impl<S: Store, P: Presence, T: Transport, R: Rng + Send + 'static> Worker<S, P, 
             self.releases.extend(&releases);
         } else {
             for release in &releases {
-                self.tokens.remove(&release.key.token);
+                self.forget(release.key.token);
                 self.scheduler.due_in(release.delay, Instant::now());
             }
         }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::stream::FuturesUnordered;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -20,6 +20,7 @@ use super::reclaiming::sweeper::Sweeper;
 use super::settling::batches::Batches;
 use crate::config::WorkerConfig;
 use crate::event::{LeaseToken, Release, WorkerId};
+use crate::hand_off::{HandOff, HandedOver};
 use crate::metrics::Metrics;
 use crate::signature::Signer;
 use crate::store::StoreError;
@@ -43,8 +44,12 @@ pub struct Parts<S, P, T, R> {
     pub rng: R,
     /// Unique among all workers of the database.
     pub id: WorkerId,
-    /// Notified when the API of this process has stored an event.
+    /// Notified when the API of this process has stored a pending event.
     pub wake: Arc<Notify>,
+    /// What this worker can take from the API of this process.
+    pub hand_off: Arc<HandOff>,
+    /// The events that the API hands over.
+    pub handed_over: mpsc::UnboundedReceiver<HandedOver>,
     /// Counters of this process.
     pub metrics: Arc<Metrics>,
     /// Signs of life for `/readyz`.
@@ -62,6 +67,10 @@ pub struct Worker<S, P, T, R> {
     pub(super) orphans: Orphans,
     /// Tokens of the claims that this worker has received and not yet ended.
     pub(super) tokens: BTreeSet<LeaseToken>,
+    /// Those of `tokens` that the API handed over.
+    pub(super) handed: BTreeSet<LeaseToken>,
+    /// Events that the open claim may return.
+    pub(super) claiming: usize,
     /// Claimed events whose payloads must be fetched, one at a time.
     pub(super) to_fetch: VecDeque<ClaimedEvent>,
     pub(super) is_fetching: bool,
@@ -91,6 +100,8 @@ impl<S, P, T, R> Worker<S, P, T, R> {
             scheduler: Scheduler::new(settings, now),
             orphans: Orphans::new(config.lease),
             tokens: BTreeSet::new(),
+            handed: BTreeSet::new(),
+            claiming: 0,
             to_fetch: VecDeque::new(),
             is_fetching: false,
             hosts: Hosts::new(Limits {
@@ -107,6 +118,12 @@ impl<S, P, T, R> Worker<S, P, T, R> {
             config,
             parts,
         }
+    }
+
+    /// A claim of this worker has ended.
+    pub(super) fn forget(&mut self, token: LeaseToken) {
+        self.tokens.remove(&token);
+        self.handed.remove(&token);
     }
 
     /// Runs a future together with the others of the worker. `on_result` handles its result.

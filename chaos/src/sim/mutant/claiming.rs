@@ -1,6 +1,6 @@
 //! Mutants of claim and release.
 
-use dispatcher::event::Release;
+use dispatcher::event::{EventId, NewEvent, Release};
 use dispatcher::store::{Claimed, OwnLeases};
 
 use super::Mutant;
@@ -49,11 +49,23 @@ pub(super) struct LeasesByWorkerClock;
 impl Mutant for LeasesByWorkerClock {
     fn claimed(&self, model: &mut Model, worker_us: i64, claimed: &mut Claimed) {
         for claim in &claimed.claims {
-            let row = model.rows.get_mut(&claim.key.id);
-            if let Some(lease) = row.and_then(|row| row.lease.as_mut()) {
-                lease.until_us += worker_us - lease.claimed_us;
-            }
+            lease_by_clock(model, claim.key.id, worker_us);
         }
+    }
+}
+
+/// Computes the end of the lease of an event that is handed over with the clock of the process.
+pub(super) struct HandsOverByWorkerClock;
+
+impl Mutant for HandsOverByWorkerClock {
+    fn inserted(&self, model: &mut Model, worker_us: i64, event: &NewEvent) {
+        lease_by_clock(model, event.id, worker_us);
+    }
+}
+
+fn lease_by_clock(model: &mut Model, id: EventId, clock_us: i64) {
+    if let Some(lease) = model.rows.get_mut(&id).and_then(|row| row.lease.as_mut()) {
+        lease.until_us += clock_us - lease.claimed_us;
     }
 }
 

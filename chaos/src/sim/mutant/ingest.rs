@@ -1,7 +1,8 @@
 //! Mutants of the insert.
 
+use chrono::DateTime;
 use dispatcher::event::{EventId, NewEvent};
-use dispatcher::store::{Inserted, StoreError};
+use dispatcher::store::{Inserted, InsertedRows, StoreError};
 
 use super::Mutant;
 use crate::sim::model::Model;
@@ -19,8 +20,18 @@ impl Mutant for AcknowledgesUnstored {
 pub(super) struct AcknowledgesUnknown;
 
 impl Mutant for AcknowledgesUnknown {
-    fn insert_failed(&self, ids: &[EventId], _: StoreError) -> Result<Vec<Inserted>, StoreError> {
-        Ok(ids.iter().copied().map(Inserted::Accepted).collect())
+    fn insert_failed(&self, ids: &[EventId], _: StoreError) -> Result<InsertedRows, StoreError> {
+        let events = ids.iter().copied().map(Inserted::Accepted).collect();
+        Ok(InsertedRows { now: DateTime::UNIX_EPOCH, events })
+    }
+}
+
+/// Does not return the permits that an insert has reserved.
+pub(super) struct LosesPermits;
+
+impl Mutant for LosesPermits {
+    fn lost_permits(&self) -> usize {
+        4
     }
 }
 
@@ -37,7 +48,7 @@ impl Mutant for RefusesUnknown {
 pub(super) struct ForgetsKeys;
 
 impl Mutant for ForgetsKeys {
-    fn inserted(&self, model: &mut Model, event: &NewEvent) {
+    fn inserted(&self, model: &mut Model, _: i64, event: &NewEvent) {
         if let Some(key) = &event.idempotency_key {
             model.forget_key(key);
         }
@@ -48,7 +59,7 @@ impl Mutant for ForgetsKeys {
 pub(super) struct Reserialises;
 
 impl Mutant for Reserialises {
-    fn inserted(&self, model: &mut Model, event: &NewEvent) {
+    fn inserted(&self, model: &mut Model, _: i64, event: &NewEvent) {
         if let Some(row) = model.rows.get_mut(&event.id) {
             row.payload.retain(|byte| *byte != b' ');
         }
@@ -59,7 +70,7 @@ impl Mutant for Reserialises {
 pub(super) struct Canary;
 
 impl Mutant for Canary {
-    fn inserted(&self, model: &mut Model, event: &NewEvent) {
+    fn inserted(&self, model: &mut Model, _: i64, event: &NewEvent) {
         // The upper bits of the id are the time of the post.
         let at_ms = event.id.0.as_u128() >> 80;
         if at_ms % 3_000 == 7 {

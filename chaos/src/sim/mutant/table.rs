@@ -32,6 +32,7 @@ const CANARY: u64 = 2_000;
 pub const MUTANTS: &[MutantSpec] = &[
     spec("acknowledges without storing", "no_loss", COMMON, &AcknowledgesUnstored),
     spec("acknowledges an unknown commit", "no_loss", RARE, &AcknowledgesUnknown),
+    spec("loses permits of the hand-off", "progress", RARE, &LosesPermits),
     spec("refuses an unknown commit", "no_phantom", RARE, &RefusesUnknown),
     spec("forgets idempotency keys", "idempotency", COMMON, &ForgetsKeys),
     spec("re-serialises the payload", "payload", COMMON, &Reserialises),
@@ -39,6 +40,7 @@ pub const MUTANTS: &[MutantSpec] = &[
     spec("claims leased events", "lease_exclusion", COMMON, &ClaimsLeased),
     spec("claims final events", "terminal_is_final", COMMON, &ClaimsFinal),
     spec("leases by the worker's clock", "clock_safety", RARE, &LeasesByWorkerClock),
+    spec("hands over by the worker's clock", "clock_safety", RARE, &HandsOverByWorkerClock),
     spec("does not count attempts", "attempt_accounting", COMMON, &ClaimsUncounted),
     spec("release counts as an attempt", "attempt_accounting", RARE, &ReleaseCounts),
     spec("never finds its orphaned claims", "attempts_explained", RARE, &NeverFindsOrphans),

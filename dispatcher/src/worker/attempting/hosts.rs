@@ -8,7 +8,6 @@
 mod host;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::time::Duration;
 
 use rand::Rng;
@@ -16,6 +15,7 @@ use tokio::time::Instant;
 
 pub(in crate::worker) use self::host::Ended;
 use self::host::Host;
+use crate::host::HostKey;
 
 /// Delays end on a grid of this width, so that many events are due together. Each separate due time
 /// costs a claim and a release.
@@ -35,9 +35,6 @@ const HOSTS_KNOWN: usize = 1_024;
 
 /// A host that holds fewer permits may use the reserve.
 const LIGHT: usize = 2;
-
-/// Host and port of a target URL.
-pub(in crate::worker) type HostKey = Arc<str>;
 
 /// The settings that limit hosts. The parts of the permits follow from them.
 #[derive(Clone, Copy, Debug)]

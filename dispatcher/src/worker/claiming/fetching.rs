@@ -63,7 +63,7 @@ impl<S: Store, P: Presence, T: Transport, R: Rng + Send + 'static> Worker<S, P, 
                 return;
             }
             Fetched::LeaseLost => {
-                self.tokens.remove(&event.claim.key.token);
+                self.forget(event.claim.key.token);
                 tracing::warn!(event.id = %id, "lease lost before the payload was fetched");
                 return;
             }

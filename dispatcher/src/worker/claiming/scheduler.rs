@@ -92,6 +92,16 @@ impl Scheduler {
         self.is_claiming
     }
 
+    /// Returns true if more events are due than a claim takes.
+    pub(in crate::worker) fn is_deep(&self) -> bool {
+        self.backlog.is_deep()
+    }
+
+    /// Returns true if this machine could not send events a moment ago.
+    pub(in crate::worker) fn is_resting(&self, now: Instant) -> bool {
+        self.resting_until.is_some_and(|until| now < until)
+    }
+
     /// Returns the time at which the worker must wake up for the next claim.
     pub(in crate::worker) fn at(&self, now: Instant) -> Instant {
         if self.is_claiming {
@@ -131,8 +141,7 @@ impl Scheduler {
     ) -> Option<ClaimLimit> {
         self.front_at = None;
         let waiting_since = self.waiting_since.take();
-        let is_resting = self.resting_until.is_some_and(|until| now < until);
-        if self.is_claiming || free == 0 || is_resting {
+        if self.is_claiming || free == 0 || self.is_resting(now) {
             return None;
         }
         let Some(place) = self.backlog.next(self.is_requested, now) else {

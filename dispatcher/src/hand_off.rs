@@ -1,0 +1,326 @@
+//! Hand-off: an event that is stored with a lease of the worker of this process, and goes to it in
+//! memory. It needs no claim.
+//!
+//! The worker says what it can take ([`Room`]). The batches of the API reserve permits within it
+//! before they store events, so that both together never hold more than `MAX_IN_FLIGHT`. A
+//! reservation travels with its event until the worker has received it.
+
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use rand::Rng;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use crate::event::{Claim, LeaseHolder, LeaseToken};
+use crate::host::HostKey;
+
+/// Events of a host that has refused one are not handed over for this time.
+const REFUSED_FOR: Duration = Duration::from_secs(1);
+
+/// Number of such hosts at which those whose time is over are forgotten.
+const REFUSED_HOSTS: usize = 1_024;
+
+/// The way of fresh events from the API to the worker of one process.
+#[derive(Debug)]
+pub struct HandOff {
+    state: Mutex<State>,
+    batches: mpsc::UnboundedSender<HandedOver>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    room: Room,
+    is_present: Option<IsPresent>,
+    /// Tokens of the events on their way. Each holds a permit.
+    reserved: HashSet<LeaseToken>,
+    /// Hosts that have refused an event, until a time.
+    refusing: HashMap<HostKey, Instant>,
+}
+
+/// What the worker can take.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Room {
+    /// The worker and its lease time. `None` while it takes no event.
+    pub holder: Option<LeaseHolder>,
+    /// `MAX_IN_FLIGHT`.
+    pub permits: usize,
+    /// Permits that the worker holds or has requested with a claim.
+    pub held: usize,
+    /// Part of `held` that handed over events hold.
+    pub handed: usize,
+    /// More events are due than a claim takes. Then hand-off uses at most half of the permits.
+    pub is_deep: bool,
+}
+
+impl Room {
+    /// Permits for further events if `reserved` are on their way.
+    fn free(&self, reserved: usize) -> usize {
+        let free = self.permits.saturating_sub(self.held + reserved);
+        if !self.is_deep {
+            return free;
+        }
+        let share = (self.permits / 2).saturating_sub(self.handed + reserved);
+        share.min(free)
+    }
+}
+
+/// Returns true while the presence of the worker is held.
+struct IsPresent(Box<dyn Fn() -> bool + Send + Sync>);
+
+impl fmt::Debug for IsPresent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("IsPresent").field(&(self.0)()).finish()
+    }
+}
+
+/// A permit for one event, and the token of its lease. Dropping it returns the permit.
+#[derive(Debug)]
+pub struct Reserved {
+    /// The token of the lease.
+    pub token: LeaseToken,
+    hand_off: Arc<HandOff>,
+}
+
+/// The events of one batch for the worker. It may be empty: then their permits are free again.
+#[derive(Debug)]
+pub struct HandedOver {
+    /// The stored events.
+    pub claims: Vec<HandedClaim>,
+    /// The outcome of the batch is unknown, so leases without a known token may exist.
+    pub is_lost: bool,
+    /// `now()` of the transaction that stored them, by the clock of the database. For a lost batch,
+    /// that of the last one before it, if there was one.
+    pub claimed_at: Option<DateTime<Utc>>,
+    /// Time before the batch asked for a connection. The leases end no earlier than one lease time
+    /// after it.
+    pub sent_at: Instant,
+    /// Time of the reply.
+    pub received_at: Instant,
+}
+
+impl HandedOver {
+    /// A batch without events, that was sent at this time and answered now.
+    pub fn empty(sent_at: Instant) -> Self {
+        Self {
+            claims: Vec::new(),
+            is_lost: false,
+            claimed_at: None,
+            sent_at,
+            received_at: Instant::now(),
+        }
+    }
+}
+
+/// An event that is stored and leased.
+#[derive(Debug)]
+pub struct HandedClaim {
+    /// The claim as the worker would have got it from the store.
+    pub claim: Claim,
+    /// Host of the target.
+    pub host: HostKey,
+    /// Its permit.
+    pub reserved: Reserved,
+}
+
+impl HandOff {
+    /// Returns the hand-off, which is closed, and its end for the worker.
+    pub fn new() -> (Arc<Self>, mpsc::UnboundedReceiver<HandedOver>) {
+        let (batches, receiver) = mpsc::unbounded_channel();
+        (Arc::new(Self { state: Mutex::default(), batches }), receiver)
+    }
+
+    /// Sets the check of the presence. Without it, nothing is handed over.
+    pub fn set_presence(&self, is_present: impl Fn() -> bool + Send + Sync + 'static) {
+        self.state().is_present = Some(IsPresent(Box::new(is_present)));
+    }
+
+    /// Locks the room, so that the worker can change it. No event is reserved meanwhile.
+    pub fn lock_room(&self) -> RoomGuard<'_> {
+        RoomGuard(self.state())
+    }
+
+    /// Takes no further event. Those on their way still arrive.
+    pub fn close(&self) {
+        self.state().room.holder = None;
+    }
+
+    /// Returns the number of events on their way.
+    pub fn reserved(&self) -> usize {
+        self.state().reserved.len()
+    }
+
+    /// Returns true if an event with this token is on its way.
+    pub fn is_reserved(&self, token: LeaseToken) -> bool {
+        self.state().reserved.contains(&token)
+    }
+
+    /// The worker had no room for an event of this host.
+    pub fn host_refused(&self, host: &HostKey, now: Instant) {
+        let mut state = self.state();
+        if state.refusing.len() >= REFUSED_HOSTS {
+            state.refusing.retain(|_, until| *until > now);
+        }
+        state.refusing.insert(HostKey::clone(host), now + REFUSED_FOR);
+    }
+
+    /// Reserves permits for the events of these hosts, in order. Returns `None` if the worker takes
+    /// none of them now.
+    pub fn reserve(
+        self: &Arc<Self>,
+        hosts: &[HostKey],
+        now: Instant,
+        rng: &mut impl Rng,
+    ) -> Option<(LeaseHolder, Vec<Option<Reserved>>)> {
+        let mut state = self.state();
+        let holder = state.room.holder?;
+        if !state.is_present.as_ref().is_some_and(|is_present| (is_present.0)()) {
+            return None;
+        }
+        let mut free = state.room.free(state.reserved.len());
+        let reserved = hosts.iter().map(|host| {
+            let refuses = state.refusing.get(host).is_some_and(|until| now < *until);
+            if free == 0 || refuses {
+                return None;
+            }
+            free -= 1;
+            let token = LeaseToken::random(rng);
+            state.reserved.insert(token);
+            Some(Reserved { token, hand_off: Arc::clone(self) })
+        });
+        let reserved: Vec<_> = reserved.collect();
+        drop(state);
+        reserved.iter().any(Option::is_some).then_some((holder, reserved))
+    }
+
+    /// Gives a batch to the worker. If the worker has ended, its presence ends the leases.
+    pub fn hand_over(&self, batch: HandedOver) {
+        // The error contains the batch. Dropping it returns the permits.
+        drop(self.batches.send(batch));
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no code panics while it holds this lock")
+    }
+}
+
+/// The locked room.
+#[derive(Debug)]
+pub struct RoomGuard<'a>(MutexGuard<'a, State>);
+
+impl RoomGuard<'_> {
+    /// Returns the number of events on their way.
+    pub fn reserved(&self) -> usize {
+        self.0.reserved.len()
+    }
+
+    /// Changes what the worker can take.
+    pub fn set(&mut self, room: Room) {
+        self.0.room = room;
+    }
+}
+
+impl Reserved {
+    /// The worker has received the event: its permit now counts as held.
+    pub fn received(self) {
+        let mut state = self.hand_off.state();
+        state.room.held += 1;
+        state.room.handed += 1;
+    }
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        self.hand_off.state().reserved.remove(&self.token);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng;
+    use rand::rngs::StdRng;
+
+    use super::*;
+    use crate::event::WorkerId;
+
+    const HOLDER: LeaseHolder = LeaseHolder { worker: WorkerId(1), lease: Duration::from_secs(30) };
+    const ROOM: Room =
+        Room { holder: Some(HOLDER), permits: 10, held: 0, handed: 0, is_deep: false };
+
+    /// A hand-off with this room, whose presence is held.
+    fn open(room: Room) -> Arc<HandOff> {
+        let (hand_off, _) = HandOff::new();
+        hand_off.set_presence(|| true);
+        hand_off.lock_room().set(room);
+        hand_off
+    }
+
+    fn reserve(hand_off: &Arc<HandOff>, hosts: &[&str], now: Instant) -> Vec<Option<Reserved>> {
+        let hosts: Vec<HostKey> = hosts.iter().map(|host| HostKey::from(*host)).collect();
+        let mut rng = StdRng::seed_from_u64(hand_off.reserved() as u64);
+        let reserved = hand_off.reserve(&hosts, now, &mut rng);
+        reserved.map(|(_, reserved)| reserved).unwrap_or_default()
+    }
+
+    fn count(reserved: &[Option<Reserved>]) -> usize {
+        reserved.iter().flatten().count()
+    }
+
+    #[test]
+    fn nothing_is_reserved_while_closed_or_without_presence() {
+        let now = Instant::now();
+        let (hand_off, _) = HandOff::new();
+        hand_off.lock_room().set(ROOM);
+        assert_eq!(count(&reserve(&hand_off, &["a"], now)), 0, "no presence is known");
+        hand_off.set_presence(|| false);
+        assert_eq!(count(&reserve(&hand_off, &["a"], now)), 0);
+        hand_off.set_presence(|| true);
+        assert_eq!(count(&reserve(&hand_off, &["a"], now)), 1);
+        hand_off.close();
+        assert_eq!(count(&reserve(&hand_off, &["a"], now)), 0);
+    }
+
+    #[test]
+    fn reservations_and_the_worker_share_the_permits() {
+        let now = Instant::now();
+        let hand_off = open(Room { held: 7, ..ROOM });
+        let first = reserve(&hand_off, &["a"; 2], now);
+        let second = reserve(&hand_off, &["a"; 2], now);
+        assert_eq!((count(&first), count(&second), hand_off.reserved()), (2, 1, 3));
+        drop(first);
+        assert_eq!(hand_off.reserved(), 1, "dropped reservations return their permits");
+        let third = reserve(&hand_off, &["a"; 9], now);
+        assert_eq!(count(&third), 2);
+        // Received events hold their permits until the worker says otherwise.
+        for reserved in second.into_iter().chain(third).flatten() {
+            reserved.received();
+        }
+        assert_eq!(hand_off.reserved(), 0);
+        assert_eq!(count(&reserve(&hand_off, &["a"], now)), 0);
+    }
+
+    #[test]
+    fn beside_a_backlog_hand_off_uses_half_of_the_permits() {
+        let now = Instant::now();
+        let hand_off = open(Room { is_deep: true, ..ROOM });
+        let reserved = reserve(&hand_off, &["a"; 9], now);
+        assert_eq!(count(&reserved), 5);
+        let hand_off = open(Room { is_deep: true, held: 8, handed: 4, ..ROOM });
+        assert_eq!(count(&reserve(&hand_off, &["a"; 9], now)), 1);
+        let hand_off = open(Room { is_deep: true, held: 9, handed: 0, ..ROOM });
+        assert_eq!(count(&reserve(&hand_off, &["a"; 9], now)), 1);
+    }
+
+    #[test]
+    fn host_that_refused_an_event_gets_none_for_a_second() {
+        let now = Instant::now();
+        let hand_off = open(ROOM);
+        hand_off.host_refused(&HostKey::from("a"), now);
+        let reserved = reserve(&hand_off, &["a", "b"], now);
+        assert_eq!(reserved.iter().map(Option::is_some).collect::<Vec<_>>(), [false, true]);
+        assert_eq!(count(&reserve(&hand_off, &["a"], now + REFUSED_FOR)), 1);
+    }
+}
