@@ -60,6 +60,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use crate::fault::{Kind, Needs, Planned, Target, kind_named};
 use crate::history::op::{FaultEffect, FaultEnd, FaultSkip, FaultStart, Op, WorkerExit};
 use crate::plan;
+use crate::postgres::OwnServerError;
 use crate::profile::Profile;
 use crate::schedule;
 use crate::seed::Seed;
@@ -223,10 +224,11 @@ fn check_needs<S: System>(world: &mut World<'_, S>, fault: &Fault) -> Result<(),
     Ok(())
 }
 
-/// The reason why a fault is skipped. Any error but `Unavailable` ends the run.
+/// The reason why a fault is skipped. An error that does not state a missing part ends the run.
 fn reason(error: SystemError) -> Result<String, SystemError> {
     match error {
         SystemError::Unavailable { driver, why } => Ok(format!("{driver}: {why}")),
+        SystemError::Postgres(OwnServerError::NotHere(why)) => Ok(format!("postgres: {why}")),
         error => Err(error),
     }
 }
