@@ -11,7 +11,7 @@ use std::time::Duration;
 use benches::figures::print_line;
 use benches::stand::{self, Stand};
 use benches::steady::{Posted, Steady};
-use chaos::postgres::{OwnServer, Wanted};
+use chaos::postgres::{OwnParts, OwnServer, Wanted};
 use chrono::{DateTime, Utc};
 use mock_receiver::{Behavior, Journal, Receipt, script};
 use tokio::time::sleep;
@@ -51,7 +51,7 @@ struct Outage {
 }
 
 async fn measure() -> anyhow::Result<()> {
-    let mut own = OwnServer::start(&Wanted::Any, false).await?;
+    let mut own = OwnServer::start(&Wanted::Any, OwnParts::default()).await?;
     print_line(&format!("Postgres: {}", own.postgres().origin()));
     let stand = Stand::start(own.postgres(), &[("MAX_ATTEMPTS", "1")]).await?;
     let journal = Journal::new();

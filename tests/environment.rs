@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use chaos::binary::dispatcher_binary;
 use chaos::host::free_port;
-use chaos::postgres::{Postgres, Wanted, holder_of};
+use chaos::postgres::{OwnParts, OwnServer, OwnServerError, Postgres, Wanted, holder_of};
 use chaos::system::{AnySystem, ContainerSystem, ProcessSystem, System, WorkerSpec, status_of};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -88,6 +88,39 @@ async fn dedicated_server_leaves_no_process_and_no_directory() {
     drop(postgres);
     assert!(!is_alive(pid));
     assert!(!data.parent().expect("the data directory has a parent").exists());
+}
+
+// A fault moves the clock, and a later fault may restart the server.
+#[tokio::test]
+async fn moved_clock_of_a_dedicated_server_survives_a_restart() {
+    const STEP_S: i64 = 600;
+    if let Err(reason) = OwnServer::clock_available() {
+        return skipped("a clock that can be moved", &reason);
+    }
+    let parts = OwnParts { clock: true, ..OwnParts::default() };
+    let mut own = match OwnServer::start(&Wanted::Machine, parts).await {
+        Ok(own) => own,
+        Err(error) => return skipped("a dedicated server", &error.to_string()),
+    };
+    let before_us = own.clock_us().await.expect("the server responds");
+    own.move_clock(STEP_S).expect("the offset can be written");
+    let moved_us = own.clock_us().await.expect("the server responds");
+    assert!(moved_us - before_us >= STEP_S * 1_000_000);
+    own.stop_at_once().await.expect("the server ends");
+    own.bring_up().await.expect("the server starts again");
+    let restarted_us = own.clock_us().await.expect("the server responds");
+    assert!(restarted_us > moved_us);
+}
+
+#[tokio::test]
+async fn clock_of_a_server_without_that_part_cannot_be_moved() {
+    match OwnServer::start(&Wanted::Machine, OwnParts::default()).await {
+        Ok(mut own) => {
+            let refused = own.move_clock(1).expect_err("the server has no such clock");
+            assert!(matches!(refused, OwnServerError::NotHere(_)), "{refused}");
+        }
+        Err(error) => skipped("a dedicated server", &error.to_string()),
+    }
 }
 
 /// A killed server leaves its pid file. The next start must ignore it.

@@ -13,7 +13,7 @@ use chaos::environment::{RunEnvironment, Server};
 use chaos::fault::{Family, Kind};
 use chaos::history::op::Section;
 use chaos::nemesis::{Crowd, DeepBacklog, Schedule};
-use chaos::postgres::{OwnServer, Wanted};
+use chaos::postgres::{OwnParts, OwnServer, Wanted};
 use chaos::profile::{Profile, Settings};
 use chaos::report::{Context, Judged};
 use chaos::seed::Seed;
@@ -146,7 +146,7 @@ async fn assert_no_loss_with_dedicated_postgres(seed: Seed, profile: &Profile) {
 
 /// Runs on a dedicated server. Skips and returns nothing if the machine cannot start one.
 async fn assert_no_loss_on_dedicated_postgres(schedule: &Schedule) -> Option<Judged> {
-    let mut own = match OwnServer::start(&Wanted::Any, true).await {
+    let mut own = match OwnServer::start(&Wanted::Any, OwnParts::ALL).await {
         Ok(own) => own,
         Err(error) => {
             skipped(&format!("faults of Postgres itself: {error}"));

@@ -66,6 +66,8 @@ pub struct Needs {
     pub own_postgres: bool,
     /// A small file system for the data of that server, which only root may mount.
     pub small_disk: bool,
+    /// A clock of that server that the harness can move, which needs libfaketime.
+    pub clock: bool,
     /// Workers with a separate `/etc/hosts`, in a mount namespace.
     pub hosts: bool,
 }
@@ -73,7 +75,7 @@ pub struct Needs {
 impl Needs {
     /// The fault can be injected everywhere.
     pub const NOTHING: Self =
-        Self { links: false, own_postgres: false, small_disk: false, hosts: false };
+        Self { links: false, own_postgres: false, small_disk: false, clock: false, hosts: false };
     /// The fault is injected by a proxy.
     pub const LINKS: Self = Self { links: true, ..Self::NOTHING };
     /// The fault stops, fills or blocks the whole server.

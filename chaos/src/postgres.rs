@@ -20,6 +20,6 @@ mod wanted;
 pub use account::{fallback_directory, reachable_directory};
 pub use error::{FailedSource, PostgresError};
 pub use handle::{APPLICATION, Postgres, connect};
-pub use own::{OwnServer, OwnServerError};
+pub use own::{OwnParts, OwnServer, OwnServerError};
 pub use source::holder_of;
 pub use wanted::{DATABASE_URL_VARIABLE, Wanted};

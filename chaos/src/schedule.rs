@@ -112,6 +112,12 @@ impl<F: Planned> Schedule<F> {
         self.needs(|needs| needs.small_disk)
     }
 
+    /// Returns true if a fault of the plan needs a clock of that server that can be moved.
+    #[must_use]
+    pub fn needs_clock(&self) -> bool {
+        self.needs(|needs| needs.clock)
+    }
+
     /// Returns true if a fault of the plan needs workers with a separate `/etc/hosts`.
     #[must_use]
     pub fn needs_hosts(&self) -> bool {

@@ -6,7 +6,7 @@
 use std::cell::RefCell;
 use std::sync::Mutex;
 
-use chaos::postgres::{OwnServer, Postgres, Wanted, connect};
+use chaos::postgres::{OwnParts, OwnServer, Postgres, Wanted, connect};
 use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use tokio::sync::OnceCell;
@@ -77,7 +77,7 @@ pub(crate) async fn pool(url: &str) -> PgPool {
 pub(crate) async fn dedicated_server() -> Option<OwnServer> {
     let mut reasons = Vec::new();
     for source in [Wanted::Machine, Wanted::Downloaded] {
-        match OwnServer::start(&source, false).await {
+        match OwnServer::start(&source, OwnParts::default()).await {
             Ok(server) => return Some(server),
             Err(error) => reasons.push(error.to_string()),
         }

@@ -9,7 +9,7 @@ use super::args::RunArgs;
 use crate::environment::Server;
 use crate::history::op::Section;
 use crate::nemesis::Schedule;
-use crate::postgres::{OwnServer, Postgres};
+use crate::postgres::{OwnParts, OwnServer, Postgres};
 
 /// The servers of a run and its databases on them.
 pub(super) struct Stores {
@@ -63,7 +63,8 @@ async fn server(args: &RunArgs, schedule: &Schedule) -> Server {
         let reason = "no planned fault stops the server".to_owned();
         return Server::Shared { reason };
     }
-    match OwnServer::start(&args.wanted(), schedule.needs_small_disk()).await {
+    let parts = OwnParts { small_disk: schedule.needs_small_disk(), clock: schedule.needs_clock() };
+    match OwnServer::start(&args.wanted(), parts).await {
         Ok(own) => Server::Own(own),
         Err(error) => Server::Shared { reason: error.to_string() },
     }

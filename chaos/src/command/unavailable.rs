@@ -12,10 +12,14 @@ pub(super) async fn unavailable(wanted: &Wanted) -> BTreeMap<String, String> {
     if let Err(why) = OwnServer::available(wanted).await {
         return with_need(|needs| needs.own_postgres, &why);
     }
-    match OwnServer::small_disk_available() {
-        Ok(()) => BTreeMap::new(),
-        Err(why) => with_need(|needs| needs.small_disk, &why),
+    let mut unavailable = BTreeMap::new();
+    if let Err(why) = OwnServer::small_disk_available() {
+        unavailable.extend(with_need(|needs| needs.small_disk, &why));
     }
+    if let Err(why) = OwnServer::clock_available() {
+        unavailable.extend(with_need(|needs| needs.clock, &why));
+    }
+    unavailable
 }
 
 fn with_need(has: fn(&Needs) -> bool, why: &str) -> BTreeMap<String, String> {

@@ -31,6 +31,7 @@ fn needs(needs: &Needs) -> Vec<&'static str> {
         (needs.links, "proxy"),
         (needs.own_postgres, "dedicated Postgres"),
         (needs.small_disk, "root"),
+        (needs.clock, "libfaketime"),
         (needs.hosts, "mount namespace"),
     ];
     chosen(&named)

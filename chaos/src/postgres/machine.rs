@@ -11,6 +11,7 @@ use nix::sys::signal::Signal;
 use tokio::time::sleep;
 
 mod base;
+mod clock;
 mod disk;
 mod error;
 mod initdb;
@@ -23,6 +24,7 @@ use crate::host::free_port;
 use crate::host::log_tail::log_tail;
 use base::Base;
 pub(super) use base::Place;
+pub(super) use clock::MovableClock;
 pub(super) use disk::SmallDisk;
 use error::MachineError;
 use initdb::{ROLE, check_version, initdb};
@@ -54,15 +56,19 @@ pub(super) struct Cluster {
     connections_max: u32,
     /// Unmounted after the server has ended and before the directory is removed.
     disk: Option<SmallDisk>,
+    /// The clock of the server, if it can be moved.
+    clock: Option<MovableClock>,
     server: Option<Server>,
 }
 
 impl Cluster {
     pub(super) async fn start(binaries: &Binaries, place: Place) -> Result<Self, MachineError> {
         let account = Account::for_server().map_err(MachineError::Account)?;
-        let (connections_max, small_disk) = match place {
-            Place::Own { small_disk } => (OWN_CONNECTIONS_MAX, small_disk),
-            Place::Temporary | Place::Kept(_) => (CONNECTIONS_MAX, false),
+        let (connections_max, small_disk, clock_library) = match &place {
+            Place::Own { small_disk, clock_library } => {
+                (OWN_CONNECTIONS_MAX, *small_disk, clock_library.clone())
+            }
+            Place::Temporary | Place::Kept(_) => (CONNECTIONS_MAX, false, None),
         };
         let base = Base::prepare(place, account.as_ref())?;
         let password = base.password(account.as_ref())?;
@@ -80,12 +86,16 @@ impl Cluster {
             password,
             connections_max,
             disk: None,
+            clock: None,
             server: None,
         };
         if small_disk {
             let disk = SmallDisk::mount(&cluster.base.join("disk"), cluster.account.as_ref())?;
             cluster.data = disk.path().join("data");
             cluster.disk = Some(disk);
+        }
+        if let Some(library) = clock_library {
+            cluster.clock = Some(MovableClock::create(library, &cluster.base)?);
         }
         if cluster.data.join("PG_VERSION").is_file() {
             check_version(binaries, &cluster.data)?;
@@ -117,6 +127,7 @@ impl Cluster {
                 log: &self.log,
                 kept: self.kept,
                 disk: self.disk.as_ref().map(SmallDisk::path),
+                clock: self.clock.as_ref(),
                 port: self.port,
                 connections_max: self.connections_max,
             })?;
@@ -153,6 +164,10 @@ impl Cluster {
 
     pub(super) fn disk(&self) -> Option<&SmallDisk> {
         self.disk.as_ref()
+    }
+
+    pub(super) fn clock(&mut self) -> Option<&mut MovableClock> {
+        self.clock.as_mut()
     }
 
     pub(super) fn account_name(&self) -> &str {

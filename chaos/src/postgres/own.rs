@@ -5,6 +5,8 @@
 //! port with its data. A container would restart on another port, and a server that was given is
 //! never ended. This module must not depend on the dispatcher's tables.
 
+mod clock;
+
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
@@ -16,7 +18,7 @@ use super::binaries::Binaries;
 use super::downloaded;
 use super::error::{FailedSource, PostgresError};
 use super::handle::{Postgres, connect};
-use super::machine::{Cluster, Place, SmallDisk};
+use super::machine::{Cluster, MovableClock, Place, SmallDisk};
 use super::wanted::{Wanted, given_url};
 
 /// Time limit of a connection attempt to a server that may be down or paused.
@@ -45,6 +47,20 @@ pub enum OwnServerError {
     },
 }
 
+/// Parts of a dedicated server that only some faults need.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OwnParts {
+    /// The data is on a small disk, if one can be mounted here.
+    pub small_disk: bool,
+    /// The clock can be moved, if libfaketime is installed.
+    pub clock: bool,
+}
+
+impl OwnParts {
+    /// Every part.
+    pub const ALL: Self = Self { small_disk: true, clock: true };
+}
+
 /// The dedicated server of a run. A fault may have ended or paused it.
 #[derive(Debug)]
 pub struct OwnServer {
@@ -59,20 +75,22 @@ pub struct OwnServer {
     is_standby: bool,
     /// Reason if the data is not on a small disk. `None` if it is.
     no_small_disk: Option<String>,
+    /// Reason if the clock cannot be moved. `None` if it can.
+    no_clock: Option<String>,
 }
 
 impl OwnServer {
-    /// Starts a server. If `small_disk` is true and one can be mounted here, the data is on it.
+    /// Starts a server with those of the wanted parts that this machine provides.
     ///
     /// # Errors
     /// If `wanted` excludes a dedicated server, or no binaries work.
-    pub async fn start(wanted: &Wanted, small_disk: bool) -> Result<Self, OwnServerError> {
+    pub async fn start(wanted: &Wanted, parts: OwnParts) -> Result<Self, OwnServerError> {
         check_wanted(wanted)?;
         let of_machine = match wanted {
             Wanted::Downloaded => Err(Vec::new()),
             _ => {
                 let binaries = Binaries::of_machine().await;
-                start_with("machine", binaries, small_disk).await
+                start_with("machine", binaries, parts).await
             }
         };
         let mut failed = match of_machine {
@@ -81,7 +99,7 @@ impl OwnServer {
             Err(failed) => failed,
         };
         let binaries = downloaded::binaries().await;
-        start_with("downloaded", binaries, small_disk).await.map_err(|more| {
+        start_with("downloaded", binaries, parts).await.map_err(|more| {
             failed.extend(more);
             none_available(failed)
         })
@@ -319,14 +337,19 @@ impl Drop for OwnServer {
 async fn start_with(
     source: &'static str,
     binaries: Result<Binaries, FailedSource>,
-    small_disk: bool,
+    parts: OwnParts,
 ) -> Result<OwnServer, Vec<FailedSource>> {
     let binaries = binaries.map_err(|failed| vec![failed])?;
-    let no_small_disk = match small_disk {
+    let no_small_disk = match parts.small_disk {
         true => SmallDisk::available().err(),
         false => Some("the run requested no small disk".to_owned()),
     };
-    let place = Place::Own { small_disk: no_small_disk.is_none() };
+    let library = match parts.clock {
+        true => MovableClock::library(),
+        false => Err("the run requested no clock that can be moved".to_owned()),
+    };
+    let clock_library = library.as_ref().ok().cloned();
+    let place = Place::Own { small_disk: no_small_disk.is_none(), clock_library };
     let postgres = Postgres::start(source, &binaries, place).await;
     Ok(OwnServer {
         postgres: postgres.map_err(|failed| vec![failed])?,
@@ -335,6 +358,7 @@ async fn start_with(
         listing_session: None,
         is_standby: false,
         no_small_disk,
+        no_clock: library.err(),
     })
 }
 

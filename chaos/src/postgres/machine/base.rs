@@ -16,6 +16,8 @@ pub(crate) enum Place {
     Own {
         /// True if the data must be on a small disk that a fault can fill.
         small_disk: bool,
+        /// The library by which a fault can move the clock of the server.
+        clock_library: Option<PathBuf>,
     },
     /// This directory, which outlives the server.
     Kept(PathBuf),

@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::super::account::Account;
 use super::super::binaries::Binaries;
+use super::clock::MovableClock;
 use super::error::MachineError;
 use crate::host::last_will::LastWill;
 
@@ -37,6 +38,8 @@ pub(super) struct Launch<'a> {
     pub(super) kept: bool,
     /// Mount point of the small disk, if there is one.
     pub(super) disk: Option<&'a Path>,
+    /// The clock of the server, if it can be moved.
+    pub(super) clock: Option<&'a MovableClock>,
     pub(super) port: u16,
     pub(super) connections_max: u32,
 }
@@ -182,6 +185,9 @@ fn spawn(launch: &Launch<'_>) -> Result<Child, MachineError> {
     command.arg("-D").arg(launch.data);
     for setting in settings(launch) {
         command.arg("-c").arg(setting);
+    }
+    if let Some(clock) = launch.clock {
+        command.envs(clock.environment());
     }
     let command = command.as_std_mut();
     std::os::unix::process::CommandExt::process_group(command, 0);
