@@ -7,12 +7,13 @@
 use std::collections::BTreeMap;
 
 use chaos::binary::dispatcher_binary;
-use chaos::checker::Overall;
+use chaos::checker::{Overall, Tier, judge};
 use chaos::command::prove;
 use chaos::environment::{RunEnvironment, Server};
 use chaos::fault::{Family, Kind};
-use chaos::history::op::Section;
-use chaos::nemesis::{Crowd, DeepBacklog, Schedule};
+use chaos::history::History;
+use chaos::history::op::{Op, Section};
+use chaos::nemesis::{ClockOffset, Crowd, DeepBacklog, Schedule};
 use chaos::postgres::{OwnParts, OwnServer, Wanted};
 use chaos::profile::{Profile, Settings};
 use chaos::report::{Context, Judged};
@@ -204,8 +205,8 @@ async fn no_loss_with_field_faults() {
 }
 
 /// Asserts that a run with one fault of this kind passes, and that this checker judged it. No other
-/// fault explains a wait or a lost response.
-async fn assert_judged_by(checker: &str, kind: &Kind) {
+/// fault explains a wait or a lost response. Returns nothing if the run is skipped.
+async fn assert_judged_by(checker: &str, kind: &Kind) -> Option<Judged> {
     let small = small();
     let profile = Profile {
         workers: 2,
@@ -217,14 +218,41 @@ async fn assert_judged_by(checker: &str, kind: &Kind) {
     let mut schedule = Schedule::generate(Seed::fresh(), &profile.with_fault(kind, 1));
     // The fault ends before the last post.
     schedule.faults[0].trigger.at_ms = 1_000;
-    if let Some(judged) = assert_no_loss_on_dedicated_postgres(&schedule).await {
-        let finding = judged.findings.iter().find(|finding| finding.checker == checker);
-        assert!(
-            finding.is_some_and(|finding| finding.verdict.is_valid()),
-            "{}",
-            judged.checks_text()
-        );
+    let judged = assert_no_loss_on_dedicated_postgres(&schedule).await?;
+    let finding = judged.findings.iter().find(|finding| finding.checker == checker);
+    assert!(finding.is_some_and(|finding| finding.verdict.is_valid()), "{}", judged.checks_text());
+    Some(judged)
+}
+
+/// How long the fault waits for warnings that do not come, in microseconds.
+const UNWARNED_US: u64 = 26_000_000;
+
+/// The history without its warnings. Everything from the end of the fault on is later.
+fn without_warnings(history: &History) -> History {
+    let entries = history.entries().iter();
+    let ends = entries.clone().filter(|entry| matches!(entry.op, Op::FaultEnd(_)));
+    let end_us = ends.map(|entry| entry.t).min().unwrap();
+    let kept = entries.filter(|entry| !matches!(entry.op, Op::ClockWarning(_)));
+    History::from_ops(kept.map(|entry| {
+        let late_us = if entry.t < end_us { 0 } else { UNWARNED_US };
+        (entry.t + late_us, entry.op.clone())
+    }))
+}
+
+// The forged history is that of a dispatcher that does not warn. The saboteurs cannot show this,
+// because their fake dispatcher writes no log.
+#[tokio::test(flavor = "multi_thread")]
+async fn moved_clock_of_the_database_is_reported() {
+    if let Err(reason) = OwnServer::clock_available() {
+        return skipped(&format!("a moved clock of the database: {reason}"));
     }
+    let Some(judged) = assert_judged_by("clock_reported", &ClockOffset::KIND).await else {
+        return;
+    };
+    let findings = judge(&without_warnings(&judged.history), Tier::Real);
+    let invalid = findings.iter().filter(|finding| finding.verdict.is_invalid());
+    let invalid: Vec<&str> = invalid.map(|finding| &*finding.checker).collect();
+    assert_eq!(invalid, ["clock_reported"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,6 +8,7 @@ pub mod attempt_accounting;
 pub mod attempts;
 pub mod attempts_explained;
 pub mod backoff;
+pub mod clock_reported;
 pub mod clock_safety;
 pub mod conservation;
 pub mod coverage;
@@ -71,6 +72,7 @@ pub const CHECKERS: &[Checker] = &[
     indeterminate::CHECKER,
     readiness::CHECKER,
     resources::CHECKER,
+    clock_reported::CHECKER,
     attempts_explained::CHECKER,
     terminal_is_final::CHECKER,
     attempt_accounting::CHECKER,

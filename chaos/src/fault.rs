@@ -41,7 +41,7 @@ pub enum Family {
     Store,
     /// The presence connection of a worker, in the simulation.
     Presence,
-    /// The clock of the database, in the simulation.
+    /// The clock of the database.
     Clock,
     /// Responses on their way to a worker, in the simulation.
     Response,
@@ -53,6 +53,7 @@ pub const REAL_FAMILIES: &[(Family, &str)] = &[
     (Family::Receiver, "receivers"),
     (Family::Network, "the network"),
     (Family::Postgres, "Postgres itself"),
+    (Family::Clock, "the clock of the database"),
     (Family::Client, "clients"),
 ];
 

@@ -7,6 +7,7 @@
 mod abort_upload;
 mod black_hole;
 mod client_event;
+mod clock_offset;
 mod crash_loop;
 mod crowd;
 mod cut_commit;
@@ -121,6 +122,7 @@ faults! {
     dead_address::DeadAddress,
     slow_link::SlowLink,
     deep_backlog::DeepBacklog,
+    clock_offset::ClockOffset,
 }
 
 /// The kind with this name.

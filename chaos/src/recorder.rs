@@ -151,6 +151,18 @@ impl Recorder {
         self.state().received.contains(&ordinal)
     }
 
+    /// Returns the workers that warned at or after `since_us` that the clocks differ.
+    pub fn warned_of_clocks(&self, since_us: u64) -> BTreeSet<String> {
+        let state = self.state();
+        let recent = state.entries.iter().rev();
+        let recent = recent.take_while(|entry| entry.t >= since_us);
+        let warned = recent.filter_map(|entry| match &entry.op {
+            Op::ClockWarning(warning) => Some(warning.worker.clone()),
+            _ => None,
+        });
+        warned.collect()
+    }
+
     /// Returns the numbers of acknowledged events and of received events.
     pub fn progress(&self) -> (usize, usize) {
         let state = self.state();

@@ -14,6 +14,7 @@ mod progress;
 mod receivers;
 mod sessions;
 mod storm;
+mod warnings;
 mod workers;
 
 use std::collections::BTreeMap;
@@ -42,6 +43,7 @@ use probes::Probes;
 use progress::begin_phase;
 use receivers::Receivers;
 use sessions::Counts;
+use warnings::Warnings;
 use workers::Workers;
 
 /// The result of a run.
@@ -134,7 +136,8 @@ impl<'a, S: System> Run<'a, S> {
     ) -> Result<Option<String>, RunError> {
         self.start().await?;
         let specs = self.workers.specs().iter().map(|(_, spec)| spec);
-        let _probes = Probes::start(specs, self.recorder);
+        let _probes = Probes::start(specs.clone(), self.recorder);
+        let _warnings = Warnings::start(specs, self.recorder);
         let _counts = Counts::start(databases, self.recorder);
         // The first worker has created the schema.
         let audits = Audits::begin(databases.values(), self.recorder)

@@ -9,8 +9,9 @@ mod rows;
 use std::collections::BTreeMap;
 
 use super::op::{
-    Acknowledged, BoundReached, Health, Invoke, NotAcknowledged, Op, Phase, Readiness, RecvBegin,
-    RecvEnd, RunStart, Section, Sessions, State, WorkerExit, WorkerLog, WorkerSeen,
+    Acknowledged, BoundReached, ClockWarning, Health, Invoke, NotAcknowledged, Op, Phase,
+    Readiness, RecvBegin, RecvEnd, RunStart, Section, Sessions, State, WorkerExit, WorkerLog,
+    WorkerSeen,
 };
 use super::{Entry, History};
 use crate::profile::Settings;
@@ -117,6 +118,8 @@ pub struct Facts<'h> {
     pub workers: Vec<At<'h, WorkerSeen>>,
     /// The changes of the response to `GET /readyz`, by worker.
     pub readiness: BTreeMap<&'h str, Vec<At<'h, Readiness>>>,
+    /// The warnings of workers that the clocks differ.
+    pub clock_warnings: Vec<At<'h, ClockWarning>>,
     /// The changes of the number of database sessions, by section.
     pub sessions: BTreeMap<Section, Vec<At<'h, Sessions>>>,
     /// Panics and errors in the logs of workers.
@@ -237,6 +240,7 @@ impl<'h> Facts<'h> {
             Op::Readiness(op) => {
                 self.readiness.entry(&op.worker).or_default().push(at(entry, op));
             }
+            Op::ClockWarning(op) => self.clock_warnings.push(at(entry, op)),
             Op::Sessions(op) => self.sessions.entry(op.section).or_default().push(at(entry, op)),
             Op::WorkerLog(op) => self.logs.push(at(entry, op)),
             op => match op.transition() {

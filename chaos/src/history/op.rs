@@ -17,8 +17,8 @@ use crate::seed::Seed;
 
 pub use crate::plan::Section;
 pub use done::{
-    FaultEffect, FaultEnd, FaultSkip, FaultStart, Readiness, Sessions, WorkerExit, WorkerLog,
-    WorkerSeen,
+    ClockWarning, FaultEffect, FaultEnd, FaultSkip, FaultStart, Readiness, Sessions, WorkerExit,
+    WorkerLog, WorkerSeen,
 };
 pub use received::{
     ANSWERED, ANSWERED_THEN_RESET, PEER_CLOSED, RecvBegin, RecvEnd, SIG_UNCHECKED, SIG_VALID,
@@ -44,6 +44,9 @@ pub enum Op {
     /// The response of a worker to `GET /readyz` differs from the one before.
     #[serde(rename = "worker.readiness")]
     Readiness(Readiness),
+    /// A worker warned that the clocks differ.
+    #[serde(rename = "worker.clock_warning")]
+    ClockWarning(ClockWarning),
     /// The number of database sessions of the workers differs from the one before.
     #[serde(rename = "worker.sessions")]
     Sessions(Sessions),
@@ -130,6 +133,7 @@ impl Op {
             Op::RunStart(_) | Op::Phase(_) | Op::BoundReached(_) => "run",
             Op::Worker(_)
             | Op::Readiness(_)
+            | Op::ClockWarning(_)
             | Op::Sessions(_)
             | Op::WorkerExit(_)
             | Op::WorkerLog(_) => "worker",

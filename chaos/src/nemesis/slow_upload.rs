@@ -159,12 +159,14 @@ mod tests {
     use crate::profile::Profile;
     use crate::seed::Seed;
 
-    // An endless upload takes 30 s. Kills that wait for it find no open request.
+    // An endless upload takes 30 s. Kills that wait for it find no open request. A moved clock needs
+    // none.
     #[test]
-    fn endless_upload_is_the_last_fault_of_a_plan() {
+    fn only_a_moved_clock_follows_an_endless_upload() {
         let mut endless = 0;
         for number in 0..200 {
-            let faults = draw(Seed::new(number), &Profile::everything());
+            let mut faults = draw(Seed::new(number), &Profile::everything());
+            faults.retain(|planned| !matches!(planned.fault, Fault::ClockOffset(_)));
             let mut never_ends = faults
                 .iter()
                 .map(|planned| matches!(&planned.fault, Fault::SlowUpload(slow) if slow.endless));

@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use super::{EVENTS_DEFAULT, Profile, Settings};
 use crate::fault::{Family, Kind};
 use crate::nemesis::{
-    CloseKept, Crowd, CutCommit, DeadAddress, DeepBacklog, FewConnections, HangMost, HoldHorizon,
-    KINDS, LoseLog, LoseStandby, PoisonRow, ReadOnly, SlowLink, StrayBytes,
+    ClockOffset, CloseKept, Crowd, CutCommit, DeadAddress, DeepBacklog, FewConnections, HangMost,
+    HoldHorizon, KINDS, LoseLog, LoseStandby, PoisonRow, ReadOnly, SlowLink, StrayBytes,
 };
 
 /// Number of faults of each kind in the profile `everything`.
@@ -35,6 +35,7 @@ const FIELD: &[&Kind] = &[
     &SlowLink::KIND,
     &Crowd::KIND,
     &DeepBacklog::KIND,
+    &ClockOffset::KIND,
 ];
 
 /// Every profile with its description.

@@ -9,7 +9,7 @@ use crate::system::WorkerSpec;
 
 /// Text in the log line of a panic.
 const PANIC: &str = "panicked at";
-/// Level of an error line. The level is the second word of a line.
+/// Level of an error line.
 const ERROR: &str = "ERROR";
 /// Maximum number of quoted lines of one kind per log.
 const LINES_MAX: usize = 5;
@@ -37,8 +37,13 @@ fn read_one(worker: &str, log: &Path) -> io::Result<WorkerLog> {
         worker: worker.to_owned(),
         lines: text.lines().count() as u64,
         panics: quote(&|line| line.contains(PANIC)),
-        errors: quote(&|line| line.split_whitespace().nth(1) == Some(ERROR)),
+        errors: quote(&|line| level(line) == Some(ERROR)),
     })
+}
+
+/// The level of a line: its second word.
+pub(super) fn level(line: &str) -> Option<&str> {
+    line.split_whitespace().nth(1)
 }
 
 #[cfg(test)]

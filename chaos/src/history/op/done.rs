@@ -33,6 +33,15 @@ impl Readiness {
     }
 }
 
+/// A worker logged at level WARN that the clock of the database differs from its own.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ClockWarning {
+    /// The worker, such as `w0`.
+    pub worker: String,
+    /// The line of its log.
+    pub line: String,
+}
+
 /// The database sessions of the workers of a section. A count that is equal to the one before is
 /// not recorded.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -9,7 +9,7 @@ use crate::history::facts::Facts;
 /// Properties that a run of this tier cannot prove.
 const NEVER_PROVEN: &[&str] = &[
     "power loss: a kill keeps the page cache, so the run does not prove that fsync works",
-    "clock faults, and disk faults other than a full disk: this tier has none",
+    "wrong clocks of workers and receivers, and disk faults other than a full disk: this tier has none",
     "the order of events: the dispatcher does not promise it",
     "the same interleaving on the next run: the seed repeats the schedule, not the timing",
 ];
