@@ -38,6 +38,7 @@ struct State {
     accepted: BTreeMap<u64, String>,
     received: BTreeSet<u64>,
     open: BTreeMap<String, u64>,
+    pids: BTreeMap<String, u32>,
 }
 
 impl Recorder {
@@ -55,6 +56,7 @@ impl Recorder {
             accepted: BTreeMap::new(),
             received: BTreeSet::new(),
             open: BTreeMap::new(),
+            pids: BTreeMap::new(),
         };
         let inner = Inner {
             zero: Instant::now(),
@@ -151,6 +153,11 @@ impl Recorder {
         self.state().received.contains(&ordinal)
     }
 
+    /// Returns the last process id of each worker. The process may have ended.
+    pub fn pids(&self) -> BTreeMap<String, u32> {
+        self.state().pids.clone()
+    }
+
     /// Returns the workers that warned at or after `since_us` that the clocks differ.
     pub fn warned_of_clocks(&self, since_us: u64) -> BTreeSet<String> {
         let state = self.state();
@@ -212,6 +219,11 @@ impl State {
             }
             Op::IngestOk(ok) => {
                 self.accepted.entry(ok.ordinal).or_insert_with(|| ok.id.clone());
+            }
+            Op::Worker(seen) => {
+                if let Some(pid) = seen.pid {
+                    self.pids.insert(seen.worker.clone(), pid);
+                }
             }
             Op::RecvBegin(begin) if self.is_main(begin) => {
                 self.open.insert(begin.req.clone(), t);

@@ -14,6 +14,7 @@ mod progress;
 mod receivers;
 mod sessions;
 mod storm;
+mod usage;
 mod warnings;
 mod workers;
 
@@ -43,6 +44,7 @@ use probes::Probes;
 use progress::begin_phase;
 use receivers::Receivers;
 use sessions::Counts;
+use usage::Samples;
 use warnings::Warnings;
 use workers::Workers;
 
@@ -137,6 +139,7 @@ impl<'a, S: System> Run<'a, S> {
         self.start().await?;
         let specs = self.workers.specs().iter().map(|(_, spec)| spec);
         let _probes = Probes::start(specs.clone(), self.recorder);
+        let _samples = Samples::start(self.recorder);
         let _warnings = Warnings::start(specs, self.recorder);
         let _counts = Counts::start(databases, self.recorder);
         // The first worker has created the schema.
@@ -161,7 +164,7 @@ impl<'a, S: System> Run<'a, S> {
         self.recorder.record(Op::RunStart(self.schedule.run_start()));
         for (section, spec) in self.workers.specs() {
             self.system.start(spec).await.map_err(&failed)?;
-            self.recorder.record(worker_seen(&spec.name, *section, false));
+            self.record_worker(&spec.name, *section, false);
         }
         let count = self.workers.specs().len();
         let limit_s = limits::READY_MAX.as_secs();
@@ -170,10 +173,15 @@ impl<'a, S: System> Run<'a, S> {
         for (section, spec) in self.workers.specs() {
             let ready = self.system.wait_ready(&spec.name, limits::READY_MAX).await;
             ready.map_err(&failed)?;
-            self.recorder.record(worker_seen(&spec.name, *section, true));
+            self.record_worker(&spec.name, *section, true);
             self.workers.apis(*section).set_ready(&spec.name, true);
         }
         Ok(())
+    }
+
+    fn record_worker(&self, worker: &str, section: Section, ready: bool) {
+        let (worker, pid) = (worker.to_owned(), self.system.pid(worker));
+        self.recorder.record(Op::Worker(WorkerSeen { worker, section, ready, pid }));
     }
 
     /// One workload spans both phases: clients are posting when the storm begins.
@@ -256,10 +264,6 @@ impl<'a, S: System> Run<'a, S> {
             workload.read_all(*section, until).await;
         }
     }
-}
-
-fn worker_seen(worker: &str, section: Section, ready: bool) -> Op {
-    Op::Worker(WorkerSeen { worker: worker.to_owned(), section, ready })
 }
 
 #[cfg(test)]

@@ -72,6 +72,10 @@ impl System for AnySystem {
         dispatch!(self, system => system.is_running(name))
     }
 
+    fn pid(&self, name: &str) -> Option<u32> {
+        dispatch!(self, system => system.pid(name))
+    }
+
     fn opens_logs(&self) -> bool {
         dispatch!(self, system => system.opens_logs())
     }

@@ -107,7 +107,7 @@ mod tests {
         let workers =
             [("w0", Section::Main), ("w1", Section::Main), ("defaults", Section::Defaults)];
         workers.into_iter().fold(Story::accepted(), |story, (worker, section)| {
-            let seen = WorkerSeen { worker: worker.into(), section, ready: true };
+            let seen = WorkerSeen { worker: worker.into(), section, ready: true, pid: None };
             story.with(1, Op::Worker(seen))
         })
     }

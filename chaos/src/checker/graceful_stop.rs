@@ -116,7 +116,7 @@ mod tests {
     const BOUND: u64 = 6_500_000 + STOP_SLACK_US;
 
     fn started(worker: &str, section: Section) -> Op {
-        Op::Worker(WorkerSeen { worker: worker.into(), section, ready: false })
+        Op::Worker(WorkerSeen { worker: worker.into(), section, ready: false, pid: None })
     }
 
     fn stopped(took_us: u64, code: Option<i32>, forced: bool) -> Story {
@@ -203,7 +203,8 @@ mod tests {
             is_valid(story.with(12 * SECOND, started("w0", Section::Main)))
         };
         assert!(!meanwhile(started("defaults", Section::Defaults)));
-        let ready = WorkerSeen { worker: "w1".into(), section: Section::Main, ready: true };
+        let ready =
+            WorkerSeen { worker: "w1".into(), section: Section::Main, ready: true, pid: None };
         assert!(!meanwhile(Op::Worker(ready)));
         assert!(meanwhile(started("w1", Section::Main)));
     }

@@ -106,7 +106,8 @@ mod tests {
 
     /// A run of 60 s with one worker and these counts, by second.
     fn counted(counts: &[(u64, Option<u64>)]) -> Story {
-        let worker = WorkerSeen { worker: "w0".into(), section: Section::Main, ready: true };
+        let worker =
+            WorkerSeen { worker: "w0".into(), section: Section::Main, ready: true, pid: None };
         let story =
             Story::accepted().with(1, Op::Worker(worker.clone())).with(2, Op::Worker(worker));
         counts.iter().fold(story, |story, (s, sessions)| {

@@ -10,8 +10,8 @@ use std::collections::BTreeMap;
 
 use super::op::{
     Acknowledged, BoundReached, ClockWarning, Health, Invoke, NotAcknowledged, Op, Phase,
-    Readiness, RecvBegin, RecvEnd, RunStart, Section, Sessions, State, WorkerExit, WorkerLog,
-    WorkerSeen,
+    Readiness, RecvBegin, RecvEnd, RunStart, Section, Sessions, State, Usage, WorkerExit,
+    WorkerLog, WorkerSeen,
 };
 use super::{Entry, History};
 use crate::profile::Settings;
@@ -122,6 +122,8 @@ pub struct Facts<'h> {
     pub clock_warnings: Vec<At<'h, ClockWarning>>,
     /// The changes of the number of database sessions, by section.
     pub sessions: BTreeMap<Section, Vec<At<'h, Sessions>>>,
+    /// The changes of the resources of each worker process, by worker.
+    pub usage: BTreeMap<&'h str, Vec<At<'h, Usage>>>,
     /// Panics and errors in the logs of workers.
     pub logs: Vec<At<'h, WorkerLog>>,
     /// Exits of stopped workers.
@@ -242,6 +244,7 @@ impl<'h> Facts<'h> {
             }
             Op::ClockWarning(op) => self.clock_warnings.push(at(entry, op)),
             Op::Sessions(op) => self.sessions.entry(op.section).or_default().push(at(entry, op)),
+            Op::Usage(op) => self.usage.entry(&op.worker).or_default().push(at(entry, op)),
             Op::WorkerLog(op) => self.logs.push(at(entry, op)),
             op => match op.transition() {
                 Some((step, transition)) => {

@@ -17,8 +17,8 @@ use crate::seed::Seed;
 
 pub use crate::plan::Section;
 pub use done::{
-    ClockWarning, FaultEffect, FaultEnd, FaultSkip, FaultStart, Readiness, Sessions, WorkerExit,
-    WorkerLog, WorkerSeen,
+    ClockWarning, FaultEffect, FaultEnd, FaultSkip, FaultStart, Readiness, Sessions, Usage,
+    WorkerExit, WorkerLog, WorkerSeen,
 };
 pub use received::{
     ANSWERED, ANSWERED_THEN_RESET, PEER_CLOSED, RecvBegin, RecvEnd, SIG_UNCHECKED, SIG_VALID,
@@ -50,6 +50,9 @@ pub enum Op {
     /// The number of database sessions of the workers differs from the one before.
     #[serde(rename = "worker.sessions")]
     Sessions(Sessions),
+    /// The resources of the process of a worker differ from those before.
+    #[serde(rename = "worker.usage")]
+    Usage(Usage),
     /// A worker that was stopped has exited.
     #[serde(rename = "worker.exit")]
     WorkerExit(WorkerExit),
@@ -135,6 +138,7 @@ impl Op {
             | Op::Readiness(_)
             | Op::ClockWarning(_)
             | Op::Sessions(_)
+            | Op::Usage(_)
             | Op::WorkerExit(_)
             | Op::WorkerLog(_) => "worker",
             Op::IngestInvoke(_)

@@ -135,7 +135,7 @@ impl<'a, S: System> World<'a, S> {
         }
         self.start(spec).await?;
         self.system.wait_ready(&spec.name, READY).await?;
-        self.recorder.record(seen(spec, true));
+        self.record_worker(spec, true);
         self.apis.set_ready(&spec.name, true);
         Ok(())
     }
@@ -143,8 +143,14 @@ impl<'a, S: System> World<'a, S> {
     /// Starts a worker and does not wait until it is ready.
     pub(super) async fn start(&mut self, spec: &WorkerSpec) -> Result<(), SystemError> {
         self.system.start(spec).await?;
-        self.recorder.record(seen(spec, false));
+        self.record_worker(spec, false);
         Ok(())
+    }
+
+    fn record_worker(&self, spec: &WorkerSpec, ready: bool) {
+        let (worker, pid) = (spec.name.clone(), self.system.pid(&spec.name));
+        let seen = WorkerSeen { worker, section: Section::Main, ready, pid };
+        self.recorder.record(Op::Worker(seen));
     }
 
     /// Brings up every worker that is not running.
@@ -154,8 +160,4 @@ impl<'a, S: System> World<'a, S> {
         }
         Ok(())
     }
-}
-
-fn seen(spec: &WorkerSpec, ready: bool) -> Op {
-    Op::Worker(WorkerSeen { worker: spec.name.clone(), section: Section::Main, ready })
 }

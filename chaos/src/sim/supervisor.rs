@@ -70,8 +70,12 @@ fn start(context: &Arc<SimContext>, index: usize) -> impl Future<Output = ()> + 
     process.stop = CancellationToken::new();
     let stop = process.stop.clone();
     let worker_id = process.worker_id;
-    let seen =
-        WorkerSeen { worker: process.target().to_string(), section: Section::Main, ready: true };
+    let seen = WorkerSeen {
+        worker: process.target().to_string(),
+        section: Section::Main,
+        ready: true,
+        pid: None,
+    };
     state.push(t, Op::Worker(seen));
     state.take_presence(index);
     let store = SimStore { context: Arc::clone(context), process: index, life };

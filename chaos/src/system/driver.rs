@@ -157,6 +157,12 @@ pub trait System: Send + Sync {
     /// Returns true if the worker was started and has not ended. A paused worker counts as running.
     fn is_running(&self, name: &str) -> bool;
 
+    /// Returns the process id of a worker, or `None` if it has ended or its process cannot be seen
+    /// from here.
+    fn pid(&self, _name: &str) -> Option<u32> {
+        None
+    }
+
     /// Returns true if workers write directly to the file of [`WorkerSpec::log`], so that a fault
     /// can replace it by a pipe or a full device.
     fn opens_logs(&self) -> bool {

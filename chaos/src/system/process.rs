@@ -65,12 +65,6 @@ impl ProcessSystem {
         self
     }
 
-    /// Returns the process id of a worker, or `None` if it has ended.
-    pub fn pid(&self, name: &str) -> Option<u32> {
-        let worker = self.workers.get(name).filter(|worker| worker.started.exit().is_none())?;
-        u32::try_from(worker.pid.as_raw()).ok()
-    }
-
     fn worker(&self, name: &str) -> Result<&Worker, SystemError> {
         self.workers.get(name).ok_or_else(|| SystemError::Unknown(name.to_owned()))
     }
@@ -174,6 +168,11 @@ impl System for ProcessSystem {
 
     fn is_running(&self, name: &str) -> bool {
         self.workers.get(name).is_some_and(|worker| worker.started.exit().is_none())
+    }
+
+    fn pid(&self, name: &str) -> Option<u32> {
+        let worker = self.workers.get(name).filter(|worker| worker.started.exit().is_none())?;
+        u32::try_from(worker.pid.as_raw()).ok()
     }
 
     fn opens_logs(&self) -> bool {

@@ -14,6 +14,9 @@ pub struct WorkerSeen {
     pub section: Section,
     /// True if `/readyz` returned 200, false if the process was only started.
     pub ready: bool,
+    /// Id of the process, if it can be seen from the harness. Older histories do not have it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pid: Option<u32>,
 }
 
 /// The response to `GET /readyz`. A response that is equal to the one before is not recorded.
@@ -50,6 +53,18 @@ pub struct Sessions {
     pub section: Section,
     /// Number of sessions, or `None` if the server did not answer in time.
     pub sessions: Option<u64>,
+}
+
+/// Resources of the process of a worker. A sample that differs by at most a tenth from the recorded
+/// one before is not recorded.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Usage {
+    /// The worker, such as `w0`.
+    pub worker: String,
+    /// Number of open file descriptors.
+    pub descriptors: u64,
+    /// Resident memory, in bytes.
+    pub resident_bytes: u64,
 }
 
 /// A worker that was signalled to stop has exited.
