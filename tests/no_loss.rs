@@ -12,7 +12,7 @@ use chaos::command::prove;
 use chaos::environment::{RunEnvironment, Server};
 use chaos::fault::{Family, Kind};
 use chaos::history::History;
-use chaos::history::op::{Op, Section};
+use chaos::history::op::{Op, Section, Usage};
 use chaos::nemesis::{ClockOffset, Crowd, DeepBacklog, Schedule};
 use chaos::postgres::{OwnParts, OwnServer, Wanted};
 use chaos::profile::{Profile, Settings};
@@ -249,10 +249,38 @@ async fn moved_clock_of_the_database_is_reported() {
     let Some(judged) = assert_judged_by("clock_reported", &ClockOffset::KIND).await else {
         return;
     };
-    let findings = judge(&without_warnings(&judged.history), Tier::Real);
-    let invalid = findings.iter().filter(|finding| finding.verdict.is_invalid());
-    let invalid: Vec<&str> = invalid.map(|finding| &*finding.checker).collect();
-    assert_eq!(invalid, ["clock_reported"]);
+    assert_eq!(invalid_checkers(&without_warnings(&judged.history)), ["clock_reported"]);
+}
+
+fn invalid_checkers(history: &History) -> Vec<String> {
+    let findings = judge(history, Tier::Real).into_iter();
+    let invalid = findings.filter(|finding| finding.verdict.is_invalid());
+    invalid.map(|finding| finding.checker.to_string()).collect()
+}
+
+// A saboteur cannot leak either, because its fake dispatcher is no process.
+#[tokio::test(flavor = "multi_thread")]
+async fn leaked_descriptors_and_memory_are_detected() {
+    let profile = Profile { events: 20, storm_ms: 1_000, ..small() };
+    let url = db::cluster().await.create_database("leak").await.unwrap();
+    let databases = BTreeMap::from([(Section::Main, url)]);
+    let schedule = Schedule::generate(Seed::fresh(), &profile);
+    let mut system = ProcessSystem::new(dispatcher_binary().unwrap());
+    let judged = judged(&mut system, &schedule, databases, Overall::Pass).await;
+    assert_eq!(judged.overall, Overall::Pass, "{}", judged.checks_text());
+    let forged = |leak: fn(&mut Usage)| {
+        History::from_ops(judged.history.entries().iter().map(|entry| {
+            let mut op = entry.op.clone();
+            if let Op::Usage(usage) = &mut op {
+                leak(usage);
+            }
+            (entry.t, op)
+        }))
+    };
+    let descriptors = forged(|usage| usage.descriptors += 10_000);
+    assert_eq!(invalid_checkers(&descriptors), ["resources"]);
+    let memory = forged(|usage| usage.resident_bytes += 1 << 30);
+    assert_eq!(invalid_checkers(&memory), ["resources"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,9 +1,12 @@
-//! Database sessions are bounded: the workers of a section do not keep more than their pools allow.
+//! Resources are bounded: database sessions by the pools of the workers, and the descriptors and
+//! the memory of each process by its settings.
 //!
 //! The harness counts the sessions on the server once per second, and the history has the changes.
 //! A session that replaces another one may appear before its predecessor has ended. So only a count
 //! that stays above the limit is a violation. A fault that kills workers, or that cuts them off
 //! from the database, leaves sessions that the server ends later.
+
+mod processes;
 
 use std::collections::BTreeSet;
 
@@ -15,9 +18,10 @@ use crate::history::op::{Phase, Section, Sessions};
 /// The declaration of this checker.
 pub const CHECKER: Checker = Checker {
     name: "resources",
-    invariant: "each worker keeps at most two database sessions more than its pools have",
+    invariant: "each worker keeps at most two database sessions more than its pools have, and its \
+                descriptors and its memory are within their limits",
     property: Property::Safety,
-    when: When::real_if("sessions were counted", |facts| !facts.sessions.is_empty()),
+    when: When::real_if("sessions or descriptors were counted", is_exercised),
     needs: &[],
     check,
 };
@@ -30,6 +34,10 @@ const EXCESS_US_MAX: u64 = 5_000_000;
 /// How long the server may take to end the sessions that a fault left, in microseconds. A statement
 /// ends at its `statement_timeout`.
 const LINGER_US: u64 = 10_000_000;
+
+fn is_exercised(facts: &Facts<'_>) -> bool {
+    !facts.sessions.is_empty() || !facts.usage.is_empty()
+}
 
 fn check(facts: &Facts<'_>) -> Verdict {
     let mut examination = Examination::default();
@@ -55,6 +63,7 @@ fn check(facts: &Facts<'_>) -> Verdict {
             judge(&mut examination, facts, first, last_us);
         }
     }
+    notes.extend(processes::examine(facts, PER_WORKER_MAX, &mut examination));
     examination.verdict("no session was counted", notes.join("; "))
 }
 
