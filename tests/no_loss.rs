@@ -61,7 +61,8 @@ pub(crate) async fn judged<S: System>(
     judged_on(system, schedule, databases, server, expected).await
 }
 
-async fn judged_on<S: System>(
+/// As `judged`, with this server of the main section.
+pub(crate) async fn judged_on<S: System>(
     system: &mut S,
     schedule: &Schedule,
     databases: BTreeMap<Section, String>,

@@ -8,6 +8,7 @@ mod tables;
 use std::collections::BTreeMap;
 
 use chaos::checker::{CHECKERS, Finding, Overall, Property};
+use chaos::environment::Server;
 use chaos::history::facts::Facts;
 use chaos::history::op::Section;
 use chaos::nemesis::Schedule;
@@ -18,24 +19,32 @@ use chaos::seed::Seed;
 use futures_util::StreamExt as _;
 use futures_util::stream;
 
-use crate::no_loss::judged;
+use crate::no_loss::{judged, judged_on};
 use crate::support::db;
 
 /// Concurrent runs. More than this starve the receivers of a small machine.
 const CONCURRENT_RUNS: usize = 6;
 
-async fn run(misbehavior: Misbehavior, budget: Budget, expected: Overall) -> Judged {
+/// Runs the plan of a budget. Returns nothing if it needs a server that this machine cannot start.
+async fn run(misbehavior: Misbehavior, budget: Budget, expected: Overall) -> Option<Judged> {
     let schedule = budget.schedule(Seed::new(0x5ab0));
+    let mut system = FakeDispatcher::new(misbehavior);
+    if budget.needs_own_server() {
+        let mut own = db::dedicated_server().await?;
+        let url = own.create_database("sabotage").await.unwrap();
+        let databases = BTreeMap::from([(Section::Main, url)]);
+        let server = Server::Own(own);
+        return Some(judged_on(&mut system, &schedule, databases, server, expected).await);
+    }
     let mut databases = BTreeMap::new();
     if budget.database {
         databases.insert(Section::Main, db::database().await);
     }
-    let mut system = FakeDispatcher::new(misbehavior);
-    judged(&mut system, &schedule, databases, expected).await
+    Some(judged(&mut system, &schedule, databases, expected).await)
 }
 
 /// Returns a message if a saboteur was not detected by the predicted checker and only by listed
-/// ones.
+/// ones. A saboteur whose server cannot be started here is skipped.
 async fn misjudged(saboteur: &Saboteur) -> Option<String> {
     let mut checkers = CHECKERS.iter();
     let detecting = checkers.find(|checker| checker.name == saboteur.detected_by);
@@ -43,7 +52,7 @@ async fn misjudged(saboteur: &Saboteur) -> Option<String> {
         Property::Liveness => Overall::Stuck,
         _ => Overall::Unsafe,
     };
-    let judged = run(saboteur.misbehavior, saboteur.budget, expected).await;
+    let judged = run(saboteur.misbehavior, saboteur.budget, expected).await?;
     let broken = judged.findings.iter().filter(|f| f.verdict.is_invalid());
     let broken: Vec<&Finding> = broken.collect();
     let detected = broken.iter().any(|f| f.checker == saboteur.detected_by);
@@ -74,7 +83,9 @@ async fn honest_fake_dispatcher_passes_every_checker() {
         }
     }
     let runs = budgets.into_iter().map(|budget| async move {
-        let judged = run(Misbehavior::Honest, budget, Overall::Pass).await;
+        let Some(judged) = run(Misbehavior::Honest, budget, Overall::Pass).await else {
+            return;
+        };
         assert_eq!(judged.overall, Overall::Pass, "{}", judged.checks_text());
         // The checkers that detect the saboteurs of this budget have judged.
         let saboteurs = SABOTEURS.iter().filter(|s| s.budget == budget);

@@ -6,12 +6,14 @@
 //! dispatcher.
 
 mod budget;
+mod exact;
 mod fake;
 mod lies;
 mod misbehavior;
 pub mod table;
 
 pub use budget::Budget;
+pub use exact::Exact;
 pub use fake::FakeDispatcher;
 pub use lies::{SABOTEURS, Saboteur};
 pub use misbehavior::Misbehavior;

@@ -56,7 +56,7 @@ fn forged(history: &History) -> (History, usize) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn attempts_without_their_requests_are_detected() {
-    let honest = run(Misbehavior::Honest, Budget::of_workers(1), Overall::Pass).await;
+    let honest = run(Misbehavior::Honest, Budget::of_workers(1), Overall::Pass).await.unwrap();
     assert_eq!(honest.overall, Overall::Pass, "{}", honest.checks_text());
     let (forged, removed) = forged(&honest.history);
     assert!(removed > 0, "the run has failed attempts");

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::fault::{Kind, Link, Planned as _};
-use crate::nemesis::{BlackHole, Fault, HangReceiver, RECEIVER_FAULT_MS_MAX, Schedule};
+use super::exact::Exact;
+use crate::fault::Kind;
+use crate::nemesis::{HangReceiver, RECEIVER_FAULT_MS_MAX, Schedule};
 use crate::profile::{Profile, Settings};
 use crate::seed::Seed;
 
@@ -23,8 +24,10 @@ const STORM_MS_WITH_A_HANG: u64 = 8_000;
 /// Length of the baseline of such a run, in milliseconds.
 const BASELINE_MS: u64 = 2_000;
 
-/// Duration of an outage, in milliseconds. `/readyz` must fail before its end.
-const OUTAGE_MS: u64 = 12_000;
+/// Events of a run with one fault of fixed parameters.
+const EVENTS_WITH_EXACT: u32 = 80;
+/// Time in which they are posted, in milliseconds. The fault takes effect within this time.
+const STORM_MS_WITH_EXACT: u64 = 8_000;
 
 /// Time in which the events of a run with a database are posted, in milliseconds. Its sessions are
 /// counted meanwhile.
@@ -45,8 +48,8 @@ pub struct Budget {
     pub fault: Option<Kind>,
     /// True if the workers have a database.
     pub database: bool,
-    /// Duration of an outage of the database, in milliseconds.
-    pub outage_ms: Option<u64>,
+    /// A fault with fixed parameters that the run has once.
+    pub exact: Option<Exact>,
 }
 
 /// The open attempts that a worker is allowed.
@@ -68,7 +71,7 @@ impl Budget {
             permits: None,
             fault: None,
             database: false,
-            outage_ms: None,
+            exact: None,
         }
     }
 
@@ -79,7 +82,18 @@ impl Budget {
 
     /// A run of a worker with a database, to which its link swallows everything for a while.
     pub const fn of_outage() -> Self {
-        Self { database: true, outage_ms: Some(OUTAGE_MS), ..Self::of_workers(1) }
+        Self { database: true, exact: Some(Exact::Outage), ..Self::of_workers(1) }
+    }
+
+    /// A run of a worker with a database and one fault of fixed parameters.
+    pub const fn of_exact(exact: Exact) -> Self {
+        Self {
+            events: EVENTS_WITH_EXACT,
+            storm_ms: STORM_MS_WITH_EXACT,
+            database: true,
+            exact: Some(exact),
+            ..Self::of_workers(1)
+        }
     }
 
     /// A run with few permits and a hanging receiver, in which one target can delay the others.
@@ -98,21 +112,26 @@ impl Budget {
         Self { fault, ..self }
     }
 
+    /// Returns true if the fault needs a server that no other run uses.
+    pub const fn needs_own_server(self) -> bool {
+        match self.exact {
+            Some(exact) => exact.kind().needs.own_postgres,
+            None => false,
+        }
+    }
+
     /// Number of kills. A kill excuses duplicates of two workers and long waits, so runs that must
     /// show those have none.
     const fn kills(self) -> u32 {
-        (self.workers == 1 && self.permits.is_none() && !self.database) as u32
+        let others = self.permits.is_some() || self.database || self.exact.is_some();
+        (self.workers == 1 && !others) as u32
     }
 
     /// The plan of the run.
     pub fn schedule(self, seed: Seed) -> Schedule {
         let mut schedule = Schedule::generate(seed, &self.profile());
-        if let Some(for_ms) = self.outage_ms {
-            let drawn = schedule.faults.iter_mut();
-            for planned in drawn.filter(|planned| planned.fault.kind() == BlackHole::KIND) {
-                let link = Link::ToPostgres(0);
-                planned.fault = Fault::BlackHole(BlackHole { link, for_ms, half_open: false });
-            }
+        if let Some(exact) = self.exact {
+            schedule.faults.iter_mut().for_each(|planned| exact.fix(planned));
         }
         schedule
     }
@@ -120,7 +139,7 @@ impl Budget {
     /// The number of faults of each kind.
     fn faults(self) -> BTreeMap<String, u32> {
         let twice = self.fault.map(|kind| (kind, 2));
-        let once = self.outage_ms.map(|_| (BlackHole::KIND, 1));
+        let once = self.exact.map(|exact| (exact.kind(), 1));
         twice.into_iter().chain(once).map(|(kind, count)| (kind.name.to_owned(), count)).collect()
     }
 

@@ -5,11 +5,13 @@
 //! kill of a process does.
 
 mod api;
+mod database;
 mod delivery;
 mod kept;
 mod memory;
 
 use std::collections::BTreeMap;
+use std::io;
 use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -19,10 +21,14 @@ use tokio::time::Instant;
 
 use super::misbehavior::Misbehavior;
 use crate::system::{Exit, System, SystemError, WorkerSpec};
+use database::Database;
 use memory::{Attempt, Memory, Worker, lock};
 
 /// Upper bound for the end of a worker's runtime. It normally ends within milliseconds.
 const END_MAX: Duration = Duration::from_secs(10);
+
+/// The setting with the database URL of a worker.
+const DATABASE_URL: &str = "DATABASE_URL";
 
 /// A dispatcher that runs inside the harness and deviates by one misbehavior.
 #[derive(Debug)]
@@ -80,7 +86,7 @@ impl System for FakeDispatcher {
             misbehavior: self.misbehavior,
             memory: Arc::clone(&self.memory),
             kept: kept::KeptConnections::default(),
-            leaked: Arc::default(),
+            database: open_database(&runtime, spec, self.misbehavior).await.map_err(failed)?,
         };
         runtime.spawn(api::serve(listener, worker.clone()));
         runtime.spawn(delivery::run(worker));
@@ -130,6 +136,20 @@ impl System for FakeDispatcher {
     fn describe(&self) -> String {
         format!("fake dispatcher inside the harness ({:?})", self.misbehavior)
     }
+}
+
+/// Opens the database of a worker that has one. Its sessions end with the runtime.
+async fn open_database(
+    runtime: &Runtime,
+    spec: &WorkerSpec,
+    misbehavior: Misbehavior,
+) -> io::Result<Option<Arc<Database>>> {
+    let Some(url) = spec.env.get(DATABASE_URL).cloned() else {
+        return Ok(None);
+    };
+    let opening = runtime.spawn(async move { Database::open(&url, misbehavior).await });
+    let opened = opening.await.map_err(io::Error::from)?;
+    opened.map(|database| Some(Arc::new(database))).map_err(io::Error::other)
 }
 
 impl Drop for FakeDispatcher {

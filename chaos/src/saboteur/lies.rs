@@ -2,6 +2,7 @@
 //! which it must do so.
 
 use super::budget::{Budget, Permits};
+use super::exact::Exact;
 use super::misbehavior::Misbehavior;
 use crate::nemesis::{AbortUpload, Crowd, DeadAddress, SameKey, StrayBytes};
 
@@ -215,5 +216,13 @@ pub const SABOTEURS: &[Saboteur] = &[
         detected_by: "resources",
         also: &[],
         budget: Budget::of_database(),
+    },
+    Saboteur {
+        name: "keeps_read_only_sessions",
+        misbehavior: Misbehavior::KeepsReadOnlySessions,
+        description: "keeps a session on which a write was refused as read-only, and never writes on it again",
+        detected_by: "liveness",
+        also: &[],
+        budget: Budget::of_exact(Exact::ReadOnly),
     },
 ];

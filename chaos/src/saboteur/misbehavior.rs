@@ -75,6 +75,8 @@ pub enum Misbehavior {
     AlwaysReady,
     /// Keeps the database session of each readiness check.
     LeaksSessions,
+    /// Keeps a database session that was read-only, and does not write on it again.
+    KeepsReadOnlySessions,
     /// Gives the connections of its API to the clients that come first, and keeps them.
     ServesFirstComers,
     /// Responds to every post with 503.
@@ -233,6 +235,11 @@ impl Misbehavior {
     /// Returns true if a session is closed after its use.
     pub(super) fn closes_sessions(self) -> bool {
         self != Self::LeaksSessions
+    }
+
+    /// Returns true if a session on which a write was refused as read-only is kept.
+    pub(super) fn keeps_read_only_sessions(self) -> bool {
+        self == Self::KeepsReadOnlySessions
     }
 
     /// Returns the number of failures after which an event is dead if the setting is `max`.

@@ -4,7 +4,6 @@ use std::fmt::Write as _;
 
 use super::lies::{SABOTEURS, Saboteur};
 use crate::checker::{CHECKERS, Checker, Need};
-use crate::nemesis::BlackHole;
 use crate::sim::mutant::table::MUTANTS;
 
 /// Returns the table of checkers with the saboteurs and mutants that each must detect.
@@ -39,15 +38,12 @@ pub fn saboteurs() -> String {
         let permits = budget.permits.map_or(String::new(), |permits| {
             format!(", {} permits of which {} per host", permits.total, permits.per_host)
         });
-        let outage = budget.outage_ms.map_or(String::new(), |outage_ms| {
-            format!(
-                "; one `{}` of the link to its database for {outage_ms} ms",
-                BlackHole::KIND.name
-            )
+        let exact = budget.exact.map_or(String::new(), |exact| {
+            format!("; one `{}` {}", exact.kind().name, exact.about())
         });
         let database = if budget.database { " with a database" } else { "" };
         let run = format!(
-            "{} events in {} ms, {} worker{}{database}{permits}{fault}{outage}",
+            "{} events in {} ms, {} worker{}{database}{permits}{fault}{exact}",
             budget.events,
             budget.storm_ms,
             budget.workers,

@@ -18,6 +18,7 @@ use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep};
+use uuid::Uuid;
 
 use super::super::misbehavior::Replies;
 use super::memory::{Event, KeyedPost, Worker};
@@ -48,7 +49,11 @@ pub(super) async fn serve(listener: std::net::TcpListener, worker: Worker) {
 
 /// Reports readiness by the database of the worker, if it has one.
 async fn readyz(State(worker): State<Worker>) -> StatusCode {
-    match worker.misbehavior.is_ready(worker.database_responds().await) {
+    let responds = match &worker.database {
+        Some(database) => database.responds().await,
+        None => true,
+    };
+    match worker.misbehavior.is_ready(responds) {
         true => StatusCode::OK,
         false => StatusCode::SERVICE_UNAVAILABLE,
     }
@@ -101,8 +106,14 @@ async fn post_event(State(worker): State<Worker>, headers: HeaderMap, body: Body
         Ok(posted) => posted,
         Err(error) => return (StatusCode::BAD_REQUEST, error.to_string()).into_response(),
     };
+    let id = Uuid::now_v7();
+    if let Some(database) = &worker.database
+        && database.insert(id, &posted.target_url, posted.payload.get()).await.is_err()
+    {
+        return StatusCode::SERVICE_UNAVAILABLE.into_response();
+    }
     let key = headers.get("idempotency-key").and_then(|key| key.to_str().ok());
-    let Some(id) = accept(&worker, key, &posted) else {
+    let Some(id) = accept(&worker, id, key, &posted) else {
         return (StatusCode::CONFLICT, "the key belongs to another event").into_response();
     };
     let accepted = json!({"id": id, "status": "accepted"}).to_string();
@@ -123,16 +134,16 @@ async fn read(worker: &Worker, body: Body) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// Stores the event unless its key is known, and returns its id. Returns `None` if the key belongs
-/// to another event.
-fn accept(worker: &Worker, key: Option<&str>, posted: &Posted<'_>) -> Option<String> {
+/// Stores the event with this id unless its key is known, and returns its id. Returns `None` if the
+/// key belongs to another event.
+fn accept(worker: &Worker, id: Uuid, key: Option<&str>, posted: &Posted<'_>) -> Option<String> {
     let mut memory = worker.memory();
     let key = key.filter(|_| worker.misbehavior.remembers_keys());
     if let Some(known) = key.and_then(|key| memory.keys.get(key)) {
         let same = known.payload == posted.payload.get() && known.target == posted.target_url;
         return (same || !worker.misbehavior.compares_bytes()).then(|| known.id.clone());
     }
-    let id = uuid::Uuid::now_v7().to_string();
+    let id = id.to_string();
     if let Some(key) = key {
         let keyed = KeyedPost {
             id: id.clone(),

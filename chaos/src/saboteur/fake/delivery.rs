@@ -16,6 +16,8 @@ use crate::pair;
 
 /// Interval between two claims.
 const POLL: Duration = Duration::from_millis(10);
+/// Interval between two claims of a worker with a database, which executes a statement for each.
+const POLL_DATABASE: Duration = Duration::from_millis(50);
 
 /// Largest response body that is read, in bytes. Some scripted responses are endless.
 const RESPONSE_BYTES_MAX: usize = 1024 * 1024;
@@ -30,15 +32,24 @@ pub(super) async fn run(worker: Worker) {
         .resolve_to_addrs(pair::HOST, worker.misbehavior.addresses(&addresses))
         .build()
         .expect("these settings are valid");
+    let poll = if worker.database.is_some() { POLL_DATABASE } else { POLL };
     loop {
-        for (id, event) in claim(&worker) {
+        for (id, event) in claim(&worker).await {
             tokio::spawn(attempt(worker.clone(), http.clone(), id, event));
         }
-        sleep(POLL).await;
+        sleep(poll).await;
     }
 }
 
-fn claim(worker: &Worker) -> Vec<(String, Event)> {
+/// Claims due events, if the database of the worker accepts writes.
+async fn claim(worker: &Worker) -> Vec<(String, Event)> {
+    match &worker.database {
+        Some(database) if database.claim().await.is_err() => Vec::new(),
+        _ => claim_due(worker),
+    }
+}
+
+fn claim_due(worker: &Worker) -> Vec<(String, Event)> {
     let now = Instant::now();
     let mut memory = worker.memory();
     let mut open = OpenAttempts::of(worker, memory.events.values());
@@ -113,6 +124,11 @@ async fn attempt(worker: Worker, http: reqwest::Client, id: String, event: Event
         Some(result) => result,
         None => send(&worker, &http, &id, &event).await,
     };
+    if let Some(database) = &worker.database
+        && let Ok(id) = id.parse()
+    {
+        database.record(id, misbehavior.is_success(result)).await;
+    }
     settle(&worker, &id, attempt, result);
 }
 

@@ -7,22 +7,12 @@ use std::str::FromStr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use sqlx::postgres::PgConnectOptions;
-use sqlx::{ConnectOptions as _, Connection as _, PgConnection};
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use super::super::misbehavior::Misbehavior;
+use super::database::Database;
 use super::kept::KeptConnections;
 use crate::system::WorkerSpec;
-
-/// The setting with the database URL of a worker.
-const DATABASE_URL: &str = "DATABASE_URL";
-/// Application name of the sessions of a fake dispatcher.
-const APPLICATION_NAME: &str = "fake-dispatcher";
-/// Maximum number of sessions that a saboteur keeps. Other tests use the same server.
-const LEAKED_MAX: usize = 24;
-/// Deadline of a statement that tests the database.
-const STATEMENT_DEADLINE: Duration = Duration::from_secs(1);
 
 /// Everything that was committed.
 #[derive(Debug, Default)]
@@ -86,8 +76,8 @@ pub(super) struct Worker {
     pub(super) memory: Arc<Mutex<Memory>>,
     /// Connections of the saboteur that does not check them.
     pub(super) kept: KeptConnections,
-    /// Sessions of the saboteur that does not close them.
-    pub(super) leaked: Arc<Mutex<Vec<PgConnection>>>,
+    /// The database, if the worker has one. The events are in memory in any case.
+    pub(super) database: Option<Arc<Database>>,
 }
 
 impl Worker {
@@ -99,28 +89,6 @@ impl Worker {
     pub(super) fn setting<T: FromStr>(&self, name: &str, default: T) -> T {
         let given = self.spec.env.get(name);
         given.and_then(|text| text.parse().ok()).unwrap_or(default)
-    }
-
-    /// Returns false if the worker has a database that does not respond. The events are in memory
-    /// in any case.
-    pub(super) async fn database_responds(&self) -> bool {
-        let Some(url) = self.spec.env.get(DATABASE_URL) else {
-            return true;
-        };
-        let statement = async {
-            let options: PgConnectOptions = url.parse()?;
-            let mut session = options.application_name(APPLICATION_NAME).connect().await?;
-            sqlx::query("select 1").execute(&mut session).await?;
-            if self.misbehavior.closes_sessions() {
-                return session.close().await;
-            }
-            let mut leaked = self.leaked.lock().unwrap_or_else(PoisonError::into_inner);
-            if leaked.len() < LEAKED_MAX {
-                leaked.push(session);
-            }
-            Ok(())
-        };
-        matches!(timeout(STATEMENT_DEADLINE, statement).await, Ok(Ok(())))
     }
 
     /// Returns a setting of seconds in milliseconds.
