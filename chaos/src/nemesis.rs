@@ -70,6 +70,7 @@ use registry::faults;
 use strike::{Draw, Observed, Start, Strike};
 
 pub use dead_address::receiver_of_pair;
+pub use lose_log::LogLoss;
 pub use observed::{BEYOND_LEASE_MS_MAX, RECEIVER_FAULT_MS_MAX};
 pub use world::World;
 

@@ -85,12 +85,13 @@ impl Budget {
         Self { database: true, exact: Some(Exact::Outage), ..Self::of_workers(1) }
     }
 
-    /// A run of a worker with a database and one fault of fixed parameters.
+    /// A run of a worker with one fault of fixed parameters. A fault of the database server needs a
+    /// worker with a database.
     pub const fn of_exact(exact: Exact) -> Self {
         Self {
             events: EVENTS_WITH_EXACT,
             storm_ms: STORM_MS_WITH_EXACT,
-            database: true,
+            database: exact.kind().needs.own_postgres,
             exact: Some(exact),
             ..Self::of_workers(1)
         }

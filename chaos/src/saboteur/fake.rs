@@ -8,6 +8,7 @@ mod api;
 mod database;
 mod delivery;
 mod kept;
+mod log;
 mod memory;
 
 use std::collections::BTreeMap;
@@ -17,15 +18,25 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::runtime::Runtime;
-use tokio::time::Instant;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
 
 use super::misbehavior::Misbehavior;
 use crate::system::{Exit, System, SystemError, WorkerSpec};
 use database::Database;
+use log::Log;
 use memory::{Attempt, Memory, Worker, lock};
 
 /// Upper bound for the end of a worker's runtime. It normally ends within milliseconds.
 const END_MAX: Duration = Duration::from_secs(10);
+
+/// Exit of a worker that was stopped and has settled its attempts.
+const STOPPED: Exit = Exit { code: Some(0), signal: None, forced: false };
+/// Exit of a worker that was killed.
+const KILLED: Exit = Exit { code: None, signal: Some(9), forced: false };
+/// Exit of a process that panicked.
+const PANICKED: Exit = Exit { code: Some(101), signal: None, forced: false };
 
 /// The setting with the database URL of a worker.
 const DATABASE_URL: &str = "DATABASE_URL";
@@ -35,18 +46,35 @@ const DATABASE_URL: &str = "DATABASE_URL";
 pub struct FakeDispatcher {
     misbehavior: Misbehavior,
     memory: Arc<Mutex<Memory>>,
-    workers: BTreeMap<String, Runtime>,
+    workers: BTreeMap<String, Running>,
+    /// Workers that exited by themselves.
+    ended: BTreeMap<String, Exit>,
+}
+
+/// A worker that runs.
+#[derive(Debug)]
+struct Running {
+    runtime: Runtime,
+    /// Makes the worker stop claiming.
+    stop: CancellationToken,
+    /// Ends after the stop, with the last attempt.
+    deliveries: JoinHandle<()>,
 }
 
 impl FakeDispatcher {
     /// A fake dispatcher without workers or events.
     pub fn new(misbehavior: Misbehavior) -> Self {
-        Self { misbehavior, memory: Arc::default(), workers: BTreeMap::new() }
+        Self {
+            misbehavior,
+            memory: Arc::default(),
+            workers: BTreeMap::new(),
+            ended: BTreeMap::new(),
+        }
     }
 
     async fn end(&mut self, name: &str) -> Result<Exit, SystemError> {
         let worker = self.workers.remove(name);
-        let worker = worker.ok_or_else(|| SystemError::Unknown(name.to_owned()))?;
+        let worker = worker.ok_or_else(|| SystemError::Unknown(name.to_owned()))?.runtime;
         // A thread that still ran could claim an event after the worker's claims have ended.
         let ending = tokio::task::spawn_blocking(move || worker.shutdown_timeout(END_MAX));
         ending.await.map_err(|error| SystemError::Os {
@@ -56,7 +84,7 @@ impl FakeDispatcher {
         if self.misbehavior.reclaims() {
             self.reclaim(name);
         }
-        Ok(Exit { code: None, signal: Some(9), forced: false })
+        Ok(KILLED)
     }
 
     /// Records the open attempts of a killed worker as abandoned and makes their events due.
@@ -81,20 +109,35 @@ impl System for FakeDispatcher {
             .enable_all()
             .build()
             .map_err(failed)?;
+        let log = Log::open(&spec.log).map_err(failed)?;
+        let written = log.append("started").await;
+        if self.misbehavior.exits_without_its_log() && !matches!(written, Ok(Ok(()))) {
+            runtime.shutdown_background();
+            self.ended.insert(spec.name.clone(), PANICKED);
+            return Ok(());
+        }
+        let stop = CancellationToken::new();
         let worker = Worker {
             spec: spec.clone(),
+            log,
+            stop: stop.clone(),
             misbehavior: self.misbehavior,
             memory: Arc::clone(&self.memory),
             kept: kept::KeptConnections::default(),
             database: open_database(&runtime, spec, self.misbehavior).await.map_err(failed)?,
         };
         runtime.spawn(api::serve(listener, worker.clone()));
-        runtime.spawn(delivery::run(worker));
-        self.workers.insert(spec.name.clone(), runtime);
+        let deliveries = runtime.spawn(delivery::run(worker));
+        self.ended.remove(&spec.name);
+        self.workers.insert(spec.name.clone(), Running { runtime, stop, deliveries });
         Ok(())
     }
 
     async fn wait_ready(&self, name: &str, _within: Duration) -> Result<(), SystemError> {
+        if let Some(exit) = self.ended.get(name) {
+            let (name, exit) = (name.to_owned(), *exit);
+            return Err(SystemError::Ended { name, exit, log: String::new() });
+        }
         // The worker has listened since `start` and needs nothing else to be ready.
         let running = self.is_running(name);
         running.then_some(()).ok_or_else(|| SystemError::Unknown(name.to_owned()))
@@ -104,8 +147,15 @@ impl System for FakeDispatcher {
         self.end(name).await
     }
 
-    async fn terminate(&mut self, name: &str, _grace: Duration) -> Result<Exit, SystemError> {
-        self.end(name).await
+    async fn terminate(&mut self, name: &str, grace: Duration) -> Result<Exit, SystemError> {
+        if let Some(worker) = self.workers.get_mut(name) {
+            worker.stop.cancel();
+            if timeout(grace, &mut worker.deliveries).await.is_ok() {
+                self.end(name).await?;
+                return Ok(STOPPED);
+            }
+        }
+        Ok(Exit { forced: true, ..self.end(name).await? })
     }
 
     async fn pause(&mut self, _name: &str) -> Result<(), SystemError> {
@@ -121,14 +171,18 @@ impl System for FakeDispatcher {
         self.workers.contains_key(name)
     }
 
+    fn opens_logs(&self) -> bool {
+        true
+    }
+
     fn replaces_hosts(&self) -> Result<(), String> {
         // Its HTTP client knows both addresses of the name.
         Ok(())
     }
 
     async fn stop_all(&mut self) -> Result<(), SystemError> {
-        for (_, runtime) in std::mem::take(&mut self.workers) {
-            runtime.shutdown_background();
+        for (_, worker) in std::mem::take(&mut self.workers) {
+            worker.runtime.shutdown_background();
         }
         Ok(())
     }
@@ -155,8 +209,8 @@ async fn open_database(
 impl Drop for FakeDispatcher {
     fn drop(&mut self) {
         // Dropping a runtime inside of async code panics.
-        for (_, runtime) in std::mem::take(&mut self.workers) {
-            runtime.shutdown_background();
+        for (_, worker) in std::mem::take(&mut self.workers) {
+            worker.runtime.shutdown_background();
         }
     }
 }

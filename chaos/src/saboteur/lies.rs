@@ -4,7 +4,7 @@
 use super::budget::{Budget, Permits};
 use super::exact::Exact;
 use super::misbehavior::Misbehavior;
-use crate::nemesis::{AbortUpload, Crowd, DeadAddress, SameKey, StrayBytes};
+use crate::nemesis::{AbortUpload, Crowd, DeadAddress, LogLoss, SameKey, StrayBytes};
 
 /// One misbehavior and the checkers that detect it.
 #[derive(Clone, Copy, Debug)]
@@ -224,5 +224,21 @@ pub const SABOTEURS: &[Saboteur] = &[
         detected_by: "liveness",
         also: &[],
         budget: Budget::of_exact(Exact::ReadOnly),
+    },
+    Saboteur {
+        name: "waits_for_its_log",
+        misbehavior: Misbehavior::WaitsForItsLog,
+        description: "settles an attempt only when its line is in the log",
+        detected_by: "graceful_stop",
+        also: &[],
+        budget: Budget::of_exact(Exact::LostLog(LogLoss::Stalled)),
+    },
+    Saboteur {
+        name: "exits_without_its_log",
+        misbehavior: Misbehavior::ExitsWithoutItsLog,
+        description: "exits if its first line cannot be written",
+        detected_by: "graceful_stop",
+        also: &[],
+        budget: Budget::of_exact(Exact::LostLog(LogLoss::DiskFull)),
     },
 ];

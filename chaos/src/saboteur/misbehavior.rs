@@ -77,6 +77,10 @@ pub enum Misbehavior {
     LeaksSessions,
     /// Keeps a database session that was read-only, and does not write on it again.
     KeepsReadOnlySessions,
+    /// Settles an attempt only when its line is in the log.
+    WaitsForItsLog,
+    /// Exits if its first line cannot be written.
+    ExitsWithoutItsLog,
     /// Gives the connections of its API to the clients that come first, and keeps them.
     ServesFirstComers,
     /// Responds to every post with 503.
@@ -240,6 +244,16 @@ impl Misbehavior {
     /// Returns true if a session on which a write was refused as read-only is kept.
     pub(super) fn keeps_read_only_sessions(self) -> bool {
         self == Self::KeepsReadOnlySessions
+    }
+
+    /// Returns true if an attempt is settled only when its line is in the log.
+    pub(super) fn waits_for_its_log(self) -> bool {
+        self == Self::WaitsForItsLog
+    }
+
+    /// Returns true if a worker exits when its log cannot be written.
+    pub(super) fn exits_without_its_log(self) -> bool {
+        self == Self::ExitsWithoutItsLog
     }
 
     /// Returns the number of failures after which an event is dead if the setting is `max`.

@@ -8,6 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::super::misbehavior::HttpResult;
@@ -22,7 +23,7 @@ const POLL_DATABASE: Duration = Duration::from_millis(50);
 /// Largest response body that is read, in bytes. Some scripted responses are endless.
 const RESPONSE_BYTES_MAX: usize = 1024 * 1024;
 
-/// Delivers events until the worker's runtime ends.
+/// Delivers events until the worker is stopped and its last attempt has ended.
 pub(super) async fn run(worker: Worker) {
     let deadline = Duration::from_millis(worker.setting_ms("HTTP_TIMEOUT", 15_000));
     let addresses = [pair::FIRST, pair::SECOND].map(|ip| SocketAddr::from((ip, 0)));
@@ -33,12 +34,15 @@ pub(super) async fn run(worker: Worker) {
         .build()
         .expect("these settings are valid");
     let poll = if worker.database.is_some() { POLL_DATABASE } else { POLL };
-    loop {
+    let mut attempts = JoinSet::new();
+    while !worker.stop.is_cancelled() {
         for (id, event) in claim(&worker).await {
-            tokio::spawn(attempt(worker.clone(), http.clone(), id, event));
+            attempts.spawn(attempt(worker.clone(), http.clone(), id, event));
         }
+        while attempts.try_join_next().is_some() {}
         sleep(poll).await;
     }
+    while attempts.join_next().await.is_some() {}
 }
 
 /// Claims due events, if the database of the worker accepts writes.
@@ -124,6 +128,10 @@ async fn attempt(worker: Worker, http: reqwest::Client, id: String, event: Event
         Some(result) => result,
         None => send(&worker, &http, &id, &event).await,
     };
+    let written = worker.log.append(&format!("attempt {attempt} of {id}: {result:?}"));
+    if misbehavior.waits_for_its_log() {
+        let _failed_or_dropped = written.await;
+    }
     if let Some(database) = &worker.database
         && let Ok(id) = id.parse()
     {

@@ -8,10 +8,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::super::misbehavior::Misbehavior;
 use super::database::Database;
 use super::kept::KeptConnections;
+use super::log::Log;
 use crate::system::WorkerSpec;
 
 /// Everything that was committed.
@@ -74,6 +76,9 @@ pub(super) struct Worker {
     pub(super) spec: WorkerSpec,
     pub(super) misbehavior: Misbehavior,
     pub(super) memory: Arc<Mutex<Memory>>,
+    pub(super) log: Log,
+    /// Cancelled when the worker must stop claiming.
+    pub(super) stop: CancellationToken,
     /// Connections of the saboteur that does not check them.
     pub(super) kept: KeptConnections,
     /// The database, if the worker has one. The events are in memory in any case.
