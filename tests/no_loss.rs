@@ -13,7 +13,7 @@ use chaos::environment::{RunEnvironment, Server};
 use chaos::fault::{Family, Kind};
 use chaos::history::History;
 use chaos::history::op::{Op, Section, Usage};
-use chaos::nemesis::{ClockOffset, Crowd, DeepBacklog, Schedule};
+use chaos::nemesis::{ClockOffset, Crowd, DeepBacklog, FewConnections, HoldHorizon, Schedule};
 use chaos::postgres::{OwnParts, OwnServer, Wanted};
 use chaos::profile::{Profile, Settings};
 use chaos::report::{Context, Judged};
@@ -205,14 +205,24 @@ async fn no_loss_with_field_faults() {
     tokio::join!(pinned, assert_no_loss_with_dedicated_postgres(fresh, &profile));
 }
 
+/// Time between two posts of a run with one fault, in milliseconds.
+const MS_PER_EVENT: u64 = 45;
+
+/// Storm of a run with one fault, in milliseconds.
+const STORM_MS: u64 = 6_000;
+
+/// Storm of a run with a fault that leaves the database usable, in milliseconds. On a loaded
+/// machine, it takes effect after 10 s, and events are posted after that.
+const STORM_MS_USABLE: u64 = 14_000;
+
 /// Asserts that a run with one fault of this kind passes, and that this checker judged it. No other
 /// fault explains a wait or a lost response. Returns nothing if the run is skipped.
-async fn assert_judged_by(checker: &str, kind: &Kind) -> Option<Judged> {
+async fn assert_judged_by(checker: &str, kind: &Kind, storm_ms: u64) -> Option<Judged> {
     let small = small();
     let profile = Profile {
         workers: 2,
-        events: 140,
-        storm_ms: 6_000,
+        events: u32::try_from(storm_ms / MS_PER_EVENT).unwrap(),
+        storm_ms,
         settings: Settings { max_api_connections: Some(API_CONNECTIONS), ..small.settings.clone() },
         ..small
     };
@@ -247,7 +257,7 @@ async fn moved_clock_of_the_database_is_reported() {
     if let Err(reason) = OwnServer::clock_available() {
         return skipped(&format!("a moved clock of the database: {reason}"));
     }
-    let Some(judged) = assert_judged_by("clock_reported", &ClockOffset::KIND).await else {
+    let Some(judged) = assert_judged_by("clock_reported", &ClockOffset::KIND, STORM_MS).await else {
         return;
     };
     assert_eq!(invalid_checkers(&without_warnings(&judged.history)), ["clock_reported"]);
@@ -286,12 +296,22 @@ async fn leaked_descriptors_and_memory_are_detected() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn deep_backlog_of_one_target_delays_no_other_target() {
-    assert_judged_by("isolation", &DeepBacklog::KIND).await;
+    assert_judged_by("isolation", &DeepBacklog::KIND, STORM_MS).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_are_sent_while_connections_are_few() {
+    assert_judged_by("availability", &FewConnections::KIND, STORM_MS_USABLE).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_are_sent_while_dead_entries_are_kept() {
+    assert_judged_by("availability", &HoldHorizon::KIND, STORM_MS_USABLE).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn crowd_without_a_key_leaves_health_and_other_clients_served() {
-    assert_judged_by("served", &Crowd::KIND).await;
+    assert_judged_by("served", &Crowd::KIND, STORM_MS).await;
 }
 
 /// Every fault of clients, with a pinned seed and a new one.

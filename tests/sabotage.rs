@@ -59,6 +59,9 @@ async fn misjudged(saboteur: &Saboteur) -> Option<String> {
     let named = |f: &&Finding| {
         f.checker == saboteur.detected_by || saboteur.also.contains(&f.checker.as_str())
     };
+    // A violation of safety that the table lists outweighs one of liveness.
+    let unsafe_too = broken.iter().any(|finding| finding.property == Property::Safety);
+    let expected = if unsafe_too { Overall::Unsafe } else { expected };
     let right = detected && broken.iter().all(named) && judged.overall == expected;
     (!right).then(|| {
         let (name, by) = (saboteur.name, saboteur.detected_by);
@@ -90,7 +93,8 @@ async fn honest_fake_dispatcher_passes_every_checker() {
         // The checkers that detect the saboteurs of this budget have judged.
         let saboteurs = SABOTEURS.iter().filter(|s| s.budget == budget);
         for by in saboteurs.map(|saboteur| saboteur.detected_by) {
-            assert!(judged.findings.iter().any(|f| f.checker == by), "{by}");
+            let has_judged = judged.findings.iter().any(|finding| finding.checker == by);
+            assert!(has_judged, "{by} has not judged {budget:?}:\n{}", judged.checks_text());
         }
     });
     let runs = stream::iter(runs).buffer_unordered(CONCURRENT_RUNS);

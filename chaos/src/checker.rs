@@ -7,6 +7,7 @@
 pub mod attempt_accounting;
 pub mod attempts;
 pub mod attempts_explained;
+pub mod availability;
 pub mod backoff;
 pub mod clock_reported;
 pub mod clock_safety;
@@ -67,6 +68,7 @@ pub const CHECKERS: &[Checker] = &[
     graceful_stop::CHECKER,
     recovery::CHECKER,
     isolation::CHECKER,
+    availability::CHECKER,
     served::CHECKER,
     errors_surfaced::CHECKER,
     indeterminate::CHECKER,

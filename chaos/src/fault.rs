@@ -196,6 +196,8 @@ pub enum Target {
     Postgres,
     /// The process of the database server that accepts connections. Open sessions continue.
     Postmaster,
+    /// The connections of the database server. Every worker keeps enough of them.
+    Connections,
     /// The API of every worker, through clients of the harness.
     Clients,
     /// The API of every worker, through clients without a key that take its connections.
@@ -309,7 +311,7 @@ impl Target {
     pub fn is_database_of(&self, worker: u32) -> bool {
         match self {
             Self::Links(links) => links.contains(&Link::ToPostgres(worker)),
-            Self::Postgres | Self::Postmaster => true,
+            Self::Postgres | Self::Postmaster | Self::Connections => true,
             _ => false,
         }
     }
@@ -322,7 +324,7 @@ impl Target {
 }
 
 /// The form of proofs and traces: `w0`, `every worker`, `w0/4711`, `w0->pg`, `r0`, `postgres`,
-/// `postmaster`, `every API`.
+/// `postmaster`, `connections`, `every API`.
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -340,6 +342,7 @@ impl fmt::Display for Target {
             }
             Self::Postgres => f.write_str("postgres"),
             Self::Postmaster => f.write_str("postmaster"),
+            Self::Connections => f.write_str("connections"),
             Self::Clients | Self::Strangers => f.write_str("every API"),
             Self::OtherReceiver => f.write_str("another receiver"),
         }

@@ -12,9 +12,7 @@ use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
 use tokio::time::{Instant, sleep};
 
-use super::outage::{
-    HARM, connect, end_sessions, heal_server, outage_ms, over_in, refused, sessions,
-};
+use super::outage::{HARM, connect, end_sessions, heal_server, over_in, refused, sessions};
 use super::strike::{Draw, Observed, Start, Strike};
 use super::world::World;
 use crate::fault::{Family, Kind, Needs, Target};
@@ -26,6 +24,10 @@ use crate::system::{System, SystemError};
 const GRANTED_MIN: u32 = 3;
 /// Most connections per worker. If the workers use fewer, the rest is taken from them.
 const GRANTED_MAX: u32 = 6;
+/// Shortest duration, in milliseconds. It exceeds the time that an event may wait meanwhile.
+const FOR_MS_MIN: u64 = 4_000;
+/// Longest duration, in milliseconds.
+const FOR_MS_MAX: u64 = 6_000;
 /// Maximum time until the other connections are held, in milliseconds.
 const TAKE_MS_MAX: u64 = 10_000;
 /// Time between two attempts to take connections.
@@ -53,14 +55,14 @@ impl Strike for FewConnections {
         draw.spread(|draws| {
             let few = Self {
                 granted: draw.profile.workers * draws.random_range(GRANTED_MIN..=GRANTED_MAX),
-                for_ms: outage_ms(draws, draw.profile),
+                for_ms: draws.random_range(FOR_MS_MIN..=FOR_MS_MAX),
             };
             (Condition::OpenRequests(draw.profile.workers), few)
         })
     }
 
     fn target(&self) -> Target {
-        Target::Postgres
+        Target::Connections
     }
 
     async fn strike<S: System>(
@@ -76,7 +78,7 @@ impl Strike for FewConnections {
         let mut refusal = None;
         let taken_by = over_in(TAKE_MS_MAX);
         let mut until = over_in(self.for_ms);
-        let effective_us = world.recorder.now_us();
+        let mut effective_us = world.recorder.now_us();
         while Instant::now() < until {
             let wanted = available.saturating_sub(granted);
             if held.len() < wanted && Instant::now() < taken_by {
@@ -87,6 +89,7 @@ impl Strike for FewConnections {
                 // A session that has to end keeps its place for a moment, and one more is refused.
                 held.extend(more.into_iter().filter_map(Result::ok));
                 // The duration begins when the other connections are held.
+                effective_us = world.recorder.now_us();
                 until = over_in(self.for_ms);
             } else if refusal.is_none() {
                 let used = sessions(&mut watch).await?.len();

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::sleep_until;
 
 use super::foreign_rows;
-use super::outage::{connect, heal_server, outage_ms, over_in, refused};
+use super::outage::{connect, heal_server, over_in, refused};
 use super::strike::{Draw, Observed, Start, Strike};
 use super::world::World;
 use crate::fault::{Aftermath, Family, Harm, Kills, Kind, Needs, Target};
@@ -20,6 +20,10 @@ use crate::system::{System, SystemError};
 const ENTRIES_MIN: i32 = 20_000;
 /// Most dead entries. They fit on the small disk of a run.
 const ENTRIES_MAX: i32 = 60_000;
+/// Shortest duration, in milliseconds. It exceeds the time that an event may wait meanwhile.
+const FOR_MS_MIN: u64 = 4_000;
+/// Longest duration, in milliseconds.
+const FOR_MS_MAX: u64 = 6_000;
 /// Takes a snapshot, which stays until the transaction ends.
 const HOLD: &str = "begin isolation level repeatable read; select count(*) from webhook_events";
 const AGE: &str = "select age(backend_xmin) from pg_stat_activity where pid = pg_backend_pid()";
@@ -59,7 +63,7 @@ impl Strike for HoldHorizon {
         draw.spread(|draws| {
             let hold = Self {
                 entries: draws.random_range(ENTRIES_MIN..=ENTRIES_MAX),
-                for_ms: outage_ms(draws, draw.profile),
+                for_ms: draws.random_range(FOR_MS_MIN..=FOR_MS_MAX),
             };
             (Condition::Time, hold)
         })

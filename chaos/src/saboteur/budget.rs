@@ -24,10 +24,8 @@ const STORM_MS_WITH_A_HANG: u64 = 8_000;
 /// Length of the baseline of such a run, in milliseconds.
 const BASELINE_MS: u64 = 2_000;
 
-/// Events of a run with one fault of fixed parameters.
-const EVENTS_WITH_EXACT: u32 = 80;
-/// Time in which they are posted, in milliseconds. The fault takes effect within this time.
-const STORM_MS_WITH_EXACT: u64 = 8_000;
+/// Time between two posts of a run with one fault of fixed parameters, in milliseconds.
+const MS_PER_EVENT_WITH_EXACT: u64 = 100;
 
 /// Time in which the events of a run with a database are posted, in milliseconds. Its sessions are
 /// counted meanwhile.
@@ -89,9 +87,9 @@ impl Budget {
     /// worker with a database.
     pub const fn of_exact(exact: Exact) -> Self {
         Self {
-            events: EVENTS_WITH_EXACT,
-            storm_ms: STORM_MS_WITH_EXACT,
-            database: exact.kind().needs.own_postgres,
+            events: (exact.storm_ms() / MS_PER_EVENT_WITH_EXACT) as u32,
+            storm_ms: exact.storm_ms(),
+            database: exact.needs_database(),
             exact: Some(exact),
             ..Self::of_workers(1)
         }

@@ -1,7 +1,9 @@
 //! Faults with fixed parameters, for runs in which a drawn fault would not decide.
 
 use crate::fault::{Kind, Link, Planned as _};
-use crate::nemesis::{BlackHole, Fault, LogLoss, LoseLog, PlannedFault, ReadOnly};
+use crate::nemesis::{
+    BlackHole, Fault, FewConnections, HoldHorizon, LogLoss, LoseLog, PlannedFault, ReadOnly,
+};
 use crate::plan::{Condition, Trigger};
 
 /// When the fault may start, in milliseconds after the storm began. Events are under way by then.
@@ -12,7 +14,14 @@ const OUTAGE_MS: u64 = 12_000;
 const READ_ONLY_MS: u64 = 1_500;
 /// Time without a log, in milliseconds. Attempts end within this time.
 const LOST_LOG_MS: u64 = 2_000;
-
+/// Connections that are granted to the worker. A worker has its claims and eight posts at once.
+const GRANTED: u32 = 3;
+/// Time with few connections, in milliseconds.
+const FEW_MS: u64 = 4_500;
+/// Dead entries of the index of due events.
+const DEAD_ENTRIES: i32 = 20_000;
+/// Time for which they are kept, in milliseconds.
+const HELD_MS: u64 = 4_500;
 /// A fault that a run has once, in place of drawn ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exact {
@@ -20,6 +29,10 @@ pub enum Exact {
     Outage,
     /// The server is a standby for a while.
     ReadOnly,
+    /// The server grants few connections.
+    FewConnections,
+    /// An open transaction keeps dead entries in the index of due events.
+    HeldHorizon,
     /// The log of the worker cannot be written.
     LostLog(LogLoss),
 }
@@ -30,6 +43,8 @@ impl Exact {
         match self {
             Self::Outage => BlackHole::KIND,
             Self::ReadOnly => ReadOnly::KIND,
+            Self::FewConnections => FewConnections::KIND,
+            Self::HeldHorizon => HoldHorizon::KIND,
             Self::LostLog(_) => LoseLog::KIND,
         }
     }
@@ -39,10 +54,26 @@ impl Exact {
         match self {
             Self::Outage => format!("of the link to its database for {OUTAGE_MS} ms"),
             Self::ReadOnly => format!("for {READ_ONLY_MS} ms"),
+            Self::FewConnections => format!("with {GRANTED} connections for {FEW_MS} ms"),
+            Self::HeldHorizon => format!("of {DEAD_ENTRIES} dead entries for {HELD_MS} ms"),
             Self::LostLog(LogLoss::Stalled) => "with a reader that stalls".to_owned(),
             Self::LostLog(LogLoss::DiskFull) => "with a full disk".to_owned(),
             Self::LostLog(LogLoss::Closed) => "with a reader that exits".to_owned(),
         }
+    }
+
+    /// Time in which events are posted, in milliseconds. The fault takes effect within this time. On
+    /// a loaded machine, the harness may need 10 s to take connections or to write dead entries.
+    pub(super) const fn storm_ms(self) -> u64 {
+        match self {
+            Self::FewConnections | Self::HeldHorizon => 14_000,
+            _ => 8_000,
+        }
+    }
+
+    /// Returns true if it affects only workers with a database.
+    pub(super) const fn needs_database(self) -> bool {
+        !matches!(self, Self::LostLog(_))
     }
 
     /// Replaces the parameters of a drawn fault of the kind. Another fault is not changed.
@@ -52,16 +83,26 @@ impl Exact {
         }
         let on = match self {
             Self::ReadOnly => Condition::OpenRequests(1),
-            Self::Outage | Self::LostLog(_) => Condition::Time,
+            _ => Condition::Time,
         };
         planned.trigger = Trigger { at_ms: AT_MS, on, ..planned.trigger };
-        planned.fault = match self {
+        planned.fault = self.fault();
+    }
+
+    fn fault(self) -> Fault {
+        match self {
             Self::Outage => {
                 let link = Link::ToPostgres(0);
                 Fault::BlackHole(BlackHole { link, for_ms: OUTAGE_MS, half_open: false })
             }
             Self::ReadOnly => Fault::ReadOnly(ReadOnly { for_ms: READ_ONLY_MS }),
+            Self::FewConnections => {
+                Fault::FewConnections(FewConnections { granted: GRANTED, for_ms: FEW_MS })
+            }
+            Self::HeldHorizon => {
+                Fault::HoldHorizon(HoldHorizon { entries: DEAD_ENTRIES, for_ms: HELD_MS })
+            }
             Self::LostLog(how) => Fault::LoseLog(LoseLog { worker: 0, how, for_ms: LOST_LOG_MS }),
-        };
+        }
     }
 }

@@ -226,6 +226,22 @@ pub const SABOTEURS: &[Saboteur] = &[
         budget: Budget::of_exact(Exact::ReadOnly),
     },
     Saboteur {
+        name: "serves_posts_first",
+        misbehavior: Misbehavior::ServesPostsFirst,
+        description: "keeps its connections to the database for posts, and claims on those that are left",
+        detected_by: "availability",
+        also: &["backoff"],
+        budget: Budget::of_exact(Exact::FewConnections),
+    },
+    Saboteur {
+        name: "stops_long_scans",
+        misbehavior: Misbehavior::StopsLongScans,
+        description: "claims nothing if a scan of the due events reads more than 150 pages",
+        detected_by: "availability",
+        also: &["liveness"],
+        budget: Budget::of_exact(Exact::HeldHorizon),
+    },
+    Saboteur {
         name: "waits_for_its_log",
         misbehavior: Misbehavior::WaitsForItsLog,
         description: "settles an attempt only when its line is in the log",

@@ -13,6 +13,10 @@ pub(super) type HttpResult = Result<u16, &'static str>;
 /// Delay before the late commit. A kill within this time loses the event for certain.
 const COMMIT_DELAY: Duration = Duration::from_secs(1);
 
+/// Pages of a scan that a saboteur does not exceed. 20,000 dead entries refer to more, and the
+/// events of a run to fewer.
+const SCAN_PAGES_MAX: u64 = 150;
+
 /// The replies of the API to one kind of request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Replies {
@@ -77,6 +81,10 @@ pub enum Misbehavior {
     LeaksSessions,
     /// Keeps a database session that was read-only, and does not write on it again.
     KeepsReadOnlySessions,
+    /// Keeps all connections to the database for posts, and claims on those that are left.
+    ServesPostsFirst,
+    /// Claims nothing if a scan of the due events reads many pages.
+    StopsLongScans,
     /// Settles an attempt only when its line is in the log.
     WaitsForItsLog,
     /// Exits if its first line cannot be written.
@@ -244,6 +252,16 @@ impl Misbehavior {
     /// Returns true if a session on which a write was refused as read-only is kept.
     pub(super) fn keeps_read_only_sessions(self) -> bool {
         self == Self::KeepsReadOnlySessions
+    }
+
+    /// Returns true if posts leave one session to the worker.
+    pub(super) fn reserves_a_session(self) -> bool {
+        self != Self::ServesPostsFirst
+    }
+
+    /// Returns the number of pages after which a scan of the due events is stopped, if any.
+    pub(super) fn scan_pages_max(self) -> Option<u64> {
+        (self == Self::StopsLongScans).then_some(SCAN_PAGES_MAX)
     }
 
     /// Returns true if an attempt is settled only when its line is in the log.

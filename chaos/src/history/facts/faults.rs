@@ -146,6 +146,15 @@ impl FaultFacts<'_> {
         self.is_hang() || *self.target() == Target::OtherReceiver
     }
 
+    /// Returns true if it is done to the database and every worker can use the database meanwhile:
+    /// it leaves enough connections, or it harms nothing.
+    #[must_use]
+    pub fn leaves_database_usable(&self) -> bool {
+        let harmless = !self.may_end_readiness() && !self.logs_errors();
+        let leaves = *self.target() == Target::Connections || harmless;
+        self.family() == Family::Postgres && leaves
+    }
+
     /// Returns true if clients without a key take connections of the APIs.
     #[must_use]
     pub fn is_crowd(&self) -> bool {

@@ -17,7 +17,7 @@ use serde_json::value::RawValue;
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 use uuid::Uuid;
 
 use super::super::misbehavior::Replies;
@@ -153,17 +153,8 @@ fn accept(worker: &Worker, id: Uuid, key: Option<&str>, posted: &Posted<'_>) -> 
         memory.keys.insert(key.to_owned(), keyed);
     }
     memory.accepted += 1;
-    let event = Event {
-        number: memory.accepted,
-        payload: posted.payload.get().to_owned(),
-        target: posted.target_url.clone(),
-        status: "pending",
-        failures: 0,
-        attempt_count: 0,
-        due: Instant::now(),
-        holders: Vec::new(),
-        attempts: Vec::new(),
-    };
+    let (payload, target) = (posted.payload.get().to_owned(), posted.target_url.clone());
+    let event = Event::new(memory.accepted, payload, target);
     if !worker.misbehavior.stores(event.number) {
         return Some(id);
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use sqlx::postgres::{PgArguments, PgConnectOptions, PgRow};
 use sqlx::query::Query;
-use sqlx::{ConnectOptions as _, Connection as _, PgConnection, Postgres};
+use sqlx::{ConnectOptions as _, Connection as _, PgConnection, Postgres, Row as _};
 use tokio::sync::{Mutex as AsyncMutex, Semaphore};
 use tokio::time::{sleep, timeout};
 use uuid::Uuid;
@@ -21,7 +21,7 @@ const APPLICATION_NAME: &str = "fake-dispatcher";
 const POST_SESSIONS_MAX: usize = 8;
 /// Maximum number of sessions that a saboteur keeps. Other tests use the same server.
 const LEAKED_MAX: usize = 24;
-/// Deadline of a statement that tests the database.
+/// Deadline of a test of the database, and of the connection for a post.
 const TEST_DEADLINE: Duration = Duration::from_secs(1);
 /// Deadline of a statement with its connection. A large payload may pass a slow link.
 const STATEMENT_DEADLINE: Duration = Duration::from_secs(5);
@@ -46,18 +46,21 @@ create table if not exists delivery_attempts (event_id uuid not null)";
 const INSERT: &str = "
 insert into webhook_events
 values ($1, $2, $3, 'pending', clock_timestamp(), gen_random_uuid())";
-/// Leases due events of other clients.
-const CLAIM: &str = "
-update webhook_events set lease_token = gen_random_uuid()
-where id in (
-    select id from webhook_events
-    where status = 'pending' and lease_token is null and next_retry_at <= clock_timestamp()
-    order by next_retry_at limit $1 for update skip locked
-)
-returning id, target_url, payload";
-const DELIVERED: &str =
-    "update webhook_events set status = 'delivered', lease_token = null where id = $1";
-const FAILED: &str = "update webhook_events set next_retry_at = clock_timestamp() where id = $1";
+/// Changes no row, and is refused by a read-only server.
+const CLAIM: &str = "delete from webhook_events where false";
+/// A pending event keeps its lease.
+const RECORD: &str = "
+update webhook_events
+set status = $2, lease_token = case when $2 = 'pending' then lease_token end
+where id = $1";
+/// Reads every entry of the index of due events, also dead ones.
+const SCAN: &str = "
+explain (analyze, buffers, format json)
+select next_retry_at from webhook_events
+where status = 'pending' and lease_token is null order by next_retry_at";
+/// Settings of each session: scans of due events use their index.
+const INDEX_ONLY: [(&str, &str); 3] =
+    [("enable_seqscan", "off"), ("enable_bitmapscan", "off"), ("enable_sort", "off")];
 
 /// The database of one worker.
 #[derive(Debug)]
@@ -81,6 +84,12 @@ struct Session {
     is_read_only: bool,
 }
 
+impl Session {
+    const fn of(connection: PgConnection) -> Self {
+        Self { connection, is_read_only: false }
+    }
+}
+
 impl Database {
     /// Connects, and creates the tables.
     ///
@@ -88,14 +97,21 @@ impl Database {
     /// If the database does not respond.
     pub(super) async fn open(url: &str, misbehavior: Misbehavior) -> Result<Self, sqlx::Error> {
         let options: PgConnectOptions = url.parse()?;
-        let options = options.application_name(APPLICATION_NAME);
-        let mut connection = options.connect().await?;
-        sqlx::raw_sql(SCHEMA).execute(&mut connection).await?;
+        let options = options.application_name(APPLICATION_NAME).options(INDEX_ONLY);
+        let mut first = options.connect().await?;
+        sqlx::raw_sql(SCHEMA).execute(&mut first).await?;
+        let (mut work, mut posts) = (Some(Session::of(first)), Vec::new());
+        if !misbehavior.reserves_a_session() {
+            posts.extend(work.take());
+            while posts.len() < POST_SESSIONS_MAX {
+                posts.push(Session::of(options.connect().await?));
+            }
+        }
         Ok(Self {
             options,
             misbehavior,
-            work: AsyncMutex::new(Some(Session { connection, is_read_only: false })),
-            posts: Mutex::default(),
+            work: AsyncMutex::new(work),
+            posts: Mutex::new(posts),
             places: Semaphore::new(POST_SESSIONS_MAX),
             leaked: Mutex::default(),
         })
@@ -114,7 +130,15 @@ impl Database {
         let insert = sqlx::query(INSERT).bind(id).bind(target).bind(payload.as_bytes());
         let place = self.places.acquire().await.expect("the semaphore is not closed");
         let mut session = self.unused_posts().pop();
-        let inserted = self.fetch(&mut session, insert).await;
+        if session.is_none() {
+            let connected = timeout(TEST_DEADLINE, self.options.connect()).await;
+            session = connected.ok().and_then(Result::ok).map(Session::of);
+        }
+        let inserted = match session {
+            Some(_) => self.fetch(&mut session, insert).await,
+            // The server grants no further session.
+            None => self.work(insert).await,
+        };
         self.unused_posts().extend(session);
         drop(place);
         inserted.map(drop)
@@ -123,22 +147,40 @@ impl Database {
     /// Tests that this worker may claim.
     ///
     /// # Errors
-    /// If the database does not respond or refuses writes.
+    /// If the database does not respond or refuses writes, or if a saboteur stops the scan.
     pub(super) async fn claim(&self) -> Result<(), sqlx::Error> {
-        let mut session = self.work.lock().await;
-        self.fetch(&mut session, sqlx::query(CLAIM).bind(0_i64)).await.map(drop)
+        if let Some(pages_max) = self.misbehavior.scan_pages_max()
+            && self.scanned_pages().await? > pages_max
+        {
+            return Err(sqlx::Error::PoolTimedOut);
+        }
+        self.work(sqlx::query(CLAIM)).await.map(drop)
     }
 
-    /// Records the result of an attempt. Tries until the database responds.
-    pub(super) async fn record(&self, id: Uuid, is_delivered: bool) {
-        let statement = if is_delivered { DELIVERED } else { FAILED };
-        loop {
-            let mut session = self.work.lock().await;
-            let recorded = self.fetch(&mut session, sqlx::query(statement).bind(id)).await;
-            drop(session);
-            if recorded.is_ok() {
-                return;
-            }
+    /// The number of pages that a scan of the index of due events reads.
+    async fn scanned_pages(&self) -> Result<u64, sqlx::Error> {
+        let rows = self.work(sqlx::query(SCAN)).await?;
+        let plan: serde_json::Value = rows[0].try_get(0)?;
+        let pages = |key| plan[0]["Plan"][key].as_u64().unwrap_or(0);
+        Ok(pages("Shared Hit Blocks") + pages("Shared Read Blocks"))
+    }
+
+    /// Executes a statement on the session for claims and results.
+    async fn work(
+        &self,
+        statement: Query<'_, Postgres, PgArguments>,
+    ) -> Result<Vec<PgRow>, sqlx::Error> {
+        let mut session = self.work.lock().await;
+        let rows = self.fetch(&mut session, statement).await;
+        if !self.misbehavior.reserves_a_session() {
+            *session = None;
+        }
+        rows
+    }
+
+    /// Records the status of an event after an attempt. Tries until the database responds.
+    pub(super) async fn record(&self, id: Uuid, status: &str) {
+        while self.work(sqlx::query(RECORD).bind(id).bind(status)).await.is_err() {
             sleep(RECORD_AGAIN).await;
         }
     }
@@ -175,10 +217,7 @@ impl Database {
         let executed = async {
             let mut used = match used {
                 Some(used) => used,
-                None => {
-                    let connection = self.options.connect().await?;
-                    Session { connection, is_read_only: false }
-                }
+                None => Session::of(self.options.connect().await?),
             };
             let rows = if used.is_read_only {
                 Err(sqlx::Error::InvalidArgument("the session is read-only".to_owned()))

@@ -10,6 +10,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
+use uuid::Uuid;
 
 use super::super::misbehavior::HttpResult;
 use super::memory::{Attempt, Event, Worker};
@@ -47,26 +48,38 @@ pub(super) async fn run(worker: Worker) {
 
 /// Claims due events, if the database of the worker accepts writes.
 async fn claim(worker: &Worker) -> Vec<(String, Event)> {
-    match &worker.database {
-        Some(database) if database.claim().await.is_err() => Vec::new(),
-        _ => claim_due(worker),
+    if let Some(database) = &worker.database
+        && database.claim().await.is_err()
+    {
+        return Vec::new();
     }
+    claim_due(worker)
 }
 
+/// The id of the row of an event.
+fn row_id(id: &str) -> Uuid {
+    id.parse().expect("each event has a UUID")
+}
+
+/// Claims events of the memory that are due, the earliest first.
 fn claim_due(worker: &Worker) -> Vec<(String, Event)> {
     let now = Instant::now();
     let mut memory = worker.memory();
     let mut open = OpenAttempts::of(worker, memory.events.values());
-    let due = memory.events.iter_mut().filter(|(_, e)| {
-        let is_due = e.status == "pending" && is_free(worker, e) && e.due <= now;
-        is_due && open.admits(&e.target)
-    });
-    due.map(|(id, event)| {
-        event.holders.push(worker.spec.name.clone());
-        event.attempt_count += u32::from(worker.misbehavior.counts_attempt(event.failures));
-        (id.clone(), event.clone())
-    })
-    .collect()
+    let due = memory
+        .events
+        .iter_mut()
+        .filter(|(_, e)| e.status == "pending" && is_free(worker, e) && e.due <= now);
+    let mut due: Vec<(&String, &mut Event)> = due.collect();
+    due.sort_by_key(|(_, event)| event.due);
+    due.retain(|(_, event)| open.admits(&event.target));
+    due.into_iter()
+        .map(|(id, event)| {
+            event.holders.push(worker.spec.name.clone());
+            event.attempt_count += u32::from(worker.misbehavior.counts_attempt(event.failures));
+            (id.clone(), event.clone())
+        })
+        .collect()
 }
 
 /// The open attempts of a worker and their limits, in total and per host.
@@ -132,10 +145,12 @@ async fn attempt(worker: Worker, http: reqwest::Client, id: String, event: Event
     if misbehavior.waits_for_its_log() {
         let _failed_or_dropped = written.await;
     }
-    if let Some(database) = &worker.database
-        && let Ok(id) = id.parse()
-    {
-        database.record(id, misbehavior.is_success(result)).await;
+    if let Some(database) = &worker.database {
+        let status = match misbehavior.is_success(result) {
+            true => "delivered",
+            false => "pending",
+        };
+        database.record(row_id(&id), status).await;
     }
     settle(&worker, &id, attempt, result);
 }

@@ -61,6 +61,21 @@ pub(super) struct Attempt {
 }
 
 impl Event {
+    /// A new event, which is due.
+    pub(super) fn new(number: u64, payload: String, target: String) -> Self {
+        Self {
+            number,
+            payload,
+            target,
+            status: "pending",
+            failures: 0,
+            attempt_count: 0,
+            due: Instant::now(),
+            holders: Vec::new(),
+            attempts: Vec::new(),
+        }
+    }
+
     pub(super) fn is_held_by(&self, worker: &str) -> bool {
         self.holders.iter().any(|holder| holder == worker)
     }
