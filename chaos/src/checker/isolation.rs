@@ -38,6 +38,8 @@ struct Wait {
     us: u64,
     ordinal: u64,
     seqs: [u64; 2],
+    /// False if the event was never sent, so that the wait lasts until the final reads.
+    is_sent: bool,
 }
 
 /// Returns true if enough events can be compared.
@@ -70,12 +72,14 @@ fn check(facts: &Facts<'_>) -> Verdict {
     examination.verdict("no event was accepted beside such a target", note)
 }
 
-/// The waits of the events that were accepted in the baseline, shortest first.
+/// The waits of the events that were accepted in the baseline and sent, shortest first.
 fn baseline(facts: &Facts<'_>) -> Vec<Wait> {
     let begin = facts.phases.get(&Phase::Baseline);
     let window = begin.zip(facts.phases.get(&Phase::Storm));
     let waits = window.map(|((from, _), (to, _))| waits(facts, *from, *to, &[]));
-    waits.unwrap_or_default()
+    let mut waits = waits.unwrap_or_default();
+    waits.retain(|wait| wait.is_sent);
+    waits
 }
 
 /// The waits of the other events that were accepted while a target hung or had a backlog, or while
@@ -109,31 +113,43 @@ fn waits(facts: &Facts<'_>, from: u64, to: u64, hanging: &[u32]) -> Vec<Wait> {
 }
 
 /// Returns the time of the 202 and the wait of an event, or `None` if another fault may have
-/// delayed it.
+/// delayed it. An event without a request waits until the final reads, unless a receiver hangs: it
+/// may be its target.
 fn wait(
     facts: &Facts<'_>,
     ordinal: u64,
     event: &EventFacts<'_>,
     hanging: &[u32],
 ) -> Option<(u64, Wait)> {
-    let (accepted, first) = (event.acknowledged.first()?, event.receipts.first()?);
-    let receiver = first.begin.op.receiver();
-    if event.is_large() || receiver.is_some_and(|receiver| hanging.contains(&receiver)) {
+    let accepted = event.acknowledged.first()?;
+    let first = event.receipts.first();
+    let receiver = first.and_then(|first| first.begin.op.receiver());
+    let is_of_target = match receiver {
+        Some(receiver) => hanging.contains(&receiver),
+        None => first.is_none() && !hanging.is_empty(),
+    };
+    if event.is_large() || is_of_target {
         return None;
     }
     let t = accepted.t;
+    let (until_us, seq) = match first {
+        Some(first) => (first.begin.t, first.begin.seq),
+        None => (facts.phases.get(&Phase::FinalReads)?.0, accepted.seq),
+    };
     let mut others = facts.faults.iter().filter(|fault| !is_isolated(fault));
     let explains = |fault: &FaultFacts<'_>| {
-        let of_another = fault.family() == Family::Receiver && !fault.may_lose_or_delay(first);
-        !of_another && fault.overlaps(t, first.begin.t, RECOVERY_SLACK_US)
+        let may_delay = first.is_none_or(|first| fault.may_lose_or_delay(first));
+        let of_another = fault.family() == Family::Receiver && !may_delay;
+        !of_another && fault.overlaps(t, until_us, RECOVERY_SLACK_US)
     };
     if others.any(explains) {
         return None;
     }
     let wait = Wait {
-        us: first.begin.t.saturating_sub(t),
+        us: until_us.saturating_sub(t),
         ordinal,
-        seqs: [accepted.seq, first.begin.seq],
+        seqs: [accepted.seq, seq],
+        is_sent: first.is_some(),
     };
     Some((t, wait))
 }
@@ -300,6 +316,33 @@ mod tests {
             judged(with_effective_fault(story, DeepBacklog::KIND, target, HANG..HEAL))
         };
         assert_eq!([SECOND, 3 * SECOND].map(beside), ["valid", "INVALID"]);
+    }
+
+    /// A run in which event 300, accepted at `t`, is never sent.
+    fn never_sent(t: u64, kind: Kind, target: Target) -> Story {
+        let story = ENOUGH.story().without(|op| op.source() == "fault");
+        let story = story.with_event(300, 0, t, 0).without(|op| match op {
+            Op::RecvBegin(begin) => begin.ordinal == Some(300),
+            Op::RecvEnd(end) => end.req == "r0-300",
+            _ => false,
+        });
+        let story = story.with(20 * SECOND, phase(Phase::FinalReads));
+        with_effective_fault(story, kind, target, HANG..HEAL)
+    }
+
+    // It may belong to the target that hangs: only requests name their receiver.
+    #[test]
+    fn event_that_is_never_sent_waits_too_long_unless_a_target_hangs() {
+        let at = |t| judged(never_sent(t, DeepBacklog::KIND, Target::OtherReceiver));
+        assert_eq!([HANG - 1, HANG, HEAL].map(at), ["valid", "INVALID", "valid"]);
+        let hang = judged(never_sent(HANG, HangReceiver::KIND, Target::Receiver(0)));
+        assert_eq!(hang, "valid");
+    }
+
+    #[test]
+    fn event_of_the_baseline_that_is_never_sent_raises_no_bound() {
+        let late = never_sent(SECOND, DeepBacklog::KIND, Target::OtherReceiver);
+        assert_eq!(judged(late.with_event(301, 1, HANG, 3 * SECOND)), "INVALID");
     }
 
     #[test]

@@ -95,6 +95,17 @@ impl Budget {
         }
     }
 
+    /// A run with few permits and one fault of fixed parameters, in which a part of the events can
+    /// delay the others.
+    pub const fn of_isolation(permits: Permits, exact: Exact) -> Self {
+        Self {
+            events: EVENTS_WITH_A_HANG,
+            storm_ms: STORM_MS_WITH_A_HANG,
+            permits: Some(permits),
+            ..Self::of_exact(exact)
+        }
+    }
+
     /// A run with few permits and a hanging receiver, in which one target can delay the others.
     pub const fn of_permits(permits: Permits) -> Self {
         Self {

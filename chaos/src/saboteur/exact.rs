@@ -2,7 +2,8 @@
 
 use crate::fault::{Kind, Link, Planned as _};
 use crate::nemesis::{
-    BlackHole, Fault, FewConnections, HoldHorizon, LogLoss, LoseLog, PlannedFault, ReadOnly,
+    BlackHole, DeepBacklog, Fault, FewConnections, HoldHorizon, LogLoss, LoseLog, PlannedFault,
+    ReadOnly, SlowLink,
 };
 use crate::plan::{Condition, Trigger};
 
@@ -22,6 +23,17 @@ const FEW_MS: u64 = 4_500;
 const DEAD_ENTRIES: i32 = 20_000;
 /// Time for which they are kept, in milliseconds.
 const HELD_MS: u64 = 4_500;
+/// Rate of a slow link. One large payload takes a second.
+const BYTES_PER_MS: u32 = 400;
+/// Number of large events. Read in turn, they take longer than another event may wait.
+const LARGE: u32 = 12;
+/// Due events of one receiver. With all permits, they take longer than the fault.
+const BACKLOG: i32 = 1_000;
+/// Time until this receiver responds, in milliseconds.
+const RESPONSE_MS: u64 = 200;
+/// Time for which it has a backlog, in milliseconds.
+const BACKLOG_MS: u64 = 4_000;
+
 /// A fault that a run has once, in place of drawn ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exact {
@@ -33,6 +45,10 @@ pub enum Exact {
     FewConnections,
     /// An open transaction keeps dead entries in the index of due events.
     HeldHorizon,
+    /// The link of the worker to its database is slow, and large events are posted.
+    SlowLink,
+    /// One more receiver has thousands of due events.
+    DeepBacklog,
     /// The log of the worker cannot be written.
     LostLog(LogLoss),
 }
@@ -45,6 +61,8 @@ impl Exact {
             Self::ReadOnly => ReadOnly::KIND,
             Self::FewConnections => FewConnections::KIND,
             Self::HeldHorizon => HoldHorizon::KIND,
+            Self::SlowLink => SlowLink::KIND,
+            Self::DeepBacklog => DeepBacklog::KIND,
             Self::LostLog(_) => LoseLog::KIND,
         }
     }
@@ -56,6 +74,10 @@ impl Exact {
             Self::ReadOnly => format!("for {READ_ONLY_MS} ms"),
             Self::FewConnections => format!("with {GRANTED} connections for {FEW_MS} ms"),
             Self::HeldHorizon => format!("of {DEAD_ENTRIES} dead entries for {HELD_MS} ms"),
+            Self::SlowLink => format!("with {LARGE} large events at {BYTES_PER_MS} bytes per ms"),
+            Self::DeepBacklog => format!(
+                "of {BACKLOG} events with responses after {RESPONSE_MS} ms for {BACKLOG_MS} ms"
+            ),
             Self::LostLog(LogLoss::Stalled) => "with a reader that stalls".to_owned(),
             Self::LostLog(LogLoss::DiskFull) => "with a full disk".to_owned(),
             Self::LostLog(LogLoss::Closed) => "with a reader that exits".to_owned(),
@@ -86,11 +108,18 @@ impl Exact {
             _ => Condition::Time,
         };
         planned.trigger = Trigger { at_ms: AT_MS, on, ..planned.trigger };
-        planned.fault = self.fault();
+        planned.fault = match (self, planned.fault.clone()) {
+            // The numbers of its events are drawn.
+            (_, Fault::SlowLink(drawn)) => {
+                Fault::SlowLink(SlowLink { bytes_per_ms: BYTES_PER_MS, large: LARGE, ..drawn })
+            }
+            (_, drawn) => self.fault().unwrap_or(drawn),
+        };
     }
 
-    fn fault(self) -> Fault {
-        match self {
+    /// The fault, unless a part of it is drawn.
+    fn fault(self) -> Option<Fault> {
+        Some(match self {
             Self::Outage => {
                 let link = Link::ToPostgres(0);
                 Fault::BlackHole(BlackHole { link, for_ms: OUTAGE_MS, half_open: false })
@@ -102,7 +131,13 @@ impl Exact {
             Self::HeldHorizon => {
                 Fault::HoldHorizon(HoldHorizon { entries: DEAD_ENTRIES, for_ms: HELD_MS })
             }
+            Self::DeepBacklog => Fault::DeepBacklog(DeepBacklog {
+                events: BACKLOG,
+                response_ms: RESPONSE_MS,
+                for_ms: BACKLOG_MS,
+            }),
+            Self::SlowLink => return None,
             Self::LostLog(how) => Fault::LoseLog(LoseLog { worker: 0, how, for_ms: LOST_LOG_MS }),
-        }
+        })
     }
 }

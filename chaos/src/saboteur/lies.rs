@@ -6,6 +6,9 @@ use super::exact::Exact;
 use super::misbehavior::Misbehavior;
 use crate::nemesis::{AbortUpload, Crowd, DeadAddress, LogLoss, SameKey, StrayBytes};
 
+/// Permits that leave places for each of four hosts.
+const MANY: Permits = Permits { total: 24, per_host: 6 };
+
 /// One misbehavior and the checkers that detect it.
 #[derive(Clone, Copy, Debug)]
 pub struct Saboteur {
@@ -240,6 +243,22 @@ pub const SABOTEURS: &[Saboteur] = &[
         detected_by: "availability",
         also: &["liveness"],
         budget: Budget::of_exact(Exact::HeldHorizon),
+    },
+    Saboteur {
+        name: "fetches_in_turn",
+        misbehavior: Misbehavior::FetchesInTurn,
+        description: "reads the payloads of claimed events one after the other, before it sends any later one",
+        detected_by: "isolation",
+        also: &[],
+        budget: Budget::of_isolation(MANY, Exact::SlowLink),
+    },
+    Saboteur {
+        name: "sends_in_order",
+        misbehavior: Misbehavior::SendsInOrder,
+        description: "sends all events in the order of their due times, without a limit per host",
+        detected_by: "isolation",
+        also: &["backoff", "liveness"],
+        budget: Budget::of_isolation(MANY, Exact::DeepBacklog),
     },
     Saboteur {
         name: "waits_for_its_log",

@@ -13,6 +13,8 @@ pub(super) type HttpResult = Result<u16, &'static str>;
 /// Delay before the late commit. A kill within this time loses the event for certain.
 const COMMIT_DELAY: Duration = Duration::from_secs(1);
 
+/// Rows of other clients that an honest worker holds at most.
+const FOREIGN_ROWS_MAX: usize = 64;
 /// Pages of a scan that a saboteur does not exceed. 20,000 dead entries refer to more, and the
 /// events of a run to fewer.
 const SCAN_PAGES_MAX: u64 = 150;
@@ -85,6 +87,10 @@ pub enum Misbehavior {
     ServesPostsFirst,
     /// Claims nothing if a scan of the due events reads many pages.
     StopsLongScans,
+    /// Reads the payload of each claimed event over one session, one after the other.
+    FetchesInTurn,
+    /// Claims every due event, and sends them in the order of their due times.
+    SendsInOrder,
     /// Settles an attempt only when its line is in the log.
     WaitsForItsLog,
     /// Exits if its first line cannot be written.
@@ -154,7 +160,12 @@ impl Misbehavior {
 
     /// Returns true if the open attempts per host are limited.
     pub(super) fn limits_hosts(self) -> bool {
-        self != Self::IgnoresTheHostCap
+        !matches!(self, Self::IgnoresTheHostCap | Self::SendsInOrder)
+    }
+
+    /// Returns the number of rows of other clients that a worker may hold.
+    pub(super) fn foreign_rows_max(self) -> usize {
+        if self == Self::SendsInOrder { usize::MAX } else { FOREIGN_ROWS_MAX }
     }
 
     /// Returns true if the events of a killed worker become due again.
@@ -262,6 +273,11 @@ impl Misbehavior {
     /// Returns the number of pages after which a scan of the due events is stopped, if any.
     pub(super) fn scan_pages_max(self) -> Option<u64> {
         (self == Self::StopsLongScans).then_some(SCAN_PAGES_MAX)
+    }
+
+    /// Returns true if the payload of each claimed event is read in turn.
+    pub(super) fn fetches_in_turn(self) -> bool {
+        self == Self::FetchesInTurn
     }
 
     /// Returns true if an attempt is settled only when its line is in the log.

@@ -46,13 +46,21 @@ create table if not exists delivery_attempts (event_id uuid not null)";
 const INSERT: &str = "
 insert into webhook_events
 values ($1, $2, $3, 'pending', clock_timestamp(), gen_random_uuid())";
-/// Changes no row, and is refused by a read-only server.
-const CLAIM: &str = "delete from webhook_events where false";
+/// Leases due events of other clients.
+const CLAIM: &str = "
+update webhook_events set lease_token = gen_random_uuid()
+where id in (
+    select id from webhook_events
+    where status = 'pending' and lease_token is null and next_retry_at <= clock_timestamp()
+    order by next_retry_at limit $1 for update skip locked
+)
+returning id, target_url, payload";
 /// A pending event keeps its lease.
 const RECORD: &str = "
 update webhook_events
 set status = $2, lease_token = case when $2 = 'pending' then lease_token end
 where id = $1";
+const PAYLOAD: &str = "select payload from webhook_events where id = $1";
 /// Reads every entry of the index of due events, also dead ones.
 const SCAN: &str = "
 explain (analyze, buffers, format json)
@@ -77,11 +85,29 @@ pub(super) struct Database {
     leaked: Mutex<Vec<PgConnection>>,
 }
 
+/// A row that another client has inserted.
+pub(super) struct ForeignRow {
+    pub(super) id: Uuid,
+    pub(super) target: String,
+    pub(super) payload: String,
+}
+
 #[derive(Debug)]
 struct Session {
     connection: PgConnection,
     /// True if a write was refused because the server is read-only.
     is_read_only: bool,
+}
+
+impl ForeignRow {
+    fn read(row: &PgRow) -> Result<Self, sqlx::Error> {
+        let payload: Vec<u8> = row.try_get("payload")?;
+        Ok(Self {
+            id: row.try_get("id")?,
+            target: row.try_get("target_url")?,
+            payload: String::from_utf8_lossy(&payload).into_owned(),
+        })
+    }
 }
 
 impl Session {
@@ -144,17 +170,19 @@ impl Database {
         inserted.map(drop)
     }
 
-    /// Tests that this worker may claim.
+    /// Leases rows of other clients, at most this number. An honest worker claims events of the
+    /// memory only if this succeeds.
     ///
     /// # Errors
     /// If the database does not respond or refuses writes, or if a saboteur stops the scan.
-    pub(super) async fn claim(&self) -> Result<(), sqlx::Error> {
+    pub(super) async fn claim(&self, rows_max: i64) -> Result<Vec<ForeignRow>, sqlx::Error> {
         if let Some(pages_max) = self.misbehavior.scan_pages_max()
             && self.scanned_pages().await? > pages_max
         {
             return Err(sqlx::Error::PoolTimedOut);
         }
-        self.work(sqlx::query(CLAIM)).await.map(drop)
+        let rows = self.work(sqlx::query(CLAIM).bind(rows_max)).await?;
+        rows.iter().map(ForeignRow::read).collect()
     }
 
     /// The number of pages that a scan of the index of due events reads.
@@ -163,6 +191,11 @@ impl Database {
         let plan: serde_json::Value = rows[0].try_get(0)?;
         let pages = |key| plan[0]["Plan"][key].as_u64().unwrap_or(0);
         Ok(pages("Shared Hit Blocks") + pages("Shared Read Blocks"))
+    }
+
+    /// Reads the payload of an event over the session for claims.
+    pub(super) async fn fetch_payload(&self, id: Uuid) {
+        let _failed = self.work(sqlx::query(PAYLOAD).bind(id)).await;
     }
 
     /// Executes a statement on the session for claims and results.

@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep, timeout};
 use uuid::Uuid;
 
 use super::super::misbehavior::HttpResult;
+use super::database::ForeignRow;
 use super::memory::{Attempt, Event, Worker};
 use crate::pair;
 
@@ -38,6 +39,11 @@ pub(super) async fn run(worker: Worker) {
     let mut attempts = JoinSet::new();
     while !worker.stop.is_cancelled() {
         for (id, event) in claim(&worker).await {
+            if let Some(database) = &worker.database
+                && worker.misbehavior.fetches_in_turn()
+            {
+                database.fetch_payload(row_id(&id)).await;
+            }
             attempts.spawn(attempt(worker.clone(), http.clone(), id, event));
         }
         while attempts.try_join_next().is_some() {}
@@ -48,12 +54,25 @@ pub(super) async fn run(worker: Worker) {
 
 /// Claims due events, if the database of the worker accepts writes.
 async fn claim(worker: &Worker) -> Vec<(String, Event)> {
-    if let Some(database) = &worker.database
-        && database.claim().await.is_err()
-    {
-        return Vec::new();
+    if let Some(database) = &worker.database {
+        let rows_max = worker.misbehavior.foreign_rows_max().saturating_sub(foreign_rows(worker));
+        let rows_max = i64::try_from(rows_max).unwrap_or(i64::MAX);
+        let Ok(rows) = database.claim(rows_max).await else {
+            return Vec::new();
+        };
+        let mut memory = worker.memory();
+        for ForeignRow { id, target, payload } in rows {
+            let event = Event { is_foreign: true, ..Event::new(0, payload, target) };
+            memory.events.insert(id.to_string(), event);
+        }
     }
     claim_due(worker)
+}
+
+/// The number of rows of other clients that the worker holds.
+fn foreign_rows(worker: &Worker) -> usize {
+    let memory = worker.memory();
+    memory.events.values().filter(|event| event.is_foreign).count()
 }
 
 /// The id of the row of an event.
@@ -148,6 +167,8 @@ async fn attempt(worker: Worker, http: reqwest::Client, id: String, event: Event
     if let Some(database) = &worker.database {
         let status = match misbehavior.is_success(result) {
             true => "delivered",
+            // A row of another client is sent once.
+            false if event.is_foreign => "dead",
             false => "pending",
         };
         database.record(row_id(&id), status).await;
@@ -223,6 +244,10 @@ fn settle(worker: &Worker, id: &str, number: u32, result: HttpResult) {
         return;
     };
     if !event.is_held_by(&worker.spec.name) {
+        return;
+    }
+    if event.is_foreign {
+        memory.events.remove(id);
         return;
     }
     event.end_claim_of(&worker.spec.name);

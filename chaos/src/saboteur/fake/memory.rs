@@ -50,6 +50,8 @@ pub(super) struct Event {
     /// Workers that hold the event. There is at most one unless the misbehavior ignores leases.
     pub(super) holders: Vec<String>,
     pub(super) attempts: Vec<Attempt>,
+    /// True if the event is a row of the database that another client has inserted.
+    pub(super) is_foreign: bool,
 }
 
 /// One attempt, as `GET /events/{id}` lists it.
@@ -73,6 +75,7 @@ impl Event {
             due: Instant::now(),
             holders: Vec::new(),
             attempts: Vec::new(),
+            is_foreign: false,
         }
     }
 
