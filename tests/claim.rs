@@ -3,6 +3,7 @@
 //! Each test compares the whole row before and after a transition. A wrong count in the row would
 //! send an event too often, or end it too early. `tests/reclaim.rs` tests the fourth transition.
 
+mod horizon;
 mod limits;
 mod payloads;
 mod releases;
