@@ -251,13 +251,14 @@ fn without_warnings(history: &History) -> History {
 }
 
 // The forged history is that of a dispatcher that does not warn. The saboteurs cannot show this,
-// because their fake dispatcher writes no log.
+// because their fake dispatcher compares no clocks.
 #[tokio::test(flavor = "multi_thread")]
 async fn moved_clock_of_the_database_is_reported() {
     if let Err(reason) = OwnServer::clock_available() {
         return skipped(&format!("a moved clock of the database: {reason}"));
     }
-    let Some(judged) = assert_judged_by("clock_reported", &ClockOffset::KIND, STORM_MS).await else {
+    let Some(judged) = assert_judged_by("clock_reported", &ClockOffset::KIND, STORM_MS).await
+    else {
         return;
     };
     assert_eq!(invalid_checkers(&without_warnings(&judged.history)), ["clock_reported"]);

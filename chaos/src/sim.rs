@@ -18,6 +18,7 @@ pub(crate) mod kinds;
 pub mod matrix;
 pub mod model;
 pub mod mutant;
+mod presence;
 pub mod print;
 mod process;
 pub mod run;

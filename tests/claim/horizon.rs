@@ -9,11 +9,12 @@ use chaos::postgres::connect;
 use chaos::seed::{Seed, Stream};
 use chrono::{DateTime, Utc};
 use dispatcher::event::{
-    AttemptResult, ClaimKey, EventId, NewEvent, Outcome, Release, Settled, Settlement, WorkerId,
+    AttemptResult, ClaimKey, EventId, LeaseHolder, Outcome, Release, Settled, Settlement, WorkerId,
 };
+use dispatcher::hand_off::HandOff;
 use dispatcher::store::{
-    CLAIM, ClaimLimit, Claimed, Inserted, OwnLeases, PgPresence, PgStore, Reclaim, Reclaimed,
-    Store, StoreError,
+    CLAIM, ClaimLimit, Claimed, InsertedRows, NewRow, OwnLeases, PgPresence, PgStore, Reclaim,
+    Reclaimed, Store, StoreError,
 };
 use dispatcher::transport::{NotSent, Request, Transport};
 use dispatcher::worker::{Parts, Worker};
@@ -81,8 +82,12 @@ impl SlowStore {
 }
 
 impl Store for SlowStore {
-    async fn insert(&self, event: NewEvent) -> Result<Inserted, StoreError> {
-        self.store.insert(event).await
+    async fn insert(
+        &self,
+        events: &[NewRow<'_>],
+        holder: Option<LeaseHolder>,
+    ) -> Result<InsertedRows, StoreError> {
+        self.store.insert(events, holder).await
     }
 
     async fn claim(
@@ -177,7 +182,10 @@ async fn keep_dead_entries(bench: &Bench) -> PgConnection {
 
 fn worker(bench: &Bench, store: SlowStore) -> Worker<SlowStore, PgPresence, Delivers, Stream> {
     let config = app::config(&bench.url, &[("PRESENCE", "false")]);
+    let (hand_off, handed_over) = HandOff::new();
     let parts = Parts {
+        hand_off,
+        handed_over,
         presence: PgPresence::new(&bench.store, WORKER, config.worker.presence, Arc::default()),
         store,
         transport: Delivers,

@@ -1,9 +1,10 @@
 //! The crash matrix: every fault at every await of one delivery, and then every pair of faults.
 //!
-//! The run has one event and two workers. The awaits are traced and not listed: a run without
-//! faults hits a failpoint at each await. For the pairs, each run with one fault is traced too. The
-//! second fault strikes at each hit after the first fault, so the awaits of every recovery are
-//! included.
+//! The run has one event and two workers. The event is handed over in one half of the matrix, and
+//! claimed in the other one, because its payload is large. The awaits are traced and not listed: a
+//! run without faults hits a failpoint at each await. For the pairs, each run with one fault is
+//! traced too. The second fault strikes at each hit after the first fault, so the awaits of every
+//! recovery are included.
 
 use std::sync::Arc;
 
@@ -27,10 +28,13 @@ const DOWN_MS: u64 = 700;
 /// Duration of a pause beyond the lease, in milliseconds.
 const PAUSE_BEYOND_LEASE_MS: u64 = 1_000;
 
+/// Size of a payload that is not handed over, in bytes.
+const LARGE_BYTES: usize = 256 * 1024;
+
 /// The result of the crash matrix.
 #[derive(Debug, Default)]
 pub struct Matrix {
-    /// Number of awaits of the delivery.
+    /// Number of awaits of both deliveries.
     pub awaits: usize,
     /// Number of runs with one cell.
     pub singles: usize,
@@ -48,20 +52,22 @@ pub struct Matrix {
 pub fn run(part: usize, stride: usize) -> Matrix {
     let simulator = Simulator::new();
     let mut matrix = Matrix::default();
-    let without_faults = schedule(Vec::new());
-    let (_, hits) = simulator.trace(&Arc::new(without_faults));
-    let hits = delivery_hits(&hits);
-    matrix.awaits = hits.len();
-    let singles = hits.iter().flat_map(cells);
-    for cell in singles.skip(part).step_by(stride) {
-        let single = schedule(cell);
-        let later = matrix.run_single(&simulator, &single);
-        let moves_event = |hit: &&FailpointHit| moves_event(hit.failpoint.call);
-        for second in later.iter().filter(moves_event).flat_map(cells) {
-            let mut faults = single.faults.clone();
-            faults.extend(second);
-            matrix.pairs += 1;
-            matrix.run_pair(&simulator, schedule(faults));
+    for payload_bytes in [2, LARGE_BYTES] {
+        let without_faults = schedule(payload_bytes, Vec::new());
+        let (_, hits) = simulator.trace(&Arc::new(without_faults));
+        let hits = delivery_hits(&hits);
+        matrix.awaits += hits.len();
+        let singles = hits.iter().flat_map(cells);
+        for cell in singles.skip(part).step_by(stride) {
+            let single = schedule(payload_bytes, cell);
+            let later = matrix.run_single(&simulator, &single);
+            let moves_event = |hit: &&FailpointHit| moves_event(hit.failpoint.call);
+            for second in later.iter().filter(moves_event).flat_map(cells) {
+                let mut faults = single.faults.clone();
+                faults.extend(second);
+                matrix.pairs += 1;
+                matrix.run_pair(&simulator, schedule(payload_bytes, faults));
+            }
         }
     }
     matrix
@@ -144,7 +150,7 @@ fn settings() -> Settings {
     }
 }
 
-fn schedule(faults: Vec<PlannedFault>) -> SimSchedule {
+fn schedule(payload_bytes: usize, faults: Vec<PlannedFault>) -> SimSchedule {
     let event = PlannedEvent {
         dies: None,
         ordinal: 0,
@@ -153,7 +159,7 @@ fn schedule(faults: Vec<PlannedFault>) -> SimSchedule {
         receiver: 0,
         key: Some("key".into()),
         repeated: false,
-        payload: "{}".into(),
+        payload: "1".repeat(payload_bytes),
         script: vec![Behavior::answer(200)],
     };
     SimSchedule {

@@ -12,8 +12,7 @@ use dispatcher::event::{
 };
 use dispatcher::host::HostKey;
 use dispatcher::store::{
-    ClaimLimit, Claimed, InsertedRows, NewRow, OwnLeases, Presence, Reclaim, Reclaimed, Store,
-    StoreError,
+    ClaimLimit, Claimed, InsertedRows, NewRow, OwnLeases, Reclaim, Reclaimed, Store, StoreError,
 };
 use rand::RngExt;
 use tokio::sync::{Notify, oneshot};
@@ -99,7 +98,7 @@ impl SimStore {
 
     /// Hits a failpoint as the client. Never returns if the process is killed; waits if it is
     /// paused.
-    async fn hit(&self, call: Call, stage: Stage) -> CallEffect {
+    pub(super) async fn hit(&self, call: Call, stage: Stage) -> CallEffect {
         let effect = self.context.hit(self.process, self.life, call.at(stage));
         if effect.dies {
             std::future::pending::<()>().await;
@@ -386,37 +385,5 @@ impl Store for SimStore {
 
     async fn forget(&self, holder: WorkerId) -> Result<(), StoreError> {
         self.call(Call::Forget, move |state, _| state.model.forget(holder)).await
-    }
-}
-
-impl Presence for SimStore {
-    async fn held(&self) {
-        self.hit(Call::Present, Stage::Sent).await;
-        loop {
-            let presence_held = {
-                let state = self.context.state();
-                let process = &state.processes[self.process];
-                if process.is_present {
-                    break;
-                }
-                Arc::clone(&process.presence_held)
-            };
-            presence_held.notified().await;
-        }
-    }
-
-    fn is_held(&self) -> bool {
-        let state = self.context.state();
-        let process = &state.processes[self.process];
-        process.life == self.life && process.is_present
-    }
-
-    fn renew(&self) {
-        let mut state = self.context.state();
-        let process = &state.processes[self.process];
-        if process.life == self.life && process.is_present {
-            state.lose_presence(self.process);
-            state.take_presence(self.process);
-        }
     }
 }
