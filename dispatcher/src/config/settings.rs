@@ -132,9 +132,9 @@ pub const SETTINGS: &[Setting] = &[
         .about("Maximum size of a response of a receiver. A larger response fails the attempt."),
     row("RESPONSE_SNIPPET_BYTES", "1024", Bytes(0, 65_536))
         .about("Size of the part of a response that is stored for GET /events/{id}."),
-    row("ACCEPT_CONNECTIONS", "8", Count(1, 1_000))
+    row("ACCEPT_CONNECTIONS", "4", Count(1, 1_000))
         .about("Number of database connections for API requests."),
-    row("WORK_CONNECTIONS", "4", Count(1, 1_000)).about(
+    row("WORK_CONNECTIONS", "3", Count(1, 1_000)).about(
         "Number of database connections for the worker. Presence and health checks use one \
          more each.",
     ),
