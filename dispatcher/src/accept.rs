@@ -28,8 +28,8 @@ use crate::store::{Inserted, InsertedRows, NewRow, Store, StoreError, extra_time
 /// Maximum number of posts that wait for their batch. A further one gets a 503.
 const POSTS_MAX: usize = 8_192;
 
-/// Maximum wait of a post for its batch and the commit, so that a 503 is sent within two seconds. A
-/// statement is given up a little earlier, and its error says more.
+/// Maximum wait of a post for its batch and the commit, so that a 503 is sent within two seconds.
+/// The store gives up a statement a little earlier, so that the client gets its error.
 const WAIT_MAX: Duration = Duration::from_millis(1_600);
 
 const OPERATION: &str = "storing an event";
@@ -223,10 +223,12 @@ impl<S: Store, R: Rng + Send + 'static> Batches<S, R> {
                 }
             }
             Err(error) => {
-                handed.is_lost = error.is_unknown();
                 handed.claimed_at = self.stored_at;
-                // The worker then finds the leases by their unknown tokens.
-                drop(reserved);
+                if error.is_unknown() {
+                    handed.lost = reserved.into_iter().flatten().collect();
+                } else {
+                    drop(reserved);
+                }
                 if has_reserved {
                     self.parts.hand_off.hand_over(handed);
                 }

@@ -92,23 +92,23 @@ mod tests {
         Ok((config.transport.idle_max, clients, config.warnings.len()))
     }
 
-    // Fixed are 64 + 2, the pools with 8 + 4, and one for each of 512 attempts.
+    // Fixed are 64 + 2, the pools with 4 + 4, and one for each of 512 attempts.
     #[test]
     fn attempts_and_database_have_priority_over_clients() {
         assert_eq!(shared(Role::Serve, 1 << 20), Ok((512, 10_000, 0)));
-        let clients = 4_096 - 78 - 512 - 512 - 16;
+        let clients = 4_096 - 74 - 512 - 512 - 16;
         assert_eq!(shared(Role::Serve, 4_096), Ok((512, clients, 1)));
-        assert_eq!(shared(Role::Worker, 1_024), Ok((217, 434 - 217 - 16, 1)));
-        assert_eq!(shared(Role::Api, 1_024), Ok((0, 1_024 - 78 - 16, 1)));
+        assert_eq!(shared(Role::Worker, 1_024), Ok((219, 438 - 219 - 16, 1)));
+        assert_eq!(shared(Role::Api, 1_024), Ok((0, 1_024 - 74 - 16, 1)));
     }
 
     #[test]
     fn start_is_refused_below_64_clients() {
-        let few = shared(Role::Serve, 590 + 158).expect_err("63 are left");
-        assert_eq!((few.left, few.needed), (63, 590 + 160));
+        let few = shared(Role::Serve, 586 + 158).expect_err("63 are left");
+        assert_eq!((few.left, few.needed), (63, 586 + 160));
         assert!(shared(Role::Serve, few.needed).is_ok());
-        let few = shared(Role::Api, 100).expect_err("6 are left");
-        assert_eq!((few.left, few.needed), (6, 78 + 16 + 64));
+        let few = shared(Role::Api, 96).expect_err("6 are left");
+        assert_eq!((few.left, few.needed), (6, 74 + 16 + 64));
         assert!(shared(Role::Api, few.needed).is_ok());
     }
 }

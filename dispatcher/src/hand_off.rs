@@ -7,7 +7,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -21,7 +21,7 @@ use crate::host::HostKey;
 /// Events of a host that has refused one are not handed over for this time.
 const REFUSED_FOR: Duration = Duration::from_secs(1);
 
-/// Number of such hosts at which those whose time is over are forgotten.
+/// Smallest number of such hosts at which those whose time is over are forgotten.
 const REFUSED_HOSTS: usize = 1_024;
 
 /// The way of fresh events from the API to the worker of one process.
@@ -39,6 +39,8 @@ struct State {
     reserved: HashSet<LeaseToken>,
     /// Hosts that have refused an event, until a time.
     refusing: HashMap<HostKey, Instant>,
+    /// Number of those hosts at which the ones whose time is over are forgotten.
+    cleanup_at: usize,
 }
 
 /// What the worker can take.
@@ -85,15 +87,16 @@ pub struct Reserved {
     hand_off: Arc<HandOff>,
 }
 
-/// The events of one batch for the worker. It may be empty: then their permits are free again.
+/// The events of one batch for the worker. Without events, it only says that permits are free
+/// again.
 #[derive(Debug)]
 pub struct HandedOver {
     /// The stored events.
     pub claims: Vec<HandedClaim>,
-    /// The outcome of the batch is unknown, so leases without a known token may exist.
-    pub is_lost: bool,
-    /// `now()` of the transaction that stored them, by the clock of the database. For a lost batch,
-    /// that of the last one before it, if there was one.
+    /// Reservations of a batch whose outcome is unknown. Their leases may exist.
+    pub lost: Vec<Reserved>,
+    /// `now()` of the transaction that stored the events, by the clock of the database. For a lost
+    /// batch, that of the last batch stored before it, or `None` if there was none.
     pub claimed_at: Option<DateTime<Utc>>,
     /// Time before the batch asked for a connection. The leases end no earlier than one lease time
     /// after it.
@@ -107,7 +110,7 @@ impl HandedOver {
     pub fn empty(sent_at: Instant) -> Self {
         Self {
             claims: Vec::new(),
-            is_lost: false,
+            lost: Vec::new(),
             claimed_at: None,
             sent_at,
             received_at: Instant::now(),
@@ -143,7 +146,7 @@ impl HandOff {
         RoomGuard(self.state())
     }
 
-    /// Takes no further event. Those on their way still arrive.
+    /// From now on, no event is reserved. Those on their way still arrive.
     pub fn close(&self) {
         self.state().room.holder = None;
     }
@@ -161,8 +164,9 @@ impl HandOff {
     /// The worker had no room for an event of this host.
     pub fn host_refused(&self, host: &HostKey, now: Instant) {
         let mut state = self.state();
-        if state.refusing.len() >= REFUSED_HOSTS {
+        if state.refusing.len() >= state.cleanup_at.max(REFUSED_HOSTS) {
             state.refusing.retain(|_, until| *until > now);
+            state.cleanup_at = 2 * state.refusing.len();
         }
         state.refusing.insert(HostKey::clone(host), now + REFUSED_FOR);
     }
@@ -196,14 +200,16 @@ impl HandOff {
         reserved.iter().any(Option::is_some).then_some((holder, reserved))
     }
 
-    /// Gives a batch to the worker. If the worker has ended, its presence ends the leases.
+    /// Gives a batch to the worker. If the worker has ended without a drain, other workers reclaim
+    /// the leases.
     pub fn hand_over(&self, batch: HandedOver) {
         // The error contains the batch. Dropping it returns the permits.
         drop(self.batches.send(batch));
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().expect("no code panics while it holds this lock")
+        // The worker runs its scheduler under the lock. If that panics, `Reserved` is still dropped.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -98,8 +98,8 @@ pub async fn serve(
         metrics: Arc::clone(&shared.metrics),
         rng: rand::make_rng::<StdRng>(),
     });
-    let _accepting = AbortOnDropHandle::new(tokio::spawn(accepting));
-    let api = Api::new(store.clone(), acceptor, config.api.clone(), shared.clone());
+    let mut accepting = AbortOnDropHandle::new(tokio::spawn(accepting));
+    let api = Api::new(store.clone(), acceptor.clone(), config.api.clone(), shared.clone());
     let connections_max = config.api.connections_max;
     let router = api::router(api, role != Role::Worker);
     // The API responds immediately, with 503 while the database is unreachable.
@@ -111,7 +111,13 @@ pub async fn serve(
     );
     let serving = tokio::spawn(serving);
     let ends = Ends { shared, hand_off, handed_over };
-    let worked = work(config, role, store.clone(), transport, ends, shutdown.clone()).await;
+    let working = work(config, role, store.clone(), transport, ends, shutdown.clone());
+    let worked = tokio::select! {
+        worked = working => worked,
+        // Only a panic ends it while an acceptor exists.
+        ended = &mut accepting => ended.map_err(ServeError::from),
+    };
+    drop(acceptor);
     shutdown.cancel();
     serving.await?;
     store.close().await;
@@ -150,6 +156,7 @@ async fn work(
         shutdown.cancelled().await;
         return Ok(());
     }
+    let hand_off = Arc::clone(&ends.hand_off);
     let mut rng: StdRng = rand::make_rng();
     let id = WorkerId::random(&mut rng);
     let health = shared.worker_health;
@@ -179,6 +186,8 @@ async fn work(
         worked = &mut working => (worked, Instant::now()),
         since = async { shutdown.cancelled().await; Instant::now() } => (working.await, since),
     };
+    // Also after a panic, no event may be stored for this worker.
+    hand_off.close();
     // If claims are left, the session ends without deleting the row, so that other workers see the
     // absent lock and reclaim them.
     if let Some(holding) = holding

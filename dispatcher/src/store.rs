@@ -44,7 +44,7 @@ pub use self::error::StoreError;
 pub use self::find::{AttemptView, EventView};
 pub use self::gauges::Gauges;
 pub use self::insert::{
-    BODY_BYTES_MAX, Inserted, InsertedRows, LARGE_BYTES_MIN, NewRow, extra_time,
+    ALONE_BYTES_MIN, BODY_BYTES_MAX, Inserted, InsertedRows, LARGE_BYTES_MIN, NewRow, extra_time,
 };
 pub use self::inspect::{Inspection, SchemaState};
 use self::next_due::next_due;

@@ -34,6 +34,10 @@ impl<S: Store, P: Presence, T: Transport, R: Rng + Send + 'static> Worker<S, P, 
         let presence = self.parts.presence.clone();
         self.parts.hand_off.set_presence(move || presence.is_held());
         loop {
+            // Completions may be ready all the time, and fresh events must not wait for a pause.
+            while let Ok(batch) = self.parts.handed_over.try_recv() {
+                self.on_handed_over(batch);
+            }
             let now = Instant::now();
             self.parts.health.iterated(now);
             self.scheduler.on_timer(now);
@@ -145,10 +149,14 @@ impl<S: Store, P: Presence, T: Transport, R: Rng + Send + 'static> Worker<S, P, 
         times.into_iter().flatten().min().expect("the scheduler always has a time")
     }
 
-    /// Returns the next time to write while draining. The timers of claims and sweeps do not count:
+    /// Returns the next time to write or to search while draining. The timers of claims and sweeps do not count:
     /// neither runs any more, so their times stay in the past and the loop would spin.
     fn next_write(&self, deadline: Instant) -> Instant {
-        let closed_until = self.database.closed_until(Instant::now());
-        closed_until.or(self.batches.at()).unwrap_or(deadline)
+        if let Some(closed_until) = self.database.closed_until(Instant::now()) {
+            return closed_until;
+        }
+        let search_at = self.orphans.at().filter(|_| self.orphans.is_unanswered());
+        let times = [self.batches.at(), search_at.filter(|_| !self.scheduler.is_claiming())];
+        times.into_iter().flatten().min().unwrap_or(deadline)
     }
 }

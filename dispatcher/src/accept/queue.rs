@@ -10,13 +10,13 @@ use std::collections::{HashSet, VecDeque};
 use tokio::time::Instant;
 
 use crate::event::NewEvent;
-use crate::store::StoreError;
+use crate::store::{ALONE_BYTES_MIN, StoreError};
 
 /// Number of events of a full batch.
 const BATCH_MAX: usize = 128;
 
-/// Payload bytes of a full batch. A larger payload is sent alone.
-const BATCH_BYTES_MAX: usize = 256 * 1024;
+/// Payload bytes of a full batch.
+const BATCH_BYTES_MAX: usize = ALONE_BYTES_MIN;
 
 /// Maximum number of posts in all queues.
 const POSTS_MAX: usize = 8_192;
@@ -28,7 +28,7 @@ const CALLS_MAX: usize = 2;
 #[derive(Debug)]
 pub(super) struct Item<W> {
     pub(super) event: NewEvent,
-    /// The client has got a response at this time.
+    /// From this time on, the client has its 503.
     pub(super) deadline: Instant,
     pub(super) waiter: W,
 }
@@ -47,8 +47,8 @@ enum Kind {
     Plain,
     /// With a key, at most one post per key.
     Keyed,
-    /// Sent alone: a key that another transaction holds, or a target that is not ASCII, which
-    /// Postgres is more likely to refuse.
+    /// Sent alone: a post whose key another transaction holds, or whose target is not ASCII.
+    /// Postgres is more likely to refuse such a target.
     Alone,
     /// Sent alone: a large payload, which may take long on a slow link.
     Large,
@@ -58,7 +58,7 @@ impl Kind {
     const ALL: [Self; 4] = [Self::Plain, Self::Keyed, Self::Alone, Self::Large];
 
     fn of(event: &NewEvent) -> Self {
-        if event.payload.len() >= BATCH_BYTES_MAX {
+        if event.payload.len() >= ALONE_BYTES_MIN {
             Self::Large
         } else if !event.target.url().is_ascii() {
             Self::Alone
@@ -77,6 +77,8 @@ struct Lane<W> {
     bytes: usize,
     /// Parts of failed batches.
     retries: VecDeque<Vec<Item<W>>>,
+    /// The last batch was a retry. Posts that are sent alone take turns with retries.
+    was_retry: bool,
     calls: usize,
     calls_max: usize,
 }
@@ -85,19 +87,20 @@ struct Lane<W> {
 pub(super) struct Queue<W> {
     /// In the order of [`Kind::ALL`].
     lanes: [Lane<W>; 4],
-    /// Keys of posts that are on their way or are sent again. A second post with such a key waits,
-    /// because it would wait in Postgres, together with its batch.
+    /// Keys of posts that are on their way or are sent again. A second post with such a key waits
+    /// here, because in Postgres it would wait for the first one and delay its whole batch.
     busy: HashSet<String>,
 }
 
 impl<W> Queue<W> {
-    /// Creates the queues for this number of connections. Large posts use at most a quarter.
+    /// Creates the queues for this number of connections. Large posts use at most half of them.
     pub(super) fn new(connections: u32) -> Self {
-        let large_max = usize::try_from(connections.div_ceil(4)).unwrap_or(1);
+        let large_max = usize::try_from(connections.div_ceil(2)).unwrap_or(1);
         let lanes = Kind::ALL.map(|kind| Lane {
             new: VecDeque::new(),
             bytes: 0,
             retries: VecDeque::new(),
+            was_retry: false,
             calls: 0,
             calls_max: match kind {
                 Kind::Plain | Kind::Keyed => CALLS_MAX,
@@ -132,15 +135,17 @@ impl<W> Queue<W> {
         if lane.calls >= lane.calls_max {
             return None;
         }
-        while let Some(retry) = lane.retries.pop_front() {
+        let is_alone = matches!(kind, Kind::Alone | Kind::Large);
+        let takes_new = is_alone && std::mem::take(&mut lane.was_retry) && !lane.new.is_empty();
+        while !takes_new && let Some(retry) = lane.retries.pop_front() {
             let (live, late): (Vec<_>, Vec<_>) =
                 retry.into_iter().partition(|item| item.deadline > now);
             release_keys(&mut self.busy, &late);
             if !live.is_empty() {
+                lane.was_retry = true;
                 return Some(live);
             }
         }
-        let is_alone = matches!(kind, Kind::Alone | Kind::Large);
         if lane.calls > 0 && !is_alone && !lane.is_full() {
             return None;
         }

@@ -134,7 +134,7 @@ pub const SETTINGS: &[Setting] = &[
         .about("Size of the part of a response that is stored for GET /events/{id}."),
     row("ACCEPT_CONNECTIONS", "4", Count(1, 1_000))
         .about("Number of database connections for API requests."),
-    row("WORK_CONNECTIONS", "3", Count(1, 1_000)).about(
+    row("WORK_CONNECTIONS", "4", Count(1, 1_000)).about(
         "Number of database connections for the worker. Presence and health checks use one \
          more each.",
     ),

@@ -16,6 +16,9 @@ use crate::event::{EventId, LeaseHolder, LeaseToken, NewEvent};
 /// rest of the row needs less than 1 MiB.
 pub const BODY_BYTES_MAX: usize = (1 << 30) - (1 << 20);
 
+/// Smallest payload that is stored in a statement of its own, in bytes.
+pub const ALONE_BYTES_MIN: usize = 256 * 1024;
+
 /// Smallest payload that gets extra time.
 pub const LARGE_BYTES_MIN: usize = 1 << 20;
 
@@ -47,13 +50,15 @@ pub struct NewRow<'a> {
 pub struct InsertedRows {
     /// `now()` of the transaction.
     pub now: DateTime<Utc>,
-    /// One value per event, in order. An event that an earlier one replaces got no lease.
+    /// One value per event, in order. An event whose key was already used got no lease.
     pub events: Vec<Inserted>,
 }
 
 /// Maximum wait for a transaction elsewhere that holds an idempotency key, because the other keys
 /// of the batch wait with it.
 const LOCK_TIMEOUT: &str = "20ms";
+/// The same for a payload that is alone, because sending it again takes long.
+const LOCK_TIMEOUT_ALONE: &str = "1s";
 
 // A row with a token is leased, and its first attempt has begun.
 const INSERT: &str = "
@@ -133,11 +138,10 @@ pub(super) async fn insert(
         let events = events.iter().map(|event| Inserted::Accepted(event.id)).collect();
         return Ok(InsertedRows { now: row.try_get("stored_at")?, events });
     }
-    // A large payload is alone, and sending it again would take long.
-    let is_large = events.iter().all(|event| event.payload.len() >= LARGE_BYTES_MIN);
+    let is_alone = events.iter().all(|event| event.payload.len() >= ALONE_BYTES_MIN);
     let row = statement
         .bind(columns.keys)
-        .bind(if is_large { "0" } else { LOCK_TIMEOUT })
+        .bind(if is_alone { LOCK_TIMEOUT_ALONE } else { LOCK_TIMEOUT })
         .fetch_one(&mut *connection)
         .await?;
     let stored: HashSet<Uuid> = row.try_get::<Vec<Uuid>, _>("stored")?.into_iter().collect();

@@ -41,7 +41,7 @@ pub(super) async fn own_leases(
     worker: WorkerId,
     due_from: Option<DateTime<Utc>>,
 ) -> Result<OwnLeases, sqlx::Error> {
-    // In this order: what has ended before the second statement is visible to it.
+    // The running statements are read first: one that ends before the second read is visible to it.
     let may_grow = sqlx::query_scalar(RUNNING).fetch_one(&mut *connection).await?;
     let rows = sqlx::query(LEASES).bind(worker.0).bind(due_from).fetch_all(connection).await?;
     let keys = rows.iter().map(claim_key).collect::<Result<_, _>>()?;

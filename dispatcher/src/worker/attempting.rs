@@ -84,6 +84,7 @@ impl<S: Store, P: Presence, T: Transport, R: Rng + Send + 'static> Worker<S, P, 
             // A panic is a bug of this program and says nothing about the receiver. The lease
             // then expires.
             None => {
+                self.handed.remove(&attempted.key.token);
                 tracing::error!(event.id = %attempted.key.id, attempt = attempted.key.number,
                     "attempt panicked, its lease will expire");
             }

@@ -37,7 +37,9 @@ impl<S: Store, P: Presence, T: Transport, R: Rng + Send + 'static> Worker<S, P, 
         let settled = match result {
             Ok(settled) => settled,
             Err(error) => {
-                self.batches.failed(batch, &error);
+                if let Some(unwritten) = self.batches.failed(batch, &error) {
+                    self.handed.remove(&unwritten);
+                }
                 if !error.is_about_the_data() {
                     self.observe::<()>(Err(error));
                 }

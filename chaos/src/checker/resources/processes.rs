@@ -100,7 +100,7 @@ mod tests {
     // A saboteur would need a process, and the fake dispatcher runs inside the harness.
     #[test]
     fn leaked_descriptors_are_invalid() {
-        let limit = 24 * PER_PERMIT + 150 + 9 + OTHER_DESCRIPTORS;
+        let limit = 24 * PER_PERMIT + 150 + 10 + OTHER_DESCRIPTORS;
         let line = judged(limit, 1 << 20, Some(150));
         assert_eq!(line, format!("valid: 1 examined, at most {limit} descriptors and 1 MiB"));
         let line = judged(limit + 1, 1 << 20, Some(150));
@@ -110,7 +110,7 @@ mod tests {
 
     #[test]
     fn harness_limits_the_clients_if_the_settings_do_not() {
-        let limit = 24 * PER_PERMIT + CLIENTS_MAX + 9 + OTHER_DESCRIPTORS;
+        let limit = 24 * PER_PERMIT + CLIENTS_MAX + 10 + OTHER_DESCRIPTORS;
         for connections in [None, Some(10_000)] {
             let word = |more| judged(limit + more, 1, connections)[..5].to_owned();
             assert_eq!([0, 1].map(word), ["valid", "INVAL"]);

@@ -18,15 +18,18 @@ use crate::transport::Transport;
 const MARGIN: Duration = Duration::from_secs(2);
 
 impl<S: Store, P: Presence, T: Transport, R: Rng + Send + 'static> Worker<S, P, T, R> {
-    /// Starts the claims that are due and publishes the rest of the permits. The API reserves none
-    /// in between.
+    /// Starts the claims that are due and publishes the rest of the permits. The lock is held
+    /// throughout, so the API reserves none meanwhile.
     pub(in crate::worker) fn share_permits(&mut self, now: Instant) {
         let hand_off = self.parts.hand_off.clone();
         let mut room = hand_off.lock_room();
         let permits = self.config.in_flight_max;
         let held = self.held();
         let free = permits.saturating_sub(held + room.reserved());
-        self.start_claiming(free, held, now);
+        // An open claim holds its permits, and without a backlog it returns few events. Half is
+        // left to fresh events.
+        let claimable = if self.scheduler.is_deep() { free } else { free.div_ceil(2) };
+        self.start_claiming(claimable, held, now);
         let is_open = !self.stop.is_cancelled() && !self.scheduler.is_resting(now);
         let holder = LeaseHolder { worker: self.parts.id, lease: self.config.lease };
         room.set(Room {
@@ -40,9 +43,12 @@ impl<S: Store, P: Presence, T: Transport, R: Rng + Send + 'static> Worker<S, P, 
 
     pub(in crate::worker) fn on_handed_over(&mut self, batch: HandedOver) {
         let now = Instant::now();
-        if batch.is_lost {
+        if !batch.lost.is_empty() {
             self.orphans.lost(batch.claimed_at.map(|at| at - MARGIN), now);
+            // From here on their tokens are unknown, so the search finds their leases.
+            drop(batch.lost);
         }
+        // Only a lost or failed batch has no time, and it has no events.
         let Some(claimed_at) = batch.claimed_at else {
             return;
         };

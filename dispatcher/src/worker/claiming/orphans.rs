@@ -2,8 +2,8 @@
 //!
 //! The statement of a lost claim may still run in the server and commit later. So the search is
 //! repeated until it has ended, and for one lease time, because a network can deliver a statement
-//! late. No claim is open during a search, so each lease without a known token is an orphan. Pure:
-//! results and times are inputs.
+//! late. No claim is open during a search, and the tokens of open batches of the API are known. So
+//! each lease without a known token is an orphan. Pure: results and times are inputs.
 
 use std::time::Duration;
 
@@ -18,6 +18,8 @@ pub(in crate::worker) struct Orphans {
     lease: Duration,
     search: Option<Search>,
     is_searching: bool,
+    /// A claim was lost after the open search began, so its result says nothing about that claim.
+    is_outdated: bool,
 }
 
 #[derive(Debug)]
@@ -33,11 +35,12 @@ struct Search {
 
 impl Orphans {
     pub(in crate::worker) fn new(lease: Duration) -> Self {
-        Self { lease, search: None, is_searching: false }
+        Self { lease, search: None, is_searching: false, is_outdated: false }
     }
 
     /// The reply to a claim was lost. `due_from` is the lower bound of its due times.
     pub(in crate::worker) fn lost(&mut self, due_from: Option<DateTime<Utc>>, now: Instant) {
+        self.is_outdated = self.is_searching;
         let earlier = self.search.as_ref();
         self.search = Some(Search {
             due_from: earlier.map_or(due_from, |search| search.due_from.min(due_from)),
@@ -78,7 +81,13 @@ impl Orphans {
     /// if the search failed.
     pub(in crate::worker) fn searched(&mut self, is_lost_running: Option<bool>, now: Instant) {
         self.is_searching = false;
-        let (Some(search), Some(is_lost_running)) = (&mut self.search, is_lost_running) else {
+        let is_outdated = std::mem::take(&mut self.is_outdated);
+        let Some(search) = self.search.as_mut().filter(|_| !is_outdated) else {
+            return;
+        };
+        let Some(is_lost_running) = is_lost_running else {
+            // A search that takes too long must not stop the claims.
+            search.at = now + SEARCH_EVERY;
             return;
         };
         search.is_lost_running = is_lost_running;
@@ -109,10 +118,27 @@ mod tests {
         assert_eq!((orphans.at(), orphans.start_search(now)), (None, None));
         assert!(orphans.blocks_claims(now));
         orphans.searched(None, now);
-        assert_eq!(orphans.start_search(now), Some(FROM), "it failed");
+        assert!(!orphans.blocks_claims(now) && orphans.is_unanswered(), "it failed");
+        let now = now + SEARCH_EVERY;
+        assert_eq!(orphans.start_search(now), Some(FROM));
         orphans.searched(Some(false), now);
         assert!(!orphans.blocks_claims(now) && !orphans.is_unanswered());
         assert_eq!(orphans.at(), Some(now + SEARCH_EVERY));
+    }
+
+    // Only claims cannot be lost during a search. Batches of the API can.
+    #[test]
+    fn search_that_began_before_the_loss_is_repeated_immediately() {
+        let now = Instant::now();
+        let mut orphans = Orphans::new(LEASE);
+        orphans.lost(FROM, now);
+        orphans.start_search(now);
+        orphans.lost(FROM, now);
+        orphans.searched(Some(false), now);
+        assert!(orphans.is_unanswered());
+        assert_eq!(orphans.start_search(now), Some(FROM));
+        orphans.searched(Some(false), now);
+        assert!(!orphans.is_unanswered());
     }
 
     // The worker does not exit while this is unanswered.

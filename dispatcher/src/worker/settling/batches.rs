@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::event::Settlement;
+use crate::event::{LeaseToken, Settlement};
 use crate::store::{SETTLE_BATCH_MAX, StoreError};
 
 /// Maximum number of concurrent settles.
@@ -101,7 +101,13 @@ impl Batches {
 
     /// A batch was not written, or the outcome is unknown. It is written again, split if its data
     /// was refused or if it timed out.
-    pub(in crate::worker) fn failed(&mut self, mut batch: Vec<Settlement>, error: &StoreError) {
+    ///
+    /// Returns the token of a result that cannot be written at all.
+    pub(in crate::worker) fn failed(
+        &mut self,
+        mut batch: Vec<Settlement>,
+        error: &StoreError,
+    ) -> Option<LeaseToken> {
         self.written(batch.len());
         if !error.is_about_the_data() && !error.is_timeout() {
             self.retries.push_front(batch);
@@ -116,8 +122,10 @@ impl Batches {
             } else {
                 tracing::error!(event.id = %single.key.id, attempt = single.key.number, %error,
                     "a result cannot be written, its lease will expire");
+                return Some(single.key.token);
             }
         }
+        None
     }
 }
 
