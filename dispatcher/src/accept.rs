@@ -1,8 +1,8 @@
 //! Stores posted events in batches: each batch is one statement and one commit.
 //!
 //! Posts that arrive while a batch is on its way form the next batch, so the size of the batches
-//! follows the load, and a post never waits for a timer. [`queue`] decides what is sent and when.
-//! The task here owns the statements: a client that leaves ends none.
+//! follows the load, and a post never waits for a timer. `accept/queue.rs` decides what is sent and
+//! when. The task here owns the statements: a client that leaves ends none.
 
 mod queue;
 
