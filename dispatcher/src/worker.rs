@@ -149,8 +149,8 @@ impl<S: Store, P: Presence, T: Transport, R: Rng + Send + 'static> Worker<S, P, 
         times.into_iter().flatten().min().expect("the scheduler always has a time")
     }
 
-    /// Returns the next time to write or to search while draining. The timers of claims and sweeps do not count:
-    /// neither runs any more, so their times stay in the past and the loop would spin.
+    /// Returns the next time to write or to search while draining. The timers of claims and sweeps
+    /// do not count: neither runs any more, so their times stay in the past and the loop would spin.
     fn next_write(&self, deadline: Instant) -> Instant {
         if let Some(closed_until) = self.database.closed_until(Instant::now()) {
             return closed_until;

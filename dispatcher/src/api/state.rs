@@ -36,7 +36,8 @@ pub(crate) struct Api {
 /// State that the API shares with the rest of the process.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Shared {
-    /// Notified after a commit that left events pending, so that the worker claims it without waiting for a poll.
+    /// Notified after a commit that left events pending, so that the worker claims them without
+    /// waiting for a poll.
     pub(crate) wake: Arc<Notify>,
     pub(crate) metrics: Arc<Metrics>,
     /// Set when the schema is current. Until then, requests that need the database get 503.
