@@ -35,6 +35,8 @@ const DRAIN_MAX: Duration = Duration::from_secs(120);
 
 /// Hanging attempts while the memory is read: the default of `MAX_IN_FLIGHT`.
 const HANGING: usize = 512;
+/// `MAX_IN_FLIGHT` for them, because hosts that do not respond hold at most half of the permits.
+const PERMITS: &str = "1024";
 
 fn main() -> anyhow::Result<()> {
     let mut criterion = Criterion::default()
@@ -181,7 +183,8 @@ impl Path {
 
 /// Resident memory while the default number of attempts hangs.
 async fn memory_in_flight(postgres: &Postgres) -> anyhow::Result<String> {
-    let stand = Stand::start(postgres, &[("LOG", "warn")]).await?;
+    let settings = [("LOG", "warn"), ("MAX_IN_FLIGHT", PERMITS)];
+    let stand = Stand::start(postgres, &settings).await?;
     let idle = processes::rss_mib(stand.pid());
     let journal = Journal::new();
     let hang: Behavior = Behavior::Hang { hold_ms: 60_000 };
