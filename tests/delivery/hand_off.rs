@@ -70,6 +70,8 @@ async fn event_without_a_permit_is_pending_until_one_is_free() {
         Endpoint::start(|_| Behavior::Answer { status: 200, retry_after: None, after_ms: 1_000 })
             .await;
     let quick = Endpoint::responding_with(200).await;
+    // Without a backlog, only the permit decides.
+    until_open(&app, &quick).await;
     let first = app.accept("1", &hung.url(1)).await;
     until("the only permit is in use", || async { hung.journal.open_requests() == 1 }).await;
     let second = app.accept("2", &quick.url(2)).await;
