@@ -9,7 +9,6 @@ mod connections;
 mod get_event;
 mod health;
 mod idempotency_key;
-mod lingering;
 mod post_event;
 mod problem;
 pub(crate) mod server;

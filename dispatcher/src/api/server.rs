@@ -2,7 +2,8 @@
 //! completes active requests before it stops.
 
 use std::convert::Infallible;
-use std::pin::pin;
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,14 +17,14 @@ use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, copy, sink};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout};
 use tokio_io_timeout::TimeoutStream;
+use tokio_util::io::InspectReader;
 use tokio_util::sync::CancellationToken;
 
 use super::connections::{Connection, ConnectionLimiter};
-use super::lingering::Lingering;
 
 /// Time limit for the head of a request. It includes the idle time before the request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
@@ -35,6 +36,9 @@ const HEAD_BYTES_MAX: usize = 32 << 10;
 /// Time limit for one write. Without it, a client that sends requests and does not read the
 /// responses would keep its connection forever.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Time limit for reading and discarding before a connection is closed.
+const LINGER_MAX: Duration = Duration::from_secs(1);
 
 /// Time limit for active requests after the stop signal, if [`Stop::timeout`] is not shorter.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
@@ -108,34 +112,44 @@ async fn serve_connection(
 ) {
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(WRITE_TIMEOUT));
-    let stream = Lingering::new(stream, Arc::clone(&connection));
+    let stream = InspectReader::new(Box::pin(stream), |bytes: &[u8]| {
+        if !bytes.is_empty() {
+            connection.received();
+        }
+    });
     let router = TowerToHyperService::new(router);
     let service = service_fn(|mut request: Request<Incoming>| {
         connection.start_request(!request.body().is_end_stream());
         request.extensions_mut().insert(Arc::clone(&connection));
         let response = router.call(request);
         let connection = &connection;
-        async move {
+        Box::pin(async move {
             let mut response: Response = response.await?;
             if connection.may_have_unread_bytes() {
                 let close = HeaderValue::from_static("close");
                 response.headers_mut().insert(CONNECTION, close);
             }
             Ok::<_, Infallible>(response)
-        }
+        })
     });
-    let mut serving = pin!(
-        http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEAD_TIMEOUT)
-            .max_header_size(HEAD_BYTES_MAX)
-            .max_buf_size(HEAD_BYTES_MAX)
-            .serve_connection(TokioIo::new(stream), service)
-    );
+    let mut serving = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_header_size(HEAD_BYTES_MAX)
+        .max_buf_size(HEAD_BYTES_MAX)
+        .serve_connection(TokioIo::new(stream), service);
     // Errors of a connection are not logged: the client causes them and sees them.
     tokio::select! {
         biased;
-        _ = serving.as_mut() => return,
+        _ = poll_fn(|cx| serving.poll_without_shutdown(cx)) => {
+            let ending = end(serving.into_parts().io.into_inner(), &connection);
+            tokio::select! {
+                biased;
+                () = ending => {}
+                () = connection.must_close() => {}
+            }
+            return;
+        }
         () = stop.cancelled() => {}
         () = connection.must_close() => {
             if !connection.is_active() {
@@ -143,8 +157,18 @@ async fn serve_connection(
             }
         }
     }
-    serving.as_mut().graceful_shutdown();
-    let _ = serving.await;
+    Pin::new(&mut serving).graceful_shutdown();
+    let _ = poll_fn(|cx| serving.poll_without_shutdown(cx)).await;
+    end(serving.into_parts().io.into_inner(), &connection).await;
+}
+
+/// Ends the sending side. If the client may still be sending, then reads and discards for a short
+/// time. Otherwise the kernel would send a reset, and the client may lose the response that was
+/// sent before (RFC 9112, section 9.6).
+async fn end(mut stream: impl AsyncRead + AsyncWrite + Unpin, connection: &Connection) {
+    if stream.shutdown().await.is_ok() && connection.may_have_unread_bytes() {
+        let _ = timeout(LINGER_MAX, copy(&mut stream, &mut sink())).await;
+    }
 }
 
 #[cfg(test)]
@@ -153,7 +177,7 @@ mod tests {
     use std::net::SocketAddr;
 
     use axum::routing::get;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::io::{AsyncReadExt, duplex};
     use tokio::sync::Notify;
     use tokio::time::Instant;
 
@@ -299,11 +323,55 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn connection_ends_if_the_client_does_not_read() {
         let router = Router::new().route("/", get(|| async { "longer than the pipe" }));
-        let (mut client, stream) = tokio::io::duplex(64);
+        let (mut client, stream) = duplex(64);
         client.write_all(REQUEST).await.unwrap();
         let connection = ConnectionLimiter::new(1).admit().await;
         let serving = serve_connection(stream, router, connection, CancellationToken::new());
         let ended = timeout(WRITE_TIMEOUT * 10, serving).await;
         assert!(ended.is_ok(), "the connection is still open");
+    }
+
+    // The client sends more than the pipe holds. It can do so only while the server reads.
+    #[tokio::test(start_paused = true)]
+    async fn unread_bytes_are_discarded_until_the_client_ends() {
+        let (mut client, server) = duplex(64);
+        let connection = ConnectionLimiter::new(1).admit().await;
+        connection.received();
+        let sending = async {
+            client.write_all(&[b'x'; 1 << 20]).await.unwrap();
+            client.shutdown().await.unwrap();
+        };
+        let since = Instant::now();
+        tokio::join!(end(server, &connection), sending);
+        assert!(since.elapsed().is_zero(), "the client had ended");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn endless_client_is_read_for_one_second() {
+        let (mut client, server) = duplex(64);
+        let connection = ConnectionLimiter::new(1).admit().await;
+        connection.received();
+        let endless = async {
+            loop {
+                client.write_all(b"x").await.unwrap();
+                sleep(LINGER_MAX / 10).await;
+            }
+        };
+        let since = Instant::now();
+        tokio::select! {
+            () = end(server, &connection) => {}
+            () = endless => {}
+        }
+        assert_eq!(since.elapsed(), LINGER_MAX);
+    }
+
+    // Otherwise a stop would wait for each idle client.
+    #[tokio::test(start_paused = true)]
+    async fn idle_connection_does_not_linger() {
+        let (_client, server) = duplex(64);
+        let connection = ConnectionLimiter::new(1).admit().await;
+        let since = Instant::now();
+        end(server, &connection).await;
+        assert!(since.elapsed().is_zero());
     }
 }
