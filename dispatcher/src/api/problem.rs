@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
-use axum::http::{HeaderName, HeaderValue, StatusCode};
+use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
@@ -26,34 +26,11 @@ pub(super) struct Problem {
     detail: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     field: Option<Cow<'static, str>>,
-    #[serde(skip)]
-    header: Option<Box<(HeaderName, HeaderValue)>>,
 }
-
-/// The members of a problem that are the same in each occurrence: status, name and title.
-struct Kind(u16, &'static str, &'static str);
-
-const MALFORMED_BODY: Kind = Kind(400, "malformed-body", "The request body is malformed");
-const BAD_KEY: Kind = Kind(400, "bad-idempotency-key", "The Idempotency-Key is invalid");
-const UNAUTHORIZED: Kind = Kind(401, "unauthorized", "A valid API key is required");
-const NOT_FOUND: Kind = Kind(404, "not-found", "Not found");
-const METHOD_NOT_ALLOWED: Kind = Kind(405, "method-not-allowed", "The method is not supported");
-const SLOW_BODY: Kind = Kind(408, "slow-body", "The request body is too slow");
-const CONFLICT: Kind =
-    Kind(409, "idempotency-conflict", "The Idempotency-Key was used for a different event");
-const TOO_LARGE: Kind = Kind(413, "body-too-large", "The request body is too large");
-const BAD_CONTENT_TYPE: Kind =
-    Kind(415, "unsupported-content-type", "The content type is not supported");
-const BAD_CONTENT_ENCODING: Kind =
-    Kind(415, "unsupported-content-encoding", "The content encoding is not supported");
-const BAD_TARGET: Kind = Kind(422, "bad-target", "The target is invalid or not allowed");
-const TOO_DEEP: Kind = Kind(422, "payload-too-deep", "The payload is nested too deeply");
-const OVERLOADED: Kind = Kind(503, "overloaded", "The dispatcher has too many requests");
-const UNAVAILABLE: Kind = Kind(503, "unavailable", "The database cannot serve the request");
 
 impl Problem {
     pub(super) fn malformed(detail: impl Into<String>) -> Self {
-        Self::new(MALFORMED_BODY, detail)
+        Self::new(400, "malformed-body", "The request body is malformed", detail)
     }
 
     pub(super) fn malformed_field(
@@ -64,26 +41,27 @@ impl Problem {
     }
 
     pub(super) fn bad_key(detail: impl Into<String>) -> Self {
-        Self::new(BAD_KEY, detail).field("Idempotency-Key")
+        let title = "The Idempotency-Key is invalid";
+        Self::new(400, "bad-idempotency-key", title, detail).field("Idempotency-Key")
     }
 
     pub(super) fn unauthorized() -> Self {
         let detail = "send one of the API_KEYS as `Authorization: Bearer KEY`";
-        Self::new(UNAUTHORIZED, detail).header(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))
+        Self::new(401, "unauthorized", "A valid API key is required", detail)
     }
 
     pub(super) fn not_found(detail: impl Into<String>) -> Self {
-        Self::new(NOT_FOUND, detail)
+        Self::new(404, "not-found", "Not found", detail)
     }
 
     pub(super) fn method_not_allowed(detail: impl Into<String>) -> Self {
-        Self::new(METHOD_NOT_ALLOWED, detail)
+        Self::new(405, "method-not-allowed", "The method is not supported", detail)
     }
 
     pub(super) fn slow_body(limit: Duration) -> Self {
         let seconds = limit.as_secs();
         let detail = format!("the body did not arrive within {seconds} s; send it faster");
-        Self::new(SLOW_BODY, detail)
+        Self::new(408, "slow-body", "The request body is too slow", detail)
     }
 
     pub(super) fn conflict(id: impl std::fmt::Display) -> Self {
@@ -91,7 +69,8 @@ impl Problem {
             "this key belongs to event {id}, which has a different payload or target; \
              send a new key"
         );
-        Self::new(CONFLICT, detail).field("Idempotency-Key")
+        let title = "The Idempotency-Key was used for a different event";
+        Self::new(409, "idempotency-conflict", title, detail).field("Idempotency-Key")
     }
 
     pub(super) fn too_large(bytes_max: usize) -> Self {
@@ -99,54 +78,46 @@ impl Problem {
             "the body is larger than MAX_BODY_BYTES={bytes_max}; nothing was stored, \
              send a smaller body"
         );
-        Self::new(TOO_LARGE, detail)
+        Self::new(413, "body-too-large", "The request body is too large", detail)
     }
 
     pub(super) fn content_type() -> Self {
         let detail = "send the body with `Content-Type: application/json`";
-        Self::new(BAD_CONTENT_TYPE, detail)
+        Self::new(415, "unsupported-content-type", "The content type is not supported", detail)
     }
 
     pub(super) fn content_encoding() -> Self {
         let detail = "the body is not decoded; send it without Content-Encoding";
-        Self::new(BAD_CONTENT_ENCODING, detail).field("Content-Encoding")
+        let title = "The content encoding is not supported";
+        Self::new(415, "unsupported-content-encoding", title, detail).field("Content-Encoding")
     }
 
     pub(super) fn bad_target(detail: impl Into<String>) -> Self {
-        Self::new(BAD_TARGET, detail).field("target_url")
+        let title = "The target is invalid or not allowed";
+        Self::new(422, "bad-target", title, detail).field("target_url")
     }
 
     pub(super) fn too_deep(depth_max: usize) -> Self {
         let detail = format!("the payload has more than {depth_max} levels; send a flatter one");
-        Self::new(TOO_DEEP, detail).field("payload")
+        let title = "The payload is nested too deeply";
+        Self::new(422, "payload-too-deep", title, detail).field("payload")
     }
 
     pub(super) fn overloaded(detail: impl Into<String>) -> Self {
-        Self::new(OVERLOADED, detail).header(RETRY_AFTER, RETRY_AFTER_SECONDS)
+        Self::new(503, "overloaded", "The dispatcher has too many requests", detail)
     }
 
     pub(super) fn unavailable(detail: impl Into<String>) -> Self {
-        Self::new(UNAVAILABLE, detail).header(RETRY_AFTER, RETRY_AFTER_SECONDS)
+        Self::new(503, "unavailable", "The database cannot serve the request", detail)
     }
 
-    fn new(Kind(status, name, title): Kind, detail: impl Into<String>) -> Self {
-        Self {
-            kind: format!("urn:webhook-dispatcher:{name}"),
-            title,
-            status,
-            detail: detail.into(),
-            field: None,
-            header: None,
-        }
+    fn new(status: u16, name: &str, title: &'static str, detail: impl Into<String>) -> Self {
+        let kind = format!("urn:webhook-dispatcher:{name}");
+        Self { kind, title, status, detail: detail.into(), field: None }
     }
 
     fn field(mut self, field: impl Into<Cow<'static, str>>) -> Self {
         self.field = Some(field.into());
-        self
-    }
-
-    fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
-        self.header = Some(Box::new((name, value)));
         self
     }
 }
@@ -170,12 +141,19 @@ impl From<StoreError> for Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let status = StatusCode::from_u16(self.status).expect("every `Kind` has a valid status");
-        let header = self.header.as_deref().cloned();
+        let status = StatusCode::from_u16(self.status).expect("every problem has a valid status");
         let mut response = (status, Json(self)).into_response();
-        let json = HeaderValue::from_static("application/problem+json");
-        response.headers_mut().insert(CONTENT_TYPE, json);
-        response.headers_mut().extend(header);
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        match status {
+            StatusCode::UNAUTHORIZED => {
+                headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            }
+            StatusCode::SERVICE_UNAVAILABLE => {
+                headers.insert(RETRY_AFTER, RETRY_AFTER_SECONDS);
+            }
+            _ => {}
+        }
         response
     }
 }
