@@ -1,7 +1,6 @@
 //! `GET /events/{id}`: the event with all of its attempts that have a result.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use axum::Json;
 use axum::extract::rejection::PathRejection;
@@ -22,11 +21,7 @@ pub(super) async fn get_event(
     let Path(id) = id.map_err(|error| Problem::not_found(error.body_text()))?;
     let missing = || Problem::not_found(format!("there is no event with the id {id:?}"));
     let id = event_id(&id).ok_or_else(missing)?;
-    if !api.shared.migrated.load(Ordering::Acquire) {
-        return Err(Problem::unavailable(
-            "the dispatcher has not reached its database yet; try again",
-        ));
-    }
+    api.require_schema("try again")?;
     let found = api.store.find(id).await.map_err(|error| {
         api.log_outage(&error);
         Problem::unavailable("the database is unavailable; try again")

@@ -25,11 +25,7 @@ pub(super) async fn livez() -> &'static str {
 /// `GET /readyz`: 200 if the database is writable, its schema is current, and the worker of this
 /// process runs and holds its presence.
 pub(super) async fn readyz(State(api): State<Arc<Api>>) -> Result<&'static str, Problem> {
-    if !api.shared.migrated.load(Ordering::Acquire) {
-        return Err(Problem::unavailable(
-            "the dispatcher has not reached its database yet; check DATABASE_URL and Postgres",
-        ));
-    }
+    api.require_schema("check DATABASE_URL and Postgres")?;
     let refusal = match api.store.readiness().await {
         Ok(Readiness::Ready) => api.shared.worker_health.fault(Instant::now()),
         Ok(Readiness::OldSchema) => Some(

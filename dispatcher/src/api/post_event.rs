@@ -3,7 +3,6 @@
 //! No 202 precedes the acknowledgement of the commit. Otherwise a crash could lose the event.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use axum::Json;
 use axum::extract::{Request, State};
@@ -57,11 +56,7 @@ async fn accept(api: &Arc<Api>, request: Request) -> Result<EventId, Problem> {
         let parsing = tokio::task::spawn_blocking(move || new_event(&api, key, &bytes));
         parsing.await.expect("parsing does not panic")?
     };
-    if !api.shared.migrated.load(Ordering::Acquire) {
-        return Err(Problem::unavailable(
-            "the dispatcher has not reached its database yet; nothing was stored, try again",
-        ));
-    }
+    api.require_schema("nothing was stored, try again")?;
     match api.acceptor.store(event, Some(reserved)).await {
         Ok(Inserted::Accepted(id)) => {
             tracing::debug!(event.id = %id, "event accepted");

@@ -1,6 +1,6 @@
-//! State of the HTTP handlers. A leaf: the router and all handlers use it.
+//! State of the HTTP handlers. The router and all handlers use it.
 
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::{Mutex as AsyncMutex, Notify, Semaphore};
 use tokio::time::Instant;
 
+use super::problem::Problem;
 use crate::accept::Acceptor;
 use crate::config::ApiConfig;
 use crate::metrics::Metrics;
@@ -63,6 +64,15 @@ impl Api {
             outage_log: Mutex::new(Throttle::new(OUTAGE_LOG_INTERVAL)),
             gauges_read_at: AsyncMutex::default(),
         })
+    }
+
+    /// Returns a problem with this advice until the schema is current.
+    pub(super) fn require_schema(&self, advice: &str) -> Result<(), Problem> {
+        if self.shared.migrated.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let reason = "the dispatcher has not reached its database yet";
+        Err(Problem::unavailable(format!("{reason}; {advice}")))
     }
 
     /// Logs a failed database call.
