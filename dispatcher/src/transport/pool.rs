@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep};
 
 use super::wire::{Silence, Socket};
@@ -42,15 +43,13 @@ pub(super) struct PoolLimits {
 #[derive(Clone)]
 pub(super) struct Pool {
     limits: PoolLimits,
+    /// One permit per connection that may be kept.
+    places: Arc<Semaphore>,
     hosts: Arc<Mutex<Hosts>>,
 }
 
-#[derive(Default)]
-struct Hosts {
-    /// By scheme, host and port.
-    known: BTreeMap<String, Host>,
-    kept: usize,
-}
+/// By scheme, host and port.
+type Hosts = BTreeMap<String, Host>;
 
 struct Host {
     /// In the order of their release.
@@ -71,6 +70,7 @@ struct Idle {
     socket: Socket,
     since: Instant,
     until: Instant,
+    _place: OwnedSemaphorePermit,
 }
 
 /// Permission for one attempt.
@@ -85,26 +85,29 @@ impl Pool {
     /// Must be called inside a runtime.
     pub(super) fn new(limits: PoolLimits) -> Self {
         let hosts = Arc::default();
-        tokio::spawn(sweep(Arc::downgrade(&hosts)));
-        Self { limits, hosts }
+        tokio::spawn(sweep_until_dropped(Arc::downgrade(&hosts)));
+        Self { limits, places: Arc::new(Semaphore::new(limits.kept_max)), hosts }
     }
 
     /// Takes the connection that was released last among those that were silent long enough.
-    pub(super) fn take(&self, host: &str) -> Taken {
-        let mut hosts = self.hosts();
+    pub(super) fn take(&self, name: &str) -> Taken {
         let now = Instant::now();
-        let is_refused = hosts.is_refused(host, now);
-        let mut taken = Taken { socket: None, may_keep: self.limits.kept_max > 0 && !is_refused };
-        while let Some(mut idle) = hosts.pop_silent(host, now, self.limits) {
+        let mut taken = Taken { socket: None, may_keep: self.limits.kept_max > 0 };
+        let mut hosts = self.hosts();
+        let Some(host) = hosts.get_mut(name) else {
+            return taken;
+        };
+        taken.may_keep &= !host.is_refused(now);
+        while let Some(mut idle) = host.pop_silent(now, self.limits) {
             match idle.socket.silence() {
                 Silence::Unbroken if now < idle.until => {
-                    hosts.trust(host);
+                    host.standing = Standing::Reliable;
                     taken.socket = Some(idle.socket);
                     break;
                 }
                 Silence::Unbroken | Silence::Unclear => {}
                 broken => {
-                    hosts.refuse(host, broken, now);
+                    host.refuse(name, broken, now);
                     taken.may_keep = false;
                 }
             }
@@ -113,28 +116,31 @@ impl Pool {
     }
 
     /// Keeps a connection for at most `idle_max`.
-    pub(super) fn keep(&self, host: &str, socket: Socket, idle_max: Duration) {
-        let mut hosts = self.hosts();
+    pub(super) fn keep(&self, name: &str, socket: Socket, idle_max: Duration) {
         let now = Instant::now();
-        if hosts.is_refused(host, now) || hosts.kept >= self.limits.kept_max {
-            return;
-        }
-        let Some(known) = hosts.entry(host, now) else {
+        let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
             return;
         };
-        if known.idle.len() < self.limits.kept_per_host_max {
-            if known.standing == Standing::Refused {
-                known.standing = Standing::New;
+        let mut hosts = self.hosts();
+        let Some(host) = entry(&mut hosts, name, now) else {
+            return;
+        };
+        if !host.is_refused(now) && host.idle.len() < self.limits.kept_per_host_max {
+            if host.standing == Standing::Refused {
+                host.standing = Standing::New;
             }
-            known.until = now + MEMORY;
-            known.idle.push_back(Idle { socket, since: now, until: now + idle_max });
-            hosts.kept += 1;
+            host.until = now + MEMORY;
+            host.idle.push_back(Idle { socket, since: now, until: now + idle_max, _place: place });
         }
     }
 
-    /// Keeps no connection to the host for [`REFUSAL`].
-    pub(super) fn refuse(&self, host: &str, reason: Silence) {
-        self.hosts().refuse(host, reason, Instant::now());
+    /// Keeps no connection to the host for [`REFUSAL`]. A host that is not known needs no entry if
+    /// too many are known: it gets no reuse anyway.
+    pub(super) fn refuse(&self, name: &str, reason: Silence) {
+        let now = Instant::now();
+        if let Some(host) = entry(&mut self.hosts(), name, now) {
+            host.refuse(name, reason, now);
+        }
     }
 
     fn hosts(&self) -> MutexGuard<'_, Hosts> {
@@ -142,84 +148,61 @@ impl Pool {
     }
 }
 
-impl Hosts {
-    fn is_refused(&self, host: &str, now: Instant) -> bool {
-        let known = self.known.get(host);
-        known.is_some_and(|host| host.standing == Standing::Refused && now < host.until)
+/// Returns `None` if too many hosts are known.
+fn entry<'a>(hosts: &'a mut Hosts, name: &str, now: Instant) -> Option<&'a mut Host> {
+    if hosts.len() >= HOSTS_MAX && !hosts.contains_key(name) {
+        return None;
+    }
+    let new = || Host { idle: VecDeque::new(), standing: Standing::New, until: now + MEMORY };
+    Some(hosts.entry(name.to_owned()).or_insert_with(new))
+}
+
+impl Host {
+    fn is_refused(&self, now: Instant) -> bool {
+        self.standing == Standing::Refused && now < self.until
     }
 
-    /// Returns `None` if too many hosts are known.
-    fn entry(&mut self, host: &str, now: Instant) -> Option<&mut Host> {
-        if self.known.len() >= HOSTS_MAX && !self.known.contains_key(host) {
-            return None;
-        }
-        let new = || Host { idle: VecDeque::new(), standing: Standing::New, until: now + MEMORY };
-        Some(self.known.entry(host.to_owned()).or_insert_with(new))
-    }
-
-    fn pop_silent(&mut self, host: &str, now: Instant, limits: PoolLimits) -> Option<Idle> {
-        let host = self.known.get_mut(host)?;
-        let required = match host.standing {
+    fn pop_silent(&mut self, now: Instant, limits: PoolLimits) -> Option<Idle> {
+        let required = match self.standing {
             Standing::Reliable => limits.silence,
             Standing::New | Standing::Refused => limits.first_silence,
         };
-        let silent = host.idle.partition_point(|idle| idle.since + required <= now);
-        let idle = host.idle.remove(silent.checked_sub(1)?)?;
-        self.kept -= 1;
-        Some(idle)
+        let silent = self.idle.partition_point(|idle| idle.since + required <= now);
+        self.idle.remove(silent.checked_sub(1)?)
     }
 
-    fn trust(&mut self, host: &str) {
-        if let Some(host) = self.known.get_mut(host) {
-            host.standing = Standing::Reliable;
-        }
-    }
-
-    /// A host that is not known needs no entry if too many are known: it gets no reuse anyway.
-    fn refuse(&mut self, host: &str, reason: Silence, now: Instant) {
-        let Some(known) = self.entry(host, now) else {
-            return;
-        };
-        let is_new = known.standing != Standing::Refused;
-        known.standing = Standing::Refused;
-        known.until = now + REFUSAL;
-        let closed = std::mem::take(&mut known.idle).len();
-        self.kept -= closed;
-        if is_new {
+    fn refuse(&mut self, name: &str, reason: Silence, now: Instant) {
+        if self.standing != Standing::Refused {
             let minutes = REFUSAL.as_secs() / 60;
-            tracing::info!(host, ?reason, minutes, "connections to the host are not reused");
+            tracing::info!(host = name, ?reason, minutes, "connections to the host are not reused");
         }
-    }
-
-    /// Closes expired connections and forgets hosts.
-    fn sweep(&mut self, now: Instant) {
-        let mut broken = Vec::new();
-        for (name, host) in &mut self.known {
-            let expired = |idle: &mut Idle| idle.until <= now;
-            while let Some(mut idle) = host.idle.pop_front_if(expired) {
-                self.kept -= 1;
-                let silence = idle.socket.silence();
-                if matches!(silence, Silence::Unsolicited | Silence::Closed) {
-                    broken.push((name.clone(), silence));
-                }
-            }
-        }
-        for (host, silence) in broken {
-            self.refuse(&host, silence, now);
-        }
-        self.known.retain(|_, host| !host.idle.is_empty() || now < host.until);
+        self.standing = Standing::Refused;
+        self.until = now + REFUSAL;
+        self.idle.clear();
     }
 }
 
-/// Runs until the pool is dropped.
-async fn sweep(hosts: Weak<Mutex<Hosts>>) {
+/// Closes expired connections and forgets hosts.
+fn sweep(hosts: &mut Hosts, now: Instant) {
+    hosts.retain(|name, host| {
+        while let Some(mut idle) = host.idle.pop_front_if(|idle| idle.until <= now) {
+            let silence = idle.socket.silence();
+            if matches!(silence, Silence::Unsolicited | Silence::Closed) {
+                host.refuse(name, silence, now);
+            }
+        }
+        !host.idle.is_empty() || now < host.until
+    });
+}
+
+async fn sweep_until_dropped(hosts: Weak<Mutex<Hosts>>) {
     loop {
         sleep(SWEEP_INTERVAL).await;
         let Some(hosts) = hosts.upgrade() else {
             return;
         };
         let mut hosts = hosts.lock().expect("no code panics while it holds this lock");
-        hosts.sweep(Instant::now());
+        sweep(&mut hosts, Instant::now());
     }
 }
 
@@ -251,6 +234,10 @@ mod tests {
 
     fn is_kept(pool: &Pool, host: &str) -> bool {
         pool.take(host).socket.is_some()
+    }
+
+    fn kept(pool: &Pool) -> usize {
+        LIMITS.kept_max - pool.places.available_permits()
     }
 
     // The sockets are connected before the clock is paused.
@@ -296,7 +283,7 @@ mod tests {
         let taken = pool.take(HOST);
         assert!(taken.socket.is_none() && !taken.may_keep);
         pool.keep(HOST, late, REFUSAL);
-        assert_eq!(pool.hosts().kept, 0, "no connection to the host is kept");
+        assert_eq!(kept(&pool), 0, "no connection to the host is kept");
         advance(REFUSAL - MS).await;
         assert!(!pool.take(HOST).may_keep);
         advance(MS).await;
@@ -312,26 +299,26 @@ mod tests {
         pause();
         pool.keep(HOST, silent, 4_000 * MS);
         pool.keep("http://b.test", closed, 4_000 * MS);
-        pool.hosts().sweep(Instant::now() + 3_999 * MS);
-        assert_eq!(pool.hosts().kept, 2);
-        pool.hosts().sweep(Instant::now() + 4_000 * MS);
-        assert_eq!(pool.hosts().kept, 0);
+        sweep(&mut pool.hosts(), Instant::now() + 3_999 * MS);
+        assert_eq!(kept(&pool), 2);
+        sweep(&mut pool.hosts(), Instant::now() + 4_000 * MS);
+        assert_eq!(kept(&pool), 0);
         assert!(pool.take(HOST).may_keep);
         assert!(!pool.take("http://b.test").may_keep);
-        pool.hosts().sweep(Instant::now() + 4_000 * MS + REFUSAL);
-        assert!(pool.hosts().known.is_empty());
+        sweep(&mut pool.hosts(), Instant::now() + 4_000 * MS + REFUSAL);
+        assert!(pool.hosts().is_empty());
     }
 
     #[tokio::test]
     async fn kept_connections_and_known_hosts_are_limited() {
         let pool = Pool::new(LIMITS);
-        for (host, kept) in [(HOST, 1), (HOST, 2), (HOST, 2), ("b", 3), ("c", 3)] {
+        for (host, expected) in [(HOST, 1), (HOST, 2), (HOST, 2), ("b", 3), ("c", 3)] {
             pool.keep(host, pair().await.0, 4_000 * MS);
-            assert_eq!(pool.hosts().kept, kept);
+            assert_eq!(kept(&pool), expected);
         }
         for number in 0..=HOSTS_MAX {
             pool.refuse(&number.to_string(), Silence::Closed);
         }
-        assert_eq!(pool.hosts().known.len(), HOSTS_MAX);
+        assert_eq!(pool.hosts().len(), HOSTS_MAX);
     }
 }
