@@ -8,24 +8,21 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use tokio::sync::watch;
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, Shared};
 
 /// Result of a lookup: addresses, or the text of the error.
 pub(super) type Lookup = Result<Vec<IpAddr>, String>;
 
+/// The running lookups by name.
+type Running = BTreeMap<String, Shared<BoxFuture<'static, Lookup>>>;
+
 /// Shared by all attempts of a process.
 #[derive(Clone, Default)]
-pub(super) struct Lookups {
-    running: Arc<Mutex<BTreeMap<String, watch::Receiver<Option<Lookup>>>>>,
-}
-
-/// Entry of a running lookup. Drop removes it, also if the lookup panicked.
-struct Entry {
-    lookups: Lookups,
-    name: String,
-}
+pub(super) struct Lookups(Arc<Mutex<Running>>);
 
 impl Lookups {
     /// Returns the result of the lookup of this name, and starts one if none is running. If the
@@ -34,46 +31,28 @@ impl Lookups {
     where
         F: Future<Output = Lookup> + Send + 'static,
     {
-        let mut result = self.join(name, lookup);
-        match result.wait_for(Option::is_some).await {
-            Ok(result) => result.clone().expect("`wait_for` returned a result"),
-            Err(_) => Err("the lookup panicked".to_owned()),
-        }
+        let start = || self.start(name, lookup(name.to_owned()));
+        let result = self.running().entry(name.to_owned()).or_insert_with(start).clone();
+        result.await
     }
 
-    fn join<F>(
+    fn start(
         &self,
         name: &str,
-        lookup: impl FnOnce(String) -> F,
-    ) -> watch::Receiver<Option<Lookup>>
-    where
-        F: Future<Output = Lookup> + Send + 'static,
-    {
-        let mut running = self.running();
-        if let Some(result) = running.get(name) {
-            return result.clone();
-        }
-        let (sender, result) = watch::channel(None);
-        running.insert(name.to_owned(), result.clone());
-        let entry = Entry { lookups: self.clone(), name: name.to_owned() };
-        let lookup = lookup(name.to_owned());
-        tokio::spawn(async move {
-            let result = lookup.await;
-            // Removed before the result is sent, so that a later attempt starts a new lookup.
-            drop(entry);
-            sender.send_replace(Some(result));
+        lookup: impl Future<Output = Lookup> + Send + 'static,
+    ) -> Shared<BoxFuture<'static, Lookup>> {
+        let (lookups, name) = (self.clone(), name.to_owned());
+        let ended = tokio::spawn(async move {
+            let result = AssertUnwindSafe(lookup).catch_unwind().await;
+            // Removed before the result is seen, so that a later attempt starts a new lookup.
+            lookups.running().remove(&name);
+            result.unwrap_or_else(|_| Err("the lookup panicked".to_owned()))
         });
-        result
+        ended.map(|ended| ended.unwrap_or_else(|error| Err(error.to_string()))).boxed().shared()
     }
 
-    fn running(&self) -> MutexGuard<'_, BTreeMap<String, watch::Receiver<Option<Lookup>>>> {
-        self.running.lock().expect("no code panics while it holds this lock")
-    }
-}
-
-impl Drop for Entry {
-    fn drop(&mut self) {
-        self.lookups.running().remove(&self.name);
+    fn running(&self) -> MutexGuard<'_, Running> {
+        self.0.lock().expect("no code panics while it holds this lock")
     }
 }
 
