@@ -21,7 +21,7 @@ use self::settings::{SETTINGS, Setting};
 use crate::backoff::Policy;
 use crate::signature::Signer;
 use crate::store::{BODY_BYTES_MAX, DatabaseUrl, StoreOptions};
-use crate::target::{AllowList, TargetUrl};
+use crate::target::{AllowList, Destination};
 
 /// Settings of a dispatcher process.
 #[derive(Clone, Debug)]
@@ -55,7 +55,7 @@ pub struct LogConfig {
 #[derive(Clone, Debug)]
 pub struct ApiConfig {
     /// `TARGET_URL`, the target of events without one.
-    pub default_target: Option<TargetUrl>,
+    pub default_target: Option<String>,
     /// `MAX_API_CONNECTIONS`, or less if file descriptors are scarce.
     pub connections_max: u32,
     /// `MAX_BODY_BYTES`.
@@ -151,10 +151,10 @@ fn read_all(reader: &mut Reader<'_>) -> Config {
     let database = reader.secret("DATABASE_URL", DatabaseUrl::parse);
     let allowed = reader.parsed("ALLOWED_TARGET_CIDRS", AllowList::parse);
     // Compose files set an absent value to the empty text, so that counts as absent. The URL may
-    // contain a password, which `TargetUrl` refuses.
+    // contain a password, which `Destination` refuses.
     let default_target = reader.secret("TARGET_URL", |text| match text {
         "" => Ok(None),
-        text => TargetUrl::parse(text, &allowed).map(Some),
+        text => Destination::parse(text, &allowed).map(|_| Some(text.to_owned())),
     });
     let keys = api_keys(reader);
     let signer = reader.secret("WEBHOOK_SECRET", Signer::parse);

@@ -7,14 +7,10 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use url::{Host, Position, Url};
+use url::{Position, Url};
 
 /// Maximum length of a target, in bytes.
 pub const TARGET_URL_BYTES_MAX: usize = 8_192;
-
-/// A valid URL whose host is not a refused literal address.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TargetUrl(String);
 
 /// Reason why a target is refused. `Display` completes the sentence "target_url …".
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -48,22 +44,6 @@ pub enum TargetError {
     Refused(IpAddr, &'static str),
 }
 
-impl TargetUrl {
-    /// Validates a target. The text is kept unchanged.
-    ///
-    /// # Errors
-    /// See [`TargetError`].
-    pub fn parse(text: &str, allowed: &AllowList) -> Result<Self, TargetError> {
-        Destination::parse(text, allowed)?;
-        Ok(Self(text.to_owned()))
-    }
-
-    /// Returns the target as the client or the operator wrote it.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
 /// A target in the parts that a request needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Destination {
@@ -78,7 +58,7 @@ pub(crate) struct Destination {
 }
 
 impl Destination {
-    /// Validates a target.
+    /// Parses a target and checks it, a literal address included.
     pub(crate) fn parse(text: &str, allowed: &AllowList) -> Result<Self, TargetError> {
         if text.len() > TARGET_URL_BYTES_MAX {
             return Err(TargetError::TooLong);
@@ -105,28 +85,18 @@ impl Destination {
             return Err(TargetError::PortZero);
         }
         // The parser has already converted other forms of addresses, such as 2130706433 and 0x7f.1.
-        let (host, literal) = match url.host() {
-            Some(Host::Ipv4(address)) => (address.to_string(), Some(IpAddr::V4(address))),
-            Some(Host::Ipv6(address)) => (address.to_string(), Some(IpAddr::V6(address))),
-            Some(Host::Domain(name)) => (name.to_owned(), None),
-            None => (String::new(), None),
-        };
+        let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
         let is_in_names = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
-        match literal {
-            None => {
-                if let Some(c) = host.chars().find(|c| !is_in_names(*c)) {
-                    return Err(TargetError::HostName(c));
-                }
+        if let Ok(address) = host.parse() {
+            if let Some(range) = allowed.refusal(address) {
+                return Err(TargetError::Refused(address, range));
             }
-            Some(address) => {
-                if let Some(range) = allowed.refusal(address) {
-                    return Err(TargetError::Refused(address, range));
-                }
-            }
+        } else if let Some(c) = host.chars().find(|c| !is_in_names(*c)) {
+            return Err(TargetError::HostName(c));
         }
         Ok(Self {
             is_https: url.scheme() == "https",
-            host,
+            host: host.to_owned(),
             port,
             authority: url.authority().to_owned(),
             path_and_query: path_and_query(rest),
@@ -211,68 +181,55 @@ impl AllowList {
         if self.0.iter().any(|range| range.contains(&address)) {
             return None;
         }
-        match address {
-            IpAddr::V4(address) => refused_ipv4(address),
-            IpAddr::V6(address) => refused_ipv6(address),
-        }
+        REFUSED.iter().find(|(range, _)| range.contains(&address)).map(|(_, name)| *name)
     }
 }
 
-const REFUSED_IPV4: &[([u8; 4], u8, &str)] = &[
-    ([0, 0, 0, 0], 8, "this network (0.0.0.0/8)"),
-    ([10, 0, 0, 0], 8, "private (10.0.0.0/8)"),
-    ([100, 64, 0, 0], 10, "carrier-grade NAT (100.64.0.0/10)"),
-    ([127, 0, 0, 0], 8, "loopback (127.0.0.0/8)"),
-    ([169, 254, 0, 0], 16, "link-local, used for cloud metadata (169.254.0.0/16)"),
-    ([168, 63, 129, 16], 32, "the wire server of Azure (168.63.129.16)"),
-    ([172, 16, 0, 0], 12, "private (172.16.0.0/12)"),
-    ([192, 0, 0, 0], 24, "for protocol assignments (192.0.0.0/24)"),
-    ([192, 0, 2, 0], 24, "for documentation (192.0.2.0/24)"),
-    ([192, 88, 99, 0], 24, "the former 6to4 relay (192.88.99.0/24)"),
-    ([192, 168, 0, 0], 16, "private (192.168.0.0/16)"),
-    ([198, 18, 0, 0], 15, "for benchmarks (198.18.0.0/15)"),
-    ([198, 51, 100, 0], 24, "for documentation (198.51.100.0/24)"),
-    ([203, 0, 113, 0], 24, "for documentation (203.0.113.0/24)"),
-    ([224, 0, 0, 0], 4, "multicast (224.0.0.0/4)"),
-    ([240, 0, 0, 0], 4, "reserved or broadcast (240.0.0.0/4)"),
+/// Refused ranges with their names. The first one that contains an address is reported, so narrow
+/// ranges precede wide ones. No IPv4 range contains an IPv6 form of its addresses.
+const REFUSED: &[(IpNet, &str)] = &[
+    (v4([0, 0, 0, 0], 8), "this network (0.0.0.0/8)"),
+    (v4([10, 0, 0, 0], 8), "private (10.0.0.0/8)"),
+    (v4([100, 64, 0, 0], 10), "carrier-grade NAT (100.64.0.0/10)"),
+    (v4([127, 0, 0, 0], 8), "loopback (127.0.0.0/8)"),
+    (v4([169, 254, 0, 0], 16), "link-local, used for cloud metadata (169.254.0.0/16)"),
+    (v4([168, 63, 129, 16], 32), "the wire server of Azure (168.63.129.16)"),
+    (v4([172, 16, 0, 0], 12), "private (172.16.0.0/12)"),
+    (v4([192, 0, 0, 0], 24), "for protocol assignments (192.0.0.0/24)"),
+    (v4([192, 0, 2, 0], 24), "for documentation (192.0.2.0/24)"),
+    (v4([192, 88, 99, 0], 24), "the former 6to4 relay (192.88.99.0/24)"),
+    (v4([192, 168, 0, 0], 16), "private (192.168.0.0/16)"),
+    (v4([198, 18, 0, 0], 15), "for benchmarks (198.18.0.0/15)"),
+    (v4([198, 51, 100, 0], 24), "for documentation (198.51.100.0/24)"),
+    (v4([203, 0, 113, 0], 24), "for documentation (203.0.113.0/24)"),
+    (v4([224, 0, 0, 0], 4), "multicast (224.0.0.0/4)"),
+    (v4([240, 0, 0, 0], 4), "reserved or broadcast (240.0.0.0/4)"),
+    (v6([0, 0, 0, 0, 0, 0, 0, 0], 128), "the unspecified address (::)"),
+    (v6([0, 0, 0, 0, 0, 0, 0, 1], 128), "loopback (::1)"),
+    (v6([0, 0, 0, 0, 0, 0xffff, 0, 0], 96), "an IPv4-mapped address (::ffff:0:0/96)"),
+    (v6([0, 0, 0, 0, 0, 0, 0, 0], 96), "an IPv4-compatible address (::/96)"),
+    (v6([0x64, 0xff9b, 0, 0, 0, 0, 0, 0], 96), "an address behind NAT64 (64:ff9b::/96)"),
+    (v6([0x64, 0xff9b, 1, 0, 0, 0, 0, 0], 48), "an address behind local NAT64 (64:ff9b:1::/48)"),
+    (v6([0x2001, 0, 0, 0, 0, 0, 0, 0], 32), "a Teredo address (2001::/32)"),
+    (v6([0x2001, 0, 0, 0, 0, 0, 0, 0], 23), "for protocol assignments (2001::/23)"),
+    (v6([0x2001, 0xdb8, 0, 0, 0, 0, 0, 0], 32), "for documentation (2001:db8::/32)"),
+    (v6([0x2002, 0, 0, 0, 0, 0, 0, 0], 16), "a 6to4 address (2002::/16)"),
+    (v6([0x3fff, 0, 0, 0, 0, 0, 0, 0], 20), "for documentation (3fff::/20)"),
+    (v6([0xfc00, 0, 0, 0, 0, 0, 0, 0], 7), "unique-local (fc00::/7)"),
+    (v6([0xfe80, 0, 0, 0, 0, 0, 0, 0], 10), "link-local (fe80::/10)"),
+    (v6([0xfec0, 0, 0, 0, 0, 0, 0, 0], 10), "site-local (fec0::/10)"),
+    (v6([0xff00, 0, 0, 0, 0, 0, 0, 0], 8), "multicast (ff00::/8)"),
+    (v6([0, 0, 0, 0, 0, 0, 0, 0], 3), "outside global unicast (2000::/3)"),
+    (v6([0x4000, 0, 0, 0, 0, 0, 0, 0], 2), "outside global unicast (2000::/3)"),
+    (v6([0x8000, 0, 0, 0, 0, 0, 0, 0], 1), "outside global unicast (2000::/3)"),
 ];
 
-/// The first range that contains the address is reported, so narrow ranges precede wide ones.
-const REFUSED_IPV6: &[([u16; 8], u8, &str)] = &[
-    ([0, 0, 0, 0, 0, 0, 0, 0], 128, "the unspecified address (::)"),
-    ([0, 0, 0, 0, 0, 0, 0, 1], 128, "loopback (::1)"),
-    ([0, 0, 0, 0, 0, 0xffff, 0, 0], 96, "an IPv4-mapped address (::ffff:0:0/96)"),
-    ([0, 0, 0, 0, 0, 0, 0, 0], 96, "an IPv4-compatible address (::/96)"),
-    ([0x64, 0xff9b, 0, 0, 0, 0, 0, 0], 96, "an address behind NAT64 (64:ff9b::/96)"),
-    ([0x64, 0xff9b, 1, 0, 0, 0, 0, 0], 48, "an address behind local NAT64 (64:ff9b:1::/48)"),
-    ([0x2001, 0, 0, 0, 0, 0, 0, 0], 32, "a Teredo address (2001::/32)"),
-    ([0x2001, 0, 0, 0, 0, 0, 0, 0], 23, "for protocol assignments (2001::/23)"),
-    ([0x2001, 0xdb8, 0, 0, 0, 0, 0, 0], 32, "for documentation (2001:db8::/32)"),
-    ([0x2002, 0, 0, 0, 0, 0, 0, 0], 16, "a 6to4 address (2002::/16)"),
-    ([0x3fff, 0, 0, 0, 0, 0, 0, 0], 20, "for documentation (3fff::/20)"),
-    ([0xfc00, 0, 0, 0, 0, 0, 0, 0], 7, "unique-local (fc00::/7)"),
-    ([0xfe80, 0, 0, 0, 0, 0, 0, 0], 10, "link-local (fe80::/10)"),
-    ([0xfec0, 0, 0, 0, 0, 0, 0, 0], 10, "site-local (fec0::/10)"),
-    ([0xff00, 0, 0, 0, 0, 0, 0, 0], 8, "multicast (ff00::/8)"),
-];
-
-/// Range of global unicast addresses. All addresses outside it are refused.
-const GLOBAL_IPV6: ([u16; 8], u8) = ([0x2000, 0, 0, 0, 0, 0, 0, 0], 3);
-
-fn refused_ipv4(address: Ipv4Addr) -> Option<&'static str> {
-    let holds = |octets: [u8; 4], bits| Ipv4Net::new_assert(octets.into(), bits).contains(&address);
-    REFUSED_IPV4.iter().find(|(octets, bits, _)| holds(*octets, *bits)).map(|(_, _, why)| *why)
+const fn v4(octets: [u8; 4], prefix: u8) -> IpNet {
+    IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::from_octets(octets), prefix))
 }
 
-fn refused_ipv6(address: Ipv6Addr) -> Option<&'static str> {
-    let holds =
-        |segments: [u16; 8], bits| Ipv6Net::new_assert(segments.into(), bits).contains(&address);
-    let named = REFUSED_IPV6.iter().find(|(segments, bits, _)| holds(*segments, *bits));
-    match named {
-        Some((_, _, why)) => Some(why),
-        None if holds(GLOBAL_IPV6.0, GLOBAL_IPV6.1) => None,
-        None => Some("outside global unicast (2000::/3)"),
-    }
+const fn v6(segments: [u16; 8], prefix: u8) -> IpNet {
+    IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::from_segments(segments), prefix))
 }
 
 #[cfg(test)]

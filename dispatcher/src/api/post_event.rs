@@ -18,7 +18,7 @@ use super::problem::Problem;
 use super::state::Api;
 use crate::event::{EventId, NewEvent, Target};
 use crate::store::{Inserted, LARGE_BYTES_MIN};
-use crate::target::TargetUrl;
+use crate::target::Destination;
 
 #[derive(Serialize)]
 struct Accepted {
@@ -74,11 +74,11 @@ fn new_event(api: &Api, key: Option<String>, bytes: &[u8]) -> Result<NewEvent, P
     let body = body::parse(bytes)?;
     let target = match (body.target_url, &api.config.default_target) {
         (Some(given), _) => {
-            TargetUrl::parse(&given, &api.config.allowed)
+            Destination::parse(&given, &api.config.allowed)
                 .map_err(|error| Problem::bad_target(format!("target_url {error}")))?;
             Target::Given(given)
         }
-        (None, Some(default)) => Target::Default(default.as_str().to_owned()),
+        (None, Some(default)) => Target::Default(default.clone()),
         (None, None) => {
             return Err(Problem::bad_target(
                 "target_url is missing and the setting TARGET_URL defines no default; send a target_url",
