@@ -10,10 +10,10 @@ use std::fs::File;
 use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::os::fd::AsFd;
 use std::panic::PanicHookInfo;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use parking_lot::{Condvar, Mutex};
 use tracing_subscriber::EnvFilter;
 
 use crate::Role;
@@ -136,12 +136,8 @@ impl Queue {
         Self { state: Mutex::new(state), changed: Condvar::new() }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn push(&self, line: &[u8]) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         if state.lines.len() >= LINES_MAX {
             state.dropped();
             return;
@@ -157,7 +153,7 @@ impl Queue {
     fn write_next<W: Write>(&self, output: &mut Output<W>) {
         let line = self.next();
         let result = output.write_line(&line);
-        let mut state = self.state();
+        let mut state = self.state.lock();
         if result.is_err() {
             state.dropped();
             return;
@@ -171,7 +167,7 @@ impl Queue {
     }
 
     fn next(&self) -> Vec<u8> {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         loop {
             if let Some(line) = state.lines.pop_front() {
                 state.is_idle = false;
@@ -179,14 +175,13 @@ impl Queue {
             }
             state.is_idle = true;
             self.changed.notify_all();
-            let waited = self.changed.wait(state);
-            state = waited.unwrap_or_else(PoisonError::into_inner);
+            self.changed.wait(&mut state);
         }
     }
 
     fn flush(&self, limit: Duration) {
         let is_open = |state: &mut State| !(state.is_idle && state.lines.is_empty());
-        drop(self.changed.wait_timeout_while(self.state(), limit, is_open));
+        self.changed.wait_while_for(&mut self.state.lock(), is_open, limit);
     }
 }
 
@@ -296,7 +291,7 @@ mod tests {
         let log = tracing_subscriber::fmt().with_writer(move || Line(queue));
         let log = log.without_time().with_ansi(false).finish();
         tracing::subscriber::with_default(log, || {
-            while !queue.state().lines.is_empty() {
+            while !queue.state.lock().lines.is_empty() {
                 queue.write_next(output);
             }
         });
@@ -310,7 +305,7 @@ mod tests {
         for _ in 0..LINES_MAX + 3 {
             queue.push(b"line\n");
         }
-        assert_eq!(queue.state().lines.len(), LINES_MAX);
+        assert_eq!(queue.state.lock().lines.len(), LINES_MAX);
         assert!(LOG_LINES_DROPPED.get() >= before + 3);
         let mut output = Output::new(Disk { room: usize::MAX, ..Disk::default() });
         write_all(queue, &mut output);
@@ -341,7 +336,7 @@ mod tests {
         let queue = queue();
         queue.push(b"line\n");
         queue.flush(Duration::from_millis(1));
-        assert_eq!(queue.state().lines.len(), 1);
+        assert_eq!(queue.state.lock().lines.len(), 1);
     }
 
     const CHILD: &str = "DISPATCHER_LOG_TEST_CHILD";

@@ -3,10 +3,11 @@
 //! Each dispatcher has its own registry, so that tests can run several in one process. Names and
 //! labels are an interface for operators: change them only with an entry in the change log.
 
+use std::sync::LazyLock;
 use std::sync::atomic::AtomicU64;
-use std::sync::{LazyLock, Mutex};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -136,10 +137,8 @@ impl Metrics {
     /// Returns all metrics as OpenMetrics 1.0.0 text.
     pub fn text(&self) -> String {
         let mut text = String::new();
-        let registry = self.registry.lock().expect("no code panics while it holds this lock");
-        let gauges = self.gauges.lock().expect("no code panics while it holds this lock");
-        let mut encoded = encode_registry(&mut text, &registry);
-        if let Some(gauges) = &*gauges {
+        let mut encoded = encode_registry(&mut text, &self.registry.lock());
+        if let Some(gauges) = &*self.gauges.lock() {
             encoded = encoded.and_then(|()| encode_registry(&mut text, gauges));
         }
         let encoded = encoded.and_then(|()| encode_eof(&mut text));
@@ -158,8 +157,7 @@ impl Metrics {
         if gauges.is_none() {
             self.gauges_failed.inc();
         }
-        let registry = gauges.map(backlog);
-        *self.gauges.lock().expect("no code panics while it holds this lock") = registry;
+        *self.gauges.lock() = gauges.map(backlog);
     }
 
     pub(crate) fn in_flight(&self, count: usize) {

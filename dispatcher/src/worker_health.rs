@@ -3,9 +3,9 @@
 //! The worker and its presence write it, and the API reads it. It decides nothing about deliveries.
 //! Pure: every function takes the time.
 
-use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 /// Time without presence, or without a completed iteration of the worker loop, after which a
@@ -27,19 +27,19 @@ struct Signs {
 impl WorkerHealth {
     /// The worker loop has completed an iteration, or starts.
     pub fn iterated(&self, now: Instant) {
-        self.signs().iterated_at = Some(now);
+        self.0.lock().iterated_at = Some(now);
     }
 
     /// The presence is held, or is not held. Repeated calls change nothing.
     pub fn presence(&self, is_held: bool, now: Instant) {
-        let mut signs = self.signs();
+        let mut signs = self.0.lock();
         let since = signs.presence_missing_since.unwrap_or(now);
         signs.presence_missing_since = (!is_held).then_some(since);
     }
 
     /// Returns the reason why a process with this worker is not ready.
     pub fn fault(&self, now: Instant) -> Option<&'static str> {
-        let signs = self.signs();
+        let signs = self.0.lock();
         let is_long_ago = |at: Option<Instant>| at.is_some_and(|at| now - at >= SILENCE_MAX);
         if is_long_ago(signs.presence_missing_since) {
             return Some(
@@ -48,11 +48,6 @@ impl WorkerHealth {
         }
         is_long_ago(signs.iterated_at)
             .then_some("the worker loop has completed no iteration for 5 s")
-    }
-
-    fn signs(&self) -> MutexGuard<'_, Signs> {
-        let signs = self.0.lock();
-        signs.expect("no code panics while it holds this lock")
     }
 }
 

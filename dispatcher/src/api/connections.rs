@@ -10,13 +10,14 @@
 
 use std::collections::BTreeMap;
 use std::pin::pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use axum::extract::Request;
 use axum::middleware::Next;
 use axum::response::Response;
+use parking_lot::Mutex;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -127,7 +128,7 @@ impl ConnectionLimiter {
     /// Returns false if no connection is idle.
     pub(super) fn close_longest_idle(&self) -> bool {
         let strangers_max = (self.connections_max / 2) as usize;
-        let longest = self.waiting().pop_longest_idle(strangers_max);
+        let longest = self.waiting.lock().pop_longest_idle(strangers_max);
         longest.inspect(CancellationToken::cancel).is_some()
     }
 
@@ -147,7 +148,7 @@ impl ConnectionLimiter {
     /// Ends the longest upload if it has taken [`UPLOAD_MIN`]. Otherwise returns the time at which
     /// one can have.
     fn end_longest_upload(&self, now: Instant) -> Option<Instant> {
-        let mut waiting = self.waiting();
+        let mut waiting = self.waiting.lock();
         let Some(longest) = waiting.uploading.first_entry() else {
             return Some(now + UPLOAD_MIN);
         };
@@ -163,10 +164,6 @@ impl ConnectionLimiter {
     pub(super) async fn all_closed(&self) {
         let all = self.permits.acquire_many(self.connections_max).await;
         drop(all.expect("the semaphore is never closed"));
-    }
-
-    fn waiting(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting.lock().expect("no code panics while it holds this lock")
     }
 }
 
@@ -239,7 +236,7 @@ impl Connection {
     }
 
     fn wait_for_client(&self, insert: impl FnOnce(&mut Waiting, u64, CancellationToken)) {
-        let mut waiting = self.limiter.waiting();
+        let mut waiting = self.limiter.waiting.lock();
         waiting.last_number += 1;
         let number = waiting.last_number;
         let before = self.number.swap(number, Ordering::AcqRel);
@@ -248,7 +245,7 @@ impl Connection {
     }
 
     fn set_active(&self) {
-        let mut waiting = self.limiter.waiting();
+        let mut waiting = self.limiter.waiting.lock();
         let before = self.number.swap(ACTIVE, Ordering::AcqRel);
         waiting.remove(before);
     }

@@ -1,9 +1,10 @@
 //! State of the HTTP handlers. The router and all handlers use it.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 use tokio::sync::{Mutex as AsyncMutex, Notify, Semaphore};
 use tokio::time::Instant;
@@ -77,8 +78,7 @@ impl Api {
 
     /// Logs a failed database call.
     pub(super) fn log_outage(&self, error: &StoreError) {
-        let mut log = self.outage_log.lock().expect("no code panics while it holds this lock");
-        if log.is_due(Instant::now()) {
+        if self.outage_log.lock().is_due(Instant::now()) {
             tracing::warn!(%error, "database call of a request failed, request gets 503");
         }
     }

@@ -9,10 +9,11 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
+use parking_lot::Mutex;
 
 /// Result of a lookup: addresses, or the text of the error.
 pub(super) type Lookup = Result<Vec<IpAddr>, String>;
@@ -32,7 +33,7 @@ impl Lookups {
         F: Future<Output = Lookup> + Send + 'static,
     {
         let start = || self.start(name, lookup(name.to_owned()));
-        let result = self.running().entry(name.to_owned()).or_insert_with(start).clone();
+        let result = self.0.lock().entry(name.to_owned()).or_insert_with(start).clone();
         result.await
     }
 
@@ -45,14 +46,10 @@ impl Lookups {
         let ended = tokio::spawn(async move {
             let result = AssertUnwindSafe(lookup).catch_unwind().await;
             // Removed before the result is seen, so that a later attempt starts a new lookup.
-            lookups.running().remove(&name);
+            lookups.0.lock().remove(&name);
             result.unwrap_or_else(|_| Err("the lookup panicked".to_owned()))
         });
         ended.map(|ended| ended.unwrap_or_else(|error| Err(error.to_string()))).boxed().shared()
-    }
-
-    fn running(&self) -> MutexGuard<'_, Running> {
-        self.0.lock().expect("no code panics while it holds this lock")
     }
 }
 

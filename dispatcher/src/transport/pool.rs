@@ -6,9 +6,10 @@
 //! [`REFUSAL`].
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep};
 
@@ -93,7 +94,7 @@ impl Pool {
     pub(super) fn take(&self, name: &str) -> Taken {
         let now = Instant::now();
         let mut taken = Taken { socket: None, may_keep: self.limits.kept_max > 0 };
-        let mut hosts = self.hosts();
+        let mut hosts = self.hosts.lock();
         let Some(host) = hosts.get_mut(name) else {
             return taken;
         };
@@ -121,7 +122,7 @@ impl Pool {
         let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
             return;
         };
-        let mut hosts = self.hosts();
+        let mut hosts = self.hosts.lock();
         let Some(host) = entry(&mut hosts, name, now) else {
             return;
         };
@@ -138,13 +139,9 @@ impl Pool {
     /// too many are known: it gets no reuse anyway.
     pub(super) fn refuse(&self, name: &str, reason: Silence) {
         let now = Instant::now();
-        if let Some(host) = entry(&mut self.hosts(), name, now) {
+        if let Some(host) = entry(&mut self.hosts.lock(), name, now) {
             host.refuse(name, reason, now);
         }
-    }
-
-    fn hosts(&self) -> MutexGuard<'_, Hosts> {
-        self.hosts.lock().expect("no code panics while it holds this lock")
     }
 }
 
@@ -201,8 +198,7 @@ async fn sweep_until_dropped(hosts: Weak<Mutex<Hosts>>) {
         let Some(hosts) = hosts.upgrade() else {
             return;
         };
-        let mut hosts = hosts.lock().expect("no code panics while it holds this lock");
-        sweep(&mut hosts, Instant::now());
+        sweep(&mut hosts.lock(), Instant::now());
     }
 }
 
@@ -299,14 +295,14 @@ mod tests {
         pause();
         pool.keep(HOST, silent, 4_000 * MS);
         pool.keep("http://b.test", closed, 4_000 * MS);
-        sweep(&mut pool.hosts(), Instant::now() + 3_999 * MS);
+        sweep(&mut pool.hosts.lock(), Instant::now() + 3_999 * MS);
         assert_eq!(kept(&pool), 2);
-        sweep(&mut pool.hosts(), Instant::now() + 4_000 * MS);
+        sweep(&mut pool.hosts.lock(), Instant::now() + 4_000 * MS);
         assert_eq!(kept(&pool), 0);
         assert!(pool.take(HOST).may_keep);
         assert!(!pool.take("http://b.test").may_keep);
-        sweep(&mut pool.hosts(), Instant::now() + 4_000 * MS + REFUSAL);
-        assert!(pool.hosts().is_empty());
+        sweep(&mut pool.hosts.lock(), Instant::now() + 4_000 * MS + REFUSAL);
+        assert!(pool.hosts.lock().is_empty());
     }
 
     #[tokio::test]
@@ -319,6 +315,6 @@ mod tests {
         for number in 0..=HOSTS_MAX {
             pool.refuse(&number.to_string(), Silence::Closed);
         }
-        assert_eq!(pool.hosts().len(), HOSTS_MAX);
+        assert_eq!(pool.hosts.lock().len(), HOSTS_MAX);
     }
 }
