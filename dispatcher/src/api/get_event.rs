@@ -5,7 +5,6 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
-use uuid::Uuid;
 use uuid::fmt::Hyphenated;
 
 use super::problem::Problem;
@@ -20,18 +19,12 @@ pub(super) async fn get_event(
     // The path is not UTF-8, for example `%ff`. No event has such an id.
     let Path(id) = id.map_err(|error| Problem::not_found(error.body_text()))?;
     let missing = || Problem::not_found(format!("there is no event with the id {id:?}"));
-    let id = event_id(&id).ok_or_else(missing)?;
+    // Only the form in which the API returns ids. `Uuid` accepts three other ones.
+    let id = id.parse::<Hyphenated>().map_err(|_| missing())?;
     api.require_schema("try again")?;
-    let found = api.store.find(id).await.map_err(|error| {
+    let found = api.store.find(EventId(id.into_uuid())).await.map_err(|error| {
         api.log_outage(&error);
         Problem::unavailable("the database is unavailable; try again")
     })?;
     found.map(Json).ok_or_else(missing)
-}
-
-/// Accepts only the form in which the API returns ids. The parser accepts three other ones.
-fn event_id(text: &str) -> Option<EventId> {
-    let hyphenated = text.len() == Hyphenated::LENGTH;
-    let id = Uuid::try_parse(text).ok().filter(|_| hyphenated)?;
-    Some(EventId(id))
 }
