@@ -39,7 +39,6 @@ use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::api::server::Stop;
 use crate::api::{Api, Shared};
 use crate::config::Config;
 use crate::event::WorkerId;
@@ -103,12 +102,8 @@ pub async fn serve(
     let connections_max = config.api.connections_max;
     let router = api::router(api, role != Role::Worker);
     // The API responds immediately, with 503 while the database is unreachable.
-    let serving = api::server::serve(
-        listener,
-        router,
-        connections_max,
-        Stop { signal: shutdown.clone(), timeout: config.worker.shutdown },
-    );
+    let (stop, stop_timeout) = (shutdown.clone(), config.worker.shutdown);
+    let serving = api::server::serve(listener, router, connections_max, stop, stop_timeout);
     let serving = tokio::spawn(serving);
     let ends = Ends { shared, hand_off, handed_over };
     let working = work(config, role, store.clone(), transport, ends, shutdown.clone());

@@ -18,7 +18,7 @@ use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, copy, sink};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::time::{sleep, timeout};
 use tokio_io_timeout::TimeoutStream;
 use tokio_util::io::InspectReader;
@@ -40,30 +40,33 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Time limit for reading and discarding before a connection is closed.
 const LINGER_MAX: Duration = Duration::from_secs(1);
 
-/// Time limit for active requests after the stop signal, if [`Stop::timeout`] is not shorter.
+/// Time limit for active requests after the stop signal, if `SHUTDOWN_SECONDS` is not shorter.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Pause after a failed accept, for example if no file descriptor was free.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// How a server stops.
-pub(crate) struct Stop {
-    /// Cancelled when the stop begins.
-    pub(crate) signal: CancellationToken,
-    /// Time limit of the whole stop, `SHUTDOWN_SECONDS`.
-    pub(crate) timeout: Duration,
-}
-
-/// Serves until the stop signal. Then it accepts no connection and completes active requests.
-/// `requests_max` is the limit of [`ConnectionLimiter`].
-pub(crate) async fn serve(listener: TcpListener, router: Router, requests_max: u32, stop: Stop) {
+/// Serves until `stop`. Then it accepts no connection and completes active requests, for at most
+/// `stop_timeout`. `requests_max` is the limit of [`ConnectionLimiter`].
+pub(crate) async fn serve(
+    listener: TcpListener,
+    router: Router,
+    requests_max: u32,
+    stop: CancellationToken,
+    stop_timeout: Duration,
+) {
     let limiter = ConnectionLimiter::new(requests_max);
+    // Accepts first, so that no connection is closed before the next client has connected.
+    let accept = async || {
+        let (stream, _) = listener.accept().await?;
+        Ok::<_, std::io::Error>((stream, limiter.admit().await))
+    };
     let mut is_failing = false;
     loop {
         let accepted = tokio::select! {
             biased;
-            () = stop.signal.cancelled() => break,
-            accepted = accept(&listener, &limiter) => accepted,
+            () = stop.cancelled() => break,
+            accepted = accept() => accepted,
         };
         match accepted {
             Ok((stream, connection)) => {
@@ -71,8 +74,7 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, requests_max: u
                 // Responses are small. With Nagle's algorithm they would wait for an
                 // acknowledgement.
                 let _ = stream.set_nodelay(true);
-                let signal = stop.signal.clone();
-                tokio::spawn(serve_connection(stream, router.clone(), connection, signal));
+                tokio::spawn(serve_connection(stream, router.clone(), connection, stop.clone()));
             }
             Err(error) => {
                 if !is_failing {
@@ -90,18 +92,9 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, requests_max: u
         }
     }
     drop(listener);
-    if timeout(STOP_TIMEOUT.min(stop.timeout), limiter.all_closed()).await.is_err() {
+    if timeout(STOP_TIMEOUT.min(stop_timeout), limiter.all_closed()).await.is_err() {
         tracing::warn!("time limit of the stop reached, active requests end with the process");
     }
-}
-
-/// Accepts first, so that no connection is closed before the next client has connected.
-async fn accept(
-    listener: &TcpListener,
-    limiter: &Arc<ConnectionLimiter>,
-) -> std::io::Result<(TcpStream, Arc<Connection>)> {
-    let (stream, _) = listener.accept().await?;
-    Ok((stream, limiter.admit().await))
 }
 
 async fn serve_connection(
@@ -178,6 +171,7 @@ mod tests {
 
     use axum::routing::get;
     use tokio::io::{AsyncReadExt, duplex};
+    use tokio::net::TcpStream;
     use tokio::sync::Notify;
     use tokio::time::Instant;
 
@@ -211,7 +205,7 @@ mod tests {
                 .route("/", get(handler))
                 .route_layer(axum::middleware::from_fn(with_place))
                 .route("/livez", get(|| async {}));
-            tokio::spawn(serve(listener, router, 2, stop_after(STOP_TIMEOUT)));
+            tokio::spawn(serve(listener, router, 2, CancellationToken::new(), STOP_TIMEOUT));
             server
         }
 
@@ -219,11 +213,6 @@ mod tests {
         async fn send(&self) -> TcpStream {
             send(self.address).await
         }
-    }
-
-    fn stop_after(timeout: Duration) -> Stop {
-        let signal = CancellationToken::new();
-        Stop { signal, timeout }
     }
 
     async fn send(address: SocketAddr) -> TcpStream {
@@ -307,14 +296,13 @@ mod tests {
             std::future::pending::<()>().await;
         };
         let router = Router::new().route("/", get(handler));
-        let stop = stop_after(STOP_TIMEOUT / 2);
-        let signal = stop.signal.clone();
-        let serving = tokio::spawn(serve(listener, router, 2, stop));
+        let stop = CancellationToken::new();
+        let serving = tokio::spawn(serve(listener, router, 2, stop.clone(), STOP_TIMEOUT / 2));
         let _client = send(address).await;
         request_started.notified().await;
         tokio::time::pause();
         let since = Instant::now();
-        signal.cancel();
+        stop.cancel();
         serving.await.unwrap();
         assert_eq!(since.elapsed().as_secs(), (STOP_TIMEOUT / 2).as_secs());
     }
