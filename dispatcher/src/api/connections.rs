@@ -87,9 +87,9 @@ impl ConnectionLimiter {
     pub(super) fn new(requests_max: u32) -> Arc<Self> {
         let connections_max = requests_max.saturating_add(OPERATIONS_CONNECTIONS);
         Arc::new(Self {
-            permits: semaphore(connections_max),
+            permits: Arc::new(Semaphore::new(connections_max as usize)),
             connections_max,
-            places: semaphore(requests_max),
+            places: Arc::new(Semaphore::new(requests_max as usize)),
             waiting: Mutex::default(),
             became_idle: Notify::new(),
         })
@@ -97,10 +97,7 @@ impl ConnectionLimiter {
 
     /// Waits for a permit. At the limit, the connection that has been idle longest must close.
     pub(super) async fn admit(self: &Arc<Self>) -> Arc<Connection> {
-        let permit = match Arc::clone(&self.permits).try_acquire_owned() {
-            Ok(permit) => permit,
-            Err(_) => self.close_one().await,
-        };
+        let permit = acquire(&self.permits, self.close_one()).await;
         let connection = Arc::new(Connection {
             limiter: Arc::clone(self),
             must_close: CancellationToken::new(),
@@ -113,16 +110,11 @@ impl ConnectionLimiter {
         connection
     }
 
-    async fn close_one(&self) -> OwnedSemaphorePermit {
-        let mut permit = pin!(Arc::clone(&self.permits).acquire_owned());
-        // One closed connection is enough, because its permit comes to this waiter.
+    /// One closed connection is enough, because its permit comes to the waiter.
+    async fn close_one(&self) {
         while !self.close_longest_idle() {
-            tokio::select! {
-                permit = permit.as_mut() => return permit.expect("the semaphore is never closed"),
-                () = self.became_idle.notified() => {}
-            }
+            self.became_idle.notified().await;
         }
-        permit.await.expect("the semaphore is never closed")
     }
 
     /// Returns false if no connection is idle.
@@ -132,17 +124,11 @@ impl ConnectionLimiter {
         longest.inspect(CancellationToken::cancel).is_some()
     }
 
-    /// Waits for a place. One ended upload is enough, because its place comes to this waiter.
-    async fn end_one_upload(&self) -> OwnedSemaphorePermit {
-        let mut place = pin!(Arc::clone(&self.places).acquire_owned());
+    /// One ended upload is enough, because its place comes to the waiter.
+    async fn end_one_upload(&self) {
         while let Some(next_try) = self.end_longest_upload(Instant::now()) {
-            tokio::select! {
-                biased;
-                place = place.as_mut() => return place.expect("the semaphore is never closed"),
-                () = sleep_until(next_try) => {}
-            }
+            sleep_until(next_try).await;
         }
-        place.await.expect("the semaphore is never closed")
     }
 
     /// Ends the longest upload if it has taken [`UPLOAD_MIN`]. Otherwise returns the time at which
@@ -167,9 +153,21 @@ impl ConnectionLimiter {
     }
 }
 
-fn semaphore(permits: u32) -> Arc<Semaphore> {
-    let permits = usize::try_from(permits).unwrap_or(Semaphore::MAX_PERMITS);
-    Arc::new(Semaphore::new(permits))
+/// Takes a permit. If none is free, makes room for one while it waits.
+async fn acquire(
+    semaphore: &Arc<Semaphore>,
+    make_room: impl Future<Output = ()>,
+) -> OwnedSemaphorePermit {
+    if let Ok(free) = Arc::clone(semaphore).try_acquire_owned() {
+        return free;
+    }
+    let mut permit = pin!(Arc::clone(semaphore).acquire_owned());
+    let permit = tokio::select! {
+        biased;
+        permit = permit.as_mut() => permit,
+        () = make_room => permit.await,
+    };
+    permit.expect("the semaphore is never closed")
 }
 
 impl Connection {
@@ -206,10 +204,7 @@ impl Connection {
     }
 
     async fn take_place(self: &Arc<Self>) -> Place {
-        let permit = match Arc::clone(&self.limiter.places).try_acquire_owned() {
-            Ok(permit) => permit,
-            Err(_) => self.limiter.end_one_upload().await,
-        };
+        let permit = acquire(&self.limiter.places, self.limiter.end_one_upload()).await;
         self.had_place.store(true, Ordering::Release);
         self.set_active();
         Place { connection: Arc::clone(self), _permit: permit }
