@@ -9,7 +9,7 @@ pub mod settings;
 mod tests;
 mod values;
 
-use std::ffi::OsString;
+use std::ffi::OsStr;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -119,24 +119,21 @@ impl Config {
     /// # Errors
     /// Lists all invalid settings, each with its fix.
     pub fn from_env() -> Result<Self, ConfigError> {
-        Self::from_os_lookup(|name| std::env::var_os(name))
+        Self::from_lookup(|name| std::env::var_os(name))
     }
 
-    /// Reads the settings through a closure.
+    /// Reads the settings through a closure. A value that is not UTF-8 is invalid. If it counted as
+    /// absent, the default would replace it without a message.
     ///
     /// # Errors
     /// As [`Config::from_env`].
-    pub fn from_lookup(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
-        Self::from_os_lookup(|name| lookup(name).map(OsString::from))
-    }
-
-    /// A value that is not UTF-8 is invalid. If it counted as absent, the default would replace it
-    /// without a message.
-    fn from_os_lookup(lookup: impl Fn(&str) -> Option<OsString>) -> Result<Self, ConfigError> {
-        let text = |name: &str| lookup(name).map(|value| value.to_string_lossy().into_owned());
+    pub fn from_lookup<T: AsRef<OsStr>>(
+        lookup: impl Fn(&str) -> Option<T>,
+    ) -> Result<Self, ConfigError> {
+        let text = |name: &str| Some(lookup(name)?.as_ref().to_string_lossy().into_owned());
         let mut reader = Reader::new(&text);
         for Setting { name, .. } in SETTINGS {
-            if lookup(name).is_some_and(|value| value.to_str().is_none()) {
+            if lookup(name).is_some_and(|value| value.as_ref().to_str().is_none()) {
                 reader.invalid(name, format!("{name} is not UTF-8: set it in UTF-8"));
             }
         }

@@ -1,6 +1,7 @@
 //! Defaults, limits, refused combinations and error texts.
 #![expect(clippy::unwrap_used, reason = "tests")]
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 
 use super::*;
@@ -221,7 +222,7 @@ fn value_that_is_not_utf_8_is_refused() {
     let bytes = || OsString::from_vec(vec![b'1', 0xff]);
     // With the invalid byte replaced, each of these would be a valid value.
     let names = ["TARGET_URL", "API_KEYS", "LOG", "WEBHOOK_SECRET"];
-    let error = Config::from_os_lookup(|name| names.contains(&name).then(bytes)).unwrap_err();
+    let error = Config::from_lookup(|name| names.contains(&name).then(bytes)).unwrap_err();
     let invalid: BTreeSet<_> = error.errors().iter().map(|error| error.name).collect();
     assert_eq!(invalid, names.into());
 }
