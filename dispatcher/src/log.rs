@@ -68,7 +68,7 @@ pub fn start(config: &LogConfig) -> io::Result<FlushAtEnd> {
         .with_ansi(is_terminal)
         // They would be written to stderr, which panics if the write fails.
         .log_internal_errors(false)
-        .with_writer(|| Line(&QUEUE));
+        .with_writer(|| &QUEUE);
     if config.json {
         log.json().init();
     } else {
@@ -192,12 +192,10 @@ impl State {
     }
 }
 
-/// The writer of one log line: the subscriber writes each line in one call.
-struct Line(&'static Queue);
-
-impl Write for Line {
+/// The subscriber writes each line in one call.
+impl Write for &Queue {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        self.0.push(line);
+        self.push(line);
         Ok(line.len())
     }
 
@@ -288,7 +286,7 @@ mod tests {
     /// Writes all lines. The subscriber of the queue is active meanwhile, so that its report is a
     /// line too.
     fn write_all(queue: &'static Queue, output: &mut Output<Disk>) {
-        let log = tracing_subscriber::fmt().with_writer(move || Line(queue));
+        let log = tracing_subscriber::fmt().with_writer(move || queue);
         let log = log.without_time().with_ansi(false).finish();
         tracing::subscriber::with_default(log, || {
             while !queue.state.lock().lines.is_empty() {
