@@ -1,24 +1,19 @@
 //! Recognizes local exhaustion: failures of this machine, before anything was sent. They are not
 //! evidence against the receiver, so they do not count as attempts.
 
-use std::error::Error;
 use std::io;
 use std::net::SocketAddr;
 
 use nix::errno::Errno;
 use tokio::net::TcpSocket;
 
-use super::error::{NotSent, chain};
+use super::error::NotSent;
 
 /// No file descriptor in the process or the system, no buffer or no memory in the kernel.
 const MACHINE_ERRORS: [Errno; 4] = [Errno::EMFILE, Errno::ENFILE, Errno::ENOBUFS, Errno::ENOMEM];
 
 /// Returns the exhausted resource if it is the reason why a connection to `dialed` failed.
-pub(super) fn of_connecting(
-    error: &(dyn Error + 'static),
-    dialed: &[SocketAddr],
-) -> Option<NotSent> {
-    let error = chain(error).find_map(<dyn Error>::downcast_ref::<io::Error>)?;
+pub(super) fn of_connecting(error: &io::Error, dialed: &[SocketAddr]) -> Option<NotSent> {
     let errno = Errno::from_raw(error.raw_os_error()?);
     if MACHINE_ERRORS.contains(&errno) {
         return Some(NotSent::Machine(error.to_string()));

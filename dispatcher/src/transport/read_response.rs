@@ -31,29 +31,21 @@ pub(super) async fn read_response(
     let status = head.status.as_u16();
     let mut snippet = Vec::new();
     let mut bytes = 0_usize;
+    let ended = |outcome, error, snippet| AttemptResult { outcome, error, snippet: Some(snippet) };
     while let Some(frame) = body.frame().await {
         let frame = match frame {
             Ok(frame) => frame,
-            Err(error) => {
-                let error = Some(describe(&error));
-                return AttemptResult { outcome: Outcome::Body, error, snippet: Some(snippet) };
-            }
+            Err(error) => return ended(Outcome::Body, Some(describe(&error)), snippet),
         };
         // A trailer frame contains no data and counts as 0 bytes.
         let chunk = frame.into_data().unwrap_or_default();
         let room = limits.snippet_bytes_max.saturating_sub(snippet.len());
         snippet.extend_from_slice(&chunk[..room.min(chunk.len())]);
         bytes += chunk.len();
-        if bytes > limits.response_bytes_max {
-            let error = format!(
-                "the response is larger than MAX_RESPONSE_BYTES={}",
-                limits.response_bytes_max
-            );
-            return AttemptResult {
-                outcome: Outcome::ResponseTooLarge { status },
-                error: Some(error),
-                snippet: Some(snippet),
-            };
+        let bytes_max = limits.response_bytes_max;
+        if bytes > bytes_max {
+            let error = format!("the response is larger than MAX_RESPONSE_BYTES={bytes_max}");
+            return ended(Outcome::ResponseTooLarge { status }, Some(error), snippet);
         }
     }
     let outcome = if (200..300).contains(&status) {
@@ -61,7 +53,7 @@ pub(super) async fn read_response(
     } else {
         Outcome::Rejected { status, retry_after: retry_after(&head.headers, now()) }
     };
-    AttemptResult { outcome, error: None, snippet: Some(snippet) }
+    ended(outcome, None, snippet)
 }
 
 /// Returns the requested delay in either form of `Retry-After` (RFC 9110, section 10.2.3). A date

@@ -45,22 +45,17 @@ fn permitted(
     mut addresses: Vec<IpAddr>,
     allowed: &AllowList,
 ) -> Result<Vec<IpAddr>, DialError> {
-    let mut refused = None;
-    addresses.retain(|address| match allowed.refusal(*address) {
-        None => true,
-        Some(range) => {
-            refused.get_or_insert((*address, range));
-            false
-        }
-    });
-    match (addresses.is_empty(), refused) {
-        (false, _) => Ok(addresses),
-        (true, Some((address, range))) => {
+    let Some(first) = addresses.first().copied() else {
+        return Err(unknown(name, "no addresses"));
+    };
+    addresses.retain(|address| allowed.refusal(*address).is_none());
+    match allowed.refusal(first) {
+        Some(range) if addresses.is_empty() => {
             let permit = "ALLOWED_TARGET_CIDRS can permit it";
-            let error = format!("{name} resolves to {address}, which is {range}; {permit}");
+            let error = format!("{name} resolves to {first}, which is {range}; {permit}");
             Err(DialError::failed(Outcome::TargetRefused, error))
         }
-        (true, None) => Err(unknown(name, "no addresses")),
+        _ => Ok(addresses),
     }
 }
 
