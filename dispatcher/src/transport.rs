@@ -100,14 +100,6 @@ impl HttpTransport {
     /// # Errors
     /// There is no certificate authority to trust.
     pub fn new(config: &TransportConfig) -> Result<Self, TransportError> {
-        Self::with_silence(config, SILENCE, FIRST_SILENCE)
-    }
-
-    fn with_silence(
-        config: &TransportConfig,
-        silence: Duration,
-        first_silence: Duration,
-    ) -> Result<Self, TransportError> {
         let allowed = Arc::new(config.allowed.clone());
         let tls = trust::client_config(&config.extra_authorities)?;
         Ok(Self {
@@ -115,8 +107,8 @@ impl HttpTransport {
             pool: Pool::new(PoolLimits {
                 kept_max: if config.connection_reuse { config.idle_max } else { 0 },
                 kept_per_host_max: config.idle_per_host_max,
-                silence,
-                first_silence,
+                silence: SILENCE,
+                first_silence: FIRST_SILENCE,
             }),
             timeout: config.timeout,
             limits: ResponseLimits {

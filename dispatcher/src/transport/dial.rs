@@ -13,6 +13,7 @@ use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio::time::sleep;
 use tokio_rustls::TlsConnector;
+use tokio_util::either::Either;
 
 use super::deadline::Deadline;
 use super::error::{DialError, describe};
@@ -63,7 +64,7 @@ impl Dialer {
         let connecting = || format!("connecting to {}", join(&addresses, ToString::to_string));
         let (tcp, address) = deadline.limit(connecting, connect(&addresses, pause)).await?;
         if !to.is_https {
-            return Ok(Socket::plain(tcp, address));
+            return Ok(Socket::new(Either::Left(tcp), address));
         }
         let name = ServerName::try_from(to.host.clone());
         let name = name.map_err(|error| DialError::failed(Outcome::Tls, error.to_string()))?;
@@ -75,7 +76,7 @@ impl Dialer {
             })
         };
         let tls = deadline.limit(|| format!("TLS handshake with {address}"), handshake).await?;
-        Ok(Socket::secured(tls, address))
+        Ok(Socket::new(Either::Right(Box::new(tls)), address))
     }
 }
 

@@ -43,7 +43,7 @@ pub(super) struct PoolLimits {
 /// Kept connections of a process. Clones share them.
 #[derive(Clone)]
 pub(super) struct Pool {
-    limits: PoolLimits,
+    pub(super) limits: PoolLimits,
     /// One permit per connection that may be kept.
     places: Arc<Semaphore>,
     hosts: Arc<Mutex<Hosts>>,
@@ -208,6 +208,7 @@ mod tests {
     use tokio::io::AsyncWriteExt;
     use tokio::net::{TcpListener, TcpStream};
     use tokio::time::{advance, pause};
+    use tokio_util::either::Either;
 
     use super::*;
 
@@ -225,7 +226,7 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let ours = TcpStream::connect(address).await.unwrap();
         let (theirs, _) = listener.accept().await.unwrap();
-        (Socket::plain(ours, address), theirs)
+        (Socket::new(Either::Left(ours), address), theirs)
     }
 
     fn is_kept(pool: &Pool, host: &str) -> bool {

@@ -62,12 +62,8 @@ enum Request {
 }
 
 impl Socket {
-    pub(super) fn plain(tcp: TcpStream, address: SocketAddr) -> Self {
-        Self { stream: Either::Left(tcp), address, used: false }
-    }
-
-    pub(super) fn secured(tls: TlsStream<TcpStream>, address: SocketAddr) -> Self {
-        Self { stream: Either::Right(Box::new(tls)), address, used: false }
+    pub(super) fn new(stream: Stream, address: SocketAddr) -> Self {
+        Self { stream, address, used: false }
     }
 
     /// Checks a connection between two exchanges. The check may read bytes, so a connection is
@@ -276,7 +272,7 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let ours = TcpStream::connect(address).await.unwrap();
         let (theirs, _) = listener.accept().await.unwrap();
-        (Wire::new(Socket::plain(ours, address)), theirs)
+        (Wire::new(Socket::new(Either::Left(ours), address)), theirs)
     }
 
     #[tokio::test]

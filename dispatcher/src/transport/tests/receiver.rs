@@ -82,7 +82,10 @@ impl Receiver {
         });
         let mut config = config.unwrap().transport;
         config.extra_authorities = self.roots.clone();
-        HttpTransport::with_silence(&config, Duration::ZERO, Duration::ZERO).unwrap()
+        let mut transport = HttpTransport::new(&config).unwrap();
+        transport.pool.limits.silence = Duration::ZERO;
+        transport.pool.limits.first_silence = Duration::ZERO;
+        transport
     }
 }
 
