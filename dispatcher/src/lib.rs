@@ -28,21 +28,20 @@ pub mod worker;
 pub mod worker_health;
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rand::rngs::StdRng;
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
 use tokio::task::JoinError;
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::api::{Api, Shared};
-use crate::config::Config;
+use crate::config::{Config, WorkerConfig};
 use crate::event::WorkerId;
-use crate::hand_off::{HandOff, HandedOver};
+use crate::hand_off::HandOff;
 use crate::store::{PgPresence, PgStore, SchemaError};
 use crate::transport::{HttpTransport, TransportError};
 use crate::worker::{Parts, Worker};
@@ -105,8 +104,23 @@ pub async fn serve(
     let (stop, stop_timeout) = (shutdown.clone(), config.worker.shutdown);
     let serving = api::server::serve(listener, router, connections_max, stop, stop_timeout);
     let serving = tokio::spawn(serving);
-    let ends = Ends { shared, hand_off, handed_over };
-    let working = work(config, role, store.clone(), transport, ends, shutdown.clone());
+    let mut rng: StdRng = rand::make_rng();
+    let id = WorkerId::random(&mut rng);
+    let health = shared.worker_health;
+    let parts = Parts {
+        store: store.clone(),
+        presence: PgPresence::new(&store, id, config.worker.presence, Arc::clone(&health)),
+        transport,
+        signer: config.transport.signer,
+        rng,
+        id,
+        wake: shared.wake,
+        hand_off,
+        handed_over,
+        metrics: shared.metrics,
+        health,
+    };
+    let working = work(config.worker, role, parts, shared.migrated, shutdown.clone());
     let worked = tokio::select! {
         worked = working => worked,
         // Only a panic ends it while an acceptor exists.
@@ -119,31 +133,23 @@ pub async fn serve(
     worked
 }
 
-/// The worker's ends of what it shares with the API.
-struct Ends {
-    shared: Shared,
-    hand_off: Arc<HandOff>,
-    handed_over: mpsc::UnboundedReceiver<HandedOver>,
-}
-
 /// Migrates the schema, then delivers events until `shutdown`. With [`Role::Api`], only migrates
 /// and waits.
 async fn work(
-    config: Config,
+    config: WorkerConfig,
     role: Role,
-    store: PgStore,
-    transport: HttpTransport,
-    ends: Ends,
+    parts: Parts<PgStore, PgPresence, HttpTransport, StdRng>,
+    migrated: Arc<AtomicBool>,
     shutdown: CancellationToken,
 ) -> Result<(), ServeError> {
-    let shared = ends.shared;
-    let Some(migrated) = shutdown.run_until_cancelled(migrate(&store)).await else {
+    let store = &parts.store;
+    let Some(ended) = shutdown.run_until_cancelled(migrate(store)).await else {
         return Ok(());
     };
-    migrated?;
-    shared.migrated.store(true, Ordering::Release);
+    ended?;
+    migrated.store(true, Ordering::Release);
     tracing::info!("schema is current");
-    let watching = clock::watch(store.clone(), Arc::clone(&shared.metrics));
+    let watching = clock::watch(store.clone(), Arc::clone(&parts.metrics));
     let _watching = AbortOnDropHandle::new(tokio::spawn(watching));
     let watching = store.clone().watch_transactions();
     let _watching_transactions = AbortOnDropHandle::new(tokio::spawn(watching));
@@ -151,32 +157,15 @@ async fn work(
         shutdown.cancelled().await;
         return Ok(());
     }
-    let hand_off = Arc::clone(&ends.hand_off);
-    let mut rng: StdRng = rand::make_rng();
-    let id = WorkerId::random(&mut rng);
-    let health = shared.worker_health;
-    let presence = PgPresence::new(&store, id, config.worker.presence, health.clone());
+    let hand_off = Arc::clone(&parts.hand_off);
     let leave = CancellationToken::new();
-    let holding = config.worker.presence.then(|| {
-        let (presence, leave) = (presence.clone(), leave.clone());
+    let holding = config.presence.then(|| {
+        let (presence, leave) = (parts.presence.clone(), leave.clone());
         AbortOnDropHandle::new(tokio::spawn(async move { presence.hold(leave).await }))
     });
-    let parts = Parts {
-        store,
-        presence,
-        transport,
-        signer: config.transport.signer,
-        rng,
-        id,
-        wake: shared.wake,
-        hand_off: ends.hand_off,
-        handed_over: ends.handed_over,
-        metrics: shared.metrics,
-        health,
-    };
-    let shutdown_max = config.worker.shutdown;
+    let shutdown_max = config.shutdown;
     // The worker owns all its futures, so they end with this task.
-    let mut working = tokio::spawn(Worker::new(config.worker, parts).run(shutdown.clone()));
+    let mut working = tokio::spawn(Worker::new(config, parts).run(shutdown.clone()));
     let (worked, stopping_since) = tokio::select! {
         worked = &mut working => (worked, Instant::now()),
         since = async { shutdown.cancelled().await; Instant::now() } => (working.await, since),
