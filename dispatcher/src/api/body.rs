@@ -35,20 +35,14 @@ pub(super) struct PostBody<'a> {
     pub(super) target_url: Option<String>,
 }
 
-/// A complete body.
-#[derive(Debug)]
-pub(super) struct Received {
-    pub(super) bytes: Bytes,
-    pub(super) reserved: OwnedSemaphorePermit,
-}
-
-/// Reads a body of at most `bytes_max` bytes. Its bytes are reserved from `free`, before they
-/// arrive if their number is known. A refused body is not read to its end: its connection closes.
+/// Reads a body of at most `bytes_max` bytes and returns it with its reservation. Its bytes are
+/// reserved from `free`, before they arrive if their number is known. A refused body is not read to
+/// its end: its connection closes.
 pub(super) async fn read(
     request: Request,
     bytes_max: usize,
     free: &Arc<Semaphore>,
-) -> Result<Received, Problem> {
+) -> Result<(Bytes, OwnedSemaphorePermit), Problem> {
     let length = content_length(&request).unwrap_or(0);
     if length > bytes_max as u64 {
         return Err(Problem::too_large(bytes_max));
@@ -87,7 +81,7 @@ pub(super) async fn read(
         }
     }
     upload.complete();
-    Ok(Received { bytes: bytes.freeze(), reserved })
+    Ok((bytes.freeze(), reserved))
 }
 
 fn reserve(free: &Arc<Semaphore>, bytes: usize) -> Result<OwnedSemaphorePermit, Problem> {

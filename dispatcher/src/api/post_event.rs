@@ -12,7 +12,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use tokio::time::Instant;
 
-use super::body::{self, Received};
+use super::body;
 use super::idempotency_key::idempotency_key;
 use super::problem::Problem;
 use super::state::Api;
@@ -45,8 +45,8 @@ async fn accept(api: &Arc<Api>, request: Request) -> Result<EventId, Problem> {
     }
     let key = idempotency_key(request.headers());
     // The bytes stay reserved until the event is stored, also if the client disconnects.
-    let Received { bytes, reserved } =
-        body::read(request, api.config.body_bytes_max, &api.body_bytes).await?;
+    let body_bytes_max = api.config.body_bytes_max;
+    let (bytes, reserved) = body::read(request, body_bytes_max, &api.body_bytes).await?;
     let key = key?;
     let event = if bytes.len() < LARGE_BYTES_MIN {
         new_event(api, key, &bytes)?

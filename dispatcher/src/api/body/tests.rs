@@ -195,7 +195,7 @@ async fn announced_bytes_are_reserved_before_they_arrive() {
     assert_eq!(refused.unwrap_err(), overloaded());
     assert_eq!(chunks.load(Ordering::Relaxed), 0);
     let fits = read(with_length(5, Body::from("12345")).await, 10, &free);
-    assert_eq!(fits.await.unwrap().bytes, "12345");
+    assert_eq!(fits.await.unwrap().0, "12345");
 }
 
 #[tokio::test]
