@@ -13,7 +13,7 @@ use std::panic::PanicHookInfo;
 use std::thread;
 use std::time::Duration;
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use tracing_subscriber::EnvFilter;
 
 use crate::Role;
@@ -55,7 +55,7 @@ pub fn start(config: &LogConfig) -> io::Result<FlushAtEnd> {
     // A duplicate has no buffer and no lock that a blocked write could hold.
     let stdout = File::from(io::stdout().as_fd().try_clone_to_owned()?);
     let is_terminal = stdout.is_terminal();
-    let mut output = Output::new(stdout);
+    let mut output = Output { to: stdout, is_torn: false };
     let writer = thread::Builder::new().name("log".to_owned());
     writer.spawn(move || {
         loop {
@@ -117,22 +117,21 @@ fn log_panic(panic: &PanicHookInfo<'_>) {
 #[derive(Debug)]
 struct Queue {
     state: Mutex<State>,
-    /// Notified when the writer has written everything, and when it must continue.
+    /// Notified when a line is added, and when one is written.
     changed: Condvar,
 }
 
 #[derive(Debug)]
 struct State {
+    /// The first one may be on its way to the output.
     lines: VecDeque<Vec<u8>>,
-    /// The writer waits for a line, so every earlier line is written or dropped.
-    is_idle: bool,
     /// Lines dropped since the last report in the log.
     unreported: u64,
 }
 
 impl Queue {
     const fn new() -> Self {
-        let state = State { lines: VecDeque::new(), is_idle: true, unreported: 0 };
+        let state = State { lines: VecDeque::new(), unreported: 0 };
         Self { state: Mutex::new(state), changed: Condvar::new() }
     }
 
@@ -143,44 +142,31 @@ impl Queue {
             return;
         }
         state.lines.push_back(line.to_vec());
-        if state.is_idle {
-            self.changed.notify_all();
-        }
+        self.changed.notify_all();
     }
 
     /// Waits for a line and writes it. Afterwards, logs the number of dropped lines if there is
     /// room again.
     fn write_next<W: Write>(&self, output: &mut Output<W>) {
-        let line = self.next();
-        let result = output.write_line(&line);
         let mut state = self.state.lock();
+        self.changed.wait_while(&mut state, |state| state.lines.is_empty());
+        // Its place is kept until it is written, so that a flush waits for it and for the report.
+        let line = std::mem::take(&mut state.lines[0]);
+        let result = MutexGuard::unlocked(&mut state, || output.write_line(&line));
         if result.is_err() {
             state.dropped();
-            return;
+        } else if state.unreported > 0 && state.lines.len() <= REPORT_LINES_MAX {
+            let lines = std::mem::take(&mut state.unreported);
+            MutexGuard::unlocked(&mut state, || {
+                tracing::warn!(lines, "log lines were dropped, the output was full or not read");
+            });
         }
-        if state.unreported == 0 || state.lines.len() > REPORT_LINES_MAX {
-            return;
-        }
-        let lines = std::mem::take(&mut state.unreported);
-        drop(state);
-        tracing::warn!(lines, "log lines were dropped, the output was full or not read");
-    }
-
-    fn next(&self) -> Vec<u8> {
-        let mut state = self.state.lock();
-        loop {
-            if let Some(line) = state.lines.pop_front() {
-                state.is_idle = false;
-                return line;
-            }
-            state.is_idle = true;
-            self.changed.notify_all();
-            self.changed.wait(&mut state);
-        }
+        state.lines.pop_front();
+        self.changed.notify_all();
     }
 
     fn flush(&self, limit: Duration) {
-        let is_open = |state: &mut State| !(state.is_idle && state.lines.is_empty());
+        let is_open = |state: &mut State| !state.lines.is_empty();
         self.changed.wait_while_for(&mut self.state.lock(), is_open, limit);
     }
 }
@@ -212,10 +198,6 @@ struct Output<W> {
 }
 
 impl<W: Write> Output<W> {
-    fn new(to: W) -> Self {
-        Self { to, is_torn: false }
-    }
-
     fn write_line(&mut self, line: &[u8]) -> io::Result<()> {
         if self.is_torn {
             self.write_all(b"\n")?;
@@ -305,7 +287,8 @@ mod tests {
         }
         assert_eq!(queue.state.lock().lines.len(), LINES_MAX);
         assert!(LOG_LINES_DROPPED.get() >= before + 3);
-        let mut output = Output::new(Disk { room: usize::MAX, ..Disk::default() });
+        let mut output =
+            Output { to: Disk { room: usize::MAX, ..Disk::default() }, is_torn: false };
         write_all(queue, &mut output);
         let text = String::from_utf8(output.to.written).unwrap();
         assert_eq!(text.matches("line\n").count(), LINES_MAX);
@@ -316,7 +299,7 @@ mod tests {
     #[test]
     fn full_disk_loses_lines_but_tears_none_that_follow() {
         let queue = queue();
-        let mut output = Output::new(Disk { room: 4 + 2, ..Disk::default() });
+        let mut output = Output { to: Disk { room: 4 + 2, ..Disk::default() }, is_torn: false };
         for _ in 0..3 {
             queue.push(b"old\n");
         }
