@@ -44,10 +44,9 @@ pub(super) async fn read(
     free: &Arc<Semaphore>,
 ) -> Result<(Bytes, OwnedSemaphorePermit), Problem> {
     let length = content_length(&request).unwrap_or(0);
-    if length > bytes_max as u64 {
+    if length > bytes_max {
         return Err(Problem::too_large(bytes_max));
     }
-    let length = usize::try_from(length).map_err(|_| Problem::too_large(bytes_max))?;
     let mut reserved = reserve(free, length)?;
     let connection = Connection::of(&request);
     let mut bytes = BytesMut::with_capacity(length);
@@ -95,7 +94,7 @@ fn reserve(free: &Arc<Semaphore>, bytes: usize) -> Result<OwnedSemaphorePermit, 
     })
 }
 
-fn content_length(request: &Request) -> Option<u64> {
+fn content_length(request: &Request) -> Option<usize> {
     request.headers().get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
@@ -108,16 +107,15 @@ pub(super) fn parse(bytes: &[u8]) -> Result<PostBody<'_>, Problem> {
         .and_then(|body| reader.end().map(|()| body));
     let (payload, target) = body.map_err(|error| {
         let detail = format!("the body is not of the form {FORM}: {error}");
+        let problem = Problem::malformed(detail);
         match refused {
-            Some(field) => Problem::malformed_field(field, detail),
-            None => Problem::malformed(detail),
+            Some(field) => problem.field(field),
+            None => problem,
         }
     })?;
     let payload = payload.map(RawValue::get).ok_or_else(|| {
-        Problem::malformed_field(
-            "payload",
-            "the field payload is missing; send any JSON value, null included",
-        )
+        Problem::malformed("the field payload is missing; send any JSON value, null included")
+            .field("payload")
     })?;
     if is_deeper(payload, DEPTH_MAX) {
         return Err(Problem::too_deep(DEPTH_MAX));
@@ -125,10 +123,8 @@ pub(super) fn parse(bytes: &[u8]) -> Result<PostBody<'_>, Problem> {
     let target_url = match target.map(RawValue::get) {
         None => None,
         Some(text) => serde_json::from_str::<Option<String>>(text).map_err(|_| {
-            Problem::malformed_field(
-                "target_url",
-                "the field target_url is not a string or null; send a URL or omit it",
-            )
+            let detail = "the field target_url is not a string or null; send a URL or omit it";
+            Problem::malformed(detail).field("target_url")
         })?,
     };
     Ok(PostBody { payload, target_url })

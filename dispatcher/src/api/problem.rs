@@ -15,7 +15,7 @@ use serde::Serialize;
 use crate::store::StoreError;
 
 /// `Retry-After` of a 503, in seconds. Most outages, such as a restart of Postgres, are short.
-const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
+const RETRY_AFTER_SECONDS: &str = "1";
 
 #[derive(Debug, PartialEq, Eq, Serialize)]
 pub(super) struct Problem {
@@ -31,13 +31,6 @@ pub(super) struct Problem {
 impl Problem {
     pub(super) fn malformed(detail: impl Into<String>) -> Self {
         Self::new(400, "malformed-body", "The request body is malformed", detail)
-    }
-
-    pub(super) fn malformed_field(
-        field: impl Into<Cow<'static, str>>,
-        detail: impl Into<String>,
-    ) -> Self {
-        Self::malformed(detail).field(field)
     }
 
     pub(super) fn bad_key(detail: impl Into<String>) -> Self {
@@ -116,7 +109,7 @@ impl Problem {
         Self { kind, title, status, detail: detail.into(), field: None }
     }
 
-    fn field(mut self, field: impl Into<Cow<'static, str>>) -> Self {
+    pub(super) fn field(mut self, field: impl Into<Cow<'static, str>>) -> Self {
         self.field = Some(field.into());
         self
     }
@@ -145,15 +138,12 @@ impl IntoResponse for Problem {
         let mut response = (status, Json(self)).into_response();
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        match status {
-            StatusCode::UNAUTHORIZED => {
-                headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-            }
-            StatusCode::SERVICE_UNAVAILABLE => {
-                headers.insert(RETRY_AFTER, RETRY_AFTER_SECONDS);
-            }
-            _ => {}
-        }
+        let further = match status {
+            StatusCode::UNAUTHORIZED => Some((WWW_AUTHENTICATE, "Bearer")),
+            StatusCode::SERVICE_UNAVAILABLE => Some((RETRY_AFTER, RETRY_AFTER_SECONDS)),
+            _ => None,
+        };
+        headers.extend(further.map(|(name, value)| (name, HeaderValue::from_static(value))));
         response
     }
 }
