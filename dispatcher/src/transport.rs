@@ -36,12 +36,12 @@ use self::error::DialError;
 pub use self::error::{NotSent, TransportError};
 use self::exchange::{After, exchange};
 pub use self::healthcheck::{HealthError, healthcheck};
+use self::lookups::Lookups;
 use self::pool::{Pool, PoolLimits};
 use self::read_response::ResponseLimits;
-use self::resolve::GuardedResolver;
 use crate::config::TransportConfig;
 use crate::event::{AttemptResult, EventId, Outcome};
-use crate::target::{AllowList, Destination, TargetError};
+use crate::target::{Destination, TargetError};
 
 const USER_AGENT_VALUE: &str = concat!("webhook-dispatcher/", env!("CARGO_PKG_VERSION"));
 
@@ -87,11 +87,10 @@ pub trait Transport: Clone + Send + Sync + 'static {
 /// Transport over sockets.
 #[derive(Clone)]
 pub struct HttpTransport {
-    dialer: Dialer,
+    dialer: Arc<Dialer>,
     pool: Pool,
     timeout: Duration,
     limits: ResponseLimits,
-    allowed: Arc<AllowList>,
 }
 
 impl HttpTransport {
@@ -100,10 +99,13 @@ impl HttpTransport {
     /// # Errors
     /// There is no certificate authority to trust.
     pub fn new(config: &TransportConfig) -> Result<Self, TransportError> {
-        let allowed = Arc::new(config.allowed.clone());
         let tls = trust::client_config(&config.extra_authorities)?;
         Ok(Self {
-            dialer: Dialer::new(GuardedResolver::new(Arc::clone(&allowed)), Arc::new(tls)),
+            dialer: Arc::new(Dialer {
+                allowed: config.allowed.clone(),
+                lookups: Lookups::default(),
+                tls: Arc::new(tls).into(),
+            }),
             pool: Pool::new(PoolLimits {
                 kept_max: if config.connection_reuse { config.idle_max } else { 0 },
                 kept_per_host_max: config.idle_per_host_max,
@@ -115,7 +117,6 @@ impl HttpTransport {
                 response_bytes_max: config.response_bytes_max,
                 snippet_bytes_max: config.snippet_bytes_max,
             },
-            allowed,
         })
     }
 
@@ -184,9 +185,9 @@ impl Transport for HttpTransport {
     }
 
     /// The target is checked on each attempt, because the allow list may have changed since the
-    /// event was accepted. The resolver does not see literal addresses.
+    /// event was accepted.
     async fn attempt(&self, request: Request) -> Result<AttemptResult, NotSent> {
-        match Destination::parse(&request.target_url, &self.allowed) {
+        match Destination::parse(&request.target_url, &self.dialer.allowed) {
             Ok(to) => self.send(request, &to).await,
             Err(error) => {
                 let outcome = match error {

@@ -3,12 +3,10 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio::time::sleep;
@@ -18,10 +16,11 @@ use tokio_util::either::Either;
 use super::deadline::Deadline;
 use super::error::{DialError, describe};
 use super::exhaustion;
-use super::resolve::GuardedResolver;
+use super::lookups::Lookups;
+use super::resolve::resolve;
 use super::wire::Socket;
 use crate::event::Outcome;
-use crate::target::Destination;
+use crate::target::{AllowList, Destination};
 
 /// Longest pause between the first connection tries of two addresses (RFC 8305, section 5).
 const TRY_PAUSE_MAX: Duration = Duration::from_millis(250);
@@ -30,35 +29,24 @@ const TRY_PAUSE_MAX: Duration = Duration::from_millis(250);
 const TRIES_MAX: usize = 16;
 
 /// Opens connections within the deadline of an attempt.
-#[derive(Clone)]
 pub(super) struct Dialer {
-    resolver: GuardedResolver,
-    tls: TlsConnector,
+    pub(super) allowed: AllowList,
+    pub(super) lookups: Lookups,
+    pub(super) tls: TlsConnector,
 }
 
 impl Dialer {
-    pub(super) fn new(resolver: GuardedResolver, tls: Arc<ClientConfig>) -> Self {
-        Self { resolver, tls: tls.into() }
-    }
-
-    /// `turn` selects the first address. The caller has checked a literal address.
+    /// `turn` selects the first address. A literal address resolves to itself.
     pub(super) async fn dial(
         &self,
         to: &Destination,
         turn: usize,
         deadline: Deadline,
     ) -> Result<Socket, DialError> {
-        let addresses = match to.host.parse::<IpAddr>() {
-            Ok(literal) => vec![literal],
-            Err(_) => {
-                let resolving = || format!("resolving {}", to.host);
-                let found = self.resolver.resolve(&to.host);
-                deadline.limit(resolving, found).await?
-            }
-        };
-        let addresses = in_turn(addresses, turn);
-        let addresses: Vec<_> =
-            addresses.into_iter().map(|ip| SocketAddr::new(ip, to.port)).collect();
+        let resolving = || format!("resolving {}", to.host);
+        let found = resolve(&to.host, &self.lookups, &self.allowed);
+        let found = in_turn(deadline.limit(resolving, found).await?, turn);
+        let addresses: Vec<_> = found.into_iter().map(|ip| SocketAddr::new(ip, to.port)).collect();
         let tries = u32::try_from(addresses.len()).unwrap_or(u32::MAX);
         let pause = TRY_PAUSE_MAX.min(deadline.left() / (tries + 1));
         let connecting = || format!("connecting to {}", join(&addresses, ToString::to_string));

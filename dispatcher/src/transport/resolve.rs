@@ -2,7 +2,6 @@
 //! name cannot change between check and connection (DNS rebinding).
 
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use super::error::DialError;
 use super::exhaustion;
@@ -10,27 +9,18 @@ use super::lookups::{Lookup, Lookups};
 use crate::event::Outcome;
 use crate::target::AllowList;
 
-/// The system's resolver, followed by the check of each address.
-#[derive(Clone)]
-pub(super) struct GuardedResolver {
-    allowed: Arc<AllowList>,
-    lookups: Lookups,
-}
-
-impl GuardedResolver {
-    pub(super) fn new(allowed: Arc<AllowList>) -> Self {
-        Self { allowed, lookups: Lookups::default() }
-    }
-
-    /// Returns the permitted addresses of a name.
-    pub(super) async fn resolve(&self, name: &str) -> Result<Vec<IpAddr>, DialError> {
-        match self.lookups.find(name, look_up).await {
-            Ok(addresses) => permitted(name, addresses, &self.allowed),
-            Err(reason) => Err(match exhaustion::of_resolving() {
-                Some(exhausted) => DialError::NotSent(exhausted),
-                None => unknown(name, &reason),
-            }),
-        }
+/// Returns the permitted addresses of a name. The system's resolver finds them.
+pub(super) async fn resolve(
+    name: &str,
+    lookups: &Lookups,
+    allowed: &AllowList,
+) -> Result<Vec<IpAddr>, DialError> {
+    match lookups.find(name, look_up).await {
+        Ok(addresses) => permitted(name, addresses, allowed),
+        Err(reason) => Err(match exhaustion::of_resolving() {
+            Some(exhausted) => DialError::NotSent(exhausted),
+            None => unknown(name, &reason),
+        }),
     }
 }
 

@@ -9,6 +9,7 @@ use tokio::net::TcpListener;
 use self::receiver::Step::{self, Close, Head, Send};
 use self::receiver::{Receiver, Steps};
 use super::*;
+use crate::target::AllowList;
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 const NO: &str = "HTTP/1.1 500 No\r\ncontent-length: 2\r\n\r\nno";

@@ -11,10 +11,9 @@ pub(super) fn client_config(extra: &RootCertStore) -> Result<ClientConfig, Trans
     // An unreadable certificate does not make the other ones untrustworthy.
     let (_, unread) = roots.add_parsable_certificates(system.certs);
     if unread > 0 || !system.errors.is_empty() {
-        let errors = system.errors;
         tracing::warn!(
             unread,
-            ?errors,
+            errors = ?system.errors,
             "some certificate authorities of the system are unreadable and not trusted"
         );
     }
