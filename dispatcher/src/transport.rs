@@ -4,7 +4,6 @@
 //! The client does not retry, follow redirects or use proxies, so one attempt is one request.
 //! This module knows neither the database nor the retry rule.
 
-mod classify;
 mod deadline;
 mod dial;
 mod error;

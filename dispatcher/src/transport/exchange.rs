@@ -3,7 +3,9 @@
 //! The client library gets a connection for one exchange and then returns it. So this module sees
 //! every byte that arrives between two exchanges, and no background task owns a connection.
 
+use std::error::Error;
 use std::future::poll_fn;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -20,8 +22,8 @@ use hyper::{Request, StatusCode, Version};
 use hyper_util::rt::TokioIo;
 use tokio::time::timeout_at;
 
-use super::classify;
 use super::deadline::Deadline;
+use super::error::{chain, describe};
 use super::read_response::{ResponseLimits, read_response};
 use super::wire::{Silence, Socket, Wire};
 use crate::event::{AttemptResult, Outcome};
@@ -90,7 +92,7 @@ pub(super) async fn exchange(
     let address = wire.address();
     let (mut result, idle_max) = match read {
         Ok(Ok(read)) => read,
-        Ok(Err(error)) => (classify::before_response(&error, &wire), None),
+        Ok(Err(error)) => (before_response(&error, &wire), None),
         Err(_) => {
             let error = deadline.exceeded(&wire.phase());
             (AttemptResult::failed(Outcome::Timeout, error), None)
@@ -105,9 +107,37 @@ pub(super) async fn exchange(
     };
     // The response may belong to the exchange before this one.
     if used && matches!(after, After::Refuse(Silence::Unsolicited)) {
-        result = classify::unsolicited(address);
+        result = unsolicited(address);
     }
     (result, after)
+}
+
+/// Classifies an error of the client library that occurred before the head of the response was
+/// complete.
+fn before_response(error: &hyper::Error, wire: &Wire) -> AttemptResult {
+    if wire.unsolicited {
+        return unsolicited(wire.address());
+    }
+    let outcome = if wire.response_started {
+        Outcome::Body
+    } else if chain(error).any(<dyn Error>::is::<rustls::Error>) {
+        // A server that requires a client certificate reports it only after the handshake has
+        // finished on this side.
+        Outcome::Tls
+    } else {
+        Outcome::Reset
+    };
+    let reason = match wire.write_error() {
+        Some(error) => error.to_string(),
+        None => describe(error),
+    };
+    AttemptResult::failed(outcome, format!("{}: {reason}", wire.phase()))
+}
+
+/// Returns the result of an attempt whose response may belong to another exchange.
+fn unsolicited(address: SocketAddr) -> AttemptResult {
+    let error = format!("{address} sent unsolicited bytes, so its response is not trusted");
+    AttemptResult::failed(Outcome::Reset, error)
 }
 
 /// Checks a connection after its exchange.
