@@ -8,7 +8,6 @@ mod body;
 mod connections;
 mod get_event;
 mod health;
-mod idempotency_key;
 mod post_event;
 mod problem;
 pub(crate) mod server;

@@ -13,12 +13,14 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use super::body;
-use super::idempotency_key::idempotency_key;
 use super::problem::Problem;
 use super::state::Api;
 use crate::event::{EventId, NewEvent, Target};
 use crate::store::{Inserted, LARGE_BYTES_MIN};
 use crate::target::Destination;
+
+/// Maximum length of an `Idempotency-Key`.
+const KEY_CHARS_MAX: usize = 255;
 
 #[derive(Serialize)]
 struct Accepted {
@@ -100,4 +102,24 @@ fn is_json(headers: &HeaderMap) -> bool {
 fn is_encoded(headers: &HeaderMap) -> bool {
     let mut encodings = headers.get_all(CONTENT_ENCODING).iter();
     encodings.any(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity"))
+}
+
+/// Parses the optional header `Idempotency-Key`: 1 to 255 visible ASCII characters.
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+    let mut values = headers.get_all("idempotency-key").iter();
+    let Some(value) = values.next() else {
+        return Ok(None);
+    };
+    if values.next().is_some() {
+        return Err(Problem::bad_key("the header occurs more than once; send one key"));
+    }
+    let bytes = value.as_bytes();
+    let is_valid =
+        (1..=KEY_CHARS_MAX).contains(&bytes.len()) && bytes.iter().all(u8::is_ascii_graphic);
+    if !is_valid {
+        return Err(Problem::bad_key(format!(
+            "the key is invalid; send 1 to {KEY_CHARS_MAX} visible ASCII characters"
+        )));
+    }
+    Ok(Some(bytes.iter().copied().map(char::from).collect()))
 }
