@@ -170,12 +170,10 @@ impl Metrics {
     }
 
     pub(crate) fn settled(&self, settlement: &Settlement, settled: Settled) {
-        match (settled, settlement.disposition) {
-            (Settled::LeaseLost, _) => drop(self.lost_leases.inc()),
-            (_, Disposition::Dead(reason)) => {
-                self.dead.get_or_create(&[("reason", reason.as_str())]).inc();
-            }
-            _ => {}
+        if settled == Settled::LeaseLost {
+            self.lost_leases.inc();
+        } else if let Disposition::Dead(reason) = settlement.disposition {
+            self.dead.get_or_create(&[("reason", reason.as_str())]).inc();
         }
     }
 
