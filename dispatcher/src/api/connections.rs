@@ -49,11 +49,14 @@ pub(super) struct ConnectionLimiter {
 struct Waiting {
     last_number: u64,
     /// Idle connections that never had a place.
-    strangers: BTreeMap<u64, CancellationToken>,
+    strangers: Waiters,
     /// The other idle connections.
-    authorized: BTreeMap<u64, CancellationToken>,
-    uploading: BTreeMap<u64, (Instant, CancellationToken)>,
+    authorized: Waiters,
+    uploading: Waiters,
 }
+
+/// Since when each connection waits, and the token that closes it.
+type Waiters = BTreeMap<u64, (Instant, CancellationToken)>;
 
 /// One admitted connection. Drop returns its permit.
 #[derive(Debug)]
@@ -121,7 +124,7 @@ impl ConnectionLimiter {
     pub(super) fn close_longest_idle(&self) -> bool {
         let strangers_max = (self.connections_max / 2) as usize;
         let longest = self.waiting.lock().pop_longest_idle(strangers_max);
-        longest.inspect(CancellationToken::cancel).is_some()
+        longest.inspect(|(_, must_close)| must_close.cancel()).is_some()
     }
 
     /// One ended upload is enough, because its place comes to the waiter.
@@ -212,31 +215,25 @@ impl Connection {
 
     /// Marks the request as waiting for its body, until the result is dropped.
     pub(super) fn start_upload(self: &Arc<Self>) -> Upload {
-        let since = Instant::now();
-        self.wait_for_client(|waiting, number, must_close| {
-            waiting.uploading.insert(number, (since, must_close));
-        });
+        self.wait_for_client(|waiting| &mut waiting.uploading);
         Upload(Arc::clone(self))
     }
 
     fn set_idle(&self) {
-        self.wait_for_client(|waiting, number, must_close| {
-            let idle = match self.had_place.load(Ordering::Acquire) {
-                true => &mut waiting.authorized,
-                false => &mut waiting.strangers,
-            };
-            idle.insert(number, must_close);
+        self.wait_for_client(|waiting| match self.had_place.load(Ordering::Acquire) {
+            true => &mut waiting.authorized,
+            false => &mut waiting.strangers,
         });
         self.limiter.became_idle.notify_one();
     }
 
-    fn wait_for_client(&self, insert: impl FnOnce(&mut Waiting, u64, CancellationToken)) {
+    fn wait_for_client(&self, waiters: impl FnOnce(&mut Waiting) -> &mut Waiters) {
         let mut waiting = self.limiter.waiting.lock();
         waiting.last_number += 1;
         let number = waiting.last_number;
         let before = self.number.swap(number, Ordering::AcqRel);
         waiting.remove(before);
-        insert(&mut waiting, number, self.must_close.clone());
+        waiters(&mut waiting).insert(number, (Instant::now(), self.must_close.clone()));
     }
 
     fn set_active(&self) {
@@ -247,7 +244,7 @@ impl Connection {
 }
 
 impl Waiting {
-    fn pop_longest_idle(&mut self, strangers_max: usize) -> Option<CancellationToken> {
+    fn pop_longest_idle(&mut self, strangers_max: usize) -> Option<(Instant, CancellationToken)> {
         let stranger = self.strangers.first_key_value().map(|(number, _)| *number);
         let authorized = self.authorized.first_key_value().map(|(number, _)| *number);
         let number = match (stranger, authorized) {
