@@ -42,8 +42,7 @@ impl DialError {
 
 /// Returns the innermost source of an error as text. The outer ones only name the step.
 pub(super) fn describe(error: &(dyn Error + 'static)) -> String {
-    let innermost = chain(error).last().map(ToString::to_string);
-    innermost.unwrap_or_else(|| error.to_string())
+    chain(error).last().unwrap_or(error).to_string()
 }
 
 /// Iterates over an error and its sources, outermost first.

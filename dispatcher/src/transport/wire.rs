@@ -10,9 +10,9 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use futures_util::task::noop_waker_ref;
+use futures_util::FutureExt;
 use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 use tokio_util::either::Either;
@@ -74,14 +74,11 @@ impl Socket {
             return raw;
         };
         // TLS may hold data although the kernel holds none.
-        let mut byte = [0];
-        let mut buffer = ReadBuf::new(&mut byte);
-        let mut cx = Context::from_waker(noop_waker_ref());
-        match Pin::new(tls).poll_read(&mut cx, &mut buffer) {
-            Poll::Ready(Ok(())) if !buffer.filled().is_empty() => Silence::Unsolicited,
-            Poll::Ready(_) => Silence::Closed,
-            Poll::Pending if raw == Silence::Unsolicited => Silence::Unclear,
-            Poll::Pending => raw,
+        match tls.read(&mut [0]).now_or_never() {
+            Some(Ok(1..)) => Silence::Unsolicited,
+            Some(_) => Silence::Closed,
+            None if raw == Silence::Unsolicited => Silence::Unclear,
+            None => raw,
         }
     }
 
@@ -262,7 +259,7 @@ impl AsyncWrite for Wire {
 #[cfg(test)]
 mod tests {
     #![expect(clippy::unwrap_used, reason = "tests")]
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::io::AsyncWriteExt;
     use tokio::net::TcpListener;
 
     use super::*;
