@@ -73,7 +73,7 @@ pub(super) async fn read(
         read = timeout(BODY_TIMEOUT, reading) => {
             read.map_err(|_| Problem::slow_body(BODY_TIMEOUT))??;
         }
-        () = connection.must_close() => {
+        () = connection.must_close.cancelled() => {
             let detail = "the limit of MAX_API_CONNECTIONS is reached and this body is slow; \
                           nothing was stored, try again";
             return Err(Problem::overloaded(detail));

@@ -62,7 +62,8 @@ type Waiters = BTreeMap<u64, (Instant, CancellationToken)>;
 #[derive(Debug)]
 pub(super) struct Connection {
     limiter: Arc<ConnectionLimiter>,
-    must_close: CancellationToken,
+    /// Cancelled when the limiter requires this connection to close.
+    pub(super) must_close: CancellationToken,
     number: AtomicU64,
     had_place: AtomicBool,
     may_have_unread_bytes: AtomicBool,
@@ -80,10 +81,8 @@ pub(super) struct Upload(Arc<Connection>);
 
 /// Runs a request with a place. Without a free one, the request waits.
 pub(super) async fn with_place(request: Request, next: Next) -> Response {
-    let place = Connection::of(&request).take_place().await;
-    let response = next.run(request).await;
-    drop(place);
-    response
+    let _place = Connection::of(&request).take_place().await;
+    next.run(request).await
 }
 
 impl ConnectionLimiter {
@@ -178,11 +177,6 @@ impl Connection {
     pub(super) fn of(request: &Request) -> Arc<Self> {
         let connection = request.extensions().get::<Arc<Self>>();
         Arc::clone(connection.expect("the server adds the connection to each request"))
-    }
-
-    /// Waits until the limiter requires this connection to close.
-    pub(super) async fn must_close(&self) {
-        self.must_close.cancelled().await;
     }
 
     /// Returns true if a request has a place and does not wait for its body.
@@ -373,7 +367,7 @@ mod tests {
         let mut next = pin!(open[2].take_place());
         tokio::select! {
             _ = next.as_mut() => panic!("no place is free"),
-            () = open[1].must_close() => {}
+            () = open[1].must_close.cancelled() => {}
         }
         assert_eq!(since.elapsed().as_secs(), UPLOAD_MIN.as_secs());
         assert!(!open[0].must_close.is_cancelled(), "it waits for no client");

@@ -139,12 +139,12 @@ async fn serve_connection(
             tokio::select! {
                 biased;
                 () = ending => {}
-                () = connection.must_close() => {}
+                () = connection.must_close.cancelled() => {}
             }
             return;
         }
         () = stop.cancelled() => {}
-        () = connection.must_close() => {
+        () = connection.must_close.cancelled() => {
             if !connection.is_active() {
                 return;
             }
