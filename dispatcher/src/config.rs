@@ -208,15 +208,10 @@ fn worker(reader: &mut Reader<'_>) -> WorkerConfig {
     let shutdown = reader.seconds_or("SHUTDOWN_SECONDS", http_timeout + Duration::from_secs(5));
     // Otherwise an attempt could outlive its lease.
     if lease * 2 < http_timeout * 3 {
-        reader.invalid(
-            "LEASE_SECONDS",
-            format!(
-                "LEASE_SECONDS={} is below 1.5 x HTTP_TIMEOUT={}: set at least {}",
-                lease.as_secs_f64(),
-                http_timeout.as_secs_f64(),
-                (http_timeout * 3 / 2).as_secs_f64()
-            ),
-        );
+        let least = (http_timeout * 3 / 2).as_secs_f64();
+        let (lease, timeout) = (lease.as_secs_f64(), http_timeout.as_secs_f64());
+        let reason = format!("is below 1.5 x HTTP_TIMEOUT={timeout}: set at least {least}");
+        reader.invalid("LEASE_SECONDS", format!("LEASE_SECONDS={lease} {reason}"));
     }
     let in_flight_max = reader.count("MAX_IN_FLIGHT");
     let in_flight_per_host_max = reader.count("MAX_IN_FLIGHT_PER_HOST").min(in_flight_max);
@@ -242,13 +237,8 @@ fn policy(reader: &mut Reader<'_>) -> Policy {
     };
     if policy.cap < policy.base {
         let (cap, base) = (policy.cap.as_secs_f64(), policy.base.as_secs_f64());
-        reader.invalid(
-            "BACKOFF_CAP_SECONDS",
-            format!(
-                "BACKOFF_CAP_SECONDS={cap} is below BACKOFF_BASE_SECONDS={base}: \
-                 set at least {base}"
-            ),
-        );
+        let reason = format!("is below BACKOFF_BASE_SECONDS={base}: set at least {base}");
+        reader.invalid("BACKOFF_CAP_SECONDS", format!("BACKOFF_CAP_SECONDS={cap} {reason}"));
     }
     policy
 }
