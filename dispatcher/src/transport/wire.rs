@@ -145,12 +145,11 @@ impl Wire {
         while self.socket.peek() != Silence::Unbroken {
             let mut byte = [0];
             let mut buffer = ReadBuf::new(&mut byte);
-            match Pin::new(&mut *self).poll_read(cx, &mut buffer) {
-                Poll::Ready(Ok(())) => {
+            match Pin::new(&mut *self).poll_read(cx, &mut buffer)? {
+                Poll::Ready(()) => {
                     let ended = "the connection ended before the request was written";
                     return Poll::Ready(Err(io::Error::new(ErrorKind::ConnectionReset, ended)));
                 }
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 // Session tickets of TLS are no data. tokio wakes the task for everything else.
                 Poll::Pending if self.socket.peek() == Silence::Unbroken => {}
                 Poll::Pending => return Poll::Pending,
