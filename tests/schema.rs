@@ -5,7 +5,7 @@ use std::path::Path;
 
 use chaos::postgres::OwnServer;
 use dispatcher::event::EventId;
-use dispatcher::store::{CLAIM, PgStore, SchemaError};
+use dispatcher::store::{CLAIM, PgStore, Readiness, SchemaError};
 use futures_util::future::join_all;
 use nix::unistd::{Gid, Uid, chown};
 use sqlx::migrate::{Migrate, Migrator};
@@ -63,7 +63,7 @@ async fn concurrent_migrations_succeed_and_keep_a_newer_schema() {
         "insert into _sqlx_migrations values (9999, 'from the future', now(), true, '\\x00', 1)";
     sqlx::query(newer).execute(&pool).await.unwrap();
     stores[0].migrate().await.expect("an older binary starts on a newer schema");
-    assert!(stores[0].is_current().await.unwrap());
+    assert_eq!(stores[0].readiness().await.unwrap(), Readiness::Ready);
 }
 
 /// A server that is restarted as a standby without a primary: it accepts reads only, until it is
@@ -152,7 +152,7 @@ async fn migration_waits_for_a_table_lock_and_is_repeated() {
     assert_waits_for("table lock", store.migrate().await);
     sqlx::raw_sql("rollback").execute(&mut vacuum).await.unwrap();
     store.migrate().await.expect("the table is free");
-    assert!(store.is_current().await.unwrap());
+    assert_eq!(store.readiness().await.unwrap(), Readiness::Ready);
 }
 
 // The scale factor of the default lets dead index entries gather with the size of the table.

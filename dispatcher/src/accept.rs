@@ -12,20 +12,19 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use prometheus_client::metrics::gauge::Gauge;
 use rand::Rng;
-use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::yield_now;
 use tokio::time::{Instant, timeout_at};
 
-use self::queue::{Batch, Item, Queue};
+use self::queue::{Batch, Item, Kind, Queue};
 use crate::event::{Claim, ClaimKey, LeaseHolder, NewEvent};
 use crate::hand_off::{HandOff, HandedClaim, HandedOver, Reserved};
 use crate::host::{HostKey, host_of};
 use crate::metrics::Metrics;
 use crate::store::{Inserted, InsertedRows, NewRow, Store, StoreError, extra_time};
 
-/// Maximum number of posts that wait for their batch. A further one gets a 503.
+/// Maximum number of posts that wait for their commit. A further one gets a 503.
 const POSTS_MAX: usize = 8_192;
 
 /// Maximum wait of a post for its batch and the commit, so that a 503 is sent within two seconds.
@@ -33,39 +32,24 @@ const POSTS_MAX: usize = 8_192;
 const WAIT_MAX: Duration = Duration::from_millis(1_600);
 
 const OPERATION: &str = "storing an event";
-const TOO_MANY: &str = "too many posts wait for their commit";
 
 /// Accepts events for the batches. Clones share them.
 #[derive(Clone, Debug)]
 pub struct Acceptor {
-    posts: mpsc::Sender<Item<Waiter>>,
-    waiting: Gauge,
+    posts: mpsc::UnboundedSender<Item<Waiter>>,
+    /// One permit for each further post that may wait.
+    room: Arc<Semaphore>,
 }
 
 /// The client of a post.
 #[derive(Debug)]
 struct Waiter {
     result: oneshot::Sender<Result<Inserted, StoreError>>,
-    /// The memory of the event, as long as it is here.
-    _reserved: Option<OwnedSemaphorePermit>,
-    _counted: Counted,
-}
-
-/// Counts a post in the gauge as long as it waits.
-#[derive(Debug)]
-struct Counted(Gauge);
-
-impl Counted {
-    fn new(waiting: &Gauge) -> Self {
-        waiting.inc();
-        Self(waiting.clone())
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.dec();
-    }
+    host: HostKey,
+    /// While a statement stores the event with a lease.
+    reserved: Option<Reserved>,
+    /// Given back when the post is answered: its place, and the memory of the event.
+    _held: (OwnedSemaphorePermit, Option<OwnedSemaphorePermit>),
 }
 
 /// The collaborators of the batches.
@@ -91,14 +75,15 @@ pub struct Parts<S, R> {
 pub fn acceptor<S: Store, R: Rng + Send + 'static>(
     parts: Parts<S, R>,
 ) -> (Acceptor, impl Future<Output = ()> + Send) {
-    let (posts, arriving) = mpsc::channel(POSTS_MAX);
-    let acceptor = Acceptor { posts, waiting: parts.metrics.posts_waiting.clone() };
-    let batches = Batches { queue: Queue::new(parts.connections), parts, stored_at: None };
-    (acceptor, batches.run(arriving))
+    let (posts, arriving) = mpsc::unbounded_channel();
+    let room = Arc::new(Semaphore::new(POSTS_MAX));
+    let acceptor = Acceptor { posts, room: Arc::clone(&room) };
+    let queue = Queue::new(parts.connections);
+    (acceptor, Batches { parts, queue, room, stored_at: None }.run(arriving))
 }
 
 impl Acceptor {
-    /// Stores an event in one durable commit. `reserved` is kept until the event is written or
+    /// Stores an event in one durable commit. `memory` is kept until the event is written or
     /// refused, also if this future is dropped.
     ///
     /// # Errors
@@ -107,13 +92,19 @@ impl Acceptor {
     pub async fn store(
         &self,
         event: NewEvent,
-        reserved: Option<OwnedSemaphorePermit>,
+        memory: Option<OwnedSemaphorePermit>,
     ) -> Result<Inserted, StoreError> {
+        let place = Arc::clone(&self.room).try_acquire_owned();
+        let place = place.map_err(|_| StoreError::Unavailable {
+            operation: OPERATION,
+            reason: "too many posts wait for their commit".to_owned(),
+        })?;
         let deadline = Instant::now() + WAIT_MAX + extra_time(event.payload.len());
         let (result, answer) = oneshot::channel();
-        let counted = Counted::new(&self.waiting);
-        let waiter = Waiter { result, _reserved: reserved, _counted: counted };
-        self.posts.try_send(Item { event, deadline, waiter }).map_err(|_| unavailable(TOO_MANY))?;
+        let host = host_of(event.target.url());
+        let waiter = Waiter { result, host, reserved: None, _held: (place, memory) };
+        // If the task has ended, this drops the sender of the result.
+        let _ = self.posts.send(Item { event, deadline, waiter });
         match timeout_at(deadline, answer).await {
             Ok(Ok(result)) => result,
             Ok(Err(_)) => Err(unknown("the process stops")),
@@ -122,37 +113,41 @@ impl Acceptor {
     }
 }
 
+fn unknown(reason: &str) -> StoreError {
+    StoreError::Unknown { operation: OPERATION, reason: reason.to_owned() }
+}
+
 /// The task that owns the queue and the statements.
 struct Batches<S, R> {
     parts: Parts<S, R>,
     queue: Queue<Waiter>,
+    room: Arc<Semaphore>,
     /// `now()` of the last batch that was stored.
     stored_at: Option<DateTime<Utc>>,
 }
 
-/// A batch with the permits of its events.
-struct Call {
-    batch: Batch<Waiter>,
-    hosts: Vec<HostKey>,
-    holder: Option<LeaseHolder>,
-    /// One value per event, or none at all.
-    reserved: Vec<Option<Reserved>>,
-    sent_at: Instant,
-}
-
 impl<S: Store, R: Rng + Send + 'static> Batches<S, R> {
-    async fn run(mut self, mut arriving: mpsc::Receiver<Item<Waiter>>) {
+    async fn run(mut self, mut arriving: mpsc::UnboundedReceiver<Item<Waiter>>) {
         let mut calls = FuturesUnordered::new();
         let mut arrived = Vec::new();
         let mut is_open = true;
         while is_open || !calls.is_empty() {
-            while let Some(batch) = self.queue.next_batch(Instant::now()) {
-                calls.push(insert(self.parts.store.clone(), self.call(batch)));
+            let sent_at = Instant::now();
+            while let Some(mut batch) = self.queue.next_batch(sent_at) {
+                let (store, holder) = (self.parts.store.clone(), self.reserve(&mut batch, sent_at));
+                calls.push(async move {
+                    let rows: Vec<NewRow<'_>> = batch.items.iter().map(row).collect();
+                    let result = store.insert(&rows, holder).await;
+                    drop(rows);
+                    (batch, sent_at, result)
+                });
             }
+            let waiting = POSTS_MAX - self.room.available_permits();
+            self.parts.metrics.posts_waiting.set(i64::try_from(waiting).unwrap_or(i64::MAX));
             tokio::select! {
                 biased;
-                Some((call, result)) = calls.next(), if !calls.is_empty() => {
-                    self.end(call, result);
+                Some((batch, sent_at, result)) = calls.next(), if !calls.is_empty() => {
+                    self.end(batch, sent_at, result);
                 }
                 received = arriving.recv_many(&mut arrived, POSTS_MAX), if is_open => {
                     is_open = received > 0;
@@ -163,11 +158,7 @@ impl<S: Store, R: Rng + Send + 'static> Batches<S, R> {
                             arrived.push(item);
                         }
                     }
-                    for item in arrived.drain(..) {
-                        if let Some(refused) = self.queue.push(item) {
-                            refused.answer(Err(unavailable(TOO_MANY)));
-                        }
-                    }
+                    arrived.drain(..).for_each(|item| self.queue.push(item));
                 }
             }
         }
@@ -175,63 +166,55 @@ impl<S: Store, R: Rng + Send + 'static> Batches<S, R> {
 
     /// Reserves permits of the worker for the events of a batch. A large event is left to a claim,
     /// because its payload may take long.
-    fn call(&mut self, batch: Batch<Waiter>) -> Call {
-        let now = Instant::now();
-        let events = batch.events();
-        let hosts: Vec<HostKey> = match batch.is_large() {
-            true => Vec::new(),
-            false => events.iter().map(|event| host_of(event.target.url())).collect(),
-        };
-        let reserved = self.parts.hand_off.reserve(&hosts, now, &mut self.parts.rng);
-        let (holder, reserved) = reserved.map_or((None, Vec::new()), |(h, r)| (Some(h), r));
-        Call { batch, hosts, holder, reserved, sent_at: now }
+    fn reserve(&mut self, batch: &mut Batch<Waiter>, now: Instant) -> Option<LeaseHolder> {
+        if batch.kind == Kind::Large {
+            return None;
+        }
+        let waiters = batch.items.iter_mut().map(|item| &mut item.waiter);
+        let places = waiters.map(|waiter| (&waiter.host, &mut waiter.reserved));
+        self.parts.hand_off.reserve(places, now, &mut self.parts.rng)
     }
 
     /// Gives the leased events to the worker, then answers the posts, or the part that is not sent
     /// again.
-    fn end(&mut self, call: Call, result: Result<InsertedRows, StoreError>) {
-        let Call { batch, hosts, reserved, sent_at, .. } = call;
-        let has_reserved = reserved.iter().any(Option::is_some);
-        let mut handed = HandedOver::empty(sent_at);
-        match result {
+    fn end(
+        &mut self,
+        mut batch: Batch<Waiter>,
+        sent_at: Instant,
+        result: Result<InsertedRows, StoreError>,
+    ) {
+        let (mut claims, mut lost, mut is_handed) = (Vec::new(), Vec::new(), true);
+        let items = batch.items.iter_mut();
+        match &result {
             Ok(rows) => {
-                let mut items = self.queue.stored(batch);
-                let mut all_handed = true;
                 self.stored_at = Some(rows.now);
-                handed.claimed_at = self.stored_at;
-                let events = reserved.into_iter().chain(std::iter::repeat_with(|| None));
-                for ((item, inserted), (at, reserved)) in
-                    items.iter_mut().zip(&rows.events).zip(events.enumerate())
-                {
-                    let is_new = *inserted == Inserted::Accepted(item.event.id);
-                    match reserved.filter(|_| is_new) {
-                        Some(reserved) => {
-                            handed.claims.push(claim(&mut item.event, &hosts[at], reserved));
-                        }
-                        None => all_handed &= !is_new,
+                for (item, inserted) in items.zip(&rows.events) {
+                    let reserved = item.waiter.reserved.take();
+                    if *inserted == Inserted::Accepted(item.event.id) {
+                        is_handed &= reserved.is_some();
+                        claims.extend(reserved.map(|reserved| claim(item, reserved)));
                     }
                 }
-                self.parts.metrics.handed_over.inc_by(handed.claims.len() as u64);
-                if has_reserved {
-                    self.parts.hand_off.hand_over(handed);
-                }
-                if !all_handed {
-                    self.parts.stored.notify_one();
-                }
-                for (item, inserted) in items.into_iter().zip(rows.events) {
+            }
+            Err(error) if error.is_unknown() => {
+                lost.extend(items.filter_map(|item| item.waiter.reserved.take()));
+            }
+            Err(_) => items.for_each(|item| item.waiter.reserved = None),
+        }
+        self.parts.metrics.handed_over.inc_by(claims.len() as u64);
+        let (claimed_at, received_at) = (self.stored_at, Instant::now());
+        let handed = HandedOver { claims, lost, claimed_at, sent_at, received_at };
+        self.parts.hand_off.hand_over(handed);
+        if !is_handed {
+            self.parts.stored.notify_one();
+        }
+        match result {
+            Ok(rows) => {
+                for (item, inserted) in self.queue.stored(batch).into_iter().zip(rows.events) {
                     item.answer(Ok(inserted));
                 }
             }
             Err(error) => {
-                handed.claimed_at = self.stored_at;
-                if error.is_unknown() {
-                    handed.lost = reserved.into_iter().flatten().collect();
-                } else {
-                    drop(reserved);
-                }
-                if has_reserved {
-                    self.parts.hand_off.hand_over(handed);
-                }
                 for item in self.queue.failed(batch, &error) {
                     item.answer(Err(error.clone()));
                 }
@@ -240,27 +223,22 @@ impl<S: Store, R: Rng + Send + 'static> Batches<S, R> {
     }
 }
 
-async fn insert<S: Store>(store: S, call: Call) -> (Call, Result<InsertedRows, StoreError>) {
-    let tokens = call.reserved.iter().map(|it| it.as_ref().map(|it| it.token));
-    let tokens = tokens.chain(std::iter::repeat(None));
-    let rows = call.batch.events().into_iter().zip(tokens);
-    let rows: Vec<NewRow<'_>> = rows.map(|(event, token)| NewRow { event, token }).collect();
-    let result = store.insert(&rows, call.holder).await;
-    drop(rows);
-    (call, result)
+fn row(item: &Item<Waiter>) -> NewRow<'_> {
+    let reserved = item.waiter.reserved.as_ref();
+    NewRow { event: &item.event, token: reserved.map(|reserved| reserved.token) }
 }
 
 /// Returns the claim of a stored event and takes its payload.
-fn claim(event: &mut NewEvent, host: &HostKey, reserved: Reserved) -> HandedClaim {
-    let key = ClaimKey { id: event.id, token: reserved.token, number: 1 };
+fn claim(item: &mut Item<Waiter>, reserved: Reserved) -> HandedClaim {
+    let event = &mut item.event;
     let claim = Claim {
-        key,
+        key: ClaimKey { id: event.id, token: reserved.token, number: 1 },
         failure_count: 0,
         target_url: event.target.url().to_owned(),
         payload: std::mem::take(&mut event.payload),
         unfetched: 0,
     };
-    HandedClaim { claim, host: HostKey::clone(host), reserved }
+    HandedClaim { claim, host: HostKey::clone(&item.waiter.host), reserved }
 }
 
 impl Item<Waiter> {
@@ -270,10 +248,32 @@ impl Item<Waiter> {
     }
 }
 
-fn unavailable(reason: &str) -> StoreError {
-    StoreError::Unavailable { operation: OPERATION, reason: reason.to_owned() }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::{EventId, Target};
 
-fn unknown(reason: &str) -> StoreError {
-    StoreError::Unknown { operation: OPERATION, reason: reason.to_owned() }
+    #[tokio::test]
+    async fn further_post_is_refused_if_too_many_wait() {
+        let (posts, mut arriving) = mpsc::unbounded_channel();
+        let acceptor = Acceptor { posts, room: Arc::new(Semaphore::new(1)) };
+        let event = || NewEvent {
+            id: EventId::fresh(),
+            payload: b"1".to_vec(),
+            target: Target::Given("http://a/".into()),
+            idempotency_key: None,
+        };
+        let first = tokio::spawn({
+            let (acceptor, event) = (acceptor.clone(), event());
+            async move { acceptor.store(event, None).await }
+        });
+        let item = arriving.recv().await.expect("the first post waits");
+        let refused = acceptor.store(event(), None).await;
+        assert!(matches!(refused, Err(StoreError::Unavailable { .. })), "{refused:?}");
+        let id = item.event.id;
+        item.answer(Ok(Inserted::Accepted(id)));
+        let accepted = first.await.expect("the task does not panic").expect("the post is answered");
+        assert_eq!(accepted, Inserted::Accepted(id));
+        assert_eq!(acceptor.room.available_permits(), 1, "an answered post leaves its place");
+    }
 }

@@ -48,26 +48,8 @@ struct State {
 pub struct Room {
     /// The worker and its lease time. `None` while it takes no event.
     pub holder: Option<LeaseHolder>,
-    /// `MAX_IN_FLIGHT`.
+    /// Permits for events that are handed over, with those on their way.
     pub permits: usize,
-    /// Permits that the worker holds or has requested with a claim.
-    pub held: usize,
-    /// Part of `held` that handed over events hold.
-    pub handed: usize,
-    /// More events are due than a claim takes. Then hand-off uses at most half of the permits.
-    pub is_deep: bool,
-}
-
-impl Room {
-    /// Permits for further events if `reserved` are on their way.
-    fn free(&self, reserved: usize) -> usize {
-        let free = self.permits.saturating_sub(self.held + reserved);
-        if !self.is_deep {
-            return free;
-        }
-        let share = (self.permits / 2).saturating_sub(self.handed + reserved);
-        share.min(free)
-    }
 }
 
 /// Returns true while the presence of the worker is held.
@@ -105,19 +87,6 @@ pub struct HandedOver {
     pub received_at: Instant,
 }
 
-impl HandedOver {
-    /// A batch without events, that was sent at this time and answered now.
-    pub fn empty(sent_at: Instant) -> Self {
-        Self {
-            claims: Vec::new(),
-            lost: Vec::new(),
-            claimed_at: None,
-            sent_at,
-            received_at: Instant::now(),
-        }
-    }
-}
-
 /// An event that is stored and leased.
 #[derive(Debug)]
 pub struct HandedClaim {
@@ -141,9 +110,11 @@ impl HandOff {
         self.state().is_present = Some(IsPresent(Box::new(is_present)));
     }
 
-    /// Locks the room, so that the worker can change it. No event is reserved meanwhile.
-    pub fn lock_room(&self) -> RoomGuard<'_> {
-        RoomGuard(self.state())
+    /// Sets what the worker can take. `room` gets the number of events on their way, and none is
+    /// reserved while it runs.
+    pub fn share(&self, room: impl FnOnce(usize) -> Room) {
+        let mut state = self.state();
+        state.room = room(state.reserved.len());
     }
 
     /// From now on, no event is reserved. Those on their way still arrive.
@@ -171,33 +142,28 @@ impl HandOff {
         state.refusing.insert(HostKey::clone(host), now + REFUSED_FOR);
     }
 
-    /// Reserves permits for the events of these hosts, in order. Returns `None` if the worker takes
-    /// none of them now.
-    pub fn reserve(
+    /// Reserves permits for events, each given by its host and the empty place of its reservation.
+    /// Returns `None` if the worker takes none now.
+    pub fn reserve<'a>(
         self: &Arc<Self>,
-        hosts: &[HostKey],
+        events: impl IntoIterator<Item = (&'a HostKey, &'a mut Option<Reserved>)>,
         now: Instant,
         rng: &mut impl Rng,
-    ) -> Option<(LeaseHolder, Vec<Option<Reserved>>)> {
+    ) -> Option<LeaseHolder> {
         let mut state = self.state();
-        let holder = state.room.holder?;
-        if !state.is_present.as_ref().is_some_and(|is_present| (is_present.0)()) {
+        let State { room, is_present, reserved, refusing, .. } = &mut *state;
+        let holder = room.holder?;
+        if !is_present.as_ref().is_some_and(|is_present| (is_present.0)()) {
             return None;
         }
-        let mut free = state.room.free(state.reserved.len());
-        let reserved = hosts.iter().map(|host| {
-            let refuses = state.refusing.get(host).is_some_and(|until| now < *until);
-            if free == 0 || refuses {
-                return None;
-            }
-            free -= 1;
+        let free = room.permits.saturating_sub(reserved.len());
+        let takes = |host: &HostKey| refusing.get(host).is_none_or(|until| now >= *until);
+        for (_, place) in events.into_iter().filter(|(host, _)| takes(host)).take(free) {
             let token = LeaseToken::random(rng);
-            state.reserved.insert(token);
-            Some(Reserved { token, hand_off: Arc::clone(self) })
-        });
-        let reserved: Vec<_> = reserved.collect();
-        drop(state);
-        reserved.iter().any(Option::is_some).then_some((holder, reserved))
+            reserved.insert(token);
+            *place = Some(Reserved { token, hand_off: Arc::clone(self) });
+        }
+        Some(holder)
     }
 
     /// Gives a batch to the worker. If the worker has ended without a drain, other workers reclaim
@@ -213,28 +179,11 @@ impl HandOff {
     }
 }
 
-/// The locked room.
-#[derive(Debug)]
-pub struct RoomGuard<'a>(MutexGuard<'a, State>);
-
-impl RoomGuard<'_> {
-    /// Returns the number of events on their way.
-    pub fn reserved(&self) -> usize {
-        self.0.reserved.len()
-    }
-
-    /// Changes what the worker can take.
-    pub fn set(&mut self, room: Room) {
-        self.0.room = room;
-    }
-}
-
 impl Reserved {
     /// The worker has received the event: its permit now counts as held.
     pub fn received(self) {
-        let mut state = self.hand_off.state();
-        state.room.held += 1;
-        state.room.handed += 1;
+        let permits = &mut self.hand_off.state().room.permits;
+        *permits = permits.saturating_sub(1);
     }
 }
 
@@ -253,22 +202,22 @@ mod tests {
     use crate::event::WorkerId;
 
     const HOLDER: LeaseHolder = LeaseHolder { worker: WorkerId(1), lease: Duration::from_secs(30) };
-    const ROOM: Room =
-        Room { holder: Some(HOLDER), permits: 10, held: 0, handed: 0, is_deep: false };
+    const ROOM: Room = Room { holder: Some(HOLDER), permits: 10 };
 
     /// A hand-off with this room, whose presence is held.
     fn open(room: Room) -> Arc<HandOff> {
         let (hand_off, _) = HandOff::new();
         hand_off.set_presence(|| true);
-        hand_off.lock_room().set(room);
+        hand_off.share(|_| room);
         hand_off
     }
 
     fn reserve(hand_off: &Arc<HandOff>, hosts: &[&str], now: Instant) -> Vec<Option<Reserved>> {
         let hosts: Vec<HostKey> = hosts.iter().map(|host| HostKey::from(*host)).collect();
         let mut rng = StdRng::seed_from_u64(hand_off.reserved() as u64);
-        let reserved = hand_off.reserve(&hosts, now, &mut rng);
-        reserved.map(|(_, reserved)| reserved).unwrap_or_default()
+        let mut reserved: Vec<_> = hosts.iter().map(|_| None).collect();
+        hand_off.reserve(hosts.iter().zip(&mut reserved), now, &mut rng);
+        reserved
     }
 
     fn count(reserved: &[Option<Reserved>]) -> usize {
@@ -279,7 +228,7 @@ mod tests {
     fn nothing_is_reserved_while_closed_or_without_presence() {
         let now = Instant::now();
         let (hand_off, _) = HandOff::new();
-        hand_off.lock_room().set(ROOM);
+        hand_off.share(|_| ROOM);
         assert_eq!(count(&reserve(&hand_off, &["a"], now)), 0, "no presence is known");
         hand_off.set_presence(|| false);
         assert_eq!(count(&reserve(&hand_off, &["a"], now)), 0);
@@ -290,9 +239,9 @@ mod tests {
     }
 
     #[test]
-    fn reservations_and_the_worker_share_the_permits() {
+    fn reserved_permits_return_or_become_those_of_the_worker() {
         let now = Instant::now();
-        let hand_off = open(Room { held: 7, ..ROOM });
+        let hand_off = open(Room { permits: 3, ..ROOM });
         let first = reserve(&hand_off, &["a"; 2], now);
         let second = reserve(&hand_off, &["a"; 2], now);
         assert_eq!((count(&first), count(&second), hand_off.reserved()), (2, 1, 3));
@@ -306,18 +255,6 @@ mod tests {
         }
         assert_eq!(hand_off.reserved(), 0);
         assert_eq!(count(&reserve(&hand_off, &["a"], now)), 0);
-    }
-
-    #[test]
-    fn beside_a_backlog_hand_off_uses_half_of_the_permits() {
-        let now = Instant::now();
-        let hand_off = open(Room { is_deep: true, ..ROOM });
-        let reserved = reserve(&hand_off, &["a"; 9], now);
-        assert_eq!(count(&reserved), 5);
-        let hand_off = open(Room { is_deep: true, held: 8, handed: 4, ..ROOM });
-        assert_eq!(count(&reserve(&hand_off, &["a"; 9], now)), 1);
-        let hand_off = open(Room { is_deep: true, held: 9, handed: 0, ..ROOM });
-        assert_eq!(count(&reserve(&hand_off, &["a"; 9], now)), 1);
     }
 
     #[test]

@@ -37,18 +37,21 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
+use self::claim::claim;
 pub use self::claim::{CLAIM, CLAIM_BATCH_MAX, CLAIM_BYTES_MAX, ClaimLimit, Claimed, DueRange};
 pub use self::connect::{PgStore, StoreOptions};
 pub use self::database_url::{DatabaseUrl, DatabaseUrlError};
 pub use self::error::StoreError;
 pub use self::find::{AttemptView, EventView};
 pub use self::gauges::Gauges;
+use self::insert::insert;
 pub use self::insert::{
     ALONE_BYTES_MIN, BODY_BYTES_MAX, Inserted, InsertedRows, LARGE_BYTES_MIN, NewRow, extra_time,
 };
 pub use self::inspect::{Inspection, SchemaState};
 use self::next_due::next_due;
 pub use self::own_leases::OwnLeases;
+use self::own_leases::own_leases;
 use self::payload::piece;
 pub use self::presence::{PgPresence, Presence};
 use self::presence::{absent_workers, forget};
@@ -59,6 +62,7 @@ use self::release::release;
 pub use self::schema::SchemaError;
 pub use self::settle::SETTLE_BATCH_MAX;
 use self::settle::settle;
+pub use self::time::StoredTime;
 pub use self::transactions::OldestTransaction;
 use crate::event::{ClaimKey, LeaseHolder, Release, Settled, Settlement, WorkerId};
 
@@ -143,8 +147,8 @@ impl Store for PgStore {
     ) -> Result<InsertedRows, StoreError> {
         let bytes = events.iter().map(|row| row.event.payload.len()).sum();
         self.accept
-            .run_for("storing events", extra_time(bytes), async |connection| {
-                insert::insert(connection, events, holder).await
+            .run_for("storing events", extra_time(bytes), async |session| {
+                insert(session, events, holder).await
             })
             .await
     }
@@ -156,8 +160,8 @@ impl Store for PgStore {
         limit: ClaimLimit,
     ) -> Result<Claimed, StoreError> {
         self.work
-            .run("claiming due events", async |connection| {
-                claim::claim(connection, worker, lease, limit, &self.refused).await
+            .run("claiming due events", async |session| {
+                claim(session, worker, lease, limit, &self.refused).await
             })
             .await
     }
@@ -169,28 +173,24 @@ impl Store for PgStore {
         length: usize,
     ) -> Result<Option<Vec<u8>>, StoreError> {
         self.work
-            .run("fetching a payload", async |connection| {
-                piece(connection, key, from, length).await
-            })
+            .run("fetching a payload", async |session| piece(session, key, from, length).await)
             .await
     }
 
     async fn next_due(&self, after: DateTime<Utc>) -> Result<Option<Duration>, StoreError> {
         self.work
-            .run("reading the next due time", async |connection| next_due(connection, after).await)
+            .run("reading the next due time", async |session| next_due(session, after).await)
             .await
     }
 
     async fn settle(&self, settlements: Vec<Settlement>) -> Result<Vec<Settled>, StoreError> {
         self.work
-            .run("settling attempts", async |connection| settle(connection, &settlements).await)
+            .run("settling attempts", async |session| settle(session, &settlements).await)
             .await
     }
 
     async fn release(&self, releases: Vec<Release>) -> Result<usize, StoreError> {
-        self.work
-            .run("releasing claims", async |connection| release(connection, &releases).await)
-            .await
+        self.work.run("releasing claims", async |session| release(session, &releases).await).await
     }
 
     async fn own_leases(
@@ -199,31 +199,29 @@ impl Store for PgStore {
         due_from: Option<DateTime<Utc>>,
     ) -> Result<OwnLeases, StoreError> {
         self.work
-            .run("searching orphaned claims", async |connection| {
-                own_leases::own_leases(connection, worker, due_from).await
+            .run("searching orphaned claims", async |session| {
+                own_leases(session, worker, due_from).await
             })
             .await
     }
 
     async fn absent_workers(&self, caller: WorkerId) -> Result<Vec<WorkerId>, StoreError> {
         self.work
-            .run("reading absent workers", async |connection| {
-                absent_workers(connection, caller).await
-            })
+            .run("reading absent workers", async |session| absent_workers(session, caller).await)
             .await
     }
 
     async fn reclaim(&self, reclaim: Reclaim) -> Result<Vec<Reclaimed>, StoreError> {
         self.work
-            .run("reclaiming leases", async |connection| {
-                reclaim::reclaim(connection, &reclaim, &self.refused).await
+            .run("reclaiming leases", async |session| {
+                reclaim::reclaim(session, &reclaim, &self.refused).await
             })
             .await
     }
 
     async fn forget(&self, worker: WorkerId) -> Result<(), StoreError> {
         self.work
-            .run("forgetting an absent worker", async |connection| forget(connection, worker).await)
+            .run("forgetting an absent worker", async |session| forget(session, worker).await)
             .await
     }
 }

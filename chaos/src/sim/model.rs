@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use dispatcher::event::{EventId, LeaseHolder, LeaseToken, NewEvent, WorkerId};
-use dispatcher::store::{AttemptView, DueRange, Inserted};
+use dispatcher::store::{AttemptView, DueRange, Inserted, StoredTime};
 
 use crate::history::op::Op;
 use crate::history::transition::{Census, Counts, Fenced, Step, Transition};
@@ -248,4 +248,9 @@ fn micros(duration: Duration) -> i64 {
 /// Converts microseconds of Unix time.
 pub fn time(us: i64) -> DateTime<Utc> {
     DateTime::from_timestamp_micros(us).expect("simulated times are in the range of chrono")
+}
+
+/// Converts microseconds of Unix time into a time that was read from the store.
+fn stored(us: i64) -> StoredTime {
+    StoredTime(time(us))
 }

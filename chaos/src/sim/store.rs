@@ -91,9 +91,12 @@ impl SimStore {
         let Some(hand_off) = hand_off.filter(|_| lost > 0) else {
             return;
         };
-        let hosts = vec![HostKey::from("lost"); lost];
+        let host = HostKey::from("lost");
+        let mut reserved: Vec<_> = (0..lost).map(|_| None).collect();
         let mut rng = Seed::new(hand_off.reserved() as u64).stream("lost permits");
-        std::mem::forget(hand_off.reserve(&hosts, Instant::now(), &mut rng));
+        let places = reserved.iter_mut().map(|place| (&host, place));
+        hand_off.reserve(places, Instant::now(), &mut rng);
+        std::mem::forget(reserved);
     }
 
     /// Hits a failpoint as the client. Never returns if the process is killed; waits if it is

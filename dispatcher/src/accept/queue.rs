@@ -18,9 +18,6 @@ const BATCH_MAX: usize = 128;
 /// Payload bytes of a full batch.
 const BATCH_BYTES_MAX: usize = ALONE_BYTES_MIN;
 
-/// Maximum number of posts in all queues.
-const POSTS_MAX: usize = 8_192;
-
 /// Concurrent batches of posts of normal size.
 const CALLS_MAX: usize = 2;
 
@@ -36,13 +33,13 @@ pub(super) struct Item<W> {
 /// Posts that are sent in one statement.
 #[derive(Debug)]
 pub(super) struct Batch<W> {
-    lane: Kind,
-    items: Vec<Item<W>>,
+    pub(super) kind: Kind,
+    pub(super) items: Vec<Item<W>>,
 }
 
 /// The kinds of posts. Each has its own queue and its own limit of concurrent batches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+pub(super) enum Kind {
     /// Without a key.
     Plain,
     /// With a key, at most one post per key.
@@ -111,14 +108,10 @@ impl<W> Queue<W> {
         Self { lanes, busy: HashSet::new() }
     }
 
-    /// Adds a post. Returns it if too many wait.
-    pub(super) fn push(&mut self, item: Item<W>) -> Option<Item<W>> {
-        if self.lanes.iter().map(|lane| lane.new.len()).sum::<usize>() >= POSTS_MAX {
-            return Some(item);
-        }
-        let kind = Kind::of(&item.event);
-        self.lanes[kind as usize].push(item);
-        None
+    pub(super) fn push(&mut self, item: Item<W>) {
+        let lane = &mut self.lanes[Kind::of(&item.event) as usize];
+        lane.bytes += item.event.payload.len();
+        lane.new.push_back(item);
     }
 
     /// Returns the next batch to send now. Posts whose client has got a response are dropped.
@@ -126,7 +119,7 @@ impl<W> Queue<W> {
         Kind::ALL.into_iter().find_map(|kind| {
             let items = self.next_items(kind, now)?;
             self.lanes[kind as usize].calls += 1;
-            Some(Batch { lane: kind, items })
+            Some(Batch { kind, items })
         })
     }
 
@@ -157,14 +150,14 @@ impl<W> Queue<W> {
 
     /// A batch is stored. Returns its posts.
     pub(super) fn stored(&mut self, batch: Batch<W>) -> Vec<Item<W>> {
-        self.lanes[batch.lane as usize].calls -= 1;
+        self.lanes[batch.kind as usize].calls -= 1;
         release_keys(&mut self.busy, &batch.items);
         batch.items
     }
 
     /// A batch failed. Returns its posts, unless they are sent again in smaller batches.
     pub(super) fn failed(&mut self, mut batch: Batch<W>, error: &StoreError) -> Vec<Item<W>> {
-        let lane = &mut self.lanes[batch.lane as usize];
+        let lane = &mut self.lanes[batch.kind as usize];
         lane.calls -= 1;
         let is_of_one_row = error.is_about_the_data() || error.is_locked();
         if is_of_one_row && batch.items.len() > 1 {
@@ -172,7 +165,7 @@ impl<W> Queue<W> {
             lane.retries.extend([batch.items, rest]);
             return Vec::new();
         }
-        if error.is_locked() && batch.lane != Kind::Large {
+        if error.is_locked() && batch.kind != Kind::Large {
             // In turns with others, until the client has got a response.
             self.lanes[Kind::Alone as usize].retries.push_back(batch.items);
             return Vec::new();
@@ -183,11 +176,6 @@ impl<W> Queue<W> {
 }
 
 impl<W> Lane<W> {
-    fn push(&mut self, item: Item<W>) {
-        self.bytes += item.event.payload.len();
-        self.new.push_back(item);
-    }
-
     fn is_full(&self) -> bool {
         self.new.len() >= BATCH_MAX || self.bytes >= BATCH_BYTES_MAX
     }
@@ -224,17 +212,6 @@ impl<W> Lane<W> {
 fn release_keys<W>(busy: &mut HashSet<String>, items: &[Item<W>]) {
     for key in items.iter().filter_map(|item| item.event.idempotency_key.as_ref()) {
         busy.remove(key);
-    }
-}
-
-impl<W> Batch<W> {
-    /// Returns true for the batch of one large payload.
-    pub(super) fn is_large(&self) -> bool {
-        self.lane == Kind::Large
-    }
-
-    pub(super) fn events(&self) -> Vec<&NewEvent> {
-        self.items.iter().map(|item| &item.event).collect()
     }
 }
 

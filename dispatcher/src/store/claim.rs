@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::error::StoreError;
 use super::parts::{Parts, RefusedRows};
-use super::time::nullable_time;
+use super::time::StoredTime;
 use crate::event::{Claim, ClaimKey, EventId, LeaseToken, WorkerId};
 
 /// Maximum number of events per claim.
@@ -139,14 +139,12 @@ pub(super) async fn claim(
     };
     let first = rows.first().ok_or(sqlx::Error::RowNotFound)?;
     let now: DateTime<Utc> = first.try_get("claimed_at")?;
-    let (mut first_due, mut last_due) = (None, None);
-    for row in &rows {
-        let due = nullable_time(row, "next_retry_at")?;
-        first_due = first_due.into_iter().chain(due).min();
-        last_due = last_due.max(due);
-    }
+    let due = rows.iter().map(|row| row.try_get::<Option<StoredTime>, _>("next_retry_at"));
+    let due = due.collect::<Result<Vec<_>, _>>()?;
+    let due = || due.iter().flatten().map(|due| due.0);
     let claims = rows.iter().filter_map(|row| claim_of(row).transpose());
-    Ok(Claimed { now, first_due, last_due, claims: claims.collect::<Result<_, _>>()? })
+    let claims = claims.collect::<Result<_, _>>()?;
+    Ok(Claimed { now, first_due: due().min(), last_due: due().max(), claims })
 }
 
 /// Claims due events, or those of `only` if it is given.

@@ -1,19 +1,19 @@
 //! Reads one event with all its attempts, in one snapshot.
 
-use chrono::{DateTime, Utc};
 use serde::{Serialize, Serializer};
-use sqlx::postgres::PgRow;
-use sqlx::{PgConnection, Row};
+use sqlx::{FromRow, PgConnection, Row};
+use uuid::Uuid;
 
 use super::connect::PgStore;
 use super::error::StoreError;
-use super::time::{nullable_time, rfc3339, time};
+use super::time::StoredTime;
 use crate::event::EventId;
 
 /// An event as `GET /events/{id}` shows it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, FromRow)]
 pub struct EventView {
     /// The id that `POST /events` returned.
+    #[sqlx(try_from = "Uuid")]
     pub id: EventId,
     /// `pending`, `delivered` or `dead`.
     pub status: String,
@@ -24,26 +24,24 @@ pub struct EventView {
     /// Number of claims that were not released.
     pub attempt_count: i32,
     /// Due time of a pending event without a lease.
-    #[serde(serialize_with = "rfc3339")]
-    pub next_retry_at: Option<DateTime<Utc>>,
+    #[sqlx(rename = "due_at")]
+    pub next_retry_at: Option<StoredTime>,
     /// When the event was accepted.
-    #[serde(serialize_with = "rfc3339")]
-    pub created_at: DateTime<Utc>,
+    pub created_at: StoredTime,
     /// When the event was delivered or became dead.
-    #[serde(serialize_with = "rfc3339")]
-    pub finished_at: Option<DateTime<Utc>>,
+    pub finished_at: Option<StoredTime>,
     /// Settled and reclaimed attempts, ordered by number.
+    #[sqlx(skip)]
     pub attempts: Vec<AttemptView>,
 }
 
 /// An attempt as `GET /events/{id}` shows it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, FromRow)]
 pub struct AttemptView {
     /// From 1. The number of a released claim is used again.
     pub number: i32,
     /// When the attempt started.
-    #[serde(serialize_with = "rfc3339")]
-    pub started_at: DateTime<Utc>,
+    pub started_at: StoredTime,
     /// Duration in milliseconds, unknown if the attempt was abandoned.
     pub duration_ms: Option<i64>,
     /// The word for the outcome, such as `rejected`, or `abandoned`.
@@ -56,8 +54,7 @@ pub struct AttemptView {
     #[serde(serialize_with = "lossy_text")]
     pub response: Option<Vec<u8>>,
     /// The due time that the attempt set.
-    #[serde(serialize_with = "rfc3339")]
-    pub next_retry_at: Option<DateTime<Utc>>,
+    pub next_retry_at: Option<StoredTime>,
 }
 
 fn lossy_text<S: Serializer>(bytes: &Option<Vec<u8>>, serializer: S) -> Result<S::Ok, S::Error> {
@@ -89,33 +86,10 @@ async fn find(
     let Some(first) = rows.first() else {
         return Ok(None);
     };
-    let attempts = rows.iter().filter_map(|row| attempt(row).transpose());
-    Ok(Some(EventView {
-        id,
-        status: first.try_get("status")?,
-        reason: first.try_get("reason")?,
-        target_url: first.try_get("target_url")?,
-        attempt_count: first.try_get("attempt_count")?,
-        next_retry_at: nullable_time(first, "due_at")?,
-        created_at: time(first, "created_at")?,
-        finished_at: nullable_time(first, "finished_at")?,
-        attempts: attempts.collect::<Result<_, _>>()?,
-    }))
-}
-
-/// Returns `None` for the only row of an event without attempts.
-fn attempt(row: &PgRow) -> Result<Option<AttemptView>, sqlx::Error> {
-    let Some(number) = row.try_get("number")? else {
-        return Ok(None);
-    };
-    Ok(Some(AttemptView {
-        number,
-        started_at: time(row, "started_at")?,
-        duration_ms: row.try_get("duration_ms")?,
-        outcome: row.try_get("outcome")?,
-        status_code: row.try_get("status_code")?,
-        error: row.try_get("error")?,
-        response: row.try_get("response")?,
-        next_retry_at: nullable_time(row, "next_retry_at")?,
-    }))
+    let mut event = EventView::from_row(first)?;
+    // An event without attempts has one row, without a number.
+    if first.try_get::<Option<i32>, _>("number")?.is_some() {
+        event.attempts = rows.iter().map(FromRow::from_row).collect::<Result<_, _>>()?;
+    }
+    Ok(Some(event))
 }

@@ -60,30 +60,16 @@ const LOCK_TIMEOUT: &str = "20ms";
 /// The same for a payload that is alone, because sending it again takes long.
 const LOCK_TIMEOUT_ALONE: &str = "1s";
 
-// A row with a token is leased, and its first attempt has begun.
-const INSERT: &str = "
-with new as (
-    select *, case when token is not null then now() end as claimed_at
-    from unnest($1::uuid[], $2::text[], $3::boolean[], $4::bytea[], $5::uuid[])
-        as new (id, url, given, payload, token)
-), stored as (
-    insert into webhook_events
-        (id, target_url, target_given, payload, status, round, attempt_count, failure_count,
-         abandon_count, next_retry_at, created_at, lease_token, claimed_at, lease_until, holder)
-    select id, url, given, payload, 'pending', 0, (token is not null)::integer, 0,
-        0, now(), now(), token, claimed_at, claimed_at + $6 * interval '1 microsecond',
-        case when token is not null then $7::bigint end
-    from new
-    returning 1
-)
-select now() as stored_at, count(*) as stored from stored";
-
-// The setting ends with the statement, and it is made before the first row is inserted.
-const INSERT_KEYED: &str = "
+// A row with a token is leased, and its first attempt has begun. The lock timeout ends with the
+// statement, and it is set before the first row is inserted.
+macro_rules! insert_sql {
+    ($on_conflict:literal) => {
+        concat!(
+            "
 with wait as materialized (select set_config('lock_timeout', $9, true)), new as (
     select new.*, case when token is not null then now() end as claimed_at
-    from wait, unnest($1::uuid[], $2::text[], $3::boolean[], $4::bytea[], $5::uuid[], $8::text[])
-        as new (id, url, given, payload, token, key)
+    from wait, unnest($1::uuid[], $2::text[], $3::boolean[], $4::bytea[], $8::text[], $5::uuid[])
+        as new (id, url, given, payload, key, token)
 ), stored as (
     insert into webhook_events
         (id, target_url, target_given, payload, status, round, attempt_count, failure_count,
@@ -92,11 +78,20 @@ with wait as materialized (select set_config('lock_timeout', $9, true)), new as 
     select id, url, given, payload, 'pending', 0, (token is not null)::integer, 0,
         0, now(), now(), token, claimed_at, claimed_at + $6 * interval '1 microsecond',
         case when token is not null then $7::bigint end, key
-    from new
-    on conflict (idempotency_key) where idempotency_key is not null do nothing
-    returning id
+    from new ",
+            $on_conflict,
+            " returning id
 )
-select now() as stored_at, coalesce(array_agg(id), '{}') as stored from stored";
+select now() as stored_at, coalesce(array_agg(id), '{}') as stored from stored"
+        )
+    };
+}
+
+const INSERT: &str = insert_sql!("");
+
+// Slower, because Postgres confirms each row in a record of its own.
+const INSERT_KEYED: &str =
+    insert_sql!("on conflict (idempotency_key) where idempotency_key is not null do nothing");
 
 // A separate statement, because the snapshot of the insert does not contain the conflicting rows.
 const SAME: &str = "
@@ -121,33 +116,28 @@ pub(super) async fn insert(
 ) -> Result<InsertedRows, sqlx::Error> {
     let events: Vec<&NewEvent> = rows.iter().map(|row| row.event).collect();
     let has_keys = events.iter().any(|event| event.idempotency_key.is_some());
+    let is_alone = events.iter().all(|event| event.payload.len() >= ALONE_BYTES_MIN);
+    let (statement, lock_timeout) = match (has_keys, is_alone) {
+        (false, _) => (INSERT, "0"),
+        (true, false) => (INSERT_KEYED, LOCK_TIMEOUT),
+        (true, true) => (INSERT_KEYED, LOCK_TIMEOUT_ALONE),
+    };
     let columns = Columns::of(&events);
-    let statement = sqlx::query(if has_keys { INSERT_KEYED } else { INSERT })
+    let row = sqlx::query(statement)
         .bind(events.iter().map(|event| event.id.0).collect::<Vec<_>>())
         .bind(columns.urls)
         .bind(columns.given)
         .bind(columns.payloads)
         .bind(rows.iter().map(|row| row.token.map(|token| token.0)).collect::<Vec<_>>())
         .bind(holder.map(|holder| micros(holder.lease)))
-        .bind(holder.map(|holder| holder.worker.0));
-    if !has_keys {
-        let row = statement.fetch_one(connection).await?;
-        if row.try_get::<i64, _>("stored")? != i64::try_from(rows.len()).unwrap_or(i64::MAX) {
-            return Err(sqlx::Error::RowNotFound);
-        }
-        let events = events.iter().map(|event| Inserted::Accepted(event.id)).collect();
-        return Ok(InsertedRows { now: row.try_get("stored_at")?, events });
-    }
-    let is_alone = events.iter().all(|event| event.payload.len() >= ALONE_BYTES_MIN);
-    let row = statement
+        .bind(holder.map(|holder| holder.worker.0))
         .bind(columns.keys)
-        .bind(if is_alone { LOCK_TIMEOUT_ALONE } else { LOCK_TIMEOUT })
+        .bind(lock_timeout)
         .fetch_one(&mut *connection)
         .await?;
     let stored: HashSet<Uuid> = row.try_get::<Vec<Uuid>, _>("stored")?.into_iter().collect();
     let is_new = |event: &NewEvent| stored.contains(&event.id.0);
-    let conflicting: Vec<&NewEvent> =
-        events.iter().copied().filter(|event| !is_new(event)).collect();
+    let conflicting: Vec<_> = events.iter().copied().filter(|event| !is_new(event)).collect();
     // The insert is committed, so an error here leaves the outcome unknown.
     let known = known(connection, &conflicting).await;
     let mut known = known.map_err(|error| sqlx::Error::Protocol(error.to_string()))?.into_iter();

@@ -6,7 +6,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
-use super::time::time;
+use super::time::StoredTime;
 
 // The lower bound is `now()` of the claim. Otherwise an event that became due between the two
 // statements would wait for the next poll.
@@ -19,8 +19,7 @@ pub(super) async fn next_due(
     connection: &mut PgConnection,
     after: DateTime<Utc>,
 ) -> Result<Option<Duration>, sqlx::Error> {
-    let row = sqlx::query(NEXT_DUE).bind(after).fetch_optional(connection).await?;
-    let Some(row) = row else { return Ok(None) };
-    let (due, now) = (time(&row, "next_retry_at")?, time(&row, "now")?);
-    Ok(Some((due - now).to_std().unwrap_or(Duration::ZERO)))
+    let row = sqlx::query_as(NEXT_DUE).bind(after).fetch_optional(connection).await?;
+    let until = |(due, now): (StoredTime, DateTime<Utc>)| (due.0 - now).to_std();
+    Ok(row.map(|times| until(times).unwrap_or(Duration::ZERO)))
 }

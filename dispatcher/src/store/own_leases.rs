@@ -23,9 +23,7 @@ select exists (
     select from pg_stat_activity
     where datname = current_database() and pid <> pg_backend_pid() and state = 'active'
         and query_start < now() - interval '1 s'
-        and ltrim(query, E'\\n') like any (array[
-            'with due as materialized%', 'with new as (%', 'with wait as materialized%'
-        ])
+        and ltrim(query, E'\\n') similar to 'with (due|wait) as materialized%'
 )";
 
 // Without an index on the worker id, because a claim must change no indexed column. The bound keeps

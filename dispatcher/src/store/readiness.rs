@@ -2,6 +2,7 @@
 
 use super::connect::PgStore;
 use super::error::StoreError;
+use super::schema::newest_migration;
 
 /// Whether the database can serve this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,7 +16,9 @@ pub enum Readiness {
 }
 
 // In recovery, transactions are read-only.
-const READ_ONLY: &str = "select current_setting('transaction_read_only')::bool";
+const STATE: &str = "
+select coalesce(max(version), 0), current_setting('transaction_read_only')::bool
+from _sqlx_migrations where success";
 
 impl PgStore {
     /// Reads the state of the database over the connection for health.
@@ -23,18 +26,17 @@ impl PgStore {
     /// # Errors
     /// Postgres is unreachable or does not reply in time.
     pub async fn readiness(&self) -> Result<Readiness, StoreError> {
-        match self.is_current().await {
-            Ok(true) => {}
-            Ok(false) => return Ok(Readiness::OldSchema),
+        let state = self.health.run("reading the schema version", async |connection| {
+            sqlx::query_as(STATE).fetch_one(connection).await
+        });
+        let (newest, is_read_only): (i64, bool) = match state.await {
             Err(error) if error.is_missing_schema() => return Ok(Readiness::OldSchema),
-            Err(error) => return Err(error),
-        }
-        let is_read_only = self
-            .health
-            .run("reading the write mode", async |connection| {
-                sqlx::query_scalar(READ_ONLY).fetch_one(connection).await
-            })
-            .await?;
-        Ok(if is_read_only { Readiness::ReadOnly } else { Readiness::Ready })
+            state => state?,
+        };
+        Ok(match is_read_only {
+            _ if newest < newest_migration() => Readiness::OldSchema,
+            true => Readiness::ReadOnly,
+            false => Readiness::Ready,
+        })
     }
 }

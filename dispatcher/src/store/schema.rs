@@ -22,9 +22,6 @@ pub(super) const TABLES: [&str; 3] = ["webhook_events", "delivery_attempts", "wo
 /// Table of the applied migrations.
 const TABLE: &str = "_sqlx_migrations";
 
-const NEWEST: &str =
-    "select coalesce(max(version), 0) as newest from _sqlx_migrations where success";
-
 const APPLIED: &str = "select version, checksum, success from _sqlx_migrations";
 
 /// Pause after a failed try to reach the database.
@@ -131,21 +128,11 @@ impl PgStore {
         let _ = session.close().await;
         Ok(())
     }
+}
 
-    /// Returns true if the schema is at least as new as this binary.
-    ///
-    /// # Errors
-    /// Postgres is unreachable, does not reply in time, or has no schema yet.
-    pub async fn is_current(&self) -> Result<bool, StoreError> {
-        let newest: i64 = self
-            .health
-            .run("reading the schema version", async |connection| {
-                sqlx::query_scalar(NEWEST).fetch_one(connection).await
-            })
-            .await?;
-        let ours = MIGRATIONS.iter().map(|migration| migration.version).max();
-        Ok(ours.is_none_or(|ours| newest >= ours))
-    }
+/// Returns the version of the newest migration of this binary.
+pub(super) fn newest_migration() -> i64 {
+    MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0)
 }
 
 /// Returns the migrations of this binary that the database lacks.

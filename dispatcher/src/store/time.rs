@@ -6,8 +6,8 @@
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Serialize, Serializer};
 use sqlx::error::BoxDynError;
-use sqlx::postgres::{PgRow, PgTypeInfo, PgValueFormat, PgValueRef};
-use sqlx::{Decode, Postgres, Row, Type};
+use sqlx::postgres::{PgTypeInfo, PgValueFormat, PgValueRef};
+use sqlx::{Decode, Postgres, Type};
 
 /// 2000-01-01, from which Postgres counts, in microseconds of Unix time.
 const POSTGRES_EPOCH_US: i64 = 946_684_800_000_000;
@@ -16,7 +16,8 @@ const POSTGRES_EPOCH_US: i64 = 946_684_800_000_000;
 const RFC_3339_US: [i64; 2] = [-62_135_596_800_000_000, 253_402_300_799_999_999];
 
 /// A `timestamptz` within RFC 3339.
-struct StoredTime(DateTime<Utc>);
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct StoredTime(pub DateTime<Utc>);
 
 impl Type<Postgres> for StoredTime {
     fn type_info() -> PgTypeInfo {
@@ -40,27 +41,11 @@ fn from_postgres_us(us: i64) -> DateTime<Utc> {
     DateTime::from_timestamp_micros(us).expect("chrono knows the years of RFC 3339")
 }
 
-/// Reads a column that is not null.
-pub(super) fn time(row: &PgRow, column: &str) -> Result<DateTime<Utc>, sqlx::Error> {
-    row.try_get(column).map(|StoredTime(time)| time)
-}
-
-/// Reads a column that may be null.
-pub(super) fn nullable_time(
-    row: &PgRow,
-    column: &str,
-) -> Result<Option<DateTime<Utc>>, sqlx::Error> {
-    let time: Option<StoredTime> = row.try_get(column)?;
-    Ok(time.map(|StoredTime(time)| time))
-}
-
-/// Writes a time in UTC with the precision of Postgres, microseconds (RFC 3339).
-pub(super) fn rfc3339<S: Serializer>(
-    time: &(impl Into<Option<DateTime<Utc>>> + Copy),
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
-    let time: Option<DateTime<Utc>> = (*time).into();
-    time.map(|time| time.to_rfc3339_opts(SecondsFormat::Micros, true)).serialize(serializer)
+/// In UTC with the precision of Postgres, microseconds (RFC 3339).
+impl Serialize for StoredTime {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0.to_rfc3339_opts(SecondsFormat::Micros, true))
+    }
 }
 
 #[cfg(test)]

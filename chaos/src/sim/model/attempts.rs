@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use dispatcher::event::{Disposition, EventId, Settled, Settlement};
-use dispatcher::store::AttemptView;
+use dispatcher::store::{AttemptView, StoredTime};
 
-use super::{Attempt, JournalEntry, Lease, Model, micros, time};
+use super::{Attempt, JournalEntry, Lease, Model, micros, stored};
 use crate::history::transition::Step;
 
 impl Model {
@@ -70,13 +70,13 @@ impl Model {
         let status_code = settlement.result.outcome.status();
         let view = AttemptView {
             number: i32::try_from(key.number).unwrap_or(i32::MAX),
-            started_at: settlement.started_at,
+            started_at: StoredTime(settlement.started_at),
             duration_ms: i64::try_from(settlement.duration.as_millis()).ok(),
             outcome: outcome.into(),
             status_code: status_code.and_then(|code| i16::try_from(code).ok()),
             error: settlement.result.error.clone(),
             response: settlement.result.snippet.clone(),
-            next_retry_at: due.map(time),
+            next_retry_at: due.map(stored),
         };
         let token = key.token;
         let number = (key.id, key.number);

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use dispatcher::event::{Claim, ClaimKey, EventId, LeaseToken, Release, WorkerId};
 use dispatcher::store::{AttemptView, ClaimLimit, Claimed, Reclaim, ReclaimCause, Reclaimed};
 
-use super::{Attempt, JournalEntry, Lease, Model, micros, time};
+use super::{Attempt, JournalEntry, Lease, Model, micros, stored, time};
 use crate::history::transition::Step;
 
 impl Model {
@@ -151,13 +151,13 @@ impl Model {
         };
         let view = AttemptView {
             number: i32::try_from(number).unwrap_or(i32::MAX),
-            started_at: time(lease.claimed_us),
+            started_at: stored(lease.claimed_us),
             duration_ms: None,
             outcome: "abandoned".into(),
             status_code: None,
             error: Some(why(reclaim.cause).into()),
             response: None,
-            next_retry_at: row.due_us.and_then(DateTime::from_timestamp_micros),
+            next_retry_at: row.due_us.map(stored),
         };
         let token = lease.token;
         let attempt = Attempt { token, view };

@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use chrono::DateTime;
 use dispatcher::event::EventId;
 use dispatcher::store::EventView;
 
-use super::{Model, time};
+use super::{Model, stored};
 
 impl Model {
     /// Returns an event with its attempts in the order of their numbers.
@@ -19,12 +18,9 @@ impl Model {
             reason: row.counts.reason.clone(),
             target_url: row.target_url.clone(),
             attempt_count: i32::try_from(row.counts.attempt_count).unwrap_or(i32::MAX),
-            next_retry_at: row
-                .due_us
-                .filter(|_| row.lease.is_none())
-                .and_then(DateTime::from_timestamp_micros),
-            created_at: time(row.created_us),
-            finished_at: row.finished_us.and_then(DateTime::from_timestamp_micros),
+            next_retry_at: row.due_us.filter(|_| row.lease.is_none()).map(stored),
+            created_at: stored(row.created_us),
+            finished_at: row.finished_us.map(stored),
             attempts: attempts.map(|(_, attempt)| attempt.view.clone()).collect(),
         })
     }
