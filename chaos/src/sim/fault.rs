@@ -93,8 +93,8 @@ pub enum Fault {
         /// Milliseconds.
         by_ms: u64,
     },
-    /// A constraint of an operator refuses each settled attempt that has an error text, until the
-    /// end of the run.
+    /// Constraints of an operator refuse a third of all new events, and each settled attempt that has
+    /// an error text, until the end of the run.
     #[serde(rename = "store.refuse")]
     StoreRefuse,
     /// The connections of a worker to the database are cut, and new ones fail for a time.

@@ -213,7 +213,7 @@ impl SimState {
                 process.exhausted_receivers.push(receiver)
             }
             Fault::StoreDown { .. } => self.crash_database(),
-            Fault::StoreRefuse => self.refuses_error_texts = true,
+            Fault::StoreRefuse => self.refuses_data = true,
             Fault::ClockStep { by_ms, .. } => self.clock.step(number, by_ms),
             Fault::ClockDrift { per_mille, .. } => self.clock.drift(number, per_mille, t),
             Fault::Refuse { receiver, .. } => self.refusals[receiver as usize] += 1,

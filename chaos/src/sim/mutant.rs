@@ -45,6 +45,11 @@ pub trait Mutant: Sync {
         Err(error)
     }
 
+    /// Returns true if an insert is reported as committed when it is sent.
+    fn commits_later(&self) -> bool {
+        false
+    }
+
     /// Returns the number of permits of the hand-off that each insert loses.
     fn lost_permits(&self) -> usize {
         0

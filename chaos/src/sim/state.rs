@@ -28,8 +28,8 @@ pub(super) struct SimState {
     pub(super) database_outages: u32,
     /// Number of crashes of the database. A reply of an earlier life is lost.
     pub(super) database_life: u64,
-    /// The database refuses settlements with an error text.
-    pub(super) refuses_error_texts: bool,
+    /// The database refuses some inserts, and settlements with an error text.
+    pub(super) refuses_data: bool,
     /// Active refusals, by receiver.
     pub(super) refusals: Vec<u32>,
     /// Number of receivers, from the first one, that hang.
@@ -99,7 +99,7 @@ impl SimState {
             faults: schedule.faults.iter().map(PendingFault::new).collect(),
             database_outages: 0,
             database_life: 0,
-            refuses_error_texts: false,
+            refuses_data: false,
             refusals: vec![0; schedule.receivers as usize],
             hung_receivers: 0,
             open_requests: Vec::new(),

@@ -12,7 +12,8 @@ use dispatcher::event::{
 };
 use dispatcher::host::HostKey;
 use dispatcher::store::{
-    ClaimLimit, Claimed, InsertedRows, NewRow, OwnLeases, Reclaim, Reclaimed, Store, StoreError,
+    ClaimLimit, Claimed, Inserted, InsertedRows, NewRow, OwnLeases, Reclaim, Reclaimed, Store,
+    StoreError,
 };
 use rand::RngExt;
 use tokio::sync::{Notify, oneshot};
@@ -216,6 +217,11 @@ fn not_applied(call: Call) -> StoreError {
     }
 }
 
+/// Returns true for a third of all events: their rows are the ones that a fault refuses.
+fn is_refused(event: &NewEvent) -> bool {
+    event.id.0.as_u128() % 3 == 0
+}
+
 /// 23514: a check constraint refuses a row.
 fn refused_data(call: Call) -> StoreError {
     StoreError::Refused {
@@ -244,6 +250,9 @@ impl Store for SimStore {
         let worker_us = unix_us(self.context.now_us());
         let rows: Vec<_> = events.iter().map(|row| (row.event.clone(), row.token)).collect();
         let insert = move |state: &mut SimState, now_us| {
+            if state.refuses_data && rows.iter().any(|(event, _)| is_refused(event)) {
+                return Err(refused_data(Call::Insert));
+            }
             let insert_one = |(event, token): &(NewEvent, Option<LeaseToken>)| {
                 if let Some(forged) = mutant.and_then(|m| m.insert(&mut state.model, event)) {
                     return forged;
@@ -255,12 +264,19 @@ impl Store for SimStore {
                 inserted
             };
             let events = rows.iter().map(insert_one).collect();
-            InsertedRows {
+            Ok(InsertedRows {
                 now: DateTime::from_timestamp_micros(now_us).unwrap_or_default(),
                 events,
-            }
+            })
         };
-        let result = self.call(Call::Insert, insert).await;
+        if mutant.is_some_and(|mutant| mutant.commits_later()) {
+            let store = self.clone();
+            tokio::spawn(async move { store.call(Call::Insert, insert).await });
+            let now = DateTime::from_timestamp_micros(unix_us(self.context.now_us()));
+            let events = ids.into_iter().map(Inserted::Accepted).collect();
+            return Ok(InsertedRows { now: now.unwrap_or_default(), events });
+        }
+        let result = self.call(Call::Insert, insert).await.and_then(|inserted| inserted);
         self.lose_permits();
         match (result, mutant) {
             (Err(error), Some(mutant)) => mutant.insert_failed(&ids, error),
@@ -309,7 +325,7 @@ impl Store for SimStore {
         let mutant = self.mutant();
         let settled = self.call(Call::Settle, move |state, now_us| {
             let mut errors = settlements.iter().map(|settlement| &settlement.result.error);
-            if state.refuses_error_texts && errors.any(Option::is_some) {
+            if state.refuses_data && errors.any(Option::is_some) {
                 return Err(refused_data(Call::Settle));
             }
             let Some(mutant) = mutant else {

@@ -20,9 +20,39 @@ impl Mutant for AcknowledgesUnstored {
 pub(super) struct AcknowledgesUnknown;
 
 impl Mutant for AcknowledgesUnknown {
-    fn insert_failed(&self, ids: &[EventId], _: StoreError) -> Result<InsertedRows, StoreError> {
-        let events = ids.iter().copied().map(Inserted::Accepted).collect();
-        Ok(InsertedRows { now: DateTime::UNIX_EPOCH, events })
+    fn insert_failed(
+        &self,
+        ids: &[EventId],
+        error: StoreError,
+    ) -> Result<InsertedRows, StoreError> {
+        if error.is_unknown() { Ok(accepted(ids)) } else { Err(error) }
+    }
+}
+
+/// Responds 202 to the posts of a half whose data the database refused.
+pub(super) struct AcknowledgesRefused;
+
+impl Mutant for AcknowledgesRefused {
+    fn insert_failed(
+        &self,
+        ids: &[EventId],
+        error: StoreError,
+    ) -> Result<InsertedRows, StoreError> {
+        if error.is_about_the_data() { Ok(accepted(ids)) } else { Err(error) }
+    }
+}
+
+fn accepted(ids: &[EventId]) -> InsertedRows {
+    let events = ids.iter().copied().map(Inserted::Accepted).collect();
+    InsertedRows { now: DateTime::UNIX_EPOCH, events }
+}
+
+/// Responds 202 and hands the events over before the commit.
+pub(super) struct HandsOverUncommitted;
+
+impl Mutant for HandsOverUncommitted {
+    fn commits_later(&self) -> bool {
+        true
     }
 }
 

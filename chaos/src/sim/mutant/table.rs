@@ -32,6 +32,8 @@ const CANARY: u64 = 2_000;
 pub const MUTANTS: &[MutantSpec] = &[
     spec("acknowledges without storing", "no_loss", COMMON, &AcknowledgesUnstored),
     spec("acknowledges an unknown commit", "no_loss", RARE, &AcknowledgesUnknown),
+    spec("acknowledges a refused half", "no_loss", RARE, &AcknowledgesRefused),
+    spec("hands over before the commit", "no_loss", RARE, &HandsOverUncommitted),
     spec("loses permits of the hand-off", "progress", RARE, &LosesPermits),
     spec("refuses an unknown commit", "no_phantom", RARE, &RefusesUnknown),
     spec("forgets idempotency keys", "idempotency", COMMON, &ForgetsKeys),

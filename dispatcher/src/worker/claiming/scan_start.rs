@@ -16,9 +16,12 @@ use crate::worker::due_ranges::{DueRanges, QUICK};
 /// when its insert commits, which is after its due time.
 const MARGIN: Duration = Duration::from_secs(2);
 
-/// Maximum time between two full scans, or the poll interval if it is shorter. A full scan finds
-/// events whose insert took longer than `MARGIN` to commit.
+/// Time between two full scans, or the poll interval if it is shorter. A full scan finds events
+/// whose insert took longer than `MARGIN` to commit. After slow ones, see [`SHARE`].
 const FULL_SCAN_EVERY_MAX: Duration = Duration::from_secs(1);
+
+/// A full scan or a range that is not quick takes at most one part in this many of the time.
+const SHARE: u32 = 10;
 
 #[derive(Debug)]
 pub(super) struct ScanStart {
@@ -87,10 +90,10 @@ impl ScanStart {
         if self.is_bounded || is_full {
             return;
         }
-        if !self.ranges.scanned(took) && took <= QUICK {
-            // The next range is due immediately.
-            self.full_scan_at = self.full_scan_at.map(|at| at - self.full_scan_every);
-        }
+        let is_next_immediate = !self.ranges.scanned(took) && took <= QUICK;
+        let every = self.full_scan_every.max(took * SHARE);
+        let pause = if is_next_immediate { Duration::ZERO } else { every };
+        self.full_scan_at = self.full_scan_at.map(|at| at - self.full_scan_every + pause);
     }
 
     /// The events that the failed claim saw are unknown, so the next scan is a full one. If the
@@ -161,6 +164,20 @@ mod tests {
         assert_eq!(scan_start.full_scan_at(), None);
         found(&mut scan_start, None);
         assert_ne!(scan_start.of_claim(at), full());
+    }
+
+    // Under a transaction that stays open, each full scan takes longer than the last one.
+    #[test]
+    fn full_scans_take_at_most_a_tenth_of_the_time() {
+        let now = Instant::now();
+        let mut scan_start = ScanStart::new(POLL);
+        scan_start.of_claim(now);
+        let took = Duration::from_millis(900);
+        scan_start.claimed(&claimed(None), false, took);
+        let at = now + took * 10;
+        assert_ne!(scan_start.of_claim(at - Duration::from_millis(1)), full());
+        assert_eq!(scan_start.full_scan_at(), Some(at));
+        assert_eq!(scan_start.of_claim(at), full());
     }
 
     #[test]
