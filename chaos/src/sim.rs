@@ -24,6 +24,7 @@ mod process;
 pub mod run;
 mod running_worker;
 pub mod schedule;
+mod server;
 pub mod shrink;
 pub mod soak;
 mod state;

@@ -1,7 +1,4 @@
 //! The store of the simulated workers: calls with latency and faults over the model store.
-//!
-//! The server side of a call is a separate task, like a Postgres backend. A statement that was sent
-//! is applied even if its client is killed or times out first.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +13,7 @@ use dispatcher::store::{
     StoreError,
 };
 use rand::RngExt;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep};
 
 use super::clock::unix_us;
@@ -24,6 +21,7 @@ use super::context::SimContext;
 use super::failpoint::{Call, Stage};
 use super::inject::CallEffect;
 use super::mutant::Mutant;
+use super::server::{Route, Server};
 use super::state::SimState;
 use crate::seed::Seed;
 
@@ -38,13 +36,6 @@ pub(super) struct SimStore {
     pub(super) context: Arc<SimContext>,
     pub(super) process: usize,
     pub(super) life: u32,
-}
-
-/// Latencies of one call, and the signal that its connection was cut.
-struct Route {
-    request: Duration,
-    reply: Duration,
-    connections_cut: Arc<Notify>,
 }
 
 impl SimStore {
@@ -128,67 +119,6 @@ impl SimStore {
             reply: draw(),
             connections_cut: Arc::clone(&process.connections_cut),
         })
-    }
-}
-
-/// The server side of one call.
-struct Server {
-    client: SimStore,
-    call: Call,
-    route: Route,
-    /// Additional delay before the call is applied, from a fault.
-    delay: Duration,
-}
-
-impl Server {
-    async fn serve<T>(
-        self,
-        transaction: impl FnOnce(&mut SimState, i64) -> T,
-        reply: oneshot::Sender<T>,
-    ) {
-        let context = &self.client.context;
-        let database_life = context.state().database_life;
-        wait(self.route.request).await;
-        wait_until_healed(context, self.delay).await;
-        {
-            let mut state = context.state();
-            let is_claim = u32::from(self.call.makes_leases());
-            state.processes[self.client.process].running_claims -= is_claim;
-            // A crash of the database aborts the uncommitted transaction.
-            if state.database_life != database_life {
-                return;
-            }
-        }
-        let result = context.commit(transaction);
-        let failpoint = self.call.at(Stage::Applied);
-        let effect = context.hit(self.client.process, self.client.life, failpoint);
-        if effect.fails {
-            return;
-        }
-        wait(self.route.reply).await;
-        wait_until_healed(context, effect.delay).await;
-        if context.state().database_life == database_life {
-            // The client may have timed out or been killed. The commit stays.
-            let _ = reply.send(result);
-        }
-    }
-}
-
-async fn wait(latency: Duration) {
-    if !latency.is_zero() {
-        sleep(latency).await;
-    }
-}
-
-/// Waits for the delay of a fault, at most until all faults heal.
-async fn wait_until_healed(context: &SimContext, delay: Duration) {
-    if delay.is_zero() {
-        return;
-    }
-    tokio::select! {
-        biased;
-        () = context.heal.cancelled() => {}
-        () = sleep(delay) => {}
     }
 }
 

@@ -1,6 +1,7 @@
 //! Mutants of the insert.
 
 use chrono::DateTime;
+use dispatcher::config::WorkerConfig;
 use dispatcher::event::{EventId, NewEvent};
 use dispatcher::store::{Inserted, InsertedRows, StoreError};
 
@@ -56,12 +57,17 @@ impl Mutant for HandsOverUncommitted {
     }
 }
 
-/// Does not return the permits that an insert has reserved.
+/// Does not return one permit that an insert has reserved.
 pub(super) struct LosesPermits;
 
 impl Mutant for LosesPermits {
+    /// A run has few inserts, so each permit must count.
+    fn config(&self, config: &mut WorkerConfig) {
+        config.in_flight_max = 8;
+    }
+
     fn lost_permits(&self) -> usize {
-        4
+        1
     }
 }
 
