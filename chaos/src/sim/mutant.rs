@@ -50,9 +50,9 @@ pub trait Mutant: Sync {
         false
     }
 
-    /// Returns the number of permits of the hand-off that each insert loses.
-    fn lost_permits(&self) -> usize {
-        0
+    /// Returns true if each insert loses the permits that are free for the hand-off.
+    fn loses_permits(&self) -> bool {
+        false
     }
 
     /// Returns true if an insert with unknown outcome gets a 4xx.

@@ -78,13 +78,14 @@ impl SimStore {
 
     /// Reserves permits that are never returned, if the mutant does so.
     fn lose_permits(&self) {
-        let lost = self.mutant().map_or(0, |mutant| mutant.lost_permits());
+        let is_losing = self.mutant().is_some_and(|mutant| mutant.loses_permits());
         let hand_off = self.context.state().processes[self.process].hand_off.clone();
-        let Some(hand_off) = hand_off.filter(|_| lost > 0) else {
+        let Some(hand_off) = hand_off.filter(|_| is_losing) else {
             return;
         };
         let host = HostKey::from("lost");
-        let mut reserved: Vec<_> = (0..lost).map(|_| None).collect();
+        let all = 0..self.context.schedule.settings.max_in_flight;
+        let mut reserved: Vec<_> = all.map(|_| None).collect();
         let mut rng = Seed::new(hand_off.reserved() as u64).stream("lost permits");
         let places = reserved.iter_mut().map(|place| (&host, place));
         hand_off.reserve(places, Instant::now(), &mut rng);

@@ -1,7 +1,6 @@
 //! Mutants of the insert.
 
 use chrono::DateTime;
-use dispatcher::config::WorkerConfig;
 use dispatcher::event::{EventId, NewEvent};
 use dispatcher::store::{Inserted, InsertedRows, StoreError};
 
@@ -57,17 +56,12 @@ impl Mutant for HandsOverUncommitted {
     }
 }
 
-/// Does not return one permit that an insert has reserved.
+/// Does not return permits. A run has few inserts, so each one loses all that are free.
 pub(super) struct LosesPermits;
 
 impl Mutant for LosesPermits {
-    /// A run has few inserts, so each permit must count.
-    fn config(&self, config: &mut WorkerConfig) {
-        config.in_flight_max = 8;
-    }
-
-    fn lost_permits(&self) -> usize {
-        1
+    fn loses_permits(&self) -> bool {
+        true
     }
 }
 
