@@ -150,7 +150,7 @@ fn not_applied(call: Call) -> StoreError {
 
 /// Returns true for a third of all events: their rows are the ones that a fault refuses.
 fn is_refused(event: &NewEvent) -> bool {
-    event.id.0.as_u128() % 3 == 0
+    event.id.0.as_u128().is_multiple_of(3)
 }
 
 /// 23514: a check constraint refuses a row.
