@@ -12,7 +12,6 @@ use tokio::time::sleep;
 use super::context::SimContext;
 use super::failpoint::{Call, Stage};
 use super::state::SimState;
-use super::store::SimStore;
 
 /// Latencies of one call, and the signal that its connection was cut.
 pub(super) struct Route {
@@ -23,7 +22,9 @@ pub(super) struct Route {
 
 /// The server side of one call.
 pub(super) struct Server {
-    pub(super) client: SimStore,
+    pub(super) context: Arc<SimContext>,
+    pub(super) process: usize,
+    pub(super) life: u32,
     pub(super) call: Call,
     pub(super) route: Route,
     /// Additional delay before the call is applied, from a fault.
@@ -36,14 +37,14 @@ impl Server {
         transaction: impl FnOnce(&mut SimState, i64) -> T,
         reply: oneshot::Sender<T>,
     ) {
-        let context = &self.client.context;
+        let context = &self.context;
         let database_life = context.state().database_life;
         wait(self.route.request).await;
         wait_until_healed(context, self.delay).await;
         {
             let mut state = context.state();
             let is_claim = u32::from(self.call.makes_leases());
-            state.processes[self.client.process].running_claims -= is_claim;
+            state.processes[self.process].running_claims -= is_claim;
             // A crash of the database aborts the uncommitted transaction.
             if state.database_life != database_life {
                 return;
@@ -51,7 +52,7 @@ impl Server {
         }
         let result = context.commit(transaction);
         let failpoint = self.call.at(Stage::Applied);
-        let effect = context.hit(self.client.process, self.client.life, failpoint);
+        let effect = context.hit(self.process, self.life, failpoint);
         if effect.fails {
             return;
         }

@@ -58,7 +58,14 @@ impl SimStore {
         };
         let connections_cut = Arc::clone(&route.connections_cut);
         let (sender, reply) = oneshot::channel();
-        let server = Server { client: self.clone(), call, route, delay: effect.delay };
+        let server = Server {
+            context: Arc::clone(&self.context),
+            process: self.process,
+            life: self.life,
+            call,
+            route,
+            delay: effect.delay,
+        };
         let is_claim = u32::from(call.makes_leases());
         self.context.state().processes[self.process].running_claims += is_claim;
         tokio::spawn(server.serve(transaction, sender));
