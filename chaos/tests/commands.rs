@@ -85,7 +85,7 @@ fn missing_files_give_no_verdict() {
 // A run prints the name of its directory, not of its schedule, so users pass the directory.
 #[test]
 fn replay_of_a_directory_runs_the_schedule_in_it() {
-    let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/bugbase/no_loss-0x1");
+    let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/bugbase/no_loss-0x13f");
     let file = format!("{directory}/schedule.json");
     let (of_directory, of_file) = (chaos(&["replay", directory]), chaos(&["replay", &file]));
     assert_eq!(of_directory.status.code(), Some(0));
