@@ -94,17 +94,11 @@ async fn delete_backlog(stand: &Stand) -> anyhow::Result<()> {
     sqlx::query("delete from webhook_events where status = 'pending'").execute(&stand.pool).await?;
     sqlx::query("vacuum analyze webhook_events").execute(&stand.pool).await?;
     let deadline = Instant::now() + WAIT_MAX;
-    while metric(stand, "webhook_attempts_in_flight ").await? > 0.0 {
+    while stand.metric("webhook_attempts_in_flight").await? > 0.0 {
         anyhow::ensure!(Instant::now() < deadline, "attempts are still in flight");
         sleep(Duration::from_millis(100)).await;
     }
     Ok(())
-}
-
-async fn metric(stand: &Stand, name: &str) -> anyhow::Result<f64> {
-    let text = Client::get(stand.address(), "/metrics").await?;
-    let found = text.lines().find_map(|line| line.strip_prefix(name));
-    Ok(found.map_or(Ok(0.0), str::parse)?)
 }
 
 /// Posts at a constant rate and measures the time from post to receipt.
@@ -140,14 +134,14 @@ impl Phase {
         targets: &[String],
         during: Duration,
     ) -> anyhow::Result<(Latency, String)> {
-        const DEFERRALS: &str = "webhook_deferrals_total ";
-        let (before, spent) = (metric(stand, DEFERRALS).await?, stand.spent());
+        const DEFERRALS: &str = "webhook_deferrals_total";
+        let (before, spent) = (stand.metric(DEFERRALS).await?, stand.spent());
         let latency = self.post(client, targets, during).await?;
         let seconds = during.as_secs_f64();
         let (dispatcher, server) = stand.spent().since(spent);
         let cost = format!(
             "{:.0} releases per second, CPU {:.1} % dispatcher, {:.1} % Postgres",
-            (metric(stand, DEFERRALS).await? - before) / seconds,
+            (stand.metric(DEFERRALS).await? - before) / seconds,
             100.0 * dispatcher.as_secs_f64() / seconds,
             100.0 * server.as_secs_f64() / seconds,
         );

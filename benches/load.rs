@@ -9,7 +9,12 @@ use anyhow::{Context, bail};
 use futures_util::future::try_join_all;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use uuid::Uuid;
 
+/// Payload of an event in bytes, unless a benchmark chooses another size.
+pub const PAYLOAD_BYTES: usize = 300;
+/// Bytes of a payload around its filling.
+const FRAME_BYTES: usize = r#"{"fill":""}"#.len();
 /// Limit for a response.
 const RESPONSE_BYTES_MAX: usize = 4_096;
 
@@ -18,6 +23,7 @@ const RESPONSE_BYTES_MAX: usize = 4_096;
 pub struct Client {
     stream: TcpStream,
     host: SocketAddr,
+    payload: String,
     request: Vec<u8>,
     answer: Vec<u8>,
 }
@@ -30,18 +36,31 @@ impl Client {
     pub async fn connect(host: SocketAddr) -> anyhow::Result<Self> {
         let stream = TcpStream::connect(host).await?;
         stream.set_nodelay(true)?;
-        Ok(Self { stream, host, request: Vec::new(), answer: Vec::new() })
+        let payload = payload(PAYLOAD_BYTES);
+        Ok(Self { stream, host, payload, request: Vec::new(), answer: Vec::new() })
     }
 
-    /// Posts one event with a payload of about 300 bytes and waits for its 202.
+    /// Replaces the payload by one of this size.
+    #[must_use]
+    pub fn with_payload(mut self, bytes: usize) -> Self {
+        self.payload = payload(bytes);
+        self
+    }
+
+    /// Posts one event and waits for its 202.
     ///
     /// # Errors
     /// If the response is not 202, or the request fails.
     pub async fn post(&mut self, target_url: &str) -> anyhow::Result<()> {
-        match self.try_post(target_url).await? {
-            202 => Ok(()),
-            status => bail!("an event was not accepted: {status}"),
-        }
+        accepted(self.send(target_url, None).await?)
+    }
+
+    /// Posts one event with an idempotency key and waits for its 202.
+    ///
+    /// # Errors
+    /// If the response is not 202, or the request fails.
+    pub async fn post_keyed(&mut self, target_url: &str, key: &str) -> anyhow::Result<()> {
+        accepted(self.send(target_url, Some(key)).await?)
     }
 
     /// Posts one event and returns the status of the response.
@@ -49,14 +68,19 @@ impl Client {
     /// # Errors
     /// If there is no complete response.
     pub async fn try_post(&mut self, target_url: &str) -> anyhow::Result<u16> {
-        let body =
-            format!(r#"{{"target_url":"{target_url}","payload":{{"fill":"{:x<289}"}}}}"#, "");
-        let (host, length) = (self.host, body.len());
+        self.send(target_url, None).await
+    }
+
+    async fn send(&mut self, target_url: &str, key: Option<&str>) -> anyhow::Result<u16> {
+        let (host, payload) = (self.host, &self.payload);
+        let body = format!(r#"{{"target_url":"{target_url}","payload":{payload}}}"#);
+        let key = key.map_or(String::new(), |key| format!("idempotency-key: {key}\r\n"));
+        let length = body.len();
         self.request.clear();
         self.request.extend_from_slice(
             format!(
                 "POST /events HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/json\r\n\
-                 content-length: {length}\r\n\r\n{body}"
+                 {key}content-length: {length}\r\n\r\n{body}"
             )
             .as_bytes(),
         );
@@ -100,31 +124,71 @@ impl Client {
     }
 }
 
-fn content_length(head: &str) -> Option<usize> {
+/// A JSON text of this number of bytes.
+pub fn payload(bytes: usize) -> String {
+    format!(r#"{{"fill":"{}"}}"#, "x".repeat(bytes.saturating_sub(FRAME_BYTES)))
+}
+
+fn accepted(status: u16) -> anyhow::Result<()> {
+    anyhow::ensure!(status == 202, "an event was not accepted: {status}");
+    Ok(())
+}
+
+/// Value of the header `content-length` of a request or response.
+pub fn content_length(head: &str) -> Option<usize> {
     let lines = head.lines().filter_map(|line| line.split_once(':'));
     let mut lengths = lines.filter(|(name, _)| name.eq_ignore_ascii_case("content-length"));
     lengths.next()?.1.trim().parse().ok()
 }
 
-/// Posts `events` events over the clients to all targets. Each client posts when it has its
-/// response.
+/// The events of a load.
+#[derive(Clone, Copy, Debug)]
+pub struct Posts<'a> {
+    /// Number of events.
+    pub events: u64,
+    /// The targets, in turn.
+    pub targets: &'a [String],
+    /// Each event has an idempotency key of its own.
+    pub keyed: bool,
+}
+
+/// Posts events over the clients. Each client posts when it has its response.
 ///
 /// # Errors
 /// If a post fails: see [`Client::post`].
-pub async fn post_all(
-    clients: &mut [Client],
-    events: u64,
-    targets: &[String],
-) -> anyhow::Result<()> {
+pub async fn post_all(clients: &mut [Client], posts: Posts<'_>) -> anyhow::Result<()> {
     let count = clients.len() as u64;
+    let keys = Uuid::new_v4().simple().to_string();
+    let keys = &keys;
     let posting = clients.iter_mut().zip(0_u64..).map(|(client, first)| async move {
         let mut number = first;
-        while number < events {
-            let index = usize::try_from(number)? % targets.len();
-            client.post(&targets[index]).await?;
+        while number < posts.events {
+            let target = &posts.targets[usize::try_from(number)? % posts.targets.len()];
+            if posts.keyed {
+                client.post_keyed(target, &format!("{keys}-{number}")).await?;
+            } else {
+                client.post(target).await?;
+            }
             number += count;
         }
         anyhow::Ok(())
     });
     try_join_all(posting).await.map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn payload_has_the_given_size() {
+        assert_eq!([300, 4_096].map(|bytes| payload(bytes).len()), [300, 4_096]);
+    }
+
+    #[test]
+    fn content_length_is_found_in_any_case() {
+        let head = "POST / HTTP/1.1\r\nhost: a:1\r\nContent-Length: 17";
+        assert_eq!(content_length(head), Some(17));
+        assert_eq!(content_length("HTTP/1.1 204 No Content"), None);
+    }
 }

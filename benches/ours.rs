@@ -10,7 +10,7 @@ use sqlx::PgPool;
 use tokio::sync::Mutex;
 
 use crate::backlog;
-use crate::sides::Side;
+use crate::sides::{Backlog, Side};
 
 /// Worker id of all claims.
 const WORKER: WorkerId = WorkerId(1);
@@ -24,7 +24,9 @@ const TARGET: &str = "http://127.0.0.1:9/webhook";
 /// Events per refill.
 const FILL_ROWS: usize = 50_000;
 
-const DELETE_LEASED: &str = "delete from webhook_events where lease_token is not null";
+// The bounds of the index spare the future events.
+const DELETE_LEASED: &str = "
+delete from webhook_events where status = 'pending' and next_retry_at <= now() and lease_token is not null";
 
 // The first read of the index marks entries of deleted rows as dead. It is not part of the
 // measurement.
@@ -37,7 +39,8 @@ order by next_retry_at limit 1";
 pub struct Ours {
     store: PgStore,
     pool: PgPool,
-    due: Mutex<usize>,
+    backlog: Backlog,
+    due: Mutex<Option<usize>>,
 }
 
 impl Ours {
@@ -45,7 +48,7 @@ impl Ours {
     ///
     /// # Errors
     /// If the schema cannot be created.
-    pub async fn open(url: &str, workers: u32) -> anyhow::Result<Self> {
+    pub async fn open(url: &str, workers: u32, backlog: Backlog) -> anyhow::Result<Self> {
         let lookup = |name: &str| match name {
             "DATABASE_URL" => Some(url.to_owned()),
             "PRESENCE" => Some("false".to_owned()),
@@ -55,24 +58,32 @@ impl Ours {
         let store = PgStore::open(&Config::from_lookup(lookup)?.store);
         store.migrate().await?;
         let pool = PgPool::connect(url).await?;
-        Ok(Self { store, pool, due: Mutex::new(0) })
+        Ok(Self { store, pool, backlog, due: Mutex::default() })
     }
 }
 
 impl Side for Ours {
     async fn provide(&self, rows: usize, spare: usize) {
         let mut due = self.due.lock().await;
+        if due.is_none() {
+            let future = self.backlog.future;
+            eprintln!("storing {future} future events");
+            let filled = backlog::fill_future(&self.pool, TARGET, 0..future).await;
+            filled.expect("the future events are stored");
+        }
         let run = |sql| sqlx::query(sql).execute(&self.pool);
         run(DELETE_LEASED).await.expect("the server responds");
-        if *due < rows + spare {
-            let more = (rows + spare).max(FILL_ROWS);
+        let (left, needed) = (due.unwrap_or(0), self.backlog.due + rows + spare);
+        let mut more = 0;
+        if left < needed {
+            more = needed - left + FILL_ROWS.min(self.backlog.due);
             let filled = backlog::fill(&self.pool, TARGET, 0..more).await;
             filled.expect("the backlog is stored");
-            run("vacuum analyze webhook_events").await.expect("vacuum succeeds");
-            *due += more;
+            let settled = backlog::settle_down(&self.pool, "webhook_events").await;
+            settled.expect("vacuum succeeds");
         }
         // The round will remove these rows.
-        *due -= rows;
+        *due = Some(left + more - rows);
         run(READ_INDEX).await.expect("the server responds");
     }
 
@@ -81,7 +92,7 @@ impl Side for Ours {
             with_retries(|| self.store.claim(WORKER, LEASE, ClaimLimit::of(batch))).await;
         // A claim without a reply may have leased its rows.
         let mut due = self.due.lock().await;
-        *due = due.saturating_sub(failed * batch);
+        *due = due.map(|due| due.saturating_sub(failed * batch));
         drop(due);
         let claims = claimed.claims;
         let taken = claims.len();

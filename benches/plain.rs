@@ -1,4 +1,4 @@
-//! The reference: a minimal queue in plain SQL, without the data that the dispatcher needs.
+//! References R3 and R4: a minimal queue in plain SQL, without the data that the dispatcher needs.
 //!
 //! It has no payload and no token, and a minimal row per attempt. A claim is an update and an end
 //! is a delete. It shows the limit of SQL on this machine and is not a usable design.
@@ -7,7 +7,8 @@ use sqlx::{AssertSqlSafe, PgPool, Row};
 use tokio::sync::Mutex;
 use uuid::Uuid;
 
-use crate::sides::Side;
+use crate::backlog;
+use crate::sides::{Backlog, Side};
 
 /// Rows per refill.
 const FILL_ROWS: usize = 50_000;
@@ -22,13 +23,17 @@ create index ref_attempt_event on ref_attempt (event_id);";
 
 const FILL: &str = "
 insert into ref_q (event_id, target_id, due_at)
-select gen_random_uuid(), g % 50, now() - interval '1 h' + g * interval '1 ms' from generate_series(1, $1) g";
+select gen_random_uuid(), g % 50, now() + $2 * interval '1 h' + g * interval '1 ms' from generate_series(1, $1) g";
 
 const END: &str = "
 with d as (delete from ref_q where event_id = any($1) returning event_id, attempt)
 insert into ref_attempt (event_id, attempt, http, ms) select event_id, attempt, 200, 12 from d";
 
-const DELETE_LEASED: &str = "delete from ref_q where lease_until is not null";
+/// First due time of the rows, in hours from now.
+const PAST_HOURS: f64 = -1.0;
+const FUTURE_HOURS: f64 = 24.0;
+
+const DELETE_LEASED: &str = "delete from ref_q where due_at <= now() and lease_until is not null";
 
 const READ_INDEX: &str = "
 select event_id from ref_q where due_at <= now() and (lease_until is null or lease_until < now())
@@ -38,7 +43,8 @@ order by due_at limit 1";
 #[derive(Debug)]
 pub struct Plain {
     pool: PgPool,
-    due: Mutex<usize>,
+    backlog: Backlog,
+    due: Mutex<Option<usize>>,
 }
 
 impl Plain {
@@ -46,28 +52,37 @@ impl Plain {
     ///
     /// # Errors
     /// If the schema cannot be created.
-    pub async fn open(url: &str, workers: u32) -> anyhow::Result<Self> {
+    pub async fn open(url: &str, workers: u32, backlog: Backlog) -> anyhow::Result<Self> {
         let pool =
             sqlx::postgres::PgPoolOptions::new().max_connections(workers).connect(url).await?;
         sqlx::raw_sql(SCHEMA).execute(&pool).await?;
-        Ok(Self { pool, due: Mutex::new(0) })
+        Ok(Self { pool, backlog, due: Mutex::default() })
+    }
+
+    async fn fill(&self, rows: usize, due_hours: f64) {
+        let count = i64::try_from(rows).expect("the backlog fits into an i64");
+        let filled = sqlx::query(FILL).bind(count).bind(due_hours).execute(&self.pool).await;
+        filled.expect("the backlog is stored");
     }
 }
 
 impl Side for Plain {
     async fn provide(&self, rows: usize, spare: usize) {
         let mut due = self.due.lock().await;
+        if due.is_none() {
+            self.fill(self.backlog.future, FUTURE_HOURS).await;
+        }
         let run = |sql| sqlx::query(sql).execute(&self.pool);
         run(DELETE_LEASED).await.expect("the server responds");
-        if *due < rows + spare {
-            let more = (rows + spare).max(FILL_ROWS);
-            let count = i64::try_from(more).expect("the backlog fits into an i64");
-            let filled = sqlx::query(FILL).bind(count).execute(&self.pool).await;
-            filled.expect("the backlog is stored");
-            run("vacuum analyze ref_q").await.expect("vacuum succeeds");
-            *due += more;
+        let (left, needed) = (due.unwrap_or(0), self.backlog.due + rows + spare);
+        let mut more = 0;
+        if left < needed {
+            more = needed - left + FILL_ROWS.min(self.backlog.due);
+            self.fill(more, PAST_HOURS).await;
+            let settled = backlog::settle_down(&self.pool, "ref_q").await;
+            settled.expect("vacuum succeeds");
         }
-        *due -= rows;
+        *due = Some(left + more - rows);
         run(READ_INDEX).await.expect("the server responds");
     }
 

@@ -28,6 +28,13 @@ pub fn descriptors(pid: u32) -> usize {
     fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count)
 }
 
+/// Maximum number of open files and sockets of this process. `None` if there is no limit.
+pub fn descriptors_max() -> Option<usize> {
+    let limits = fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
 struct Stat {
     parent: u32,
     ticks: u64,
@@ -71,6 +78,7 @@ mod tests {
         let own = std::process::id();
         assert!(rss_mib(own) > 0.5 && rss_peak_mib(own) >= rss_mib(own) - 1.0);
         assert!(descriptors(own) >= 3, "standard input, output and error");
+        assert!(descriptors_max().is_none_or(|max| max >= descriptors(own)));
         let parent = stat(own).expect("the process exists").parent;
         assert!(!children(parent).is_empty());
     }

@@ -10,6 +10,15 @@ use tokio::time::Instant;
 /// Maximum of leased rows, about as many as one process has with raised limits.
 const LEASED_ROWS_MAX: usize = 5_000;
 
+/// Rows of each side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Backlog {
+    /// Least number of due rows without a lease, beyond those that a round claims.
+    pub due: usize,
+    /// Rows that become due after the benchmark.
+    pub future: usize,
+}
+
 /// One side. Both commit synchronously.
 pub trait Side {
     /// Prepares `rows + spare` due rows without a lease. This is not measured.

@@ -1,18 +1,20 @@
 //! Postgres, the release binary of the dispatcher as a separate process, and receivers.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use chaos::binary::dispatcher_binary;
 use chaos::host::free_port;
-use chaos::postgres::{Postgres, Wanted};
+use chaos::postgres::{DATABASE_URL_VARIABLE, Postgres, Wanted};
 use chaos::system::{ProcessSystem, System, WorkerSpec};
 use mock_receiver::{Journal, Receiver, Script};
 use sqlx::PgPool;
 use tokio::net::TcpListener;
 use tokio::time::{Instant, sleep};
 
+use crate::load::Client;
 use crate::processes;
 
 /// Name of the process in the driver.
@@ -21,7 +23,8 @@ const NAME: &str = "dispatcher";
 const READY_MAX: Duration = Duration::from_secs(30);
 /// Interval between two queries.
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
-const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+/// The secret of the dispatcher and of the receivers.
+pub(crate) const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
 /// A running dispatcher.
 #[derive(Debug)]
@@ -47,6 +50,18 @@ impl Stand {
     /// # Errors
     /// If the binary cannot be built, or the dispatcher does not become ready.
     pub async fn start(postgres: &Postgres, settings: &[(&str, &str)]) -> anyhow::Result<Self> {
+        Self::start_as(postgres, &[], settings).await
+    }
+
+    /// Starts the dispatcher with these arguments, for example as `worker` only.
+    ///
+    /// # Errors
+    /// The same as for [`Stand::start`].
+    pub async fn start_as(
+        postgres: &Postgres,
+        arguments: &[&str],
+        settings: &[(&str, &str)],
+    ) -> anyhow::Result<Self> {
         let url = postgres.create_database("bench").await?;
         let directory = tempfile::tempdir()?;
         let bind = SocketAddr::from(([127, 0, 0, 1], free_port()));
@@ -64,7 +79,7 @@ impl Stand {
             hosts: None,
         };
         let mut stand = Self {
-            system: ProcessSystem::new(binary()?),
+            system: ProcessSystem::new(dispatcher_binary()?).with_arguments(arguments),
             spec,
             postgres_pid: postgres.pid(),
             pool: PgPool::connect(&url).await?,
@@ -119,14 +134,25 @@ impl Stand {
         }
     }
 
-    /// Waits until every event is final.
+    /// Value of a metric of the dispatcher, by its name with its labels. Zero if there is none yet.
+    ///
+    /// # Errors
+    /// If the metrics cannot be read.
+    pub async fn metric(&self, name: &str) -> anyhow::Result<f64> {
+        let text = Client::get(self.address(), "/metrics").await?;
+        let mut values = text.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        Ok(values.next().map_or(Ok(0.0), str::parse)?)
+    }
+
+    /// Waits until every event is final that is not to become due much later.
     ///
     /// # Errors
     /// If a query fails, or the wait is longer than `within`.
     pub async fn all_ended(&self, within: Duration) -> anyhow::Result<()> {
         let deadline = Instant::now() + within;
         // The partial index of pending events makes this query fast for any number of final events.
-        let pending = "select exists (select from webhook_events where status = 'pending')";
+        let pending = "select exists (select from webhook_events
+            where status = 'pending' and next_retry_at < now() + interval '12 h')";
         while sqlx::query_scalar::<_, bool>(pending).fetch_one(&self.pool).await? {
             anyhow::ensure!(Instant::now() < deadline, "events are still pending");
             sleep(POLL_INTERVAL).await;
@@ -143,16 +169,16 @@ impl Spent {
     }
 }
 
-/// Builds the dispatcher in the profile of the benchmark.
-fn binary() -> anyhow::Result<PathBuf> {
-    chaos::binary::dispatcher_binary()
-}
-
-/// Finds or starts a Postgres with fsync on.
+/// Finds or starts a Postgres with fsync on. Binaries of this machine are tried first, because the
+/// CPU time of a server in a container is not visible.
 ///
 /// # Errors
 /// If the machine has none.
 pub async fn postgres() -> anyhow::Result<Postgres> {
+    let given = std::env::var_os(DATABASE_URL_VARIABLE).is_some_and(|url| !url.is_empty());
+    if !given && let Ok(postgres) = Postgres::obtain(Wanted::Machine).await {
+        return Ok(postgres);
+    }
     Ok(Postgres::obtain(Wanted::Any).await?)
 }
 
@@ -165,9 +191,22 @@ pub async fn receivers(
     script: &Script,
     journal: &Journal,
 ) -> anyhow::Result<Vec<Receiver>> {
+    receivers_at(Ipv4Addr::LOCALHOST, count, script, journal).await
+}
+
+/// The same on another address.
+///
+/// # Errors
+/// If no port is free.
+pub async fn receivers_at(
+    address: Ipv4Addr,
+    count: usize,
+    script: &Script,
+    journal: &Journal,
+) -> anyhow::Result<Vec<Receiver>> {
     let mut receivers = Vec::new();
     for _ in 0..count {
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let listener = TcpListener::bind((address, 0)).await?;
         let receiver = Receiver::start(listener, SECRET.parse()?, script.clone(), journal.clone());
         receivers.push(receiver);
     }

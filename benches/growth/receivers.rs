@@ -1,0 +1,73 @@
+//! Many targets, large bodies, slow receivers and receivers that fail.
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use benches::processes;
+use benches::stand;
+use benches::table::Row;
+use mock_receiver::{Behavior, Journal, Script, Seen, script};
+
+use crate::compare::Growth;
+
+/// Targets with separate addresses, so that each is a host of its own.
+const TARGETS: usize = 10_000;
+/// Open files beside the connections of the targets.
+const DESCRIPTORS_SPARE: usize = 500;
+/// Bytes of bodies per load of large bodies.
+const LOAD_BYTES: u64 = 128 << 20;
+const EVENTS_MAX: u64 = 20_000;
+const SLOW_MS: u64 = 50;
+/// One of this number of first attempts fails.
+const FAILURE_EVERY: u32 = 20;
+/// Delay of the second attempt. With the default, each load would end with a wait for it.
+const BACKOFF: (&str, &str) = ("BACKOFF_BASE_SECONDS", "0.1");
+
+pub(crate) async fn targets(growth: &Growth) -> anyhow::Result<Vec<Row>> {
+    let count = growth.scale.count(TARGETS);
+    let needed = count + DESCRIPTORS_SPARE;
+    anyhow::ensure!(
+        processes::descriptors_max().is_none_or(|max| max >= needed),
+        "{count} targets need {needed} open files: run `ulimit -n {needed}` first"
+    );
+    let mut sides = growth.equal_sides().await?;
+    let answer = script::always(Behavior::answer(200));
+    // A socket on all addresses receives the requests to each address of the loopback network.
+    let all = Ipv4Addr::UNSPECIFIED;
+    let receivers = stand::receivers_at(all, 1, &answer, &Journal::disabled()).await?;
+    let port = receivers[0].address().port();
+    let targets = (0..u32::try_from(count)?).map(|number| {
+        let address = Ipv4Addr::from_bits(Ipv4Addr::new(127, 1, 0, 1).to_bits() + number);
+        format!("http://{address}:{port}/webhook")
+    });
+    sides.grown.targets = targets.collect();
+    growth.compare(&format!("{count} targets"), &mut sides).await
+}
+
+/// Bodies of this size, beside those of the default size.
+pub(crate) async fn bodies(growth: &Growth, bytes: usize) -> anyhow::Result<Vec<Row>> {
+    let mut sides = growth.equal_sides().await?;
+    sides.grown.connect(bytes).await?;
+    let events = (LOAD_BYTES / bytes as u64).min(EVENTS_MAX);
+    growth.compare_by(&format!("bodies of {bytes} bytes"), &mut sides, events).await
+}
+
+pub(crate) async fn slow(growth: &Growth) -> anyhow::Result<Vec<Row>> {
+    let answer = Behavior::Answer { status: 200, retry_after: None, after_ms: SLOW_MS };
+    let mut sides = growth.sides(&[], &script::always(answer)).await?;
+    growth.compare(&format!("receivers that respond after {SLOW_MS} ms"), &mut sides).await
+}
+
+pub(crate) async fn failures(growth: &Growth) -> anyhow::Result<Vec<Row>> {
+    let mut sides = growth.sides(&[BACKOFF], &failing()).await?;
+    let name = format!("{} % of the first attempts fail", 100 / FAILURE_EVERY);
+    growth.compare(&name, &mut sides).await
+}
+
+fn failing() -> Script {
+    Arc::new(|seen: &Seen| {
+        let sum: u32 = seen.id.bytes().map(u32::from).sum();
+        let fails = seen.attempt == Some(1) && sum.is_multiple_of(FAILURE_EVERY);
+        Behavior::answer(if fails { 500 } else { 200 })
+    })
+}
