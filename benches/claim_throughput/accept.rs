@@ -6,7 +6,7 @@ use benches::figures::{Pair, Pairs, rate};
 use benches::load::{Client, Posts, post_all};
 use benches::pgbench::Inserts;
 use benches::stand::Stand;
-use benches::table::Row;
+use benches::table::{Goal, Row};
 use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput};
 use tokio::time::Instant;
 
@@ -27,6 +27,9 @@ const SHAPES: [Shape; 4] = [
 const EVENTS_OF_TEST: u64 = 256;
 /// Rows of the reference.
 const ROWS: u64 = 20_000;
+/// From this number of connections on, the goal holds.
+const GOAL_CONNECTIONS: usize = 64;
+const GOAL: Goal = Goal::ratio(0.50, 0.35);
 /// A target that gets no request.
 const TARGET: &str = "http://127.0.0.1:9/webhook";
 
@@ -42,7 +45,7 @@ pub(crate) fn measure(bench: &Bench, criterion: &mut Criterion) -> anyhow::Resul
         let mut pairs = Pairs {
             name: format!("accept, {connections} connection{plural}"),
             reference: Inserts::Hundred.name(),
-            goal: None,
+            goal: (connections >= GOAL_CONNECTIONS).then_some(GOAL),
             pairs: Vec::new(),
         };
         let mut clients = Vec::new();

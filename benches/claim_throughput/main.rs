@@ -1,8 +1,8 @@
 //! `cargo bench`: one table with claims, settles, accepts and the path of an event from the post to
 //! `delivered`, each beside a reference from the same run. Takes less than ten minutes.
 //!
-//! `-- --save FILE` also writes the table. The flags of Criterion work: `-- --quick`, `-- --test`, a
-//! filter. The benchmark finds or starts a Postgres with fsync on.
+//! `-- --save FILE` also writes the table. The flags of Criterion work: `-- --quick`, `-- --test`,
+//! a filter. The benchmark finds or starts a Postgres with fsync on.
 
 mod accept;
 mod backlog;
