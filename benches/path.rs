@@ -26,6 +26,7 @@ pub struct Path {
     pub stand: Stand,
     /// The targets of the events.
     pub targets: Vec<String>,
+    payload_bytes: usize,
     clients: Vec<Client>,
     _receivers: Vec<Receiver>,
 }
@@ -43,20 +44,26 @@ impl Path {
         let stand = Stand::start(postgres, settings).await?;
         let receivers = stand::receivers(TARGETS, script, &Journal::disabled()).await?;
         let targets = receivers.iter().map(stand::url).collect();
-        let mut path = Self { stand, targets, clients: Vec::new(), _receivers: receivers };
-        path.connect(PAYLOAD_BYTES).await?;
+        let (payload_bytes, clients) = (PAYLOAD_BYTES, Vec::new());
+        let mut path = Self { stand, targets, payload_bytes, clients, _receivers: receivers };
+        path.connect().await?;
         Ok(path)
     }
 
-    /// Replaces the client connections by new ones that post payloads of this size.
+    /// Posts payloads of this size from the next connections on.
+    pub fn set_payload_bytes(&mut self, payload_bytes: usize) {
+        self.payload_bytes = payload_bytes;
+    }
+
+    /// Replaces the client connections. The dispatcher closes those that were idle.
     ///
     /// # Errors
     /// If a connection fails.
-    pub async fn connect(&mut self, payload_bytes: usize) -> anyhow::Result<()> {
+    pub async fn connect(&mut self) -> anyhow::Result<()> {
         self.clients.clear();
         for _ in 0..CLIENTS {
             let client = Client::connect(self.stand.address()).await?;
-            self.clients.push(client.with_payload(payload_bytes));
+            self.clients.push(client.with_payload(self.payload_bytes));
         }
         Ok(())
     }

@@ -13,7 +13,6 @@ use tokio::process::Command;
 use url::Url;
 
 use crate::figures::rate;
-use crate::load::PAYLOAD_BYTES;
 
 const SCHEMA: &str = "create table ref_event (id uuid primary key, target_id int not null,
     created_at timestamptz not null default now(), body bytea not null)";
@@ -50,8 +49,8 @@ impl Inserts {
         }
     }
 
-    fn script(self) -> String {
-        let body = format!("repeat('x', {PAYLOAD_BYTES})::bytea");
+    fn script(self, body_bytes: usize) -> String {
+        let body = format!("repeat('x', {body_bytes})::bytea");
         let rows = match self {
             Self::Single => format!("values (gen_random_uuid(), 7, {body})"),
             Self::Hundred => {
@@ -87,12 +86,12 @@ pub struct Pgbench {
 }
 
 impl Pgbench {
-    /// Creates the table of the reference. Returns `None` if `pgbench` is neither beside the
+    /// Creates the table of the reference for bodies of this size. Returns `None` if `pgbench` is neither beside the
     /// binaries of the server nor in `PATH`.
     ///
     /// # Errors
     /// If the table cannot be created.
-    pub async fn open(postgres: &Postgres) -> anyhow::Result<Option<Self>> {
+    pub async fn open(postgres: &Postgres, body_bytes: usize) -> anyhow::Result<Option<Self>> {
         let Some(program) = find(postgres) else {
             return Ok(None);
         };
@@ -102,7 +101,7 @@ impl Pgbench {
         connection.close().await?;
         let scripts = tempfile::tempdir()?;
         for inserts in [Inserts::Single, Inserts::Hundred] {
-            std::fs::write(script_path(scripts.path(), inserts), inserts.script())?;
+            std::fs::write(script_path(scripts.path(), inserts), inserts.script(body_bytes))?;
         }
         Ok(Some(Self { program, environment: environment(&url)?, scripts }))
     }

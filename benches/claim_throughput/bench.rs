@@ -4,6 +4,7 @@
 use benches::args::Args;
 use benches::cost::Meter;
 use benches::http_pair::HttpPair;
+use benches::load::PAYLOAD_BYTES;
 use benches::path::Path;
 use benches::pgbench::{Inserted, Inserts, Pgbench};
 use benches::stand;
@@ -27,7 +28,7 @@ impl Bench {
         let (postgres, meter, pgbench, http_pair) = runtime.block_on(async {
             let postgres = stand::postgres().await?;
             let meter = Meter::open(&postgres).await?;
-            let pgbench = Pgbench::open(&postgres).await?;
+            let pgbench = Pgbench::open(&postgres, PAYLOAD_BYTES).await?;
             anyhow::Ok((postgres, meter, pgbench, HttpPair::open().await?))
         })?;
         if pgbench.is_none() {

@@ -6,6 +6,7 @@ use benches::args::Args;
 use benches::cost::Meter;
 use benches::figures::{Pair, Pairs};
 use benches::path::Path;
+use benches::pgbench::{Inserts, Pgbench};
 use benches::scale::Scale;
 use benches::stand;
 use benches::table::{Goal, Row};
@@ -18,6 +19,8 @@ const EVENTS: u64 = 20_000;
 const WARM_UP_EVENTS: u64 = 2_000;
 const ROUNDS: usize = 7;
 const GOAL: Goal = Goal::ratio(0.95, 0.85);
+/// The goal of a load beside one-row inserts of the same bodies.
+const GOAL_BESIDE_INSERTS: Goal = Goal::ratio(0.65, 0.55);
 /// Settings of all dispatchers.
 const SETTINGS: [(&str, &str); 1] = [("LOG", "warn")];
 
@@ -35,6 +38,22 @@ pub(crate) struct Sides {
     pub(crate) grown: Path,
 }
 
+/// The rows of the cases that succeeded, and the names of the others.
+#[derive(Debug, Default)]
+pub(crate) struct Results {
+    pub(crate) rows: Vec<Row>,
+    pub(crate) failed: Vec<&'static str>,
+}
+
+impl Results {
+    fn add(&mut self, rows: Vec<Row>) {
+        for row in &rows {
+            eprintln!("  {}: ratio {:.2}", row.name, row.ratio());
+        }
+        self.rows.extend(rows);
+    }
+}
+
 impl Growth {
     pub(crate) async fn open(args: &Args) -> anyhow::Result<Self> {
         let scale = Scale::of_process(args.test)?;
@@ -46,18 +65,21 @@ impl Growth {
     /// Measures a case if the filter wants it.
     pub(crate) async fn case(
         &self,
-        name: &str,
+        name: &'static str,
+        results: &mut Results,
         case: impl Future<Output = anyhow::Result<Vec<Row>>>,
-    ) -> anyhow::Result<Vec<Row>> {
+    ) {
         if !self.args.wants(name) {
-            return Ok(Vec::new());
+            return;
         }
         eprintln!("case {name}");
-        let rows = case.await?;
-        for row in &rows {
-            eprintln!("  {}: ratio {:.2}", row.name, row.ratio());
+        match case.await {
+            Ok(rows) => results.add(rows),
+            Err(error) => {
+                eprintln!("  failed: {error:#}");
+                results.failed.push(name);
+            }
         }
-        Ok(rows)
     }
 
     /// Starts both dispatchers. `settings` and `script` are those of the case.
@@ -81,28 +103,44 @@ impl Growth {
 
     /// Loads both sides in alternation and returns the row.
     pub(crate) async fn compare(&self, name: &str, sides: &mut Sides) -> anyhow::Result<Vec<Row>> {
-        self.compare_by(name, sides, EVENTS).await
+        self.compare_by(name, sides, EVENTS, None).await
     }
 
-    /// The same with another number of events per load.
+    /// The same with another number of events per load, and beside one-row inserts if there are
+    /// some.
     pub(crate) async fn compare_by(
         &self,
         name: &str,
         sides: &mut Sides,
         events: u64,
+        inserts: Option<&Pgbench>,
     ) -> anyhow::Result<Vec<Row>> {
         let events = self.args.load(events, WARM_UP_EVENTS / 10);
         self.pair(sides, events.min(WARM_UP_EVENTS)).await?;
-        let mut pairs = Vec::new();
+        let (mut pairs, mut beside_inserts) = (Vec::new(), Vec::new());
         for _ in 0..self.args.rounds(ROUNDS) {
-            pairs.push(self.pair(sides, events).await?);
+            let pair = self.pair(sides, events).await?;
+            pairs.push(pair);
+            if let Some(inserts) = inserts {
+                let rate = inserts.run(Inserts::Single, events).await?.rate();
+                beside_inserts.push(Pair { ours: pair.ours, reference: Some(rate) });
+            }
         }
-        Ok(row(name, pairs).into_iter().collect())
+        let beside_inserts = Pairs {
+            name: name.to_owned(),
+            reference: Inserts::Single.name(),
+            goal: Some(GOAL_BESIDE_INSERTS),
+            pairs: beside_inserts,
+        };
+        Ok([row(name, pairs), beside_inserts.row()].into_iter().flatten().collect())
     }
 
-    /// One load of each side.
+    /// One load of each side, over new connections: a case may have taken long before it.
     pub(crate) async fn pair(&self, sides: &mut Sides, events: u64) -> anyhow::Result<Pair> {
         let events = self.args.load(events, events.min(WARM_UP_EVENTS / 10));
+        for path in [&mut sides.empty, &mut sides.grown] {
+            path.connect().await?;
+        }
         let empty = sides.empty.load(&self.meter, events, false).await?;
         let grown = sides.grown.load(&self.meter, events, false).await?;
         Ok(Pair { ours: grown.rate(), reference: Some(empty.rate()) })

@@ -19,7 +19,7 @@ use benches::conditions::Conditions;
 use benches::figures::exit_code;
 use benches::table::Table;
 
-use compare::Growth;
+use compare::{Growth, Results};
 
 fn main() -> ExitCode {
     exit_code(run())
@@ -28,26 +28,30 @@ fn main() -> ExitCode {
 fn run() -> anyhow::Result<()> {
     let args = Args::of_process()?;
     dispatcher::install_tls_provider();
-    let table = tokio::runtime::Runtime::new()?.block_on(measure(&args))?;
+    let (table, failed) = tokio::runtime::Runtime::new()?.block_on(measure(&args))?;
     write!(std::io::stdout(), "\n{table}")?;
-    args.save(&table)
+    args.save(&table)?;
+    anyhow::ensure!(failed.is_empty(), "cases without a row, see above: {}", failed.join(", "));
+    Ok(())
 }
 
-async fn measure(args: &Args) -> anyhow::Result<Table> {
+/// Returns the table and the names of the cases that failed.
+async fn measure(args: &Args) -> anyhow::Result<(Table, Vec<&'static str>)> {
     let growth = Growth::open(args).await?;
     let conditions = Conditions::begin();
-    let mut rows = Vec::new();
-    rows.extend(growth.case("finished", tables::finished(&growth)).await?);
-    rows.extend(growth.case("pending", tables::pending(&growth)).await?);
-    rows.extend(growth.case("targets", receivers::targets(&growth)).await?);
+    let mut results = Results::default();
+    let all = &mut results;
+    growth.case("finished", all, tables::finished(&growth)).await;
+    growth.case("pending", all, tables::pending(&growth)).await;
+    growth.case("targets", all, receivers::targets(&growth)).await;
     for bytes in [300, 4 << 10, 64 << 10] {
-        rows.extend(growth.case("bodies", receivers::bodies(&growth, bytes)).await?);
+        growth.case("bodies", all, receivers::bodies(&growth, bytes)).await;
     }
-    rows.extend(growth.case("tls", tls::receivers(&growth)).await?);
-    rows.extend(growth.case("slow", receivers::slow(&growth)).await?);
-    rows.extend(growth.case("failures", receivers::failures(&growth)).await?);
-    rows.extend(growth.case("horizon", horizon::held(&growth)).await?);
-    rows.extend(growth.case("half_load", half_load::run(&growth)).await?);
+    growth.case("tls", all, tls::receivers(&growth)).await;
+    growth.case("slow", all, receivers::slow(&growth)).await;
+    growth.case("failures", all, receivers::failures(&growth)).await;
+    growth.case("horizon", all, horizon::held(&growth)).await;
+    growth.case("half_load", all, half_load::run(&growth)).await;
     let conditions = conditions.end(growth.postgres.origin(), &growth.scale.remark());
-    Ok(Table { conditions, rows })
+    Ok((Table { conditions, rows: results.rows }, results.failed))
 }

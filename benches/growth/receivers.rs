@@ -3,6 +3,7 @@
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
+use benches::pgbench::Pgbench;
 use benches::processes;
 use benches::stand;
 use benches::table::Row;
@@ -16,11 +17,15 @@ const TARGETS: usize = 10_000;
 const DESCRIPTORS_SPARE: usize = 500;
 /// Bytes of bodies per load of large bodies.
 const LOAD_BYTES: u64 = 128 << 20;
-const EVENTS_MAX: u64 = 20_000;
+const EVENTS: u64 = 20_000;
 const SLOW_MS: u64 = 50;
+const MORE_PERMITS: [(&str, &str); 2] =
+    [("MAX_IN_FLIGHT", "2048"), ("MAX_IN_FLIGHT_PER_HOST", "256")];
+/// More events, because each load ends with a wait for the second attempts.
+const FAILURE_EVENTS: u64 = 60_000;
 /// One of this number of first attempts fails.
 const FAILURE_EVERY: u32 = 20;
-/// Delay of the second attempt. With the default, each load would end with a wait for it.
+/// Delay of the second attempt.
 const BACKOFF: (&str, &str) = ("BACKOFF_BASE_SECONDS", "0.1");
 
 pub(crate) async fn targets(growth: &Growth) -> anyhow::Result<Vec<Row>> {
@@ -44,24 +49,33 @@ pub(crate) async fn targets(growth: &Growth) -> anyhow::Result<Vec<Row>> {
     growth.compare(&format!("{count} targets"), &mut sides).await
 }
 
-/// Bodies of this size, beside those of the default size.
+/// Bodies of this size, beside those of the default size and beside inserts of the same bodies.
 pub(crate) async fn bodies(growth: &Growth, bytes: usize) -> anyhow::Result<Vec<Row>> {
     let mut sides = growth.equal_sides().await?;
-    sides.grown.connect(bytes).await?;
-    let events = (LOAD_BYTES / bytes as u64).min(EVENTS_MAX);
-    growth.compare_by(&format!("bodies of {bytes} bytes"), &mut sides, events).await
+    sides.grown.set_payload_bytes(bytes);
+    let inserts = Pgbench::open(&growth.postgres, bytes).await?;
+    let events = (LOAD_BYTES / bytes as u64).min(EVENTS);
+    let name = format!("bodies of {bytes} bytes");
+    growth.compare_by(&name, &mut sides, events, inserts.as_ref()).await
 }
 
+/// With the default limits, the permits of attempts that wait for a response limit the rate, so
+/// the rate is also measured with higher limits.
 pub(crate) async fn slow(growth: &Growth) -> anyhow::Result<Vec<Row>> {
-    let answer = Behavior::Answer { status: 200, retry_after: None, after_ms: SLOW_MS };
-    let mut sides = growth.sides(&[], &script::always(answer)).await?;
-    growth.compare(&format!("receivers that respond after {SLOW_MS} ms"), &mut sides).await
+    let mut rows = Vec::new();
+    for (name, settings) in [("", &[][..]), (", MAX_IN_FLIGHT=2048", &MORE_PERMITS)] {
+        let answer = Behavior::Answer { status: 200, retry_after: None, after_ms: SLOW_MS };
+        let mut sides = growth.sides(settings, &script::always(answer)).await?;
+        let name = format!("receivers that respond after {SLOW_MS} ms{name}");
+        rows.extend(growth.compare(&name, &mut sides).await?);
+    }
+    Ok(rows)
 }
 
 pub(crate) async fn failures(growth: &Growth) -> anyhow::Result<Vec<Row>> {
     let mut sides = growth.sides(&[BACKOFF], &failing()).await?;
     let name = format!("{} % of the first attempts fail", 100 / FAILURE_EVERY);
-    growth.compare(&name, &mut sides).await
+    growth.compare_by(&name, &mut sides, FAILURE_EVENTS, None).await
 }
 
 fn failing() -> Script {
