@@ -1,7 +1,7 @@
 //! The path of an event: client connections, the dispatcher as a separate process, and receivers
 //! that respond immediately.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use chaos::postgres::Postgres;
 use mock_receiver::{Journal, Receiver, Script};
@@ -75,9 +75,10 @@ impl Path {
     pub async fn load(&mut self, meter: &Meter, events: u64, keyed: bool) -> anyhow::Result<Load> {
         let Self { stand, targets, clients, .. } = self;
         let (before, pid) = (stand.metric(DELIVERED).await?, stand.pid());
+        let since = SystemTime::now();
         let work = async {
             load::post_all(clients, Posts { events, targets, keyed }).await?;
-            stand.all_ended(DRAIN_MAX).await
+            stand.ended_since(since, DRAIN_MAX).await
         };
         let load = meter.measure(Some(pid), events, work).await?;
         let delivered = stand.metric(DELIVERED).await? - before;

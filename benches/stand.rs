@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use chaos::binary::dispatcher_binary;
 use chaos::host::free_port;
@@ -149,16 +149,43 @@ impl Stand {
     /// # Errors
     /// If a query fails, or the wait is longer than `within`.
     pub async fn all_ended(&self, within: Duration) -> anyhow::Result<()> {
-        let deadline = Instant::now() + within;
         // The partial index of pending events makes this query fast for any number of final events.
         let pending = "select exists (select from webhook_events
             where status = 'pending' and next_retry_at < now() + interval '12 h')";
-        while sqlx::query_scalar::<_, bool>(pending).fetch_one(&self.pool).await? {
-            anyhow::ensure!(Instant::now() < deadline, "events are still pending");
-            sleep(POLL_INTERVAL).await;
-        }
-        Ok(())
+        let is_pending = async || sqlx::query_scalar(pending).fetch_one(&self.pool).await;
+        until_none(is_pending, within).await
     }
+
+    /// Waits until every event is final that was posted since a time. Under a transaction that
+    /// stays open, the query of [`Self::all_ended`] would read all dead entries of its index.
+    ///
+    /// # Errors
+    /// If a query fails, or the wait is longer than `within`.
+    pub async fn ended_since(&self, since: SystemTime, within: Duration) -> anyhow::Result<()> {
+        let since = since.duration_since(SystemTime::UNIX_EPOCH)?;
+        let millis = u64::try_from(since.as_millis())?;
+        let first = uuid::Builder::from_unix_timestamp_millis(millis, &[0; 10]).into_uuid();
+        // Backwards, because the newest events end last. The offset keeps the scan of the ids.
+        let pending = "select exists (select from (
+            select status from webhook_events where id >= $1 order by id desc offset 0
+        ) posted where status = 'pending')";
+        let is_pending =
+            async || sqlx::query_scalar(pending).bind(first).fetch_one(&self.pool).await;
+        until_none(is_pending, within).await
+    }
+}
+
+/// Waits until no event is pending.
+async fn until_none(
+    is_pending: impl AsyncFn() -> Result<bool, sqlx::Error>,
+    within: Duration,
+) -> anyhow::Result<()> {
+    let deadline = Instant::now() + within;
+    while is_pending().await? {
+        anyhow::ensure!(Instant::now() < deadline, "events are still pending");
+        sleep(POLL_INTERVAL).await;
+    }
+    Ok(())
 }
 
 impl Spent {

@@ -88,11 +88,22 @@ impl Growth {
         settings: &[(&str, &str)],
         script: &Script,
     ) -> anyhow::Result<Sides> {
+        self.sides_with(&[], settings, script).await
+    }
+
+    /// The same with settings of both dispatchers.
+    pub(crate) async fn sides_with(
+        &self,
+        both: &[(&str, &str)],
+        grown: &[(&str, &str)],
+        script: &Script,
+    ) -> anyhow::Result<Sides> {
         let instant = script::always(Behavior::answer(200));
-        let settings = [&SETTINGS, settings].concat();
+        let both = [&SETTINGS, both].concat();
+        let grown = [&both, grown].concat();
         Ok(Sides {
-            empty: Path::open(&self.postgres, &SETTINGS, &instant).await?,
-            grown: Path::open(&self.postgres, &settings, script).await?,
+            empty: Path::open(&self.postgres, &both, &instant).await?,
+            grown: Path::open(&self.postgres, &grown, script).await?,
         })
     }
 

@@ -23,11 +23,14 @@ const MORE_PERMITS: [(&str, &str); 2] =
     [("MAX_IN_FLIGHT", "2048"), ("MAX_IN_FLIGHT_PER_HOST", "256")];
 /// More events, because each load ends with a wait for the second attempts.
 const FAILURE_EVENTS: u64 = 60_000;
+const NO_REUSE: [(&str, &str); 1] = [("CONNECTION_REUSE", "false")];
 /// One of this number of first attempts fails.
 const FAILURE_EVERY: u32 = 20;
 /// Delay of the second attempt.
 const BACKOFF: (&str, &str) = ("BACKOFF_BASE_SECONDS", "0.1");
 
+/// A host gets two events of a load, so nearly each of them needs a new connection. This is why the
+/// rate is also compared with that of eight targets without reuse.
 pub(crate) async fn targets(growth: &Growth) -> anyhow::Result<Vec<Row>> {
     let count = growth.scale.count(TARGETS);
     let needed = count + DESCRIPTORS_SPARE;
@@ -35,7 +38,6 @@ pub(crate) async fn targets(growth: &Growth) -> anyhow::Result<Vec<Row>> {
         processes::descriptors_max().is_none_or(|max| max >= needed),
         "{count} targets need {needed} open files: run `ulimit -n {needed}` first"
     );
-    let mut sides = growth.equal_sides().await?;
     let answer = script::always(Behavior::answer(200));
     // A socket on all addresses receives the requests to each address of the loopback network.
     let all = Ipv4Addr::UNSPECIFIED;
@@ -45,8 +47,14 @@ pub(crate) async fn targets(growth: &Growth) -> anyhow::Result<Vec<Row>> {
         let address = Ipv4Addr::from_bits(Ipv4Addr::new(127, 1, 0, 1).to_bits() + number);
         format!("http://{address}:{port}/webhook")
     });
-    sides.grown.targets = targets.collect();
-    growth.compare(&format!("{count} targets"), &mut sides).await
+    let targets: Vec<_> = targets.collect();
+    let mut rows = Vec::new();
+    for (name, both) in [("", &[][..]), (", all without reuse of connections", &NO_REUSE)] {
+        let mut sides = growth.sides_with(both, &[], &answer).await?;
+        sides.grown.targets.clone_from(&targets);
+        rows.extend(growth.compare(&format!("{count} targets{name}"), &mut sides).await?);
+    }
+    Ok(rows)
 }
 
 /// Bodies of this size, beside those of the default size and beside inserts of the same bodies.
