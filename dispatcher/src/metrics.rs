@@ -60,9 +60,9 @@ fn seconds<M: Metric + Clone>(to: &mut Registry, name: &str, help: &str, metric:
     metric
 }
 
-/// The buckets range from 1 ms to 33 s.
-fn histogram() -> Histogram {
-    Histogram::new(exponential_buckets(0.001, 2.0, 16))
+/// Registers a histogram of seconds and returns it. The buckets range from 1 ms to 33 s.
+fn histogram(to: &mut Registry, name: &str, help: &str) -> Histogram {
+    seconds(to, name, help, Histogram::new(exponential_buckets(0.001, 2.0, 16)))
 }
 
 impl Default for Metrics {
@@ -70,65 +70,28 @@ impl Default for Metrics {
     fn default() -> Self {
         let mut registry = Registry::with_prefix("webhook");
         let r = &mut registry;
+        let offset = "Clock of the database minus that of this process, 0 if within one round trip";
         let metrics = Self {
             registry: Mutex::default(),
             gauges: Mutex::default(),
             accepts: registered(r, "accepts", "Responses to POST /events, by status"),
-            accept_seconds: seconds(
-                r,
-                "accept_duration",
-                "Time from a request of POST /events to its response",
-                histogram(),
-            ),
-            posts_waiting: registered(
-                r,
-                "posts_waiting",
-                "Posts whose event waits for its batch or for the commit of the batch",
-            ),
+            accept_seconds: histogram(r, "accept_duration", "Duration of a request POST /events"),
+            posts_waiting: registered(r, "posts_waiting", "Posts whose event waits for its commit"),
             attempts: registered(r, "attempts", "Attempts, by outcome"),
-            attempt_seconds: seconds(
-                r,
-                "attempt_duration",
-                "Duration of an attempt, until the last byte of the response",
-                histogram(),
-            ),
+            attempt_seconds: histogram(r, "attempt_duration", "Duration of an attempt"),
             claimed: registered(r, "claims", "Claimed events"),
-            handed_over: registered(
-                r,
-                "hand_offs",
-                "Claims that were made together with the insert of the event",
-            ),
-            delayed: registered(
-                r,
-                "deferrals",
-                "Claims released without an attempt because their host was at its limit",
-            ),
-            exhausted: registered(
-                r,
-                "shortages",
-                "Claims released without an attempt because of local exhaustion (sockets or ports)",
-            ),
+            handed_over: registered(r, "hand_offs", "Claims made by the insert of the event"),
+            delayed: registered(r, "deferrals", "Claims released because of a host at its limit"),
+            exhausted: registered(r, "shortages", "Claims released for lack of sockets or ports"),
             in_flight: registered(r, "attempts_in_flight", "Running attempts"),
-            lost_leases: registered(
-                r,
-                "lost_leases",
-                "Results discarded because their lease had ended",
-            ),
+            lost_leases: registered(r, "lost_leases", "Results discarded after their lease ended"),
             dead: registered(r, "dead_events", "Events that became dead, by reason"),
             reclaims: registered(r, "reclaims", "Leases ended by a reclaim, by cause"),
             gauges_failed: registered(r, "gauges_failed", "Failed queries of the gauges from SQL"),
-            clock_offset_seconds: seconds(
-                r,
-                "database_clock_offset",
-                "Clock of the database minus clock of this process, 0 if within one round trip",
-                Gauge::default(),
-            ),
+            clock_offset_seconds: seconds(r, "database_clock_offset", offset, Gauge::default()),
         };
-        r.register(
-            "log_lines_dropped",
-            "Log lines dropped because the output was full, closed or not read",
-            LOG_LINES_DROPPED.clone(),
-        );
+        let dropped = "Log lines dropped because the output was full, closed or not read";
+        r.register("log_lines_dropped", dropped, LOG_LINES_DROPPED.clone());
         Self { registry: Mutex::new(registry), ..metrics }
     }
 }
