@@ -17,6 +17,10 @@ use crate::store::Readiness;
 /// client may read the metrics.
 const GAUGES_INTERVAL: Duration = Duration::from_secs(5);
 
+/// Slow queries of the gauges take at most one part in this many of the time. While a transaction
+/// elsewhere stays open, each of them reads all dead index entries.
+const GAUGES_SHARE: u32 = 10;
+
 /// `GET /livez`: 200 while the process can respond.
 pub(super) async fn livez() -> &'static str {
     "alive\n"
@@ -42,8 +46,8 @@ pub(super) async fn readyz(State(api): State<Arc<Api>>) -> Result<&'static str, 
     }
 }
 
-/// `GET /metrics`: OpenMetrics text. The gauges from SQL are at most 5 s old. If they cannot be
-/// read, they are absent.
+/// `GET /metrics`: OpenMetrics text. The gauges from SQL are at most 5 s old, or older if
+/// reading them is slow. If they cannot be read, they are absent.
 pub(super) async fn metrics(State(api): State<Arc<Api>>) -> impl IntoResponse {
     // A separate task, because this future is dropped if the client disconnects. Dropping a running
     // statement closes its database connection.
@@ -55,12 +59,27 @@ pub(super) async fn metrics(State(api): State<Arc<Api>>) -> impl IntoResponse {
 
 /// Reads the gauges unless they are recent. Concurrent requests wait for the one query.
 async fn refresh_gauges(api: Arc<Api>) {
-    let mut read_at = api.gauges_read_at.lock().await;
-    let is_recent = read_at.is_some_and(|at| at.elapsed() < GAUGES_INTERVAL);
-    if is_recent || !api.shared.migrated.load(Ordering::Acquire) {
+    let mut due_at = api.gauges_due_at.lock().await;
+    let start = Instant::now();
+    if due_at.is_some_and(|at| start < at) || !api.shared.migrated.load(Ordering::Acquire) {
         return;
     }
-    *read_at = Some(Instant::now());
     let gauges = api.store.gauges().await;
+    *due_at = Some(start + gauges_interval(start.elapsed()));
     api.shared.metrics.backlog(gauges.ok().as_ref());
+}
+
+fn gauges_interval(took: Duration) -> Duration {
+    GAUGES_INTERVAL.max(took * GAUGES_SHARE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slow_gauges_are_read_less_often() {
+        let intervals = [1, 500, 1_400].map(|ms| gauges_interval(Duration::from_millis(ms)));
+        assert_eq!(intervals.map(|interval| interval.as_secs()), [5, 5, 14]);
+    }
 }

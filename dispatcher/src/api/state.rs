@@ -31,8 +31,8 @@ pub(crate) struct Api {
     pub(super) body_bytes: Arc<Semaphore>,
     pub(super) shared: Shared,
     outage_log: Mutex<Throttle>,
-    /// Time of the last query of the gauges. Held while a query runs.
-    pub(super) gauges_read_at: AsyncMutex<Option<Instant>>,
+    /// Time of the next query of the gauges. Held while a query runs.
+    pub(super) gauges_due_at: AsyncMutex<Option<Instant>>,
 }
 
 /// State that the API shares with the rest of the process.
@@ -63,7 +63,7 @@ impl Api {
             config,
             shared,
             outage_log: Mutex::new(Throttle::new(OUTAGE_LOG_INTERVAL)),
-            gauges_read_at: AsyncMutex::default(),
+            gauges_due_at: AsyncMutex::default(),
         })
     }
 

@@ -14,6 +14,9 @@ const SLOW: Duration = Duration::from_secs(1);
 /// After a range that took at most this time, the next one is twice as wide and starts immediately.
 pub(super) const QUICK: Duration = Duration::from_millis(50);
 
+/// Scans that are not quick take at most one part in this many of the time.
+pub(super) const SHARE: u32 = 10;
+
 /// Width of the first range of a divided sweep.
 const WIDTH_FIRST: Duration = Duration::from_secs(60);
 

@@ -10,7 +10,7 @@ use chrono::{DateTime, Utc};
 use tokio::time::Instant;
 
 use crate::store::{Claimed, DueRange};
-use crate::worker::due_ranges::{DueRanges, QUICK};
+use crate::worker::due_ranges::{DueRanges, QUICK, SHARE};
 
 /// The scan starts this much before the first due time of the last claim. An event becomes visible
 /// when its insert commits, which is after its due time.
@@ -19,9 +19,6 @@ const MARGIN: Duration = Duration::from_secs(2);
 /// Time between two full scans, or the poll interval if it is shorter. A full scan finds events
 /// whose insert took longer than `MARGIN` to commit. After slow ones, see [`SHARE`].
 const FULL_SCAN_EVERY_MAX: Duration = Duration::from_secs(1);
-
-/// A full scan or a range that is not quick takes at most one part in this many of the time.
-const SHARE: u32 = 10;
 
 #[derive(Debug)]
 pub(super) struct ScanStart {

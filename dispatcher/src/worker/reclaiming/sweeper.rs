@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::event::WorkerId;
 use crate::store::{DueRange, RECLAIM_BATCH_MAX, ReclaimCause, StoreError};
-use crate::worker::due_ranges::{DueRanges, QUICK};
+use crate::worker::due_ranges::{DueRanges, QUICK, SHARE};
 
 /// Interval of the checks for absent workers.
 const CHECK_EVERY: Duration = Duration::from_millis(250);
@@ -207,15 +207,12 @@ impl Sweeper {
                 false
             }
         };
-        if is_done {
-            return;
-        }
+        let is_slow = matches!(swept, Swept::Leases(_)) && took > QUICK;
+        let pause = if is_slow { took * (SHARE - 1) } else { Duration::ZERO };
         match cause {
-            // Slow parts leave most of the time of the database to claims.
-            ReclaimCause::Expired if matches!(swept, Swept::Leases(_)) && took > QUICK => {
-                self.expired_at = now + took;
-            }
-            ReclaimCause::Expired => self.expired_at = now,
+            ReclaimCause::Expired if is_done => self.expired_at = self.expired_at.max(now + pause),
+            ReclaimCause::Expired => self.expired_at = now + pause,
+            ReclaimCause::Gone(_) if is_done => {}
             ReclaimCause::Gone(_) => self.causes.push_front(cause),
         }
     }
@@ -356,6 +353,19 @@ mod tests {
         end(&mut sweeper, 3);
         assert_eq!(sweeper.next_reclaim(start + ms(4_900), true), None);
         assert_eq!(sweeper.next_reclaim(start + EXPIRED_EVERY, true), expired);
+    }
+
+    // A transaction that stays open makes each sweep slower than the one before.
+    #[test]
+    fn sweeps_of_expired_leases_take_at_most_a_tenth_of_the_time() {
+        let start = Instant::now();
+        let mut sweeper = Sweeper::new(OWN, LEASE, start);
+        let expired = Some((ReclaimCause::Expired, DueRange::ALL));
+        assert_eq!(sweeper.next_reclaim(start, true), expired);
+        let took = ms(900);
+        sweeper.reclaimed(ReclaimCause::Expired, Swept::Leases(0), took, start + took);
+        assert_eq!(sweeper.next_reclaim(start + took * 10 - ms(1), true), None);
+        assert_eq!(sweeper.next_reclaim(start + took * 10, true), expired);
     }
 
     // Dead entries of millions of events make one scan of all too slow, every time.
