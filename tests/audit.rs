@@ -128,25 +128,51 @@ async fn audit_distinguishes_release_and_reclaim_from_settle() {
     assert_eq!(reclaimed.outcome.as_deref(), Some("abandoned"));
 }
 
-// The dispatcher has no statement for these transitions yet, so the test executes the SQL.
 #[tokio::test]
 async fn audit_reports_cancel_and_replay() {
     let (bench, mut audit) = audited().await;
-    bench.accept(1).await;
+    let id = bench.accept(1).await[0];
     one(&mut audit, Step::Accept).await;
-    execute(
-        &bench,
-        "update webhook_events set status = 'dead', reason = 'cancelled', next_retry_at = null, finished_at = now()",
-    )
-    .await;
-    assert_eq!(one(&mut audit, Step::Cancel).await.after.status, "dead");
-    execute(
-        &bench,
-        "update webhook_events set status = 'pending', reason = null, next_retry_at = now(), finished_at = null,
-         round = round + 1",
-    )
-    .await;
-    assert_eq!(one(&mut audit, Step::Replay).await.after.round, 1);
+    let (_, claimed) = claimed(&bench, &mut audit).await;
+    bench.store.cancel(id).await.unwrap();
+    let cancelled = one(&mut audit, Step::Cancel).await;
+    assert_eq!((cancelled.held, cancelled.attempt), (claimed.token, 1));
+    assert_eq!(cancelled.outcome.as_deref(), Some("abandoned"));
+    assert_eq!(cancelled.after.reason.as_deref(), Some("cancelled"));
+    // Neither of them changes the row.
+    bench.store.cancel(id).await.unwrap();
+    bench.store.replay(id, Some(7)).await.unwrap();
+    bench.store.replay(id, Some(0)).await.unwrap();
+    let replayed = one(&mut audit, Step::Replay).await;
+    assert_eq!((replayed.after.round, replayed.after.attempt_count), (1, 1));
+    assert_eq!(replayed.due_us, Some(replayed.now_us));
+}
+
+#[tokio::test]
+async fn cancel_and_replay_keep_the_accounting() {
+    let (bench, mut audit) = audited().await;
+    let ids = bench.accept(2).await;
+    let claims = bench.claim(2).await;
+    let retry = failed(&claims[0], Duration::ZERO);
+    bench.store.settle(vec![retry]).await.unwrap();
+    for id in ids {
+        for round in 0..2 {
+            bench.store.cancel(id).await.unwrap();
+            bench.store.replay(id, Some(round)).await.unwrap();
+        }
+    }
+    for claim in bench.claim(2).await {
+        let outcome = Outcome::Delivered { status: 200 };
+        let settle = settlement(&claim, outcome, Disposition::Delivered);
+        bench.store.settle(vec![settle]).await.unwrap();
+    }
+    let (mut ops, census) = audit.census().await.unwrap();
+    assert_eq!((census.rows, census.delivered), (2, 2));
+    ops.push(Op::Census(census));
+    for checker in ["attempt_accounting", "conservation", "fencing", "lease_exclusion"] {
+        let verdict = verdict(checker, ops.clone());
+        assert!(verdict.is_valid(), "{checker}: {verdict:?}");
+    }
 }
 
 #[tokio::test]

@@ -14,6 +14,7 @@ mod guard;
 mod ingest;
 mod model;
 mod no_loss;
+mod operations;
 mod oracle;
 mod outage;
 mod process;

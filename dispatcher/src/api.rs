@@ -8,6 +8,7 @@ mod body;
 mod connections;
 mod get_event;
 mod health;
+mod operate;
 mod post_event;
 mod problem;
 pub(crate) mod server;
@@ -33,6 +34,9 @@ pub(crate) fn router(api: Arc<Api>, has_api_role: bool) -> Router {
     let events = Router::new()
         .route("/events", post(post_event::post_event))
         .route("/events/{id}", get(get_event::get_event))
+        .route("/events/{id}/payload", get(operate::payload))
+        .route("/events/{id}/cancel", post(operate::cancel))
+        .route("/events/{id}/replay", post(operate::replay))
         .route_layer(from_fn(connections::with_place))
         // The last layer runs first: only an authorized request gets a place.
         .route_layer(from_fn_with_state(Arc::clone(&api), auth::authorize));

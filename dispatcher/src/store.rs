@@ -15,6 +15,7 @@ mod gauges;
 mod insert;
 mod inspect;
 mod next_due;
+mod operations;
 mod own_leases;
 mod parts;
 mod payload;
@@ -50,6 +51,7 @@ pub use self::insert::{
 };
 pub use self::inspect::{Inspection, SchemaState};
 use self::next_due::next_due;
+pub use self::operations::Operated;
 pub use self::own_leases::OwnLeases;
 use self::own_leases::own_leases;
 use self::payload::piece;

@@ -66,6 +66,10 @@ impl Problem {
         Self::new(409, "idempotency-conflict", title, detail).field("Idempotency-Key")
     }
 
+    pub(super) fn wrong_state(detail: impl Into<String>) -> Self {
+        Self::new(409, "wrong-state", "The state of the event does not permit this", detail)
+    }
+
     pub(super) fn too_large(bytes_max: usize) -> Self {
         let detail = format!(
             "the body is larger than MAX_BODY_BYTES={bytes_max}; nothing was stored, \

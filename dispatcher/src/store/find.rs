@@ -1,5 +1,7 @@
 //! Reads one event with all its attempts, in one snapshot.
 
+use std::collections::BTreeMap;
+
 use serde::{Serialize, Serializer};
 use sqlx::{FromRow, PgConnection, Row};
 use uuid::Uuid;
@@ -21,6 +23,14 @@ pub struct EventView {
     pub reason: Option<String>,
     /// The URL to which the event is sent.
     pub target_url: String,
+    /// Number of replays.
+    pub round: i32,
+    /// True if the event is finished, so that it can be replayed.
+    pub replayable: bool,
+    /// End of the lease of the open attempt.
+    #[sqlx(rename = "lease_until")]
+    #[serde(serialize_with = "lease")]
+    pub lease: Option<StoredTime>,
     /// Number of claims that were not released.
     pub attempt_count: i32,
     /// Due time of a pending event without a lease.
@@ -57,12 +67,17 @@ pub struct AttemptView {
     pub next_retry_at: Option<StoredTime>,
 }
 
+fn lease<S: Serializer>(until: &Option<StoredTime>, serializer: S) -> Result<S::Ok, S::Error> {
+    until.as_ref().map(|until| BTreeMap::from([("until", until)])).serialize(serializer)
+}
+
 fn lossy_text<S: Serializer>(bytes: &Option<Vec<u8>>, serializer: S) -> Result<S::Ok, S::Error> {
     bytes.as_deref().map(String::from_utf8_lossy).serialize(serializer)
 }
 
 const FIND: &str = "
 select e.id, e.status, e.reason, e.target_url, e.attempt_count, e.created_at, e.finished_at,
+       e.round, e.status <> 'pending' as replayable, e.lease_until,
        case when e.lease_token is null then e.next_retry_at end as due_at,
        a.number, a.started_at, a.duration_ms, a.outcome, a.status_code, a.error, a.response, a.next_retry_at
 from webhook_events e left join delivery_attempts a on a.event_id = e.id

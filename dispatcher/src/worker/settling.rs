@@ -79,7 +79,7 @@ fn log_settled(settlement: &Settlement, settled: Settled) {
     let (word, error) = (outcome.as_str(), settlement.result.error.as_deref());
     if settled == Settled::LeaseLost {
         tracing::warn!(event.id = %id, attempt, outcome = word, status, elapsed_ms,
-            "lease lost: a reclaim ended it, result discarded");
+            "lease lost: a reclaim or a cancel ended it, result discarded");
         return;
     }
     if settled == Settled::Unrecorded {
