@@ -3,6 +3,7 @@
 //! Black-box tests over HTTP or raw sockets, against the `serve` function that the binary runs.
 
 mod api_keys;
+mod batch_route;
 mod batches;
 mod bodies;
 mod idempotency;

@@ -9,6 +9,7 @@ mod connections;
 mod get_event;
 mod health;
 mod operate;
+mod post_batch;
 mod post_event;
 mod problem;
 pub(crate) mod server;
@@ -33,6 +34,7 @@ pub(crate) fn router(api: Arc<Api>, has_api_role: bool) -> Router {
         .route("/metrics", get(health::metrics));
     let events = Router::new()
         .route("/events", post(post_event::post_event))
+        .route("/events/batch", post(post_batch::post_batch))
         .route("/events/{id}", get(get_event::get_event))
         .route("/events/{id}/payload", get(operate::payload))
         .route("/events/{id}/cancel", post(operate::cancel))

@@ -74,7 +74,7 @@ impl Default for Metrics {
         let metrics = Self {
             registry: Mutex::default(),
             gauges: Mutex::default(),
-            accepts: registered(r, "accepts", "Responses to POST /events, by status"),
+            accepts: registered(r, "accepts", "Posted events, by status of their response"),
             accept_seconds: histogram(r, "accept_duration", "Duration of a request POST /events"),
             posts_waiting: registered(r, "posts_waiting", "Posts whose event waits for its commit"),
             attempts: registered(r, "attempts", "Attempts, by outcome"),

@@ -160,7 +160,7 @@ async fn new_event_is_pending_and_due_immediately() {
     let expected = json!({
         "id": id, "status": "pending", "reason": null, "target_url": TARGET, "attempt_count": 0,
         "next_retry_at": event["created_at"], "created_at": event["created_at"],
-        "finished_at": null, "attempts": [],
+        "finished_at": null, "attempts": [], "round": 0, "replayable": false, "lease": null,
     });
     assert_eq!(event, expected);
     let created = event["created_at"].as_str().unwrap();

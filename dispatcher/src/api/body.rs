@@ -1,4 +1,5 @@
-//! Body of `POST /events`: read within limits of size and time, then parsed in one visit.
+//! Body of `POST /events` and items of `POST /events/batch`: read within limits of size and time,
+//! then parsed in one visit.
 //!
 //! The payload is borrowed from the body as text, so its bytes are stored and sent unchanged.
 
@@ -33,6 +34,16 @@ pub(super) struct PostBody<'a> {
     /// JSON text of the payload as the client wrote it.
     pub(super) payload: &'a str,
     pub(super) target_url: Option<String>,
+    /// Only in an item of a batch. A single post has a header.
+    pub(super) idempotency_key: Option<String>,
+}
+
+/// Body of `POST /events/batch`, with the text of each item.
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct BatchBody<'a> {
+    #[serde(borrow)]
+    pub(super) events: Vec<&'a RawValue>,
 }
 
 /// Reads a body of at most `bytes_max` bytes and returns it with its reservation. Its bytes are
@@ -100,12 +111,22 @@ fn content_length(request: &Request) -> Option<usize> {
 
 /// Parses a complete body.
 pub(super) fn parse(bytes: &[u8]) -> Result<PostBody<'_>, Problem> {
+    parse_with(bytes, &["payload", "target_url"])
+}
+
+/// Parses an item of a batch.
+pub(super) fn parse_item(text: &str) -> Result<PostBody<'_>, Problem> {
+    parse_with(text.as_bytes(), &["payload", "target_url", "idempotency_key"])
+}
+
+/// Parses an object with these fields.
+fn parse_with<'a>(bytes: &'a [u8], names: &[&'static str]) -> Result<PostBody<'a>, Problem> {
     let mut reader = serde_json::Deserializer::from_slice(bytes);
     let mut refused = None;
     let body = reader
-        .deserialize_map(BodyVisitor(&mut refused))
+        .deserialize_map(BodyVisitor { names, refused: &mut refused })
         .and_then(|body| reader.end().map(|()| body));
-    let (payload, target) = body.map_err(|error| {
+    let [payload, target_url, idempotency_key] = body.map_err(|error| {
         let detail = format!("the body is not of the form {FORM}: {error}");
         let problem = Problem::malformed(detail);
         match refused {
@@ -120,50 +141,57 @@ pub(super) fn parse(bytes: &[u8]) -> Result<PostBody<'_>, Problem> {
     if is_deeper(payload, DEPTH_MAX) {
         return Err(Problem::too_deep(DEPTH_MAX));
     }
-    let target_url = match target.map(RawValue::get) {
-        None => None,
-        Some(text) => serde_json::from_str::<Option<String>>(text).map_err(|_| {
-            let detail = "the field target_url is not a string or null; send a URL or omit it";
-            Problem::malformed(detail).field("target_url")
-        })?,
+    let text = |value: Option<&RawValue>, name: &'static str, what: &str| {
+        let parsed = value.map_or(Ok(None), |value| serde_json::from_str(value.get()));
+        parsed.map_err(|_| {
+            let detail =
+                format!("the field {name} is not a string or null; send {what} or omit it");
+            Problem::malformed(detail).field(name)
+        })
     };
-    Ok(PostBody { payload, target_url })
+    Ok(PostBody {
+        payload,
+        target_url: text(target_url, "target_url", "a URL")?,
+        idempotency_key: text(idempotency_key, "idempotency_key", "a key")?,
+    })
 }
 
 const FORM: &str = r#"{"payload": <any JSON>, "target_url": <optional URL>}"#;
 
-/// Reads the two fields. Stores the name of an unknown or repeated field in its reference.
-struct BodyVisitor<'a>(&'a mut Option<String>);
+/// Reads the fields with these names. Stores the name of an unknown or repeated field.
+struct BodyVisitor<'a> {
+    names: &'a [&'static str],
+    refused: &'a mut Option<String>,
+}
 
 impl BodyVisitor<'_> {
     fn refuse<E: Error>(self, name: &str, reason: &str) -> E {
         let name: String = name.chars().take(FIELD_CHARS_MAX).collect();
         let error = E::custom(format_args!("{reason} field `{name}`"));
-        *self.0 = Some(name);
+        *self.refused = Some(name);
         error
     }
 }
 
 impl<'de> Visitor<'de> for BodyVisitor<'_> {
-    type Value = (Option<&'de RawValue>, Option<&'de RawValue>);
+    /// The values of payload, target URL and key.
+    type Value = [Option<&'de RawValue>; 3];
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object")
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let (mut payload, mut target_url) = (None, None);
+        let mut values = [None; 3];
         while let Some(Key(name)) = map.next_key()? {
-            let (slot, name) = match &*name {
-                "payload" => (&mut payload, "payload"),
-                "target_url" => (&mut target_url, "target_url"),
-                other => return Err(self.refuse(other, "unknown")),
+            let Some(place) = self.names.iter().position(|known| *known == name) else {
+                return Err(self.refuse(&name, "unknown"));
             };
-            if slot.replace(map.next_value::<&RawValue>()?).is_some() {
-                return Err(self.refuse(name, "duplicate"));
+            if values[place].replace(map.next_value::<&RawValue>()?).is_some() {
+                return Err(self.refuse(&name, "duplicate"));
             }
         }
-        Ok((payload, target_url))
+        Ok(values)
     }
 }
 

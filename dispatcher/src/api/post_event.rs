@@ -12,7 +12,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use tokio::time::Instant;
 
-use super::body;
+use super::body::{self, PostBody};
 use super::problem::Problem;
 use super::state::Api;
 use crate::event::{EventId, NewEvent, Target};
@@ -39,23 +39,20 @@ pub(super) async fn post_event(State(api): State<Arc<Api>>, request: Request) ->
 }
 
 async fn accept(api: &Arc<Api>, request: Request) -> Result<EventId, Problem> {
-    if !is_json(request.headers()) {
-        return Err(Problem::content_type());
-    }
-    if is_encoded(request.headers()) {
-        return Err(Problem::content_encoding());
-    }
+    require_json(request.headers())?;
     let key = idempotency_key(request.headers());
     // The bytes stay reserved until the event is stored, also if the client disconnects.
     let body_bytes_max = api.config.body_bytes_max;
     let (bytes, reserved) = body::read(request, body_bytes_max, &api.body_bytes).await?;
     let key = key?;
     let event = if bytes.len() < LARGE_BYTES_MIN {
-        new_event(api, key, &bytes)?
+        new_event(api, key, body::parse(&bytes)?)?
     } else {
         // Parsing a large body takes long, and other requests must not wait for it.
         let api = Arc::clone(api);
-        let parsing = tokio::task::spawn_blocking(move || new_event(&api, key, &bytes));
+        let parsing = tokio::task::spawn_blocking(move || {
+            body::parse(&bytes).and_then(|body| new_event(&api, key, body))
+        });
         parsing.await.expect("parsing does not panic")?
     };
     api.require_schema("nothing was stored, try again")?;
@@ -72,8 +69,12 @@ async fn accept(api: &Arc<Api>, request: Request) -> Result<EventId, Problem> {
     }
 }
 
-fn new_event(api: &Api, key: Option<String>, bytes: &[u8]) -> Result<NewEvent, Problem> {
-    let body = body::parse(bytes)?;
+/// Checks the target and returns the event with a new id.
+pub(super) fn new_event(
+    api: &Api,
+    key: Option<String>,
+    body: PostBody<'_>,
+) -> Result<NewEvent, Problem> {
     let target = match (body.target_url, &api.config.default_target) {
         (Some(given), _) => {
             Destination::parse(&given, &api.config.allowed)
@@ -89,6 +90,15 @@ fn new_event(api: &Api, key: Option<String>, bytes: &[u8]) -> Result<NewEvent, P
     };
     let payload = body.payload.as_bytes().to_vec();
     Ok(NewEvent { id: EventId::fresh(), payload, target, idempotency_key: key })
+}
+
+/// Refuses a request whose body is not JSON as it is.
+pub(super) fn require_json(headers: &HeaderMap) -> Result<(), Problem> {
+    match (is_json(headers), is_encoded(headers)) {
+        (false, _) => Err(Problem::content_type()),
+        (true, true) => Err(Problem::content_encoding()),
+        (true, false) => Ok(()),
+    }
 }
 
 /// Returns true for `application/json` with any parameters.
@@ -113,13 +123,15 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     if values.next().is_some() {
         return Err(Problem::bad_key("the header occurs more than once; send one key"));
     }
-    let bytes = value.as_bytes();
-    let is_valid =
-        (1..=KEY_CHARS_MAX).contains(&bytes.len()) && bytes.iter().all(u8::is_ascii_graphic);
-    if !is_valid {
-        return Err(Problem::bad_key(format!(
-            "the key is invalid; send 1 to {KEY_CHARS_MAX} visible ASCII characters"
-        )));
+    check_key(value.as_bytes()).map(Some)
+}
+
+/// Requires 1 to 255 visible ASCII characters.
+pub(super) fn check_key(key: &[u8]) -> Result<String, Problem> {
+    if (1..=KEY_CHARS_MAX).contains(&key.len()) && key.iter().all(u8::is_ascii_graphic) {
+        return Ok(key.iter().copied().map(char::from).collect());
     }
-    Ok(Some(bytes.iter().copied().map(char::from).collect()))
+    Err(Problem::bad_key(format!(
+        "the key is invalid; send 1 to {KEY_CHARS_MAX} visible ASCII characters"
+    )))
 }

@@ -113,6 +113,10 @@ impl Problem {
         Self { kind, title, status, detail: detail.into(), field: None }
     }
 
+    pub(super) fn status(&self) -> u16 {
+        self.status
+    }
+
     pub(super) fn field(mut self, field: impl Into<Cow<'static, str>>) -> Self {
         self.field = Some(field.into());
         self
