@@ -10,22 +10,9 @@ use sqlx::postgres::PgConnectOptions;
 /// Form of `DATABASE_URL` that its errors show.
 const URL_FORM: &str = "postgresql://user:password@host:5432/database";
 
-/// Parameters that the driver applies. It ignores all others.
-const PARAMETERS: [&str; 13] = [
-    "sslmode",
-    "sslrootcert",
-    "sslcert",
-    "sslkey",
-    "host",
-    "hostaddr",
-    "port",
-    "dbname",
-    "user",
-    "password",
-    "application_name",
-    "options",
-    "statement-cache-capacity",
-];
+/// Parameters that the driver applies, as the error shows them. It ignores all others.
+const PARAMETERS: &str = "sslmode, sslrootcert, sslcert, sslkey, host, hostaddr, port, dbname, \
+                          user, password, application_name, options, statement-cache-capacity";
 
 /// Name of the sessions in `pg_stat_activity`, unless the URL contains another one.
 const APPLICATION_NAME: &str = "webhook-dispatcher";
@@ -47,9 +34,8 @@ pub enum DatabaseUrlError {
     /// The driver would ignore the parameter. A client that requests TLS by an unknown name must
     /// not get a plain connection.
     #[error(
-        "has the unknown parameter {0:?}: remove it, or use one of {known} (for TLS, append \
-         ?sslmode=verify-full&sslrootcert=FILE)",
-        known = PARAMETERS.join(", ")
+        "has the unknown parameter {0:?}: remove it, or use one of {PARAMETERS} (for TLS, append \
+         ?sslmode=verify-full&sslrootcert=FILE)"
     )]
     UnknownParameter(String),
     /// The part after `?` or `#` is probably the rest of a password.
@@ -84,25 +70,21 @@ impl DatabaseUrl {
             return Err(DatabaseUrlError::SeveralHosts);
         }
         let is_named = url.query_pairs().any(|(name, _)| name == "application_name");
-        Ok(Self(match is_named {
-            true => options,
-            false => options.application_name(APPLICATION_NAME),
-        }))
+        Ok(Self(if is_named { options } else { options.application_name(APPLICATION_NAME) }))
     }
 }
 
 fn check_parameter(name: &str) -> Result<(), DatabaseUrlError> {
+    let is_known = PARAMETERS.split(", ").any(|known| known == name);
     // `options[NAME]` is a form of `options`.
-    if PARAMETERS.contains(&name) || (name.starts_with("options[") && name.ends_with(']')) {
+    if is_known || (name.starts_with("options[") && name.ends_with(']')) {
         return Ok(());
     }
-    let is_word =
-        |text: &str| text.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'_' || c == b'-');
     // `&amp;` of HTML leaves `amp;` before the name.
-    if is_word(name.trim_start_matches("amp;")) {
-        Err(DatabaseUrlError::UnknownParameter(name.to_owned()))
-    } else {
-        Err(DatabaseUrlError::NotEncoded)
+    let mut bytes = name.trim_start_matches("amp;").bytes();
+    match bytes.all(|c| c.is_ascii_alphanumeric() || c == b'_' || c == b'-') {
+        true => Err(DatabaseUrlError::UnknownParameter(name.to_owned())),
+        false => Err(DatabaseUrlError::NotEncoded),
     }
 }
 
@@ -151,7 +133,7 @@ mod tests {
 
     #[test]
     fn every_known_parameter_is_accepted() {
-        for parameter in PARAMETERS {
+        for parameter in PARAMETERS.split(", ") {
             let value = match parameter {
                 "sslmode" => "verify-full",
                 "hostaddr" => "127.0.0.1",

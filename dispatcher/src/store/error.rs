@@ -1,5 +1,7 @@
 //! Errors of the store, classified by the conclusion that the caller may draw.
 
+use std::borrow::Cow;
+
 /// Why an operation of the store has no result.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum StoreError {
@@ -41,11 +43,8 @@ const DATA_CLASSES: [&str; 5] = ["22", "23", "54", "P0", "XX001"];
 impl StoreError {
     /// Classifies an error that ended a statement.
     pub(super) fn while_running(operation: &'static str, error: sqlx::Error) -> Self {
-        let sqlstate = match &error {
-            sqlx::Error::Database(reply) => reply.code().map(|code| code.into_owned()),
-            _ => None,
-        };
-        let reason = error.to_string();
+        let sqlstate = error.as_database_error().and_then(|reply| reply.code());
+        let (sqlstate, reason) = (sqlstate.map(Cow::into_owned), error.to_string());
         match sqlstate {
             // 57P and 08: the session is ending. That can happen between a commit and its reply.
             Some(code) if code.starts_with("57P") || code.starts_with("08") => {
@@ -59,8 +58,7 @@ impl StoreError {
     /// Returns true if the server or the role permits no further session.
     pub(super) fn is_connection_limit(error: &sqlx::Error) -> bool {
         // 53300: too many connections.
-        let reply = error.as_database_error();
-        reply.is_some_and(|reply| reply.code().as_deref() == Some("53300"))
+        has_sqlstate(error, &["53300"])
     }
 
     /// Returns true if the SQLSTATE describes a temporary state of the server, so that a retry may
@@ -108,11 +106,7 @@ impl StoreError {
     /// Returns true if a smaller batch may succeed: the statement timed out, or its outcome is
     /// unknown.
     pub fn suggests_smaller_batch(&self) -> bool {
-        match self {
-            Self::Unavailable { .. } => false,
-            Self::Unknown { .. } => true,
-            Self::Refused { .. } => self.is_timeout(),
-        }
+        self.is_unknown() || self.is_timeout()
     }
 
     /// Returns true if the error concerns one statement, and the database is available.
