@@ -6,10 +6,11 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use sqlx::{PgConnection, Row};
+use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::claim::micros;
+use super::settle::column;
 use crate::event::{EventId, LeaseHolder, LeaseToken, NewEvent};
 
 /// Largest body whose payload Postgres can store: a message to Postgres has at most 1 GiB, and the
@@ -95,7 +96,7 @@ const INSERT_KEYED: &str =
 
 // A separate statement, because the snapshot of the insert does not contain the conflicting rows.
 const SAME: &str = "
-select new.at, e.id, e.payload = new.payload and e.target_given = new.given
+select e.id, e.payload = new.payload and e.target_given = new.given
     and (not new.given or e.target_url = new.url) as same
 from unnest($1::text[], $2::boolean[], $3::bytea[], $4::text[]) with ordinality
     as new (url, given, payload, key, at)
@@ -110,10 +111,10 @@ pub fn extra_time(payload_bytes: usize) -> Duration {
 }
 
 pub(super) async fn insert(
-    connection: &mut PgConnection,
+    db: &mut PgConnection,
     rows: &[NewRow<'_>],
     holder: Option<LeaseHolder>,
-) -> Result<InsertedRows, sqlx::Error> {
+) -> sqlx::Result<InsertedRows> {
     let events: Vec<&NewEvent> = rows.iter().map(|row| row.event).collect();
     let has_keys = events.iter().any(|event| event.idempotency_key.is_some());
     let is_alone = events.iter().all(|event| event.payload.len() >= ALONE_BYTES_MIN);
@@ -122,72 +123,53 @@ pub(super) async fn insert(
         (true, false) => (INSERT_KEYED, LOCK_TIMEOUT),
         (true, true) => (INSERT_KEYED, LOCK_TIMEOUT_ALONE),
     };
-    let columns = Columns::of(&events);
-    let row = sqlx::query(statement)
-        .bind(events.iter().map(|event| event.id.0).collect::<Vec<_>>())
-        .bind(columns.urls)
-        .bind(columns.given)
-        .bind(columns.payloads)
-        .bind(rows.iter().map(|row| row.token.map(|token| token.0)).collect::<Vec<_>>())
+    let (now, stored): (_, Vec<Uuid>) = sqlx::query_as(statement)
+        .bind(column(&events, |event| event.id.0))
+        .bind(column(&events, |event| event.target.url()))
+        .bind(column(&events, |event| event.target.is_given()))
+        .bind(column(&events, |event| event.payload.as_slice()))
+        .bind(column(rows, |row| row.token.map(|token| token.0)))
         .bind(holder.map(|holder| micros(holder.lease)))
         .bind(holder.map(|holder| holder.worker.0))
-        .bind(columns.keys)
+        .bind(column(&events, |event| event.idempotency_key.as_deref()))
         .bind(lock_timeout)
-        .fetch_one(&mut *connection)
+        .fetch_one(&mut *db)
         .await?;
-    let stored: HashSet<Uuid> = row.try_get::<Vec<Uuid>, _>("stored")?.into_iter().collect();
+    let stored: HashSet<_> = stored.into_iter().collect();
     let is_new = |event: &NewEvent| stored.contains(&event.id.0);
     let conflicting: Vec<_> = events.iter().copied().filter(|event| !is_new(event)).collect();
     // The insert is committed, so an error here leaves the outcome unknown.
-    let known = known(connection, &conflicting).await;
+    let known = known(db, &conflicting).await;
     let mut known = known.map_err(|error| sqlx::Error::Protocol(error.to_string()))?.into_iter();
     let events = events.iter().map(|event| match is_new(event) {
         true => Some(Inserted::Accepted(event.id)),
         false => known.next(),
     });
     let events = events.collect::<Option<_>>().ok_or(sqlx::Error::RowNotFound)?;
-    Ok(InsertedRows { now: row.try_get("stored_at")?, events })
+    Ok(InsertedRows { now, events })
 }
 
 /// Compares events with those that were accepted with the same keys.
-async fn known(
-    connection: &mut PgConnection,
-    events: &[&NewEvent],
-) -> Result<Vec<Inserted>, sqlx::Error> {
+async fn known(db: &mut PgConnection, events: &[&NewEvent]) -> sqlx::Result<Vec<Inserted>> {
     if events.is_empty() {
         return Ok(Vec::new());
     }
-    let columns = Columns::of(events);
-    let statement = sqlx::query(SAME).bind(columns.urls).bind(columns.given);
-    let rows = statement.bind(columns.payloads).bind(columns.keys).fetch_all(connection).await?;
+    let rows: Vec<(Uuid, bool)> = sqlx::query_as(SAME)
+        .bind(column(events, |event| event.target.url()))
+        .bind(column(events, |event| event.target.is_given()))
+        .bind(column(events, |event| event.payload.as_slice()))
+        .bind(column(events, |event| event.idempotency_key.as_deref()))
+        .fetch_all(db)
+        .await?;
     if rows.len() != events.len() {
         // A row was deleted meanwhile.
         return Err(sqlx::Error::RowNotFound);
     }
-    let known = rows.iter().map(|row| {
-        let id = EventId(row.try_get("id")?);
-        Ok(if row.try_get("same")? { Inserted::Accepted(id) } else { Inserted::Conflict(id) })
-    });
-    known.collect()
-}
-
-/// Columns of events, borrowed.
-struct Columns<'a> {
-    urls: Vec<&'a str>,
-    given: Vec<bool>,
-    payloads: Vec<&'a [u8]>,
-    keys: Vec<Option<&'a str>>,
-}
-
-impl<'a> Columns<'a> {
-    fn of(events: &[&'a NewEvent]) -> Self {
-        Self {
-            urls: events.iter().map(|event| event.target.url()).collect(),
-            given: events.iter().map(|event| event.target.is_given()).collect(),
-            payloads: events.iter().map(|event| event.payload.as_slice()).collect(),
-            keys: events.iter().map(|event| event.idempotency_key.as_deref()).collect(),
-        }
-    }
+    let known = |(id, is_same)| match is_same {
+        true => Inserted::Accepted(EventId(id)),
+        false => Inserted::Conflict(EventId(id)),
+    };
+    Ok(rows.into_iter().map(known).collect())
 }
 
 #[cfg(test)]

@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use sqlx::PgConnection;
 
 use super::claim::micros;
-use crate::event::{EventId, Release};
+use super::settle::column;
+use crate::event::Release;
 
 /// Maximum number of events per release.
 pub const RELEASE_BATCH_MAX: usize = 1_000;
@@ -30,10 +31,7 @@ where e.id = any (array(select id from held))";
 
 /// The releases may contain an event twice: a claim whose release committed but lost its reply, and
 /// the next claim. Each statement contains it once.
-pub(super) async fn release(
-    connection: &mut PgConnection,
-    releases: &[Release],
-) -> Result<usize, sqlx::Error> {
+pub(super) async fn release(db: &mut PgConnection, releases: &[Release]) -> sqlx::Result<usize> {
     let (mut rest, mut released) = (releases.to_vec(), 0);
     while !rest.is_empty() {
         let mut batch = BTreeMap::new();
@@ -41,19 +39,12 @@ pub(super) async fn release(
             batch.len() >= RELEASE_BATCH_MAX
                 || *batch.entry(release.key.id).or_insert(*release) != *release
         });
-        released += release_batch(connection, &batch).await?;
+        let batch: Vec<_> = batch.into_values().collect();
+        let statement = sqlx::query(RELEASE)
+            .bind(column(&batch, |release| release.key.id.0))
+            .bind(column(&batch, |release| release.key.token.0))
+            .bind(column(&batch, |release| micros(release.delay)));
+        released += statement.execute(&mut *db).await?.rows_affected();
     }
-    Ok(released)
-}
-
-async fn release_batch(
-    connection: &mut PgConnection,
-    batch: &BTreeMap<EventId, Release>,
-) -> Result<usize, sqlx::Error> {
-    let ids: Vec<_> = batch.keys().map(|id| id.0).collect();
-    let tokens: Vec<_> = batch.values().map(|release| release.key.token.0).collect();
-    let delays: Vec<_> = batch.values().map(|release| micros(release.delay)).collect();
-    let released =
-        sqlx::query(RELEASE).bind(ids).bind(tokens).bind(delays).execute(connection).await?;
-    Ok(usize::try_from(released.rows_affected()).unwrap_or(usize::MAX))
+    Ok(usize::try_from(released).unwrap_or(usize::MAX))
 }

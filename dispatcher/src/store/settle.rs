@@ -6,11 +6,12 @@
 
 use std::collections::BTreeMap;
 
-use sqlx::postgres::PgRow;
-use sqlx::{PgConnection, Row};
+use sqlx::PgConnection;
+use uuid::Uuid;
 
 use super::claim::micros;
-use crate::event::{Disposition, EventId, Settled, Settlement};
+use super::error::has_sqlstate;
+use crate::event::{Disposition, Settled, Settlement};
 
 /// Maximum number of attempts per settle.
 pub const SETTLE_BATCH_MAX: usize = 256;
@@ -64,46 +65,45 @@ const SETTLE_UNRECORDED: &str = settle_sql!(
 select id, exists (select from logged where event_id = id) as is_recorded from settled"
 );
 
-/// 23505: the number of an attempt exists already.
-const UNIQUE_VIOLATION: &str = "23505";
-
 const ALREADY: &str = "
 select event_id from delivery_attempts
 where event_id = any($1) and token = any($2) and outcome <> 'abandoned'";
 
 pub(super) async fn settle(
-    connection: &mut PgConnection,
+    db: &mut PgConnection,
     settlements: &[Settlement],
-) -> Result<Vec<Settled>, sqlx::Error> {
+) -> sqlx::Result<Vec<Settled>> {
     let sorted: BTreeMap<_, _> = settlements.iter().map(|s| (s.key.id, s)).collect();
     let batch: Vec<_> = sorted.into_values().collect();
-    let rows = match write(connection, SETTLE, &batch).await {
-        Err(sqlx::Error::Database(reply)) if reply.code().as_deref() == Some(UNIQUE_VIOLATION) => {
-            write(connection, SETTLE_UNRECORDED, &batch).await?
+    let rows = match write(db, SETTLE, &batch).await {
+        // 23505: the number of an attempt exists already.
+        Err(error) if has_sqlstate(&error, &["23505"]) => {
+            write(db, SETTLE_UNRECORDED, &batch).await?
         }
-        result => result?,
+        rows => rows?,
     };
-    let mut settled = BTreeMap::new();
-    for row in &rows {
-        let is_recorded: bool = row.try_get("is_recorded")?;
-        let written = if is_recorded { Settled::Now } else { Settled::Unrecorded };
-        settled.insert(EventId(row.try_get("id")?), written);
-    }
+    let written = |is_recorded| if is_recorded { Settled::Now } else { Settled::Unrecorded };
+    let written = rows.into_iter().map(|(id, is_recorded)| (id, written(is_recorded)));
+    let mut settled: BTreeMap<_, _> = written.collect();
     if settled.len() < batch.len() {
-        for id in already(connection, &batch).await? {
+        let (ids, tokens) = (column(&batch, |s| s.key.id.0), column(&batch, |s| s.key.token.0));
+        // A separate statement, because it needs a newer snapshot.
+        let already = sqlx::query_scalar(ALREADY).bind(ids).bind(tokens).fetch_all(db).await?;
+        for id in already {
             settled.entry(id).or_insert(Settled::Already);
         }
     }
-    let settled_of = |s: &Settlement| settled.get(&s.key.id).copied().unwrap_or(Settled::LeaseLost);
-    Ok(settlements.iter().map(settled_of).collect())
+    let lost = Settled::LeaseLost;
+    Ok(column(settlements, |s| settled.get(&s.key.id.0).copied().unwrap_or(lost)))
 }
 
-/// Binds a batch, which is sorted by event id.
+/// Binds a batch, which is sorted by event id. Returns the ids of the settled events, each with
+/// true if its attempt was recorded.
 async fn write(
-    connection: &mut PgConnection,
+    db: &mut PgConnection,
     statement: &'static str,
     batch: &[&Settlement],
-) -> Result<Vec<PgRow>, sqlx::Error> {
+) -> sqlx::Result<Vec<(Uuid, bool)>> {
     let dispositions = column(batch, |s| match s.disposition {
         Disposition::Delivered => ("delivered", None, None),
         Disposition::RetryAfter(delay) => ("pending", None, Some(micros(delay))),
@@ -112,7 +112,7 @@ async fn write(
     let status_code = |status: Option<u16>| status.and_then(|status| i16::try_from(status).ok());
     // Postgres text cannot contain NUL, and an error may quote bytes of a receiver.
     let text = |error: &String| error.replace('\0', "\u{fffd}");
-    sqlx::query(statement)
+    sqlx::query_as(statement)
         .bind(column(batch, |s| s.key.id.0))
         .bind(column(batch, |s| s.key.token.0))
         .bind(column(batch, |s| i32::try_from(s.key.number).unwrap_or(i32::MAX)))
@@ -125,21 +125,11 @@ async fn write(
         .bind(column(batch, |s| status_code(s.result.outcome.status())))
         .bind(column(batch, |s| s.result.error.as_ref().map(text)))
         .bind(column(batch, |s| s.result.snippet.as_deref()))
-        .fetch_all(connection)
+        .fetch_all(db)
         .await
 }
 
-fn column<'a, R, T>(rows: &'a [R], value: impl FnMut(&'a R) -> T) -> Vec<T> {
+/// Returns one value of each row of a batch, as they are bound.
+pub(super) fn column<'a, R, T>(rows: &'a [R], value: impl FnMut(&'a R) -> T) -> Vec<T> {
     rows.iter().map(value).collect()
-}
-
-/// Returns the events of the batch that an earlier run settled. A separate statement, because it
-/// needs a newer snapshot.
-async fn already(
-    connection: &mut PgConnection,
-    batch: &[&Settlement],
-) -> Result<Vec<EventId>, sqlx::Error> {
-    let (ids, tokens) = (column(batch, |s| s.key.id.0), column(batch, |s| s.key.token.0));
-    let rows = sqlx::query(ALREADY).bind(ids).bind(tokens).fetch_all(connection).await?;
-    rows.iter().map(|row| row.try_get("event_id").map(EventId)).collect()
 }
