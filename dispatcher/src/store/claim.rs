@@ -13,7 +13,7 @@ use sqlx::{PgConnection, Row};
 use uuid::Uuid;
 
 use super::error::StoreError;
-use super::parts::{Parts, RefusedRows};
+use super::parts::RefusedRows;
 use super::time::StoredTime;
 use crate::event::{Claim, ClaimKey, EventId, LeaseToken, WorkerId};
 
@@ -112,49 +112,51 @@ where status = 'pending' and lease_token is null
 order by next_retry_at limit $1";
 
 pub(super) async fn claim(
-    connection: &mut PgConnection,
+    db: &mut PgConnection,
     worker: WorkerId,
     lease: Duration,
     limit: ClaimLimit,
     refused: &RefusedRows,
-) -> Result<Claimed, sqlx::Error> {
-    let rows = match claim_rows(connection, worker, lease, limit, None).await {
+) -> sqlx::Result<Claimed> {
+    let rows = match claim_rows(db, worker, lease, limit, None).await {
         Err(error) if StoreError::refuses_data(&error) => {
-            let due = due(connection, limit).await?;
-            let (mut parts, mut rows) = (Parts::of("claiming", due, refused), Vec::new());
-            while let Some(part) = parts.next() {
-                match claim_rows(connection, worker, lease, limit, Some(&part)).await {
-                    Ok(claimed) => rows.extend(claimed),
-                    // The claims of earlier parts are committed, so they are returned.
-                    Err(error) if StoreError::has_timed_out(&error) && !rows.is_empty() => break,
-                    Err(error) => parts.failed(part, error)?,
-                }
+            let (due, mut rows) = (due(db, limit).await?, Vec::new());
+            let claiming = refused.in_parts("claiming", db, due, &mut rows, async |db, part| {
+                claim_rows(db, worker, lease, limit, Some(part)).await
+            });
+            match claiming.await {
+                // The claims of earlier parts are committed, so they are returned.
+                Err(error) if StoreError::has_timed_out(&error) && !rows.is_empty() => {}
+                result => result?,
             }
             if rows.is_empty() {
-                rows = claim_rows(connection, worker, lease, limit, Some(&[])).await?;
+                rows = claim_rows(db, worker, lease, limit, Some(&[])).await?;
             }
             rows
         }
         rows => rows?,
     };
-    let first = rows.first().ok_or(sqlx::Error::RowNotFound)?;
-    let now: DateTime<Utc> = first.try_get("claimed_at")?;
-    let due = rows.iter().map(|row| row.try_get::<Option<StoredTime>, _>("next_retry_at"));
-    let due = due.collect::<Result<Vec<_>, _>>()?;
-    let due = || due.iter().flatten().map(|due| due.0);
-    let claims = rows.iter().filter_map(|row| claim_of(row).transpose());
-    let claims = claims.collect::<Result<_, _>>()?;
-    Ok(Claimed { now, first_due: due().min(), last_due: due().max(), claims })
+    let now = rows.first().ok_or(sqlx::Error::RowNotFound)?.try_get("claimed_at")?;
+    let (mut due, mut claims) = (Vec::new(), Vec::new());
+    for row in &rows {
+        // The only row of an empty claim has no event.
+        if let Some(StoredTime(at)) = row.try_get("next_retry_at")? {
+            due.push(at);
+            claims.push(claim_of(row)?);
+        }
+    }
+    let (first_due, last_due) = (due.iter().min().copied(), due.iter().max().copied());
+    Ok(Claimed { now, first_due, last_due, claims })
 }
 
 /// Claims due events, or those of `only` if it is given.
 async fn claim_rows(
-    connection: &mut PgConnection,
+    db: &mut PgConnection,
     worker: WorkerId,
     lease: Duration,
     limit: ClaimLimit,
     only: Option<&[Uuid]>,
-) -> Result<Vec<PgRow>, sqlx::Error> {
+) -> sqlx::Result<Vec<PgRow>> {
     let statement = match only {
         None => sqlx::query(CLAIM),
         Some(_) => {
@@ -171,46 +173,37 @@ async fn claim_rows(
         .bind(micros(limit.range.newest))
         .bind(limit.range.oldest.map(micros));
     match only {
-        None => statement.fetch_all(connection).await,
-        Some(ids) => statement.bind(ids).fetch_all(connection).await,
+        None => statement.fetch_all(db).await,
+        Some(ids) => statement.bind(ids).fetch_all(db).await,
     }
 }
 
-async fn due(connection: &mut PgConnection, limit: ClaimLimit) -> Result<Vec<Uuid>, sqlx::Error> {
+async fn due(db: &mut PgConnection, limit: ClaimLimit) -> sqlx::Result<Vec<Uuid>> {
     sqlx::query_scalar(DUE)
         .bind(i64::try_from(limit.events.min(CLAIM_BATCH_MAX)).unwrap_or(i64::MAX))
         .bind(limit.due_from)
         .bind(micros(limit.range.newest))
         .bind(limit.range.oldest.map(micros))
-        .fetch_all(connection)
+        .fetch_all(db)
         .await
 }
 
-/// Returns `None` for the only row of an empty claim.
-fn claim_of(row: &PgRow) -> Result<Option<Claim>, sqlx::Error> {
-    if row.try_get::<Option<Uuid>, _>("id")?.is_none() {
-        return Ok(None);
-    }
-    let failures: i32 = row.try_get("failure_count")?;
-    let size: i32 = row.try_get("size")?;
+fn claim_of(row: &PgRow) -> sqlx::Result<Claim> {
+    let (failures, size): (i32, i32) = (row.try_get("failure_count")?, row.try_get("size")?);
     let payload: Option<Vec<u8>> = row.try_get("payload")?;
-    Ok(Some(Claim {
-        key: claim_key(row)?,
+    let (id, token) = (row.try_get("id")?, row.try_get("lease_token")?);
+    Ok(Claim {
+        key: claim_key(id, token, row.try_get("attempt_count")?),
         failure_count: u32::try_from(failures).unwrap_or(0),
         target_url: row.try_get("target_url")?,
         unfetched: payload.as_ref().map_or(size.unsigned_abs() as usize, |_| 0),
         payload: payload.unwrap_or_default(),
-    }))
+    })
 }
 
-/// Reads the key of a claim from the columns of its event.
-pub(super) fn claim_key(row: &PgRow) -> Result<ClaimKey, sqlx::Error> {
-    let number: i32 = row.try_get("attempt_count")?;
-    Ok(ClaimKey {
-        id: EventId(row.try_get("id")?),
-        token: LeaseToken(row.try_get("lease_token")?),
-        number: number.unsigned_abs(),
-    })
+/// Returns the key of a claim from the columns of its event.
+pub(super) fn claim_key(id: Uuid, token: Uuid, number: i32) -> ClaimKey {
+    ClaimKey { id: EventId(id), token: LeaseToken(token), number: number.unsigned_abs() }
 }
 
 /// Microseconds, the resolution of Postgres.

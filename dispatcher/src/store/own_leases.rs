@@ -35,13 +35,13 @@ order by id";
 
 /// Reads the leases on events that are due from `due_from` on.
 pub(super) async fn own_leases(
-    connection: &mut PgConnection,
+    db: &mut PgConnection,
     worker: WorkerId,
     due_from: Option<DateTime<Utc>>,
-) -> Result<OwnLeases, sqlx::Error> {
+) -> sqlx::Result<OwnLeases> {
     // The running statements are read first: one that ends before the second read is visible to it.
-    let may_grow = sqlx::query_scalar(RUNNING).fetch_one(&mut *connection).await?;
-    let rows = sqlx::query(LEASES).bind(worker.0).bind(due_from).fetch_all(connection).await?;
-    let keys = rows.iter().map(claim_key).collect::<Result<_, _>>()?;
-    Ok(OwnLeases { keys, may_grow })
+    let may_grow = sqlx::query_scalar(RUNNING).fetch_one(&mut *db).await?;
+    let rows = sqlx::query_as(LEASES).bind(worker.0).bind(due_from).fetch_all(db).await?;
+    let keys = rows.into_iter().map(|(id, token, number)| claim_key(id, token, number));
+    Ok(OwnLeases { keys: keys.collect(), may_grow })
 }

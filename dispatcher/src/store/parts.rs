@@ -1,8 +1,11 @@
 //! Divides a batch whose data Postgres refuses, so that one bad row does not block others.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
+use sqlx::PgConnection;
+use sqlx::postgres::PgRow;
 use uuid::Uuid;
 
 use super::error::StoreError;
@@ -19,50 +22,38 @@ const LOGGED_MAX: usize = 10_000;
 pub(super) struct RefusedRows(Arc<Mutex<BTreeSet<Uuid>>>);
 
 impl RefusedRows {
+    /// Runs `statement` for the parts of a batch and collects its rows, also those before an error.
+    /// A part whose data is refused is divided, and a single row is left out. Returns any other
+    /// error.
+    pub(super) async fn in_parts(
+        &self,
+        operation: &'static str,
+        db: &mut PgConnection,
+        ids: Vec<Uuid>,
+        rows: &mut Vec<PgRow>,
+        statement: impl AsyncFnOnce(&mut PgConnection, &[Uuid]) -> sqlx::Result<Vec<PgRow>> + Clone,
+    ) -> sqlx::Result<()> {
+        let mut parts = vec![ids];
+        for _ in 0..STATEMENTS_MAX {
+            let Some(mut part) = parts.pop() else { break };
+            match statement.clone()(db, &part).await {
+                Ok(written) => rows.extend(written),
+                Err(error) if !StoreError::refuses_data(&error) => return Err(error),
+                Err(error) if part.len() == 1 => self.log(operation, part[0], &error),
+                Err(_) => {
+                    let rest = part.split_off(part.len() / 2);
+                    parts.extend([rest, part]);
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn log(&self, operation: &'static str, id: Uuid, error: &sqlx::Error) {
-        let mut logged = self.0.lock().expect("no code panics while it holds this lock");
+        let mut logged = self.0.lock();
         if logged.len() < LOGGED_MAX && logged.insert(id) {
             tracing::error!(event.id = %id, operation, %error,
                 "the row is refused and left out, other events are not affected");
         }
-    }
-}
-
-/// The parts of a batch that are still to be written.
-#[derive(Debug)]
-pub(super) struct Parts<'r> {
-    operation: &'static str,
-    parts: Vec<Vec<Uuid>>,
-    statements_left: usize,
-    refused: &'r RefusedRows,
-}
-
-impl<'r> Parts<'r> {
-    /// Starts with all rows in one part.
-    pub(super) fn of(operation: &'static str, ids: Vec<Uuid>, refused: &'r RefusedRows) -> Self {
-        Self { operation, parts: vec![ids], statements_left: STATEMENTS_MAX, refused }
-    }
-
-    pub(super) fn next(&mut self) -> Option<Vec<Uuid>> {
-        self.statements_left = self.statements_left.checked_sub(1)?;
-        self.parts.pop()
-    }
-
-    /// Splits a part whose data was refused. A single row is left out. Returns any other error.
-    pub(super) fn failed(
-        &mut self,
-        mut part: Vec<Uuid>,
-        error: sqlx::Error,
-    ) -> Result<(), sqlx::Error> {
-        if !StoreError::refuses_data(&error) {
-            return Err(error);
-        }
-        if part.len() == 1 {
-            self.refused.log(self.operation, part[0], &error);
-        } else {
-            let rest = part.split_off(part.len() / 2);
-            self.parts.extend([rest, part]);
-        }
-        Ok(())
     }
 }

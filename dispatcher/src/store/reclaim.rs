@@ -8,12 +8,12 @@
 use std::time::Duration;
 
 use sqlx::postgres::PgRow;
-use sqlx::{PgConnection, Row};
+use sqlx::{FromRow, PgConnection, Row};
 use uuid::Uuid;
 
 use super::claim::{DueRange, claim_key, micros};
 use super::error::StoreError;
-use super::parts::{Parts, RefusedRows};
+use super::parts::RefusedRows;
 use crate::event::{ClaimKey, WorkerId};
 
 /// Maximum number of leases that one reclaim ends.
@@ -110,10 +110,10 @@ select id, token as lease_token, number as attempt_count, holder, abandoned, is_
 from reclaimed";
 
 pub(super) async fn reclaim(
-    connection: &mut PgConnection,
+    db: &mut PgConnection,
     reclaim: &Reclaim,
     refused: &RefusedRows,
-) -> Result<Vec<Reclaimed>, sqlx::Error> {
+) -> sqlx::Result<Vec<Reclaimed>> {
     let cause = match reclaim.cause {
         ReclaimCause::Expired => LAPSED,
         ReclaimCause::Gone(_) => HELD_BY_ABSENT,
@@ -124,19 +124,17 @@ pub(super) async fn reclaim(
             order by id {limit} for update skip locked
         ),{END}"
     );
-    let rows = match run(connection, &end, reclaim, None).await {
+    let rows = match run(db, &end, reclaim, None).await {
         Err(error) if StoreError::refuses_data(&error) => {
             // In random order. Otherwise the same refused rows could fill the batch each time.
             let ids = format!("select id {CANDIDATES}{cause} order by random() {limit}");
-            let ids = run(connection, &ids, reclaim, None).await?;
-            let ids: Result<_, _> = ids.iter().map(|row| row.try_get("id")).collect();
-            let (mut parts, mut rows) = (Parts::of("reclaiming", ids?, refused), Vec::new());
-            while let Some(part) = parts.next() {
-                match run(connection, &end, reclaim, Some(&part)).await {
-                    Ok(ended) => rows.extend(ended),
-                    Err(error) => parts.failed(part, error)?,
-                }
-            }
+            let ids = run(db, &ids, reclaim, None).await?;
+            let ids: sqlx::Result<_> = ids.iter().map(|row| row.try_get("id")).collect();
+            let mut rows = Vec::new();
+            let ending = refused.in_parts("reclaiming", db, ids?, &mut rows, async |db, part| {
+                run(db, &end, reclaim, Some(part)).await
+            });
+            ending.await?;
             rows
         }
         rows => rows?,
@@ -147,11 +145,11 @@ pub(super) async fn reclaim(
 // Not prepared, because the statement is rare. A plan that was cached for a small table could read
 // all of a large table for each lease.
 async fn run(
-    connection: &mut PgConnection,
+    db: &mut PgConnection,
     statement: &str,
     reclaim: &Reclaim,
     only: Option<&[Uuid]>,
-) -> Result<Vec<PgRow>, sqlx::Error> {
+) -> sqlx::Result<Vec<PgRow>> {
     let delays: Vec<_> = reclaim.delays.iter().map(|delay| micros(*delay)).collect();
     let (worker, error) = match reclaim.cause {
         ReclaimCause::Expired => (None, "the lease expired before the worker settled the attempt"),
@@ -168,17 +166,17 @@ async fn run(
         .bind(micros(reclaim.range.newest))
         .bind(reclaim.range.oldest.map(micros))
         .bind(only)
-        .fetch_all(connection)
+        .fetch_all(db)
         .await
 }
 
-fn reclaimed_of(row: &PgRow) -> Result<Reclaimed, sqlx::Error> {
-    let abandoned: i32 = row.try_get("abandoned")?;
+fn reclaimed_of(row: &PgRow) -> sqlx::Result<Reclaimed> {
+    let (id, token, number, holder, abandoned, is_dead, is_recorded) = FromRow::from_row(row)?;
     Ok(Reclaimed {
-        key: claim_key(row)?,
-        worker: WorkerId(row.try_get("holder")?),
-        abandon_count: abandoned.unsigned_abs(),
-        is_dead: row.try_get("is_dead")?,
-        is_recorded: row.try_get("is_recorded")?,
+        key: claim_key(id, token, number),
+        worker: WorkerId(holder),
+        abandon_count: i32::unsigned_abs(abandoned),
+        is_dead,
+        is_recorded,
     })
 }
