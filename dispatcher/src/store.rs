@@ -38,14 +38,12 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use self::claim::claim;
 pub use self::claim::{CLAIM, CLAIM_BATCH_MAX, CLAIM_BYTES_MAX, ClaimLimit, Claimed, DueRange};
 pub use self::connect::{PgStore, StoreOptions};
 pub use self::database_url::{DatabaseUrl, DatabaseUrlError};
 pub use self::error::StoreError;
 pub use self::find::{AttemptView, EventView};
 pub use self::gauges::Gauges;
-use self::insert::insert;
 pub use self::insert::{
     ALONE_BYTES_MIN, BODY_BYTES_MAX, Inserted, InsertedRows, LARGE_BYTES_MIN, NewRow, extra_time,
 };
@@ -60,10 +58,8 @@ use self::presence::{absent_workers, forget};
 pub use self::readiness::Readiness;
 pub use self::reclaim::{RECLAIM_BATCH_MAX, Reclaim, ReclaimCause, Reclaimed};
 pub use self::release::RELEASE_BATCH_MAX;
-use self::release::release;
 pub use self::schema::SchemaError;
 pub use self::settle::SETTLE_BATCH_MAX;
-use self::settle::settle;
 pub use self::time::StoredTime;
 pub use self::transactions::OldestTransaction;
 use crate::event::{ClaimKey, LeaseHolder, Release, Settled, Settlement, WorkerId};
@@ -149,8 +145,8 @@ impl Store for PgStore {
     ) -> Result<InsertedRows, StoreError> {
         let bytes = events.iter().map(|row| row.event.payload.len()).sum();
         self.accept
-            .run_for("storing events", extra_time(bytes), async |session| {
-                insert(session, events, holder).await
+            .run_for("storing events", extra_time(bytes), async |db| {
+                insert::insert(db, events, holder).await
             })
             .await
     }
@@ -162,8 +158,8 @@ impl Store for PgStore {
         limit: ClaimLimit,
     ) -> Result<Claimed, StoreError> {
         self.work
-            .run("claiming due events", async |session| {
-                claim(session, worker, lease, limit, &self.refused).await
+            .run("claiming due events", async |db| {
+                claim::claim(db, worker, lease, limit, &self.refused).await
             })
             .await
     }
@@ -174,25 +170,19 @@ impl Store for PgStore {
         from: usize,
         length: usize,
     ) -> Result<Option<Vec<u8>>, StoreError> {
-        self.work
-            .run("fetching a payload", async |session| piece(session, key, from, length).await)
-            .await
+        self.work.run("fetching a payload", async |db| piece(db, key, from, length).await).await
     }
 
     async fn next_due(&self, after: DateTime<Utc>) -> Result<Option<Duration>, StoreError> {
-        self.work
-            .run("reading the next due time", async |session| next_due(session, after).await)
-            .await
+        self.work.run("reading the next due time", async |db| next_due(db, after).await).await
     }
 
     async fn settle(&self, settlements: Vec<Settlement>) -> Result<Vec<Settled>, StoreError> {
-        self.work
-            .run("settling attempts", async |session| settle(session, &settlements).await)
-            .await
+        self.work.run("settling attempts", async |db| settle::settle(db, &settlements).await).await
     }
 
     async fn release(&self, releases: Vec<Release>) -> Result<usize, StoreError> {
-        self.work.run("releasing claims", async |session| release(session, &releases).await).await
+        self.work.run("releasing claims", async |db| release::release(db, &releases).await).await
     }
 
     async fn own_leases(
@@ -201,29 +191,23 @@ impl Store for PgStore {
         due_from: Option<DateTime<Utc>>,
     ) -> Result<OwnLeases, StoreError> {
         self.work
-            .run("searching orphaned claims", async |session| {
-                own_leases(session, worker, due_from).await
-            })
+            .run("searching orphaned claims", async |db| own_leases(db, worker, due_from).await)
             .await
     }
 
     async fn absent_workers(&self, caller: WorkerId) -> Result<Vec<WorkerId>, StoreError> {
-        self.work
-            .run("reading absent workers", async |session| absent_workers(session, caller).await)
-            .await
+        self.work.run("reading absent workers", async |db| absent_workers(db, caller).await).await
     }
 
     async fn reclaim(&self, reclaim: Reclaim) -> Result<Vec<Reclaimed>, StoreError> {
         self.work
-            .run("reclaiming leases", async |session| {
-                reclaim::reclaim(session, &reclaim, &self.refused).await
+            .run("reclaiming leases", async |db| {
+                reclaim::reclaim(db, &reclaim, &self.refused).await
             })
             .await
     }
 
     async fn forget(&self, worker: WorkerId) -> Result<(), StoreError> {
-        self.work
-            .run("forgetting an absent worker", async |session| forget(session, worker).await)
-            .await
+        self.work.run("forgetting an absent worker", async |db| forget(db, worker).await).await
     }
 }

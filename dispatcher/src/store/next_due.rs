@@ -16,10 +16,10 @@ where status = 'pending' and next_retry_at > $1 and lease_token is null
 order by next_retry_at limit 1";
 
 pub(super) async fn next_due(
-    connection: &mut PgConnection,
+    db: &mut PgConnection,
     after: DateTime<Utc>,
-) -> Result<Option<Duration>, sqlx::Error> {
-    let row = sqlx::query_as(NEXT_DUE).bind(after).fetch_optional(connection).await?;
+) -> sqlx::Result<Option<Duration>> {
+    let row = sqlx::query_as(NEXT_DUE).bind(after).fetch_optional(db).await?;
     let until = |(due, now): (StoredTime, DateTime<Utc>)| (due.0 - now).to_std();
     Ok(row.map(|times| until(times).unwrap_or(Duration::ZERO)))
 }

@@ -9,17 +9,17 @@ select substr(payload, $3, $4) from webhook_events where id = $1 and lease_token
 
 /// Returns `None` if the lease has ended.
 pub(super) async fn piece(
-    connection: &mut PgConnection,
+    db: &mut PgConnection,
     key: ClaimKey,
     from: usize,
     length: usize,
-) -> Result<Option<Vec<u8>>, sqlx::Error> {
+) -> sqlx::Result<Option<Vec<u8>>> {
     let count = |bytes: usize| i32::try_from(bytes).unwrap_or(i32::MAX);
     sqlx::query_scalar(PIECE)
         .bind(key.id.0)
         .bind(key.token.0)
         .bind(count(from + 1))
         .bind(count(length))
-        .fetch_optional(connection)
+        .fetch_optional(db)
         .await
 }
