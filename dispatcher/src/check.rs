@@ -19,7 +19,7 @@ pub enum CheckError {
     Schema(SchemaError),
     /// The database accepts no writes.
     #[error("{0}: point DATABASE_URL at a server that accepts writes")]
-    ReadOnly(&'static str),
+    ReadOnly(String),
     /// The role cannot run with the schema, or cannot migrate it.
     #[error("the role of DATABASE_URL lacks {0}: grant the rights that the README lists")]
     Rights(String),

@@ -1,6 +1,6 @@
 //! Inspection of a database for `dispatcher check`: session settings, durability, rights.
 
-use sqlx::{PgConnection, Row};
+use sqlx::PgConnection;
 
 use super::connect::PgStore;
 use super::schema::{SchemaError, TABLES, missing};
@@ -11,9 +11,9 @@ pub struct Inspection {
     /// Version of the server and the settings that durability depends on, in one line.
     pub server: String,
     /// Settings with which a crash of the server can lose accepted events.
-    pub unsafe_settings: Vec<&'static str>,
+    pub unsafe_settings: Vec<String>,
     /// Reason why the database accepts no writes.
-    pub read_only: Option<&'static str>,
+    pub read_only: Option<String>,
     /// State of the schema, or the reason why it cannot be used.
     pub schema: Result<SchemaState, SchemaError>,
     /// Rights that the role lacks to run with this schema, or to migrate it.
@@ -32,11 +32,14 @@ pub enum SchemaState {
 }
 
 const SERVER: &str = "
-select current_setting('server_version') as version, current_setting('fsync') as fsync,
-    current_setting('full_page_writes') as full_page_writes,
-    current_setting('synchronous_standby_names') as standbys,
-    pg_is_in_recovery() as in_recovery, current_setting('transaction_read_only') as read_only,
-    to_regclass('_sqlx_migrations') is not null as has_schema";
+select format('PostgreSQL %s, fsync=%s, full_page_writes=%s, synchronous_standby_names=''%s''',
+        current_setting('server_version'), current_setting('fsync'),
+        current_setting('full_page_writes'), current_setting('synchronous_standby_names')),
+    array(select name from unnest(array['fsync', 'full_page_writes']) name
+        where current_setting(name) <> 'on'),
+    case when pg_is_in_recovery() then 'the server is a standby or in recovery'
+        when current_setting('transaction_read_only') = 'on' then 'transactions are read-only' end,
+    to_regclass('_sqlx_migrations') is not null";
 
 /// Missing rights for a current schema. `row_security_active` is true if a policy hides rows.
 const RUN: &str = "
@@ -74,37 +77,16 @@ impl PgStore {
     }
 }
 
-async fn inspect(session: &mut PgConnection) -> Result<Inspection, sqlx::Error> {
-    let row = sqlx::query(SERVER).fetch_one(&mut *session).await?;
-    let text = |name| row.try_get::<&str, _>(name);
-    let (fsync, full_page_writes) = (text("fsync")?, text("full_page_writes")?);
-    let settings = [("fsync", fsync), ("full_page_writes", full_page_writes)];
-    let is_off = settings.iter().filter(|(_, value)| *value != "on");
-    let read_only = match (row.try_get("in_recovery")?, text("read_only")?) {
-        (true, _) => Some("the server is a standby or in recovery"),
-        (false, "on") => Some("transactions are read-only"),
-        _ => None,
-    };
-    let has_schema: bool = row.try_get("has_schema")?;
-    let schema = missing(session).await.map(|missing| match has_schema {
+async fn inspect(db: &mut PgConnection) -> sqlx::Result<Inspection> {
+    let row = sqlx::query_as(SERVER).fetch_one(&mut *db).await?;
+    let (server, unsafe_settings, read_only, has_schema) = row;
+    let schema = missing(db).await.map(|missing| match has_schema {
         _ if missing.is_empty() => SchemaState::Current,
         true => SchemaState::Older,
         false => SchemaState::Absent,
     });
     let needed = if matches!(schema, Ok(SchemaState::Current)) { RUN } else { MIGRATE };
-    Ok(Inspection {
-        server: format!(
-            "PostgreSQL {}, fsync={fsync}, full_page_writes={full_page_writes}, \
-             synchronous_standby_names='{}'",
-            text("version")?,
-            text("standbys")?
-        ),
-        unsafe_settings: is_off.map(|(name, _)| *name).collect(),
-        read_only,
-        schema,
-        missing_rights: sqlx::query_scalar(needed)
-            .bind(TABLES.as_slice())
-            .fetch_all(session)
-            .await?,
-    })
+    let needed = sqlx::query_scalar(needed).bind(TABLES.as_slice());
+    let missing_rights = needed.fetch_all(db).await?;
+    Ok(Inspection { server, unsafe_settings, read_only, schema, missing_rights })
 }
