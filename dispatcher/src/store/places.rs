@@ -46,14 +46,14 @@ struct Count {
     limit: usize,
     /// While `limit` is below `size`: time at which one more is tried.
     grow_at: Instant,
-    /// Number of sessions to close because a claimant needs their places.
-    owed: usize,
+    /// True if a session must be closed because a claimant needs its place.
+    is_owed: bool,
 }
 
 impl Places {
     /// Takes the size of each pool, in the order of [`LANES`].
     pub(super) fn new(sizes: [usize; LANES.len()], now: Instant) -> Self {
-        Self(sizes.map(|size| Count { size, open: 0, limit: size, grow_at: now, owed: 0 }))
+        Self(sizes.map(|size| Count { size, open: 0, limit: size, grow_at: now, is_owed: false }))
     }
 
     pub(super) fn open(&self, lane: Lane) -> usize {
@@ -79,29 +79,25 @@ impl Places {
     pub(super) fn free(&mut self, lane: Lane) {
         let count = &mut self.0[lane as usize];
         count.open -= 1;
-        count.owed = count.owed.min(count.open);
+        count.is_owed &= count.open > 0;
     }
 
-    /// The server refused a session because it permits no more, so its place is free. Returns true
-    /// if the pool had its configured size until now.
-    pub(super) fn refused(&mut self, lane: Lane, now: Instant) -> bool {
+    /// The server refused a session because it permits no more, so its place is free.
+    pub(super) fn refused(&mut self, lane: Lane, now: Instant) {
         self.free(lane);
         let count = &mut self.0[lane as usize];
-        let was_full = count.limit == count.size;
         count.limit = count.open;
         count.grow_at = now + GROW_INTERVAL;
-        was_full
     }
 
     /// Selects a pool that must close one session so that `claimant` can open its first one. Returns
     /// `None` if there is none, or if a session is being closed already.
     pub(super) fn make_room(&mut self, claimant: Claimant, now: Instant) -> Option<Lane> {
-        if self.0.iter().any(|count| count.owed > 0) {
+        if self.0.iter().any(|count| count.is_owed) {
             return None;
         }
-        let is_other = |lane: &Lane| claimant != Claimant::Pool(*lane);
-        let largest = LANES.into_iter().filter(is_other);
-        let largest = largest.max_by_key(|lane| self.open(*lane));
+        let others = LANES.into_iter().filter(|lane| claimant != Claimant::Pool(*lane));
+        let largest = others.max_by_key(|lane| self.open(*lane));
         let several = largest.filter(|lane| self.open(*lane) > 1);
         // Presence and one session of the worker come before the last session of another pool.
         let comes_first = matches!(claimant, Claimant::Presence | Claimant::Pool(Lane::Work));
@@ -109,7 +105,7 @@ impl Places {
         let last = last.into_iter().find(|lane| self.open(*lane) > 0);
         let lane = several.or(last.filter(|_| comes_first))?;
         let count = &mut self.0[lane as usize];
-        count.owed = 1;
+        count.is_owed = true;
         count.limit = count.open - 1;
         count.grow_at = now + GROW_INTERVAL;
         Some(lane)
@@ -117,10 +113,7 @@ impl Places {
 
     /// Returns true if a session of the pool that is idle now must be closed.
     pub(super) fn must_close(&mut self, lane: Lane) -> bool {
-        let count = &mut self.0[lane as usize];
-        let must_close = count.owed > 0;
-        count.owed -= usize::from(must_close);
-        must_close
+        std::mem::take(&mut self.0[lane as usize].is_owed)
     }
 }
 
@@ -180,7 +173,7 @@ mod tests {
         let now = Instant::now();
         let mut places = Places::new([4, 8, 1], now);
         assert!(places.take(Lane::Work, now));
-        assert!(places.refused(Lane::Work, now));
+        places.refused(Lane::Work, now);
         assert!(places.take(Lane::Work, now));
         assert!(!places.take(Lane::Work, now));
     }
