@@ -15,9 +15,9 @@ impl PgStore {
     /// Postgres is unreachable or does not reply in time.
     pub(crate) async fn clock_offset(&self) -> Result<TimeDelta, StoreError> {
         self.health
-            .run("reading the clock of the database", async |connection| {
+            .run("reading the clock of the database", async |db| {
                 let sent_at = Utc::now();
-                let now = sqlx::query_scalar(CLOCK).fetch_one(connection).await?;
+                let now = sqlx::query_scalar(CLOCK).fetch_one(db).await?;
                 Ok(offset(sent_at, now, Utc::now()))
             })
             .await

@@ -89,15 +89,12 @@ impl PgStore {
     /// # Errors
     /// Postgres is unreachable or does not reply in time.
     pub async fn find(&self, id: EventId) -> Result<Option<EventView>, StoreError> {
-        self.accept.run("reading an event", async |connection| find(connection, id).await).await
+        self.accept.run("reading an event", async |db| find(db, id).await).await
     }
 }
 
-async fn find(
-    connection: &mut PgConnection,
-    id: EventId,
-) -> Result<Option<EventView>, sqlx::Error> {
-    let rows = sqlx::query(FIND).bind(id.0).fetch_all(connection).await?;
+async fn find(db: &mut PgConnection, id: EventId) -> sqlx::Result<Option<EventView>> {
+    let rows = sqlx::query(FIND).bind(id.0).fetch_all(db).await?;
     let Some(first) = rows.first() else {
         return Ok(None);
     };

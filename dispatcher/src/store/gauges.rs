@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use sqlx::Row;
-
 use super::connect::PgStore;
 use super::error::StoreError;
 use super::transactions::{oldest_transaction, seconds};
@@ -37,13 +35,13 @@ impl PgStore {
     pub async fn gauges(&self) -> Result<Gauges, StoreError> {
         // Not over the connection for health: a deep backlog must not delay a health check.
         self.accept
-            .run("reading the backlog", async |connection| {
-                let row = sqlx::query(GAUGES).bind(DUE_COUNTED_MAX);
-                let row = row.fetch_one(&mut *connection).await?;
-                let oldest = oldest_transaction(connection).await?;
+            .run("reading the backlog", async |db| {
+                let statement = sqlx::query_as(GAUGES).bind(DUE_COUNTED_MAX);
+                let (due, age) = statement.fetch_one(&mut *db).await?;
+                let oldest = oldest_transaction(db).await?;
                 Ok(Gauges {
-                    due: row.try_get("due")?,
-                    oldest_due_age: seconds(row.try_get("age")?),
+                    due,
+                    oldest_due_age: seconds(age),
                     oldest_transaction_age: oldest.map_or(Duration::ZERO, |oldest| oldest.age),
                 })
             })

@@ -50,11 +50,8 @@ impl Pooled {
 
 impl Backend {
     /// Returns true if this process still runs a statement, according to another session.
-    pub(super) async fn is_running(
-        self,
-        connection: &mut PgConnection,
-    ) -> Result<bool, sqlx::Error> {
+    pub(super) async fn is_running(self, db: &mut PgConnection) -> sqlx::Result<bool> {
         let query = sqlx::query_scalar(IS_RUNNING).bind(self.pid).bind(self.started_at);
-        query.fetch_one(connection).await
+        query.fetch_one(db).await
     }
 }

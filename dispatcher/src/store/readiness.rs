@@ -26,8 +26,8 @@ impl PgStore {
     /// # Errors
     /// Postgres is unreachable or does not reply in time.
     pub async fn readiness(&self) -> Result<Readiness, StoreError> {
-        let state = self.health.run("reading the schema version", async |connection| {
-            sqlx::query_as(STATE).fetch_one(connection).await
+        let state = self.health.run("reading the schema version", async |db| {
+            sqlx::query_as(STATE).fetch_one(db).await
         });
         let (newest, is_read_only): (i64, bool) = match state.await {
             Err(error) if error.is_missing_schema() => return Ok(Readiness::OldSchema),

@@ -136,16 +136,12 @@ pub(super) fn newest_migration() -> i64 {
 }
 
 /// Returns the migrations of this binary that the database lacks.
-pub(super) async fn missing(
-    session: &mut PgConnection,
-) -> Result<Vec<&'static Migration>, SchemaError> {
-    let reading = sqlx::query_as(APPLIED).fetch_all(session);
-    let rows: Vec<(i64, Vec<u8>, bool)> = match timeout(CONNECT_TIMEOUT, reading).await {
-        Ok(Ok(rows)) => rows,
+pub(super) async fn missing(db: &mut PgConnection) -> Result<Vec<&'static Migration>, SchemaError> {
+    let reading = timeout(CONNECT_TIMEOUT, sqlx::query_as(APPLIED).fetch_all(db)).await;
+    let rows: Vec<(i64, Vec<u8>, bool)> = match reading.unwrap_or_else(|_| Err(no_reply())) {
         // 42P01: undefined table.
-        Ok(Err(error)) if has_sqlstate(&error, &["42P01"]) => Vec::new(),
-        Ok(Err(error)) => return Err(SchemaError::of(error)),
-        Err(_) => return Err(SchemaError::Unavailable(no_reply())),
+        Err(error) if has_sqlstate(&error, &["42P01"]) => Vec::new(),
+        rows => rows.map_err(SchemaError::of)?,
     };
     let mut missing = Vec::new();
     for ours in MIGRATIONS.iter() {

@@ -4,13 +4,12 @@
 //! A role, a database or a server may have other defaults, and a pooler may drop startup
 //! parameters. With some defaults, a 202 would not be durable or every claim would fail.
 
-use std::fmt::Write;
 use std::io::{Error, ErrorKind};
 use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::postgres::PgConnectOptions;
-use sqlx::{AssertSqlSafe, ConnectOptions, PgConnection, PgExecutor, Row};
+use sqlx::{AssertSqlSafe, ConnectOptions, FromRow, PgConnection, PgExecutor};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
@@ -117,18 +116,17 @@ impl Session {
     /// Returns an error that names the settings with other values than those of this session.
     pub(super) async fn check(&self, session: impl PgExecutor<'_>) -> Result<(), sqlx::Error> {
         let sql = AssertSqlSafe(self.check.to_string());
-        let mut wrong = String::new();
+        let refused = |error: SessionError| sqlx::Error::Configuration(error.into());
+        let mut wrong = Vec::new();
         for row in sqlx::raw_sql(sql).fetch_all(session).await? {
-            let (name, expected): (&str, &str) = (row.try_get("name")?, row.try_get("value")?);
-            let actual: &str = row.try_get("actual")?;
+            let (name, expected, actual): (&str, &str, &str) = FromRow::from_row(&row)?;
             if name == "server_encoding" {
-                return Err(SessionError::Encoding(actual.to_owned()).into());
+                return Err(refused(SessionError::Encoding(actual.to_owned())));
             }
-            let separator = if wrong.is_empty() { "" } else { ", " };
-            write!(wrong, "{separator}{name} is {actual:?} and not {expected:?}")
-                .expect("a string accepts every write");
+            wrong.push(format!("{name} is {actual:?} and not {expected:?}"));
         }
-        if wrong.is_empty() { Ok(()) } else { Err(SessionError::Ignored(wrong).into()) }
+        let ignored = || refused(SessionError::Ignored(wrong.join(", ")));
+        if wrong.is_empty() { Ok(()) } else { Err(ignored()) }
     }
 }
 
@@ -142,12 +140,6 @@ pub(super) fn no_reply() -> sqlx::Error {
 /// help.
 pub(super) fn is_refused(error: &sqlx::Error) -> bool {
     matches!(error, sqlx::Error::Configuration(reason) if reason.is::<SessionError>())
-}
-
-impl From<SessionError> for sqlx::Error {
-    fn from(error: SessionError) -> Self {
-        Self::Configuration(Box::new(error))
-    }
 }
 
 /// Ends the sessions of all pools and the presence after an error that other sessions probably
@@ -175,9 +167,8 @@ impl Renewal {
 
     /// Waits for a request after `opened`, the time at which a session was opened.
     pub(super) async fn requested_after(&self, opened: Instant) {
-        let outdated = |at: &Option<Instant>| at.is_some_and(|at| at > opened);
         let mut requests = self.0.subscribe();
-        let requested = requests.wait_for(outdated).await;
+        let requested = requests.wait_for(|last| last.is_some_and(|at| at > opened)).await;
         requested.expect("self owns the sender");
     }
 }

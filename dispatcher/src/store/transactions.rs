@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use sqlx::{PgConnection, Row};
+use sqlx::PgConnection;
 use tokio::time::sleep;
 
 use super::connect::PgStore;
@@ -48,11 +48,7 @@ impl PgStore {
     /// # Errors
     /// Postgres is unreachable or does not reply in time.
     pub async fn oldest_transaction(&self) -> Result<Option<OldestTransaction>, StoreError> {
-        self.work
-            .run("reading the open transactions", async |connection| {
-                oldest_transaction(connection).await
-            })
-            .await
+        self.work.run("reading the open transactions", oldest_transaction).await
     }
 
     /// Logs a transaction that is open for 300 s, and again after another 300 s. Never returns.
@@ -62,37 +58,30 @@ impl PgStore {
             // The worker reports an unavailable database.
             let oldest = self.oldest_transaction().await.ok().flatten();
             if let Some(oldest) = oldest.filter(|oldest| oldest.age >= LONG) {
-                log_long(&oldest);
+                tracing::warn!(
+                    pid = oldest.pid,
+                    user = oldest.user,
+                    application_name = oldest.application,
+                    age_s = oldest.age.as_secs(),
+                    "a transaction stays open, dead rows cannot be removed and claims become \
+                     slower; end it"
+                );
                 sleep(LONG).await;
             }
         }
     }
 }
 
-fn log_long(oldest: &OldestTransaction) {
-    let age_s = oldest.age.as_secs();
-    tracing::warn!(
-        pid = oldest.pid,
-        user = oldest.user,
-        application_name = oldest.application,
-        age_s,
-        "a transaction stays open, dead rows cannot be removed and claims become slower; end it"
-    );
-}
-
 pub(super) async fn oldest_transaction(
-    connection: &mut PgConnection,
-) -> Result<Option<OldestTransaction>, sqlx::Error> {
-    let row = sqlx::query(OLDEST).fetch_optional(connection).await?;
-    let read = |row: sqlx::postgres::PgRow| {
-        Ok(OldestTransaction {
-            pid: row.try_get("pid")?,
-            user: row.try_get("user_name")?,
-            application: row.try_get("application")?,
-            age: seconds(row.try_get("age")?),
-        })
-    };
-    row.map(read).transpose()
+    db: &mut PgConnection,
+) -> sqlx::Result<Option<OldestTransaction>> {
+    let row = sqlx::query_as(OLDEST).fetch_optional(db).await?;
+    Ok(row.map(|(pid, user, application, age)| OldestTransaction {
+        pid,
+        user,
+        application,
+        age: seconds(age),
+    }))
 }
 
 /// Converts seconds of Postgres, which may be negative after a step of the clock, or infinite.
