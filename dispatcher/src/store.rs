@@ -129,11 +129,8 @@ impl Store for PgStore {
         holder: Option<LeaseHolder>,
     ) -> Result<InsertedRows, StoreError> {
         let bytes = events.iter().map(|row| row.event.payload.len()).sum();
-        self.accept
-            .run_for("storing events", extra_time(bytes), async |db| {
-                insert::insert(db, events, holder).await
-            })
-            .await
+        let pool = self.accept.with_extra(extra_time(bytes));
+        pool.run("storing events", async |db| insert::insert(db, events, holder).await).await
     }
 
     async fn claim(

@@ -7,12 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
-use tokio::time::error::Elapsed;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::error::{StoreError, is_of_session, is_rolled_back};
 use super::places::{Claimant, Lane};
-use super::sessions::{Lent, Sessions};
+use super::sessions::Sessions;
 
 /// Pauses between repetitions of statements that Postgres rolled back. The first repetition has
 /// none.
@@ -28,11 +27,18 @@ pub(super) struct Pool {
     sessions: Arc<Sessions>,
     lane: Lane,
     timeout: Duration,
+    /// Time of the statements beyond the timeout.
+    extra: Duration,
 }
 
 impl Pool {
     pub(super) fn new(sessions: Arc<Sessions>, lane: Lane, timeout: Duration) -> Self {
-        Self { sessions, lane, timeout }
+        Self { sessions, lane, timeout, extra: Duration::ZERO }
+    }
+
+    /// Gives statements that carry many bytes `extra` time beyond the timeout.
+    pub(super) fn with_extra(&self, extra: Duration) -> Self {
+        Self { extra, ..self.clone() }
     }
 
     /// Runs `statements` on a session, and again if Postgres rolls them back for the sake of other
@@ -40,39 +46,39 @@ impl Pool {
     pub(super) async fn run<T>(
         &self,
         operation: &'static str,
-        statements: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error> + Clone,
+        statements: impl AsyncFnOnce(&mut PgConnection) -> sqlx::Result<T> + Clone,
     ) -> Result<T, StoreError> {
-        self.run_for(operation, Duration::ZERO, statements).await
-    }
-
-    /// Like [`Self::run`]. The statements may take `extra` time beyond the timeout of the pool,
-    /// because they carry many bytes.
-    pub(super) async fn run_for<T>(
-        &self,
-        operation: &'static str,
-        extra: Duration,
-        statements: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error> + Clone,
-    ) -> Result<T, StoreError> {
-        let start = Instant::now();
-        let deadline = start + self.timeout;
+        let deadline = Instant::now() + self.timeout;
         let acquired = timeout_at(deadline, self.sessions.acquire(self.lane)).await;
         let mut lent = acquired.map_err(|_| self.no_session(operation))?;
-        let connection = lent.connection();
+        let db = lent.connection();
         let running = async {
-            if extra.is_zero() {
-                return repeated(connection, statements).await;
+            if self.extra.is_zero() {
+                return repeated(db, statements).await;
             }
-            let limit = self.timeout + extra - STATEMENT_MARGIN;
+            let limit = self.timeout + self.extra - STATEMENT_MARGIN;
             let limit = format!("set statement_timeout = {}", limit.as_millis());
-            sqlx::raw_sql(AssertSqlSafe(limit)).execute(&mut *connection).await?;
-            let value = repeated(connection, statements).await?;
-            sqlx::raw_sql("reset statement_timeout").execute(&mut *connection).await?;
+            sqlx::raw_sql(AssertSqlSafe(limit)).execute(&mut *db).await?;
+            let value = repeated(db, statements).await?;
+            sqlx::raw_sql("reset statement_timeout").execute(&mut *db).await?;
             // The buffers have the size of the largest statement so far.
-            connection.shrink_buffers();
+            db.shrink_buffers();
             Ok(value)
         };
-        let result = timeout_at(deadline + extra, running).await;
-        finish(lent, operation, extra, result)
+        let Ok(result) = timeout_at(deadline + self.extra, running).await else {
+            return Err(StoreError::Unknown { operation, reason: "no reply in time".into() });
+        };
+        let is_of_session = result.as_ref().is_err_and(is_of_session);
+        let result = result.map_err(|error| StoreError::while_running(operation, error));
+        match &result {
+            _ if is_of_session => lent.renew_all(),
+            Ok(_) => lent.put_back(),
+            // With extra time, the session may have kept its longer `statement_timeout`.
+            Err(StoreError::Refused { .. }) if self.extra.is_zero() => lent.put_back(),
+            // Its state is unknown, so it is closed.
+            Err(_) => {}
+        }
+        result
     }
 
     /// Closes a session of a pool if the server refuses the presence session.
@@ -84,54 +90,23 @@ impl Pool {
         let seconds = self.timeout.as_secs_f64();
         let cause = self.sessions.refusal(self.lane);
         let cause = cause.map(|cause| format!(": {cause}")).unwrap_or_default();
-        StoreError::Unavailable {
-            operation,
-            reason: format!("no connection within {seconds} s{cause}"),
-        }
+        let reason = format!("no connection within {seconds} s{cause}");
+        StoreError::Unavailable { operation, reason }
     }
 }
 
 /// Runs `statements` until Postgres does not roll them back. The caller limits the time.
 async fn repeated<T>(
-    connection: &mut PgConnection,
-    statements: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error> + Clone,
-) -> Result<T, sqlx::Error> {
+    db: &mut PgConnection,
+    statements: impl AsyncFnOnce(&mut PgConnection) -> sqlx::Result<T> + Clone,
+) -> sqlx::Result<T> {
     let mut pause = Duration::ZERO;
     loop {
-        let result = statements.clone()(connection).await;
+        let result = statements.clone()(db).await;
         if !result.as_ref().is_err_and(is_rolled_back) {
             return result;
         }
         sleep(pause).await;
         pause = (pause * 2).clamp(REPEAT_PAUSE_MIN, REPEAT_PAUSE_MAX);
-    }
-}
-
-/// Returns the session to the pool if its state is known. Classifies the error if there is one.
-fn finish<T>(
-    lent: Lent,
-    operation: &'static str,
-    extra: Duration,
-    result: Result<Result<T, sqlx::Error>, Elapsed>,
-) -> Result<T, StoreError> {
-    match result {
-        Ok(Ok(value)) => {
-            lent.put_back();
-            Ok(value)
-        }
-        Ok(Err(error)) => {
-            let is_of_session = is_of_session(&error);
-            let error = StoreError::while_running(operation, error);
-            if is_of_session {
-                lent.renew_all();
-                return Err(error);
-            }
-            // With extra time, the session may have kept its longer `statement_timeout`.
-            if matches!(error, StoreError::Refused { .. }) && extra.is_zero() {
-                lent.put_back();
-            }
-            Err(error)
-        }
-        Err(_) => Err(StoreError::Unknown { operation, reason: "no reply in time".into() }),
     }
 }
