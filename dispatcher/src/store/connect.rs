@@ -11,7 +11,7 @@ use super::database_url::DatabaseUrl;
 use super::parts::RefusedRows;
 use super::places::Lane;
 use super::pool::Pool;
-use super::session::{Renewal, Session};
+use super::session::Session;
 use super::sessions::Sessions;
 
 /// Timeout of an operation of the API, so that a 503 is sent within two seconds.
@@ -49,10 +49,9 @@ pub struct PgStore {
     pub(super) work: Pool,
     pub(super) health: Pool,
     pub(super) refused: RefusedRows,
-    sessions: Arc<Sessions>,
+    pub(super) sessions: Arc<Sessions>,
     pub(super) presence: Session,
     pub(super) migration: Session,
-    pub(super) renewal: Renewal,
 }
 
 impl PgStore {
@@ -74,14 +73,9 @@ impl PgStore {
         ]);
         // Waiting DDL blocks every statement on its table.
         let migration = session(&[("statement_timeout", "0"), ("lock_timeout", "2s")]);
-        let renewal = Renewal::default();
         let sizes = [options.work_connections, options.accept_connections, HEALTH_CONNECTIONS];
-        let sessions = Sessions::new(
-            sizes.map(|size| usize::try_from(size).unwrap_or(usize::MAX)),
-            [work, accept.clone(), accept],
-            renewal.clone(),
-        );
-        let sessions = Arc::new(sessions);
+        let sizes = sizes.map(|size| size as usize);
+        let sessions = Arc::new(Sessions::new(sizes, [work, accept.clone(), accept]));
         let pool = |lane, timeout| Pool::new(Arc::clone(&sessions), lane, timeout);
         Self {
             health: pool(Lane::Health, ACCEPT_TIMEOUT),
@@ -91,7 +85,6 @@ impl PgStore {
             sessions,
             presence,
             migration,
-            renewal,
         }
     }
 

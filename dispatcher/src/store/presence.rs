@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::postgres::{PgListener, PgPoolOptions};
-use sqlx::{Connection, PgConnection, Row};
+use sqlx::{Connection, PgConnection};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -90,7 +90,7 @@ impl PgPresence {
             worker,
             enabled,
             session: store.presence.clone(),
-            renewal: store.renewal.clone(),
+            renewal: store.sessions.renewal.clone(),
             pool: store.work.clone(),
             held: Arc::new(watch::Sender::new(!enabled)),
             health,
@@ -104,10 +104,8 @@ impl PgPresence {
         self.held.send_replace(false);
         let worker = self.worker;
         // If this fails, other workers delete the row after the lease time.
-        let _ = self
-            .pool
-            .run("unregistering the worker", async |connection| forget(connection, worker).await)
-            .await;
+        let _ =
+            self.pool.run("unregistering the worker", async |db| forget(db, worker).await).await;
     }
 
     async fn hold_sessions(&self) {
@@ -115,11 +113,10 @@ impl PgPresence {
         self.health.presence(false, Instant::now());
         loop {
             let ended = self.hold_session().await;
-            let was_held = self.held.send_replace(false) || ended.is_none();
+            let was_held = self.held.send_replace(false) || ended.is_ok();
             self.health.presence(false, Instant::now());
-            let error = ended.unwrap_or_else(|| {
-                sqlx::Error::Protocol("the lock or the row is absent from the server".into())
-            });
+            let absent = || lost("the lock or the row is absent from the server");
+            let error = ended.err().unwrap_or_else(absent);
             if StoreError::is_connection_limit(&error) {
                 // Requests may have taken the place of the lost session in the server.
                 self.pool.make_room_for_presence();
@@ -134,23 +131,18 @@ impl PgPresence {
     }
 
     /// Takes the lock, registers the worker and waits for the end of the session. Returns its
-    /// error, or `None` after `renew`.
-    async fn hold_session(&self) -> Option<sqlx::Error> {
+    /// error, or `Ok` after `renew`.
+    async fn hold_session(&self) -> sqlx::Result<()> {
         let opened = Instant::now();
-        let listener = match self.take().await {
-            Ok(listener) => listener,
-            Err(error) => return Some(error),
-        };
+        let listener = self.take().await?;
         self.held.send_replace(true);
         self.health.presence(true, Instant::now());
         tracing::info!(worker.id = %self.worker, "presence held");
         tokio::select! {
             biased;
-            ended = end_of(listener) => Some(ended),
-            () = self.renewal.requested_after(opened) => {
-                Some(sqlx::Error::Protocol("all sessions are opened again".into()))
-            }
-            () = self.becomes(false) => None,
+            ended = end_of(listener) => Err(ended),
+            () = self.renewal.requested_after(opened) => Err(lost("all sessions are opened again")),
+            () = self.becomes(false) => Ok(()),
         }
     }
 
@@ -163,11 +155,11 @@ impl PgPresence {
         let taken = self.take().await;
         let listener = taken.map_err(|error| StoreError::while_running(OPERATION, error))?;
         let worker = self.worker;
-        let probed = self.pool.run(OPERATION, async |connection| {
+        let probed = self.pool.run(OPERATION, async |db| {
             let is_shared: bool =
-                sqlx::query_scalar(LOCK).bind(worker.0).fetch_one(&mut *connection).await?;
-            let is_absent = absent_workers(connection, worker).await?.contains(&worker);
-            forget(connection, worker).await?;
+                sqlx::query_scalar(LOCK).bind(worker.0).fetch_one(&mut *db).await?;
+            let is_absent = absent_workers(db, worker).await?.contains(&worker);
+            forget(db, worker).await?;
             Ok((is_shared, is_absent))
         });
         let (is_shared, is_absent) = probed.await?;
@@ -202,9 +194,7 @@ impl PgPresence {
             sqlx::query_scalar(LOCK).bind(self.worker.0).fetch_one(&mut listener).await?;
         if !is_locked {
             // The server has not yet ended the previous session of this worker.
-            return Err(sqlx::Error::Protocol(
-                "an earlier session still holds the presence lock".into(),
-            ));
+            return Err(lost("an earlier session still holds the presence lock"));
         }
         sqlx::query(REGISTER).bind(self.worker.0).execute(&mut listener).await?;
         Ok(listener)
@@ -245,17 +235,18 @@ async fn end_of(mut listener: PgListener) -> sqlx::Error {
     }
 }
 
-pub(super) async fn absent_workers(
-    connection: &mut PgConnection,
-    caller: WorkerId,
-) -> Result<Vec<WorkerId>, sqlx::Error> {
-    let rows = sqlx::query(ABSENT).bind(caller.0).fetch_all(connection).await?;
-    rows.iter().map(|row| row.try_get("holder").map(WorkerId)).collect()
+fn lost(reason: &str) -> sqlx::Error {
+    sqlx::Error::Protocol(reason.to_owned())
 }
 
-pub(super) async fn forget(
-    connection: &mut PgConnection,
-    worker: WorkerId,
-) -> Result<(), sqlx::Error> {
-    sqlx::query(FORGET).bind(worker.0).execute(connection).await.map(drop)
+pub(super) async fn absent_workers(
+    db: &mut PgConnection,
+    caller: WorkerId,
+) -> sqlx::Result<Vec<WorkerId>> {
+    let absent = sqlx::query_scalar(ABSENT).bind(caller.0).fetch_all(db).await?;
+    Ok(absent.into_iter().map(WorkerId).collect())
+}
+
+pub(super) async fn forget(db: &mut PgConnection, worker: WorkerId) -> sqlx::Result<()> {
+    sqlx::query(FORGET).bind(worker.0).execute(db).await.map(drop)
 }

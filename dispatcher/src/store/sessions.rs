@@ -6,10 +6,11 @@
 //! that frees the place immediately lets other programs find no connection). One task per pool
 //! opens sessions, so an operation takes the first session that is idle or new.
 
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use parking_lot::Mutex;
 use sqlx::{Connection, PgConnection};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
@@ -50,7 +51,7 @@ pub(super) struct Sessions {
     /// One permit per idle session of each pool.
     idle: [Semaphore; LANES.len()],
     options: [Session; LANES.len()],
-    renewal: Renewal,
+    pub(super) renewal: Renewal,
 }
 
 #[derive(Debug)]
@@ -87,11 +88,7 @@ struct Waiting<'a>(&'a Sessions, Lane);
 
 impl Sessions {
     /// Takes size and options of each pool, in the order of [`LANES`].
-    pub(super) fn new(
-        sizes: [usize; LANES.len()],
-        options: [Session; LANES.len()],
-        renewal: Renewal,
-    ) -> Self {
+    pub(super) fn new(sizes: [usize; LANES.len()], options: [Session; LANES.len()]) -> Self {
         Self {
             state: Mutex::new(State {
                 places: Places::new(sizes, Instant::now()),
@@ -101,7 +98,7 @@ impl Sessions {
             }),
             idle: LANES.map(|_| Semaphore::new(0)),
             options,
-            renewal,
+            renewal: Renewal::default(),
         }
     }
 
@@ -111,7 +108,9 @@ impl Sessions {
             let session = self.next_idle(lane).await;
             let is_trusted = session.idle_since.elapsed() <= TRUSTED_IDLE;
             let mut lent = Lent { session: Some(session), lane, sessions: Arc::clone(self) };
-            if is_trusted || lent.is_alive().await {
+            if is_trusted
+                || matches!(timeout(PING_TIMEOUT, lent.connection().ping()).await, Ok(Ok(())))
+            {
                 return lent;
             }
         }
@@ -119,19 +118,17 @@ impl Sessions {
 
     /// Returns the reason why the pool could not open its last session.
     pub(super) fn refusal(&self, lane: Lane) -> Option<String> {
-        self.state().pools[lane as usize].refusal.clone()
+        self.state.lock().pools[lane as usize].refusal.clone()
     }
 
     /// Closes a session of another pool, so that `claimant` can open one. If all of them are in
     /// use, the next one that is idle is closed.
     pub(super) fn make_room(self: &Arc<Self>, claimant: Claimant) {
-        let mut state = self.state();
-        let Some(lane) = state.places.make_room(claimant, Instant::now()) else {
-            return;
-        };
-        if let Some(session) = state.pools[lane as usize].idle.pop() {
+        let mut state = self.state.lock();
+        if let Some(lane) = state.places.make_room(claimant, Instant::now())
+            && let Some(session) = state.pools[lane as usize].idle.pop()
+        {
             state.places.must_close(lane);
-            drop(state);
             self.forget_permit(lane);
             tokio::spawn(Arc::clone(self).end(lane, session));
         }
@@ -139,7 +136,7 @@ impl Sessions {
 
     /// Closes the idle sessions of all pools, and each further one when it becomes idle.
     pub(super) async fn close(self: &Arc<Self>) {
-        self.state().is_closed = true;
+        self.state.lock().is_closed = true;
         join_all(self.take_idle()).await;
     }
 
@@ -155,7 +152,7 @@ impl Sessions {
     /// Takes all idle sessions. Each future ends one.
     fn take_idle(self: &Arc<Self>) -> Vec<impl Future<Output = ()> + Send + 'static> {
         let mut ending = Vec::new();
-        let mut state = self.state();
+        let mut state = self.state.lock();
         for lane in LANES {
             for session in std::mem::take(&mut state.pools[lane as usize].idle) {
                 self.forget_permit(lane);
@@ -173,18 +170,14 @@ impl Sessions {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        let state = self.state.lock();
-        state.expect("no code panics while it holds this lock")
-    }
-
     async fn next_idle(self: &Arc<Self>, lane: Lane) -> Pooled {
-        let _waiting = Waiting::start(self, lane);
+        self.state.lock().pools[lane as usize].waiting += 1;
+        let _waiting = Waiting(self, lane);
         loop {
             self.connect_if_needed(lane);
             let permit = self.idle[lane as usize].acquire().await;
             permit.expect("the semaphore is never closed").forget();
-            let session = self.state().pools[lane as usize].idle.pop();
+            let session = self.state.lock().pools[lane as usize].idle.pop();
             if let Some(session) = session {
                 return session;
             }
@@ -193,7 +186,7 @@ impl Sessions {
 
     /// Starts the task that opens sessions, unless it runs or no operation needs it.
     fn connect_if_needed(self: &Arc<Self>, lane: Lane) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         if !state.pools[lane as usize].is_connecting && state.takes_place(lane) {
             state.pools[lane as usize].is_connecting = true;
             tokio::spawn(Arc::clone(self).connect(lane));
@@ -206,7 +199,7 @@ impl Sessions {
         loop {
             match Pooled::open(&self.options[lane as usize]).await {
                 Ok(session) => {
-                    self.state().pools[lane as usize].refusal = None;
+                    self.state.lock().pools[lane as usize].refusal = None;
                     self.put_back(lane, session);
                     pause = CONNECT_PAUSE_MIN;
                 }
@@ -216,7 +209,7 @@ impl Sessions {
                     pause = (pause * 2).min(CONNECT_PAUSE_MAX);
                 }
             }
-            let mut state = self.state();
+            let mut state = self.state.lock();
             if !state.takes_place(lane) {
                 state.pools[lane as usize].is_connecting = false;
                 return;
@@ -226,7 +219,7 @@ impl Sessions {
 
     fn on_refused(self: &Arc<Self>, lane: Lane, error: &sqlx::Error) {
         let now = Instant::now();
-        let mut state = self.state();
+        let mut state = self.state.lock();
         state.pools[lane as usize].refusal = Some(error.to_string());
         if !StoreError::is_connection_limit(error) {
             return state.places.free(lane);
@@ -245,7 +238,7 @@ impl Sessions {
 
     fn put_back(self: &Arc<Self>, lane: Lane, mut session: Pooled) {
         session.idle_since = Instant::now();
-        let mut state = self.state();
+        let mut state = self.state.lock();
         let is_outdated = self.renewal.is_outdated(session.opened_at);
         if state.is_closed || is_outdated || state.places.must_close(lane) {
             tokio::spawn(Arc::clone(self).end(lane, session));
@@ -277,11 +270,7 @@ impl Sessions {
         let Some(backend) = backend else {
             return std::future::pending().await;
         };
-        loop {
-            let asked = timeout(ASK_INTERVAL, self.is_running(backend)).await;
-            if matches!(asked, Ok(Ok(false))) {
-                return;
-            }
+        while !matches!(timeout(ASK_INTERVAL, self.is_running(backend)).await, Ok(Ok(false))) {
             sleep(ASK_INTERVAL).await;
         }
     }
@@ -296,7 +285,7 @@ impl Sessions {
     /// Closes the session and frees its place.
     async fn end(self: Arc<Self>, lane: Lane, session: Pooled) {
         let _closed = timeout(CLOSE_TIMEOUT, session.connection.close()).await;
-        self.state().places.free(lane);
+        self.state.lock().places.free(lane);
         self.connect_if_needed(lane);
     }
 }
@@ -312,13 +301,7 @@ impl State {
 
 impl Lent {
     pub(super) fn connection(&mut self) -> &mut PgConnection {
-        let session = self.session.as_mut();
-        &mut session.expect("the session is present until put_back").connection
-    }
-
-    async fn is_alive(&mut self) -> bool {
-        let reply = timeout(PING_TIMEOUT, self.connection().ping()).await;
-        reply.is_ok_and(|reply| reply.is_ok())
+        &mut self.session.as_mut().expect("the session is present until put_back").connection
     }
 
     /// Closes this session and all others, after an error that they probably share.
@@ -328,33 +311,24 @@ impl Lent {
 
     /// Returns the session, whose state is known, to its pool.
     pub(super) fn put_back(mut self) {
-        let session = self.session.take();
-        let session = session.expect("the session is present until put_back");
+        let session = self.session.take().expect("the session is present until put_back");
         self.sessions.put_back(self.lane, session);
     }
 }
 
 impl Drop for Lent {
     fn drop(&mut self) {
-        let Some(session) = self.session.take() else {
-            return;
-        };
         // Without a runtime the process is ending, and all its sessions with it.
-        if let Ok(runtime) = Handle::try_current() {
+        if let Some(session) = self.session.take()
+            && let Ok(runtime) = Handle::try_current()
+        {
             runtime.spawn(Arc::clone(&self.sessions).outlast(self.lane, session));
         }
     }
 }
 
-impl<'a> Waiting<'a> {
-    fn start(sessions: &'a Sessions, lane: Lane) -> Self {
-        sessions.state().pools[lane as usize].waiting += 1;
-        Self(sessions, lane)
-    }
-}
-
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.0.state().pools[self.1 as usize].waiting -= 1;
+        self.0.state.lock().pools[self.1 as usize].waiting -= 1;
     }
 }
