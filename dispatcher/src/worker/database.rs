@@ -71,12 +71,12 @@ impl Database {
                 tracing::info!(outage_ms, "database available again");
             }
             self.ended = Some(outage);
-        } else if self.ended.is_some() && self.is_steady(now) {
-            let ended = self.ended.take().filter(|ended| ended.is_repeated);
-            if let Some(ended) = ended {
-                let unsteady_ms = (self.steady_since - ended.since).as_millis();
-                tracing::info!(unsteady_ms, "database steady again");
-            }
+        } else if self.is_steady(now)
+            && let Some(ended) = self.ended.take()
+            && ended.is_repeated
+        {
+            let unsteady_ms = (self.steady_since - ended.since).as_millis();
+            tracing::info!(unsteady_ms, "database steady again");
         }
     }
 
@@ -93,8 +93,7 @@ impl Database {
             }
         } else if let Some(mut outage) = self.ended.take().filter(|_| !is_steady) {
             outage.is_repeated = true;
-            outage.continues(error, now);
-            self.outage = Some(outage);
+            self.outage.insert(outage).continues(error, now);
         } else {
             tracing::warn!(%error, "database unavailable, results are kept and no event is claimed");
             self.outage = Some(Outage {

@@ -56,25 +56,18 @@ impl DueRanges {
     pub(super) fn scanned(&mut self, took: Duration) -> bool {
         self.took = self.took.saturating_add(took);
         let oldest = self.next().oldest;
-        self.fit(took);
-        let Some(oldest) = oldest else {
-            let is_slow = self.took > SLOW;
-            *self = Self::new();
-            if is_slow {
-                self.width = WIDTH_FIRST;
-            }
-            return true;
-        };
-        self.newest = oldest;
-        false
-    }
-
-    fn fit(&mut self, took: Duration) {
         if took > SLOW {
             self.halve();
         } else if took <= QUICK {
             self.width = (self.width * 2).min(WIDTH_OPEN);
         }
+        let Some(oldest) = oldest else {
+            let width = if self.took > SLOW { WIDTH_FIRST } else { WIDTH_OPEN };
+            *self = Self { width, ..Self::new() };
+            return true;
+        };
+        self.newest = oldest;
+        false
     }
 
     /// The next range was not scanned, because that took too long.

@@ -66,18 +66,10 @@ impl Batches {
         if self.calls >= CALLS_MAX {
             return None;
         }
-        let new_first = self.was_retry.then(|| self.new_batch(now, expects_more));
-        let batch = match new_first.flatten() {
-            Some(batch) => {
-                self.was_retry = false;
-                batch
-            }
-            None => {
-                let retry = self.retries.pop_front();
-                self.was_retry = retry.is_some();
-                retry.or_else(|| self.new_batch(now, expects_more))?
-            }
-        };
+        let new_first = if self.was_retry { self.new_batch(now, expects_more) } else { None };
+        self.was_retry = new_first.is_none() && !self.retries.is_empty();
+        let batch = new_first.or_else(|| self.retries.pop_front());
+        let batch = batch.or_else(|| self.new_batch(now, expects_more))?;
         self.calls += 1;
         self.in_calls += batch.len();
         Some(batch)
