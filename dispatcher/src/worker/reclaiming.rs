@@ -8,7 +8,6 @@ use std::time::Duration;
 use rand::Rng;
 use tokio::time::Instant;
 
-use self::sweeper::Swept;
 use super::state::Worker;
 use crate::backoff::jitter_factor;
 use crate::event::WorkerId;
@@ -35,9 +34,7 @@ impl<S: Store, P: Presence, T: Transport, R: Rng + Send + 'static> Worker<S, P, 
                 range,
             };
             let reclaiming = async move { (store.reclaim(reclaim).await, started.elapsed()) };
-            self.start(reclaiming, move |worker, (result, took)| {
-                worker.on_reclaimed(cause, result, took);
-            });
+            self.start(reclaiming, move |worker, ended| worker.on_reclaimed(cause, ended));
         }
         if let Some(worker) = self.sweeper.next_to_forget() {
             let store = self.parts.store.clone();
@@ -50,8 +47,7 @@ impl<S: Store, P: Presence, T: Transport, R: Rng + Send + 'static> Worker<S, P, 
 
     fn on_checked(&mut self, result: Result<Vec<WorkerId>, StoreError>) {
         let absent = self.observe(result);
-        self.sweeper.checked(absent, Instant::now());
-        if self.sweeper.must_renew_presence() {
+        if self.sweeper.checked(absent, Instant::now()) {
             self.parts.presence.renew();
         }
     }
@@ -59,10 +55,9 @@ impl<S: Store, P: Presence, T: Transport, R: Rng + Send + 'static> Worker<S, P, 
     fn on_reclaimed(
         &mut self,
         cause: ReclaimCause,
-        result: Result<Vec<Reclaimed>, StoreError>,
-        took: Duration,
+        (result, took): (Result<Vec<Reclaimed>, StoreError>, Duration),
     ) {
-        self.sweeper.reclaimed(cause, Swept::of(&result), took, Instant::now());
+        self.sweeper.reclaimed(cause, result.as_ref().map(Vec::len), took, Instant::now());
         for lease in self.observe(result).into_iter().flatten() {
             log_reclaimed(&lease, cause);
             self.parts.metrics.reclaimed(cause, &lease);

@@ -33,7 +33,6 @@ pub(in crate::worker) struct Sweeper {
     /// The worker of this sweeper. It never ends its own leases by presence.
     id: WorkerId,
     own_absent_since: Option<Instant>,
-    must_renew_presence: bool,
     lease: Duration,
     absent: BTreeMap<WorkerId, Absence>,
     check_at: Instant,
@@ -54,34 +53,12 @@ struct Absence {
     ranges: DueRanges,
 }
 
-/// The result of a reclaim.
-#[derive(Clone, Copy, Debug)]
-pub(in crate::worker) enum Swept {
-    /// It ended this number of leases.
-    Leases(usize),
-    /// The statement took too long.
-    TimedOut,
-    /// It failed for another reason.
-    Failed,
-}
-
-impl Swept {
-    pub(in crate::worker) fn of<T>(result: &Result<Vec<T>, StoreError>) -> Self {
-        match result {
-            Ok(leases) => Self::Leases(leases.len()),
-            Err(error) if error.is_timeout() => Self::TimedOut,
-            Err(_) => Self::Failed,
-        }
-    }
-}
-
 impl Sweeper {
     /// The first check and the first reclaim of expired leases are due immediately.
     pub(in crate::worker) fn new(id: WorkerId, lease: Duration, now: Instant) -> Self {
         Self {
             id,
             own_absent_since: None,
-            must_renew_presence: false,
             lease,
             absent: BTreeMap::new(),
             check_at: now,
@@ -110,12 +87,16 @@ impl Sweeper {
         true
     }
 
-    /// Takes the result of a check. After a failed check, no worker counts as absent.
-    pub(in crate::worker) fn checked(&mut self, absent: Option<Vec<WorkerId>>, now: Instant) {
+    /// Takes the result of a check. After a failed check, no worker counts as absent. Returns true
+    /// if other workers count this one as exited, so that it must renew its presence.
+    pub(in crate::worker) fn checked(
+        &mut self,
+        absent: Option<Vec<WorkerId>>,
+        now: Instant,
+    ) -> bool {
         self.is_checking = false;
         let mut absent: BTreeSet<_> = absent.into_iter().flatten().collect();
         let is_own_absent = absent.remove(&self.id);
-        self.own_checked(is_own_absent, now);
         self.absent.retain(|worker, _| absent.contains(worker));
         for worker in absent {
             let absence = self.absent.entry(worker).or_insert_with(|| {
@@ -136,20 +117,16 @@ impl Sweeper {
                 self.to_forget.insert(worker);
             }
         }
-    }
-
-    /// Returns true if the last check showed that other workers count this one as exited.
-    pub(in crate::worker) fn must_renew_presence(&self) -> bool {
-        self.must_renew_presence
+        self.own_checked(is_own_absent, now)
     }
 
     /// Two checks decide, as for other workers: one alone may fall between the loss of the lock and
     /// the next hold. After the decision, the count starts again.
-    fn own_checked(&mut self, is_absent: bool, now: Instant) {
+    fn own_checked(&mut self, is_absent: bool, now: Instant) -> bool {
         let since = self.own_absent_since.filter(|_| is_absent);
-        self.must_renew_presence = since.is_some_and(|since| now - since >= GONE_AFTER);
-        self.own_absent_since =
-            (is_absent && !self.must_renew_presence).then(|| since.unwrap_or(now));
+        let is_gone = since.is_some_and(|since| now - since >= GONE_AFTER);
+        self.own_absent_since = (is_absent && !is_gone).then(|| since.unwrap_or(now));
+        is_gone
     }
 
     /// Returns the cause and the due times of the reclaim that starts now. `is_steady` is false
@@ -178,19 +155,16 @@ impl Sweeper {
     fn ranges(&mut self, cause: ReclaimCause) -> Option<&mut DueRanges> {
         match cause {
             ReclaimCause::Expired => Some(&mut self.expired),
-            ReclaimCause::Gone(worker) => {
-                let absence = self.absent.get_mut(&worker);
-                absence.map(|absence| &mut absence.ranges)
-            }
+            ReclaimCause::Gone(worker) => Some(&mut self.absent.get_mut(&worker)?.ranges),
         }
     }
 
-    /// A reclaim has ended. After a full batch or a failure, the same one runs again. If it scanned
-    /// only a part of the due times, the next part follows.
+    /// A reclaim has ended a number of leases or failed. After a full batch or a failure, the same
+    /// one runs again. If it scanned only a part of the due times, the next part follows.
     pub(in crate::worker) fn reclaimed(
         &mut self,
         cause: ReclaimCause,
-        swept: Swept,
+        swept: Result<usize, &StoreError>,
         took: Duration,
         now: Instant,
     ) {
@@ -200,14 +174,14 @@ impl Sweeper {
             return;
         };
         let is_done = match swept {
-            Swept::Leases(count) if count < RECLAIM_BATCH_MAX => ranges.scanned(took),
-            Swept::Leases(_) | Swept::Failed => false,
-            Swept::TimedOut => {
+            Ok(count) if count < RECLAIM_BATCH_MAX => ranges.scanned(took),
+            Err(error) if error.is_timeout() => {
                 ranges.halve();
                 false
             }
+            _ => false,
         };
-        let is_slow = matches!(swept, Swept::Leases(_)) && took > QUICK;
+        let is_slow = swept.is_ok() && took > QUICK;
         let pause = if is_slow { took * (SHARE - 1) } else { Duration::ZERO };
         match cause {
             ReclaimCause::Expired if is_done => self.expired_at = self.expired_at.max(now + pause),
@@ -258,7 +232,7 @@ mod tests {
             }
             while let Some((cause, _)) = sweeper.next_reclaim(now, false) {
                 causes.push(((now - start).as_millis(), cause));
-                sweeper.reclaimed(cause, Swept::Leases(0), Duration::ZERO, now);
+                sweeper.reclaimed(cause, Ok(0), Duration::ZERO, now);
             }
             now = sweeper.at().expect("no check is open").max(now + ms(1));
         }
@@ -323,8 +297,7 @@ mod tests {
         ];
         for (at, is_absent, renews) in checks {
             let absent = vec![OWN; usize::from(is_absent)];
-            sweeper.checked(Some(absent), start + ms(at));
-            assert_eq!(sweeper.must_renew_presence(), renews, "at {at} ms");
+            assert_eq!(sweeper.checked(Some(absent), start + ms(at)), renews, "at {at} ms");
         }
     }
 
@@ -343,8 +316,7 @@ mod tests {
         let mut sweeper = Sweeper::new(OWN, LEASE, start);
         let expired = Some((ReclaimCause::Expired, DueRange::ALL));
         let end = |sweeper: &mut Sweeper, count| {
-            let swept = Swept::Leases(count);
-            sweeper.reclaimed(ReclaimCause::Expired, swept, Duration::ZERO, start);
+            sweeper.reclaimed(ReclaimCause::Expired, Ok(count), Duration::ZERO, start);
         };
         assert_eq!(sweeper.next_reclaim(start, false), None);
         assert_eq!(sweeper.next_reclaim(start, true), expired);
@@ -363,7 +335,7 @@ mod tests {
         let expired = Some((ReclaimCause::Expired, DueRange::ALL));
         assert_eq!(sweeper.next_reclaim(start, true), expired);
         let took = ms(900);
-        sweeper.reclaimed(ReclaimCause::Expired, Swept::Leases(0), took, start + took);
+        sweeper.reclaimed(ReclaimCause::Expired, Ok(0), took, start + took);
         assert_eq!(sweeper.next_reclaim(start + took * 10 - ms(1), true), None);
         assert_eq!(sweeper.next_reclaim(start + took * 10, true), expired);
     }
@@ -377,13 +349,18 @@ mod tests {
             .absent
             .insert(OTHER, Absence { since: now, reclaim_at: now, ranges: DueRanges::new() });
         sweeper.causes.push_back(ReclaimCause::Gone(OTHER));
+        let timed_out = StoreError::Refused {
+            operation: "testing",
+            sqlstate: "57014".into(),
+            reason: "canceling statement due to statement timeout".into(),
+        };
         let mut is_complete = [false; 2];
         for _ in 0..120 {
             let Some((cause, range)) = sweeper.next_reclaim(now, true) else {
                 break;
             };
             let is_all = range == DueRange::ALL;
-            let swept = if is_all { Swept::TimedOut } else { Swept::Leases(0) };
+            let swept = if is_all { Err(&timed_out) } else { Ok(0) };
             let of = usize::from(cause == ReclaimCause::Expired);
             is_complete[of] |= !is_all && range.oldest.is_none();
             sweeper.reclaimed(cause, swept, Duration::ZERO, now);
