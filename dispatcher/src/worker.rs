@@ -77,7 +77,11 @@ impl<S: Store, P: Presence, T: Transport, R: Rng + Send + 'static> Worker<S, P, 
         }
         while !self.is_drained() {
             self.start_settling();
-            self.start_last_search();
+            // The orphans of a claim whose reply was lost are released too.
+            let now = Instant::now();
+            if self.orphans.is_unanswered() && self.database.is_open(now) {
+                self.start_search(now);
+            }
             let timer = self.next_write(deadline);
             tokio::select! {
                 biased;
@@ -101,17 +105,9 @@ impl<S: Store, P: Presence, T: Transport, R: Rng + Send + 'static> Worker<S, P, 
     fn is_drained(&self) -> bool {
         let is_written = self.batches.is_idle() && self.releases.is_empty() && !self.is_releasing;
         let may_claim =
-            self.scheduler.is_claiming() || self.is_fetching || self.orphans.is_unanswered();
+            self.scheduler.claiming() > 0 || self.is_fetching || self.orphans.is_unanswered();
         let may_arrive = self.parts.hand_off.reserved() > 0;
         self.in_flight == 0 && is_written && !may_claim && !may_arrive
-    }
-
-    /// While draining, looks for the orphans of a claim whose reply was lost.
-    fn start_last_search(&mut self) {
-        let now = Instant::now();
-        if self.orphans.is_unanswered() && self.database.is_open(now) {
-            self.start_search(now);
-        }
     }
 
     fn start_work(&mut self) {
@@ -136,27 +132,22 @@ impl<S: Store, P: Presence, T: Transport, R: Rng + Send + 'static> Worker<S, P, 
 
     fn next_timer(&self) -> Instant {
         let now = Instant::now();
-        if let Some(closed_until) = self.database.closed_until(now) {
-            return closed_until;
-        }
         let times = [
-            Some(self.scheduler.at(now)),
             self.sweeper.at(),
             self.batches.at(),
             self.hosts.check_at(now),
-            self.orphans.at().filter(|_| !self.scheduler.is_claiming()),
+            self.orphans.at().filter(|_| self.scheduler.claiming() == 0),
         ];
-        times.into_iter().flatten().min().expect("the scheduler always has a time")
+        let next = times.into_iter().flatten().fold(self.scheduler.at(now), Instant::min);
+        self.database.closed_until(now).unwrap_or(next)
     }
 
     /// Returns the next time to write or to search while draining. The timers of claims and sweeps
     /// do not count: neither runs any more, so their times stay in the past and the loop would spin.
     fn next_write(&self, deadline: Instant) -> Instant {
-        if let Some(closed_until) = self.database.closed_until(Instant::now()) {
-            return closed_until;
-        }
-        let search_at = self.orphans.at().filter(|_| self.orphans.is_unanswered());
-        let times = [self.batches.at(), search_at.filter(|_| !self.scheduler.is_claiming())];
-        times.into_iter().flatten().min().unwrap_or(deadline)
+        let may_search = self.orphans.is_unanswered() && self.scheduler.claiming() == 0;
+        let times = [self.batches.at(), self.orphans.at().filter(|_| may_search)];
+        let next = times.into_iter().flatten().fold(deadline, Instant::min);
+        self.database.closed_until(Instant::now()).unwrap_or(next)
     }
 }

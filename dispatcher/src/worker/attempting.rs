@@ -15,7 +15,7 @@ use tracing::Instrument;
 use self::hosts::Ended;
 use super::completion::{Attempted, ClaimedEvent};
 use super::state::Worker;
-use crate::event::{AttemptResult, Outcome, Release, Settlement};
+use crate::event::{AttemptResult, Claim, Outcome, Release, Settlement};
 use crate::signature::Signer;
 use crate::store::{Presence, Store};
 use crate::transport::{NotSent, Request, Transport};
@@ -25,13 +25,12 @@ use crate::transport::{NotSent, Request, Transport};
 const EXHAUSTION_REST: Duration = Duration::from_secs(1);
 
 impl<S: Store, P: Presence, T: Transport, R: Rng + Send + 'static> Worker<S, P, T, R> {
-    /// Starts an attempt. If the lease is too short for it, the event is released and the next
-    /// event of the host queue starts.
-    pub(super) fn start_attempt(&mut self, event: ClaimedEvent) {
-        let mut next = Some(event);
+    /// Starts an attempt if there is an event. If the lease is too short for it, the event is
+    /// released and the next event of the host queue starts.
+    pub(super) fn start_attempt(&mut self, mut next: Option<ClaimedEvent>) {
         while let Some(event) = next.take() {
             let now = Instant::now();
-            if event.lease_left(now) < self.config.http_timeout {
+            if event.left_of(self.config.lease, now) < self.config.http_timeout {
                 self.hosts.not_sent(&event.host, now);
                 // Not due immediately: the next claim would probably be as slow as this one.
                 self.releases.push(event.release(self.config.poll_interval));
@@ -64,23 +63,15 @@ impl<S: Store, P: Presence, T: Transport, R: Rng + Send + 'static> Worker<S, P, 
         let (result, now) = (attempted.result.take(), Instant::now());
         self.in_flight -= 1;
         self.parts.metrics.in_flight(self.in_flight);
-        match &result {
-            Some(Err(reason)) => self.on_not_sent(&attempted, reason, now),
-            sent => {
-                let is_timeout =
-                    matches!(sent, Some(Ok(result)) if result.outcome == Outcome::Timeout);
-                let end = Ended { started: attempted.started, is_timeout };
-                if self.hosts.finished(&attempted.host, now, end) {
-                    self.scheduler.made_room(now);
-                }
-            }
-        }
-        if let Some(next) = self.hosts.next(&attempted.host, now) {
-            self.start_attempt(next);
+        let is_timeout = matches!(&result, Some(Ok(result)) if result.outcome == Outcome::Timeout);
+        let end = Ended { started: attempted.started, is_timeout };
+        let is_sent = !matches!(result, Some(Err(_)));
+        if is_sent && self.hosts.finished(&attempted.host, now, end) {
+            self.scheduler.made_room(now);
         }
         match result {
             Some(Ok(result)) => self.decide(result, &attempted, now),
-            Some(Err(_)) => {}
+            Some(Err(reason)) => self.on_not_sent(&attempted, &reason, now),
             // A panic is a bug of this program and says nothing about the receiver. The lease
             // then expires.
             None => {
@@ -89,6 +80,8 @@ impl<S: Store, P: Presence, T: Transport, R: Rng + Send + 'static> Worker<S, P, 
                     "attempt panicked, its lease will expire");
             }
         }
+        let next = self.hosts.next(&attempted.host, now);
+        self.start_attempt(next);
     }
 
     /// The request did not leave this machine, so the attempt says nothing about the receiver and
@@ -108,16 +101,10 @@ impl<S: Store, P: Presence, T: Transport, R: Rng + Send + 'static> Worker<S, P, 
 
     fn decide(&mut self, mut result: AttemptResult, attempted: &Attempted, now: Instant) {
         self.parts.metrics.attempted(&result.outcome, attempted.duration);
-        let (policy, rng) = (self.config.policy, &mut self.parts.rng);
-        let disposition = policy.decide(attempted.failure_count, &mut result, rng);
-        let settlement = Settlement {
-            key: attempted.key,
-            result,
-            disposition,
-            started_at: attempted.started_at,
-            duration: attempted.duration,
-        };
-        self.batches.push(settlement, now);
+        let &Attempted { key, failure_count, started_at, duration, .. } = attempted;
+        let disposition =
+            self.config.policy.decide(failure_count, &mut result, &mut self.parts.rng);
+        self.batches.push(Settlement { key, result, disposition, started_at, duration }, now);
     }
 }
 
@@ -126,7 +113,7 @@ fn attempt(
     signer: Signer,
     event: ClaimedEvent,
 ) -> impl Future<Output = Attempted> + Send {
-    let key = event.claim.key;
+    let Claim { key, failure_count, target_url, payload, .. } = event.claim;
     let span = tracing::info_span!("attempt", event.id = %key.id, attempt = key.number);
     let attempt = async move {
         let started = Instant::now();
@@ -136,25 +123,18 @@ fn attempt(
         let started_at = event.times.claimed_at + (started - event.times.received_at);
         let signed_at = transport.now();
         let id = key.id.to_string();
-        let signature = signer.sign(&id, signed_at.timestamp(), &event.claim.payload);
+        let signature = signer.sign(&id, signed_at.timestamp(), &payload);
         let request = Request {
             id: key.id,
             number: key.number,
             started_at: signed_at,
             signature,
-            target_url: event.claim.target_url,
-            payload: Bytes::from(event.claim.payload),
+            target_url,
+            payload: Bytes::from(payload),
         };
-        let result = AssertUnwindSafe(transport.attempt(request)).catch_unwind().await;
-        Attempted {
-            key,
-            host: event.host,
-            failure_count: event.claim.failure_count,
-            started,
-            started_at,
-            duration: started.elapsed(),
-            result: result.ok(),
-        }
+        let result = AssertUnwindSafe(transport.attempt(request)).catch_unwind().await.ok();
+        let duration = started.elapsed();
+        Attempted { key, host: event.host, failure_count, started, started_at, duration, result }
     };
     attempt.instrument(span)
 }

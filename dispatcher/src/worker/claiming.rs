@@ -29,7 +29,6 @@ impl<S: Store, P: Presence, T: Transport, R: Rng + Send + 'static> Worker<S, P, 
         if self.orphans.blocks_claims(now) {
             self.scheduler.pause();
         } else if let Some(limit) = self.scheduler.next_claim(free, held, now) {
-            self.claiming = limit.events;
             self.start_claim(limit);
         }
         if let Some(after) = self.scheduler.next_due_after() {
@@ -40,7 +39,7 @@ impl<S: Store, P: Presence, T: Transport, R: Rng + Send + 'static> Worker<S, P, 
 
     /// Starts a search for orphaned claims if one is due and no claim is open.
     pub(super) fn start_search(&mut self, now: Instant) {
-        if !self.scheduler.is_claiming()
+        if self.scheduler.claiming() == 0
             && let Some(due_from) = self.orphans.start_search(now)
         {
             let (store, worker) = (self.parts.store.clone(), self.parts.id);
@@ -61,13 +60,7 @@ impl<S: Store, P: Presence, T: Transport, R: Rng + Send + 'static> Worker<S, P, 
             let sent_at = Instant::now();
             Some((sent_at, store.claim(worker, lease, limit).await))
         };
-        self.start(claiming, move |worker, claimed| match claimed {
-            Some((sent_at, result)) => worker.on_claimed(limit, sent_at, result),
-            None => {
-                worker.claiming = 0;
-                worker.scheduler.claim_not_sent();
-            }
-        });
+        self.start(claiming, move |worker, reply| worker.on_claimed(limit, reply));
     }
 
     fn on_next_due(&mut self, result: Result<Option<Duration>, StoreError>) {
@@ -78,10 +71,11 @@ impl<S: Store, P: Presence, T: Transport, R: Rng + Send + 'static> Worker<S, P, 
     fn on_claimed(
         &mut self,
         limit: ClaimLimit,
-        sent_at: Instant,
-        result: Result<Claimed, StoreError>,
+        reply: Option<(Instant, Result<Claimed, StoreError>)>,
     ) {
-        self.claiming = 0;
+        let Some((sent_at, result)) = reply else {
+            return self.scheduler.claim_not_sent();
+        };
         if let Err(error) = &result {
             self.scheduler.claim_failed(error);
             if error.is_unknown() {
@@ -93,12 +87,7 @@ impl<S: Store, P: Presence, T: Transport, R: Rng + Send + 'static> Worker<S, P, 
         };
         let mut admitted = self.scheduler.claimed(&claimed, limit, sent_at.elapsed());
         self.parts.metrics.claimed.inc_by(claimed.claims.len() as u64);
-        let times = ClaimTimes {
-            claimed_at: claimed.now,
-            sent_at,
-            received_at: Instant::now(),
-            lease: self.config.lease,
-        };
+        let times = ClaimTimes { claimed_at: claimed.now, sent_at, received_at: Instant::now() };
         for claim in claimed.claims {
             self.tokens.insert(claim.key.token);
             let host = host_of(&claim.target_url);
@@ -121,8 +110,7 @@ impl<S: Store, P: Presence, T: Transport, R: Rng + Send + 'static> Worker<S, P, 
             if !self.parts.hand_off.is_reserved(key.token) && self.tokens.insert(key.token) {
                 tracing::warn!(event.id = %key.id, attempt = key.number,
                     "orphaned claim: its reply was lost, released without an attempt");
-                let delay = Duration::ZERO;
-                self.releases.push(Release { key, delay });
+                self.releases.push(Release { key, delay: Duration::ZERO });
             }
         }
     }
@@ -135,7 +123,7 @@ impl<S: Store, P: Presence, T: Transport, R: Rng + Send + 'static> Worker<S, P, 
         }
         let (host, now) = (HostKey::clone(&event.host), Instant::now());
         match self.hosts.admit(&host, event, now, &mut self.parts.rng) {
-            Admission::Start(event) => self.start_attempt(event),
+            Admission::Start(event) => self.start_attempt(Some(event)),
             Admission::Queued => {}
             Admission::Delay(event, delay) => {
                 self.delay(&event, delay);

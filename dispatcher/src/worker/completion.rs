@@ -43,15 +43,13 @@ pub(super) struct ClaimTimes {
     pub(super) claimed_at: DateTime<Utc>,
     pub(super) sent_at: Instant,
     pub(super) received_at: Instant,
-    pub(super) lease: Duration,
 }
 
 impl ClaimedEvent {
-    /// Returns the guaranteed rest of the lease. It counts from before the claim was sent, so the
-    /// lease ends later.
-    pub(super) fn lease_left(&self, now: Instant) -> Duration {
-        let age = now - self.times.sent_at;
-        self.times.lease.saturating_sub(age)
+    /// Returns the guaranteed rest of a lease of this duration. It counts from before the claim was
+    /// sent, so the lease ends later.
+    pub(super) fn left_of(&self, lease: Duration, now: Instant) -> Duration {
+        lease.saturating_sub(now - self.times.sent_at)
     }
 
     pub(super) fn release(&self, delay: Duration) -> Release {

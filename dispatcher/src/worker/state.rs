@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::attempting::hosts::{Hosts, Limits};
 use super::claiming::orphans::Orphans;
-use super::claiming::scheduler::{Scheduler, SchedulerSettings};
+use super::claiming::scheduler::Scheduler;
 use super::completion::{ClaimedEvent, Completion, Work};
 use super::database::Database;
 use super::reclaiming::sweeper::Sweeper;
@@ -70,8 +70,6 @@ pub struct Worker<S, P, T, R> {
     pub(super) tokens: BTreeSet<LeaseToken>,
     /// Those of `tokens` that the API handed over.
     pub(super) handed: BTreeSet<LeaseToken>,
-    /// Events that the open claim may return.
-    pub(super) claiming: usize,
     /// Claimed events whose payloads must be fetched, one at a time.
     pub(super) to_fetch: VecDeque<ClaimedEvent>,
     pub(super) is_fetching: bool,
@@ -90,25 +88,18 @@ impl<S, P, T, R> Worker<S, P, T, R> {
     /// Creates a worker. The first claim and the first sweep are due immediately.
     pub fn new(config: WorkerConfig, parts: Parts<S, P, T, R>) -> Self {
         let now = Instant::now();
-        let settings = SchedulerSettings {
-            poll_interval: config.poll_interval,
-            in_flight_max: config.in_flight_max,
-            claim_max: config.lease.saturating_sub(config.http_timeout),
-        };
+        let (in_flight_max, per_host_max) = (config.in_flight_max, config.in_flight_per_host_max);
+        let claim_max = config.lease.saturating_sub(config.http_timeout);
         Self {
             work: FuturesUnordered::new(),
             stop: CancellationToken::new(),
-            scheduler: Scheduler::new(settings, now),
+            scheduler: Scheduler::new(config.poll_interval, in_flight_max, claim_max, now),
             orphans: Orphans::new(config.lease),
             tokens: BTreeSet::new(),
             handed: BTreeSet::new(),
-            claiming: 0,
             to_fetch: VecDeque::new(),
             is_fetching: false,
-            hosts: Hosts::new(Limits {
-                in_flight_max: config.in_flight_max,
-                per_host_max: config.in_flight_per_host_max,
-            }),
+            hosts: Hosts::new(Limits { in_flight_max, per_host_max }),
             in_flight: 0,
             exhaustion_log: Throttle::new(EXHAUSTION_LOG_INTERVAL),
             batches: Batches::default(),

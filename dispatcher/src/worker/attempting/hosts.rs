@@ -139,23 +139,22 @@ impl<E> Hosts<E> {
         self.forget_idle(now);
         let zero = *self.zero.get_or_insert(now);
         if !self.known.contains_key(key) {
-            self.known.insert(HostKey::clone(key), Host::new(now));
+            let host = Host::new(self.limits.per_host_max, now);
+            self.known.insert(HostKey::clone(key), host);
         }
         let (limits, held) = (self.limits, self.held);
         let admit = |host: &mut Host<E>| {
             if limits.admits(held, host, now) {
-                if host.has_room(limits.per_host_max, now) {
+                if host.has_room(now) {
                     host.start(now);
                     return Admission::Start(event);
                 }
-                let queue_max = host.queue_max(limits.per_host_max, now);
-                if host.queue.len() < queue_max.min(limits.queue_max()) {
+                if host.queue.len() < host.queue_max(now).min(limits.queue_max()) {
                     host.queue.push_back(event);
                     return Admission::Queued;
                 }
             }
-            let delay = host.delay(limits.per_host_max, now, rng);
-            Admission::Delay(event, on_tick(delay, now - zero))
+            Admission::Delay(event, on_tick(host.delay(now, rng), now - zero))
         };
         self.change(key, now, admit).expect("the host is known")
     }
@@ -175,14 +174,10 @@ impl<E> Hosts<E> {
         held.queued = held.queued + host.queue.len() - before.0;
         held.total = held.total + host.held() - before.1;
         held.silent = held.silent + host.counted_silent - before.2;
-        match (before.1, host.held()) {
-            (0, 1..) => {
-                self.busy.insert(HostKey::clone(key));
-            }
-            (1.., 0) => {
-                self.busy.remove(key);
-            }
-            _ => {}
+        if host.held() == 0 {
+            self.busy.remove(key);
+        } else if before.1 == 0 {
+            self.busy.insert(HostKey::clone(key));
         }
         Some(result)
     }
@@ -198,8 +193,7 @@ impl<E> Hosts<E> {
     /// An attempt that was sent has ended. Returns true if the host has refused events since it was
     /// last idle, so that more of its events may be due.
     pub(in crate::worker) fn finished(&mut self, key: &HostKey, now: Instant, end: Ended) -> bool {
-        let finished = self.change(key, now, |host| host.finished(now, end));
-        finished.unwrap_or(false)
+        self.change(key, now, |host| host.finished(now, end)).unwrap_or(false)
     }
 
     /// An attempt that was just started was not sent.
@@ -218,12 +212,8 @@ impl<E> Hosts<E> {
 
     /// Returns the next queued event and counts its attempt, if the host has room.
     pub(in crate::worker) fn next(&mut self, key: &HostKey, now: Instant) -> Option<E> {
-        let per_host_max = self.limits.per_host_max;
         self.change(key, now, |host| {
-            if !host.has_room(per_host_max, now) {
-                return None;
-            }
-            let next = host.queue.pop_front()?;
+            let next = host.has_room(now).then(|| host.queue.pop_front()).flatten()?;
             host.start(now);
             Some(next)
         })?
@@ -241,16 +231,13 @@ impl<E> Hosts<E> {
             return overdue;
         }
         self.checked_at = Some(now);
-        let (zero, limits) = (self.zero.unwrap_or(now), self.limits);
+        let since = now - self.zero.unwrap_or(now);
         let busy: Vec<HostKey> = self.busy.iter().cloned().collect();
         for key in busy {
             self.change(&key, now, |host| {
-                let queue_max = host.queue_max(limits.per_host_max, now);
-                while host.queue.len() > queue_max
-                    && let Some(event) = host.queue.pop_back()
-                {
-                    let delay = host.delay(limits.per_host_max, now, rng);
-                    overdue.push((event, on_tick(delay, now - zero)));
+                let kept = host.queue.len().min(host.queue_max(now));
+                for event in host.queue.split_off(kept).into_iter().rev() {
+                    overdue.push((event, on_tick(host.delay(now, rng), since)));
                 }
             });
         }

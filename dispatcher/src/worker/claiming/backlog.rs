@@ -168,11 +168,9 @@ impl Backlog {
             (Place::Beyond { .. }, Some(deep)) => deep.went_beyond(result),
             (Place::Beyond { .. }, None) => {}
             (Place::Front { .. }, _) if !result.is_full => self.deep = None,
-            (Place::Front { .. }, Some(deep)) => deep.took_front(result, now),
-            (Place::Front { .. }, None) => {
-                let mut deep = Deep::new(self.seen_until, result, now);
+            (Place::Front { .. }, deep) => {
+                let deep = deep.get_or_insert_with(|| Deep::new(self.seen_until, result, now));
                 deep.took_front(result, now);
-                self.deep = Some(deep);
             }
         }
     }

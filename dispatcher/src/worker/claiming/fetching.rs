@@ -41,7 +41,8 @@ impl<S: Store, P: Presence, T: Transport, R: Rng + Send + 'static> Worker<S, P, 
         while !self.is_fetching
             && let Some(event) = self.to_fetch.pop_front()
         {
-            let left = event.lease_left(now).saturating_sub(self.config.http_timeout);
+            let left =
+                event.left_of(self.config.lease, now).saturating_sub(self.config.http_timeout);
             if left.is_zero() {
                 self.releases.push(event.release(self.config.poll_interval));
                 continue;

@@ -32,10 +32,9 @@ impl<S: Store, P: Presence, T: Transport, R: Rng + Send + 'static> Worker<S, P, 
             let is_open = !self.stop.is_cancelled() && !self.scheduler.is_resting(now);
             let holder = LeaseHolder { worker: self.parts.id, lease: self.config.lease };
             let is_deep = self.scheduler.is_deep();
-            Room {
-                holder: is_open.then_some(holder),
-                permits: permits(all, held + self.claiming, self.handed.len(), is_deep),
-            }
+            let held = held + self.scheduler.claiming();
+            let permits = permits(all, held, self.handed.len(), is_deep);
+            Room { holder: is_open.then_some(holder), permits }
         });
     }
 
@@ -50,14 +49,10 @@ impl<S: Store, P: Presence, T: Transport, R: Rng + Send + 'static> Worker<S, P, 
         let Some(claimed_at) = batch.claimed_at else {
             return;
         };
-        let times = ClaimTimes {
-            claimed_at,
-            sent_at: batch.sent_at,
-            received_at: batch.received_at,
-            lease: self.config.lease,
-        };
-        self.parts.metrics.claimed.inc_by(batch.claims.len() as u64);
-        for HandedClaim { claim, host, reserved } in batch.claims {
+        let HandedOver { sent_at, received_at, claims, .. } = batch;
+        let times = ClaimTimes { claimed_at, sent_at, received_at };
+        self.parts.metrics.claimed.inc_by(claims.len() as u64);
+        for HandedClaim { claim, host, reserved } in claims {
             self.tokens.insert(reserved.token);
             self.handed.insert(reserved.token);
             reserved.received();

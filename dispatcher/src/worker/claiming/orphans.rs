@@ -85,16 +85,14 @@ impl Orphans {
         let Some(search) = self.search.as_mut().filter(|_| !is_outdated) else {
             return;
         };
-        let Some(is_lost_running) = is_lost_running else {
-            // A search that takes too long must not stop the claims.
-            search.at = now + SEARCH_EVERY;
-            return;
-        };
-        search.is_lost_running = is_lost_running;
-        let until = *search.until.get_or_insert(now + self.lease);
+        // Also after a failure: a search that takes too long must not stop the claims.
         search.at = now + SEARCH_EVERY;
-        if now >= until && !is_lost_running {
-            self.search = None;
+        if let Some(is_lost_running) = is_lost_running {
+            search.is_lost_running = is_lost_running;
+            let until = *search.until.get_or_insert(now + self.lease);
+            if now >= until && !is_lost_running {
+                self.search = None;
+            }
         }
     }
 }

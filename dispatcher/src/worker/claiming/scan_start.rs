@@ -32,12 +32,8 @@ pub(super) struct ScanStart {
     is_bounded: bool,
 }
 
-/// Bounds of the due times that a claim scans.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct ScanBounds {
-    pub(super) due_from: Option<DateTime<Utc>>,
-    pub(super) range: DueRange,
-}
+/// Bounds of the due times that a claim scans, as in [`ClaimLimit`](crate::store::ClaimLimit).
+pub(super) type ScanBounds = (Option<DateTime<Utc>>, DueRange);
 
 impl ScanStart {
     pub(super) fn new(poll_interval: Duration) -> Self {
@@ -58,10 +54,10 @@ impl ScanStart {
         self.is_bounded = !is_due || waits;
         if !self.is_bounded {
             self.full_scan_at = Some(now + self.full_scan_every);
-            return ScanBounds { due_from: None, range: self.ranges.next() };
+            return (None, self.ranges.next());
         }
         let oldest = self.from.is_none().then_some(MARGIN);
-        ScanBounds { due_from: self.from, range: DueRange { oldest, ..DueRange::ALL } }
+        (self.from, DueRange { oldest, ..DueRange::ALL })
     }
 
     /// Returns the latest time of the next full scan or range, or `None` if the last scan missed
@@ -98,13 +94,13 @@ impl ScanStart {
     pub(super) fn claim_failed(&mut self, is_timeout: bool) {
         if !is_timeout {
             self.full_scan_at = None;
-        } else if self.is_bounded {
+            return;
+        }
+        if self.is_bounded {
             // The full scan finds the rest, in ranges.
             self.from = None;
-            if !self.ranges.is_divided() {
-                self.ranges.halve();
-            }
-        } else {
+        }
+        if !self.is_bounded || !self.ranges.is_divided() {
             self.ranges.halve();
         }
     }
@@ -127,11 +123,11 @@ mod tests {
     }
 
     fn full() -> ScanBounds {
-        ScanBounds { due_from: None, range: DueRange::ALL }
+        (None, DueRange::ALL)
     }
 
     fn from(due_from: DateTime<Utc>) -> ScanBounds {
-        ScanBounds { due_from: Some(due_from), ..full() }
+        (Some(due_from), DueRange::ALL)
     }
 
     #[test]
@@ -204,14 +200,13 @@ mod tests {
         let mut scan_start = ScanStart::new(POLL);
         assert_eq!(scan_start.of_claim(now), full());
         scan_start.claim_failed(true);
-        let fresh =
-            ScanBounds { range: DueRange { oldest: Some(MARGIN), ..DueRange::ALL }, ..full() };
+        let fresh = (None, DueRange { oldest: Some(MARGIN), ..DueRange::ALL });
         assert_eq!(scan_start.of_claim(now), fresh);
         found(&mut scan_start, None);
         for _ in 0..5 {
             now = scan_start.full_scan_at().expect("the full scan goes on");
-            let range = scan_start.of_claim(now);
-            assert!(range.due_from.is_none() && range.range.oldest.is_some(), "{range:?}");
+            let (due_from, range) = scan_start.of_claim(now);
+            assert!(due_from.is_none() && range.oldest.is_some(), "{range:?}");
             scan_start.claim_failed(true);
             now += FULL_SCAN_EVERY_MAX;
             assert_eq!(scan_start.of_claim(now), from(NOW - MARGIN));
@@ -228,9 +223,9 @@ mod tests {
         let mut ranges = Vec::new();
         for _ in 0..50 {
             let later = now + FULL_SCAN_EVERY_MAX;
-            let bounds = scan_start.of_claim(later);
-            if bounds.due_from.is_none() {
-                ranges.push(bounds.range);
+            let (due_from, range) = scan_start.of_claim(later);
+            if due_from.is_none() {
+                ranges.push(range);
             }
             found(&mut scan_start, None);
         }
@@ -247,7 +242,7 @@ mod tests {
         found(&mut scan_start, Some(old));
         assert_eq!(scan_start.of_claim(now), from(old - MARGIN));
         scan_start.claim_failed(true);
-        let next = scan_start.of_claim(now);
-        assert_eq!((next.due_from, next.range.oldest), (None, Some(MARGIN)));
+        let (due_from, range) = scan_start.of_claim(now);
+        assert_eq!((due_from, range.oldest), (None, Some(MARGIN)));
     }
 }

@@ -10,7 +10,7 @@ use chrono::{DateTime, Utc};
 use tokio::time::Instant;
 
 use super::backlog::{Backlog, ClaimResult, Place};
-use super::scan_start::{ScanBounds, ScanStart};
+use super::scan_start::ScanStart;
 use crate::store::{CLAIM_BATCH_MAX, CLAIM_BYTES_MAX, ClaimLimit, Claimed, DueRange, StoreError};
 
 /// Minimum number of free permits for a claim under a backlog. Each claim costs one commit.
@@ -26,23 +26,17 @@ const HALVINGS_MAX: u32 = 9;
 /// halving.
 const QUICK: Duration = Duration::from_secs(1);
 
-/// The settings that the scheduler needs.
-#[derive(Clone, Copy, Debug)]
-pub(in crate::worker) struct SchedulerSettings {
-    pub(in crate::worker) poll_interval: Duration,
-    pub(in crate::worker) in_flight_max: usize,
-    /// Maximum duration of a claim. After a longer one, the rest of the lease is too short for an
-    /// attempt.
-    pub(in crate::worker) claim_max: Duration,
-}
-
 #[derive(Debug)]
 pub(in crate::worker) struct Scheduler {
-    settings: SchedulerSettings,
+    poll_interval: Duration,
+    /// Maximum duration of a claim. After a longer one, the rest of the lease is too short for an
+    /// attempt.
+    claim_max: Duration,
     backlog_permits_min: usize,
     /// An event may be due.
     is_requested: bool,
-    is_claiming: bool,
+    /// Events that the open claim may return, 0 if none is open.
+    claiming: usize,
     /// Claims are halved this many times.
     halvings: u32,
     scan_start: ScanStart,
@@ -63,22 +57,28 @@ pub(in crate::worker) struct Scheduler {
 }
 
 impl Scheduler {
-    pub(in crate::worker) fn new(settings: SchedulerSettings, now: Instant) -> Self {
-        let backlog_permits_min = BACKLOG_PERMITS_MIN.min(settings.in_flight_max.div_ceil(4));
+    pub(in crate::worker) fn new(
+        poll_interval: Duration,
+        in_flight_max: usize,
+        claim_max: Duration,
+        now: Instant,
+    ) -> Self {
+        let backlog_permits_min = BACKLOG_PERMITS_MIN.min(in_flight_max.div_ceil(4));
         Self {
-            settings,
+            poll_interval,
+            claim_max,
             backlog_permits_min,
             is_requested: true,
-            is_claiming: false,
+            claiming: 0,
             halvings: 0,
-            scan_start: ScanStart::new(settings.poll_interval),
+            scan_start: ScanStart::new(poll_interval),
             backlog: Backlog::new(backlog_permits_min),
             place: Place::Front { events: CLAIM_BATCH_MAX },
             resting_until: None,
             waiting_since: None,
             next_due_after: None,
             is_reading_next_due: false,
-            at: now + settings.poll_interval,
+            at: now + poll_interval,
             front_at: None,
         }
     }
@@ -88,8 +88,9 @@ impl Scheduler {
         self.is_requested = true;
     }
 
-    pub(in crate::worker) fn is_claiming(&self) -> bool {
-        self.is_claiming
+    /// Returns the number of events that the open claim may return, 0 if none is open.
+    pub(in crate::worker) fn claiming(&self) -> usize {
+        self.claiming
     }
 
     /// Returns true if more events are due than a claim takes.
@@ -104,12 +105,11 @@ impl Scheduler {
 
     /// Returns the time at which the worker must wake up for the next claim.
     pub(in crate::worker) fn at(&self, now: Instant) -> Instant {
-        if self.is_claiming {
+        if self.claiming > 0 {
             return self.at;
         }
-        let rest = self.resting_until.filter(|until| *until > now);
+        let rest = self.resting_until.filter(|until| *until > now && self.is_requested);
         let wait = self.waiting_since.map(|since| (since + BACKLOG_WAIT_MAX).max(now));
-        let rest = rest.filter(|_| self.is_requested);
         let times = [Some(self.at), rest.or(wait), self.front_at];
         times.into_iter().flatten().min().unwrap_or(self.at)
     }
@@ -117,7 +117,7 @@ impl Scheduler {
     pub(in crate::worker) fn on_timer(&mut self, now: Instant) {
         if now >= self.at {
             self.is_requested = true;
-            self.at = now + self.settings.poll_interval;
+            self.at = now + self.poll_interval;
         }
     }
 
@@ -141,7 +141,7 @@ impl Scheduler {
     ) -> Option<ClaimLimit> {
         self.front_at = None;
         let waiting_since = self.waiting_since.take();
-        if self.is_claiming || free == 0 || self.is_resting(now) {
+        if self.claiming > 0 || free == 0 || self.is_resting(now) {
             return None;
         }
         let Some(place) = self.backlog.next(self.is_requested, now) else {
@@ -159,21 +159,17 @@ impl Scheduler {
         self.backlog.start(place);
         self.place = place;
         self.is_requested = false;
-        self.is_claiming = true;
-        let bounds = match place {
+        let (due_from, range) = match place {
             Place::Front { .. } => {
                 let bounds = self.scan_start.of_claim(now);
                 self.request_full_scan();
                 bounds
             }
-            Place::Beyond { from, .. } => ScanBounds { due_from: Some(from), range: DueRange::ALL },
+            Place::Beyond { from, .. } => (Some(from), DueRange::ALL),
         };
-        Some(ClaimLimit {
-            events: free.min(events).min((CLAIM_BATCH_MAX >> self.halvings).max(1)),
-            bytes: CLAIM_BYTES_MAX >> self.halvings,
-            due_from: bounds.due_from,
-            range: bounds.range,
-        })
+        self.claiming = free.min(events).min((CLAIM_BATCH_MAX >> self.halvings).max(1));
+        let bytes = CLAIM_BYTES_MAX >> self.halvings;
+        Some(ClaimLimit { events: self.claiming, bytes, due_from, range })
     }
 
     /// No claim may start until a search for orphaned claims has ended, and its end wakes the
@@ -194,7 +190,7 @@ impl Scheduler {
         limit: ClaimLimit,
         took: Duration,
     ) -> ClaimResult {
-        self.is_claiming = false;
+        self.claiming = 0;
         let is_front = matches!(self.place, Place::Front { .. });
         // One range of a divided scan does not show that there is no backlog.
         let is_partial = is_front && self.scan_start.is_partial();
@@ -204,20 +200,17 @@ impl Scheduler {
             self.scan_start.claimed(claimed, is_full, took);
             self.request_full_scan();
         }
-        if took > self.settings.claim_max && !claimed.claims.is_empty() {
+        if took > self.claim_max && !claimed.claims.is_empty() {
             // The leases are too short, so all events are released. Claims of this size would never
             // lead to an attempt.
             self.halve();
         }
-        let may_be_more = is_full || (is_partial && self.backlog.is_deep());
-        if may_be_more {
-            self.is_requested = true;
+        if is_full && took <= QUICK.min(self.claim_max / 4) {
+            self.halvings = self.halvings.saturating_sub(1);
         }
-        if is_full {
-            if took <= QUICK.min(self.settings.claim_max / 4) {
-                self.halvings = self.halvings.saturating_sub(1);
-            }
-        } else if !may_be_more {
+        if is_full || (is_partial && self.backlog.is_deep()) {
+            self.is_requested = true;
+        } else {
             self.next_due_after = Some(claimed.now);
         }
         ClaimResult {
@@ -245,13 +238,13 @@ impl Scheduler {
 
     /// The worker stopped before the claim was sent.
     pub(in crate::worker) fn claim_not_sent(&mut self) {
-        self.is_claiming = false;
+        self.claiming = 0;
     }
 
     /// A claim failed or its outcome is unknown. The next one starts as soon as the database is
     /// open.
     pub(in crate::worker) fn claim_failed(&mut self, error: &StoreError) {
-        self.is_claiming = false;
+        self.claiming = 0;
         self.is_requested = true;
         if matches!(self.place, Place::Front { .. }) {
             self.scan_start.claim_failed(error.is_timeout());
@@ -279,8 +272,7 @@ impl Scheduler {
     /// Sets the time of the next claim. Without a next due event, it is the next poll.
     pub(in crate::worker) fn set_next_due(&mut self, next: Option<Duration>, now: Instant) {
         self.is_reading_next_due = false;
-        let poll_interval = self.settings.poll_interval;
-        self.due_in(next.unwrap_or(poll_interval).min(poll_interval), now);
+        self.due_in(next.map_or(self.poll_interval, |next| next.min(self.poll_interval)), now);
     }
 }
 

@@ -37,6 +37,8 @@ pub(in crate::worker) struct Ended {
 
 #[derive(Debug)]
 pub(super) struct Host<E> {
+    /// `MAX_IN_FLIGHT_PER_HOST`.
+    per_host_max: usize,
     in_flight: usize,
     /// Start times of the open attempts. The number distinguishes equal times.
     started: BTreeSet<(Instant, u64)>,
@@ -62,8 +64,9 @@ pub(super) struct Host<E> {
 }
 
 impl<E> Host<E> {
-    pub(super) fn new(now: Instant) -> Self {
+    pub(super) fn new(per_host_max: usize, now: Instant) -> Self {
         Self {
+            per_host_max,
             in_flight: 0,
             started: BTreeSet::new(),
             started_count: 0,
@@ -97,12 +100,12 @@ impl<E> Host<E> {
             || oldest.is_some_and(|(started, _)| now - responded_at.max(*started) >= SILENT_AFTER)
     }
 
-    pub(super) fn has_room(&self, per_host_max: usize, now: Instant) -> bool {
-        self.in_flight < self.in_flight_max(per_host_max) && now >= self.resting_until
+    pub(super) fn has_room(&self, now: Instant) -> bool {
+        self.in_flight < self.in_flight_max() && now >= self.resting_until
     }
 
-    fn in_flight_max(&self, per_host_max: usize) -> usize {
-        if self.has_timed_out { per_host_max.min(TIMED_OUT_MAX) } else { per_host_max }
+    fn in_flight_max(&self) -> usize {
+        if self.has_timed_out { self.per_host_max.min(TIMED_OUT_MAX) } else { self.per_host_max }
     }
 
     pub(super) fn start(&mut self, now: Instant) {
@@ -151,7 +154,7 @@ impl<E> Host<E> {
     }
 
     /// Returns the number of events that can wait without exceeding `QUEUE_WAIT_MAX`.
-    pub(super) fn queue_max(&self, per_host_max: usize, now: Instant) -> usize {
+    pub(super) fn queue_max(&self, now: Instant) -> usize {
         if now < self.resting_until {
             return 0;
         }
@@ -162,26 +165,19 @@ impl<E> Host<E> {
             clippy::cast_precision_loss,
             reason = "a queue length, which saturates"
         )]
-        let queue_max = (self.in_flight_max(per_host_max) as f64 * turns) as usize;
+        let queue_max = (self.in_flight_max() as f64 * turns) as usize;
         queue_max
     }
 
     /// Returns the delay of an event that the host refuses: the time until the host has finished
     /// the events that were delayed before it. Of a silent host, this time is unknown.
-    pub(super) fn delay(
-        &mut self,
-        per_host_max: usize,
-        now: Instant,
-        rng: &mut impl Rng,
-    ) -> Duration {
+    pub(super) fn delay(&mut self, now: Instant, rng: &mut impl Rng) -> Duration {
         self.has_refused = true;
-        let max = u32::try_from(self.in_flight_max(per_host_max)).unwrap_or(u32::MAX);
-        let (first, each) = if self.is_silent(now) {
-            let each = if self.has_timed_out { self.pace(now) / max } else { SILENT_SPREAD };
-            (self.silent_delay(now), each)
-        } else {
-            (QUEUE_WAIT_MAX, self.pace(now) / max)
-        };
+        let is_silent = self.is_silent(now);
+        let first = if is_silent { self.silent_delay(now) } else { QUEUE_WAIT_MAX };
+        let max = u32::try_from(self.in_flight_max()).unwrap_or(u32::MAX);
+        let pace = self.pace(now) / max;
+        let each = if is_silent && !self.has_timed_out { SILENT_SPREAD } else { pace };
         let start = self.caught_up_at.max(now + first).max(self.resting_until);
         self.caught_up_at = (start + each).min(now + DELAY_MAX);
         // Random, because all events beyond DELAY_MAX would otherwise be due in one burst.

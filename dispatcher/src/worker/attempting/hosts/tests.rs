@@ -309,7 +309,7 @@ fn delays_of_a_silent_host_double_until_it_responds() {
     let mut delays = Vec::new();
     for _ in 0..8 {
         let host = fixture.hosts.known.get_mut("a:80").expect("it is known");
-        host.delay(1, fixture.now, &mut fixture.rng);
+        host.delay(fixture.now, &mut fixture.rng);
         delays.push(host.silent_delay.as_secs());
         fixture.now += host.silent_delay;
     }

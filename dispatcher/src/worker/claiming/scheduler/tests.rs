@@ -3,16 +3,10 @@ use crate::event::{Claim, ClaimKey, EventId, LeaseToken};
 
 const CLAIM_MAX: Duration = Duration::from_secs(15);
 
-fn settings() -> SchedulerSettings {
-    SchedulerSettings {
-        poll_interval: Duration::from_millis(1_500),
-        in_flight_max: 512,
-        claim_max: CLAIM_MAX,
-    }
-}
+const POLL: Duration = Duration::from_millis(1_500);
 
 fn scheduler(now: Instant) -> Scheduler {
-    Scheduler::new(settings(), now)
+    Scheduler::new(POLL, 512, CLAIM_MAX, now)
 }
 
 fn lost() -> StoreError {
@@ -106,8 +100,7 @@ fn claim_requested_during_a_rest_starts_after_it() {
 #[test]
 fn full_scan_follows_a_bounded_scan_within_a_second() {
     let zero = Instant::now();
-    let settings = SchedulerSettings { poll_interval: Duration::from_secs(3_600), ..settings() };
-    let mut scheduler = Scheduler::new(settings, zero);
+    let mut scheduler = Scheduler::new(Duration::from_secs(3_600), 512, CLAIM_MAX, zero);
     for after_ms in [0, 300] {
         scheduler.request();
         let limit = scheduler.next_claim(512, 0, zero + Duration::from_millis(after_ms));
@@ -165,8 +158,7 @@ fn claim_that_leaves_too_little_lease_is_halved() {
     assert_eq!(next_full(&mut scheduler, CLAIM_MAX), 250);
     assert_eq!(next_full(&mut scheduler, QUICK), 250);
     assert_eq!(next_full(&mut scheduler, QUICK), 500);
-    let settings = SchedulerSettings { poll_interval: QUICK, claim_max: QUICK, ..settings() };
-    let mut narrow = Scheduler::new(settings, Instant::now());
+    let mut narrow = Scheduler::new(QUICK, 512, QUICK, Instant::now());
     narrow.claim_failed(&lost());
     assert_eq!(next_full(&mut narrow, QUICK), 250);
     assert_eq!(next_full(&mut narrow, QUICK / 4), 250, "one second is slow for this lease");
