@@ -19,7 +19,6 @@ mod tests;
 mod trust;
 mod wire;
 
-use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,7 +30,6 @@ use tokio::time::Instant;
 
 use self::deadline::Deadline;
 use self::dial::Dialer;
-use self::error::DialError;
 pub use self::error::{NotSent, TransportError};
 use self::exchange::{After, exchange};
 pub use self::healthcheck::{HealthError, healthcheck};
@@ -129,8 +127,7 @@ impl HttpTransport {
             Some(socket) => socket,
             None => match self.dialer.dial(to, request.turn(), deadline).await {
                 Ok(socket) => socket,
-                Err(DialError::NotSent(reason)) => return Err(reason),
-                Err(DialError::Failed(result)) => return Ok(result),
+                Err(ended) => return ended,
             },
         };
         let Ok(request) = request.into_http(to, taken.may_keep) else {
@@ -189,10 +186,8 @@ impl Transport for HttpTransport {
         match Destination::parse(&request.target_url, &self.dialer.allowed) {
             Ok(to) => self.send(request, &to).await,
             Err(error) => {
-                let outcome = match error {
-                    TargetError::Refused(..) => Outcome::TargetRefused,
-                    _ => Outcome::Connect,
-                };
+                let is_refused = matches!(error, TargetError::Refused(..));
+                let outcome = if is_refused { Outcome::TargetRefused } else { Outcome::Connect };
                 Ok(AttemptResult::failed(outcome, format!("target {error}")))
             }
         }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
 
-use super::error::DialError;
+use super::error::{DialError, failed};
 use crate::event::Outcome;
 
 /// Instant at which an attempt ends, and the setting from which it follows.
@@ -27,7 +27,7 @@ impl Deadline {
     ) -> Result<T, DialError> {
         match timeout_at(self.at, work).await {
             Ok(result) => result,
-            Err(_) => Err(DialError::failed(Outcome::Timeout, self.exceeded(&phase()))),
+            Err(_) => Err(failed(Outcome::Timeout, self.exceeded(&phase()))),
         }
     }
 

@@ -14,7 +14,7 @@ use tokio_rustls::TlsConnector;
 use tokio_util::either::Either;
 
 use super::deadline::Deadline;
-use super::error::{DialError, describe};
+use super::error::{DialError, describe, failed};
 use super::exhaustion;
 use super::lookups::Lookups;
 use super::resolve::resolve;
@@ -55,12 +55,12 @@ impl Dialer {
             return Ok(Socket::new(Either::Left(tcp), address));
         }
         let name = ServerName::try_from(to.host.clone());
-        let name = name.map_err(|error| DialError::failed(Outcome::Tls, error.to_string()))?;
+        let name = name.map_err(|error| failed(Outcome::Tls, error.to_string()))?;
         let handshake = async {
             let tls = self.tls.connect(name, tcp).await;
             tls.map_err(|error| {
                 let error = format!("TLS handshake with {address}: {}", describe(&error));
-                DialError::failed(Outcome::Tls, error)
+                failed(Outcome::Tls, error)
             })
         };
         let tls = deadline.limit(|| format!("TLS handshake with {address}"), handshake).await?;
@@ -106,10 +106,10 @@ async fn connect(
     }
     let exhausted = |(_, error): &(_, io::Error)| exhaustion::of_connecting(error, addresses);
     Err(match failures.iter().find_map(exhausted) {
-        Some(exhausted) => DialError::NotSent(exhausted),
+        Some(exhausted) => Err(exhausted),
         None => {
             let failures = join(&failures, |(address, error)| format!("{address}: {error}"));
-            DialError::failed(Outcome::Connect, format!("connecting to {failures}"))
+            failed(Outcome::Connect, format!("connecting to {failures}"))
         }
     })
 }
@@ -186,7 +186,7 @@ mod tests {
         let (_, connected) = connect(&[first, second], Duration::MAX).await.unwrap();
         assert_eq!(connected, second);
         let error = connect(&[first, first], Duration::MAX).await.unwrap_err();
-        let DialError::Failed(result) = error else { panic!("{error:?}") };
+        let Ok(result) = error else { panic!("{error:?}") };
         assert_eq!(result.error.unwrap().matches(&first.to_string()).count(), 2);
     }
 }

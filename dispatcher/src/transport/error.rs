@@ -26,18 +26,11 @@ pub enum NotSent {
     Target(String),
 }
 
-/// Failure to establish a connection.
-#[derive(Debug)]
-pub(super) enum DialError {
-    NotSent(NotSent),
-    /// The attempt has failed.
-    Failed(AttemptResult),
-}
+/// The end of an attempt that could not establish a connection.
+pub(super) type DialError = Result<AttemptResult, NotSent>;
 
-impl DialError {
-    pub(super) fn failed(outcome: Outcome, error: String) -> Self {
-        Self::Failed(AttemptResult::failed(outcome, error))
-    }
+pub(super) fn failed(outcome: Outcome, error: String) -> DialError {
+    Ok(AttemptResult::failed(outcome, error))
 }
 
 /// Returns the innermost source of an error as text. The outer ones only name the step.
@@ -49,15 +42,11 @@ pub(super) fn describe(error: &(dyn Error + 'static)) -> String {
 pub(super) fn chain<'a>(
     error: &'a (dyn Error + 'static),
 ) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
-    std::iter::successors(Some(error), |error| source(*error))
-}
-
-/// `io::Error::source` skips the error from which an `io::Error` was made, so this returns that
-/// one.
-fn source<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'static)> {
-    let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-    match wrapped {
-        Some(wrapped) => Some(wrapped),
-        None => error.source(),
-    }
+    std::iter::successors(Some(error), |&error| {
+        // `io::Error::source` skips the error from which an `io::Error` was made.
+        match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+            Some(wrapped) => Some(wrapped),
+            None => error.source(),
+        }
+    })
 }

@@ -161,8 +161,7 @@ fn idle_max(head: &Parts) -> Option<Duration> {
         StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED => {
             !CONTENT_HEADERS.iter().any(|name| headers.contains_key(name))
         }
-        StatusCode::RESET_CONTENT => false,
-        status if status.is_informational() => false,
+        status if status.is_informational() || status == StatusCode::RESET_CONTENT => false,
         // With both headers, or with several of one, receivers and proxies disagree about the end.
         _ => {
             let lengths = headers.get_all(CONTENT_LENGTH).iter();

@@ -32,24 +32,18 @@ impl Lookups {
     where
         F: Future<Output = Lookup> + Send + 'static,
     {
-        let start = || self.start(name, lookup(name.to_owned()));
+        let start = || {
+            let (lookups, name, lookup) = (self.clone(), name.to_owned(), lookup(name.to_owned()));
+            let ended = tokio::spawn(async move {
+                let result = AssertUnwindSafe(lookup).catch_unwind().await;
+                // Removed before the result is seen, so that a later attempt starts a new lookup.
+                lookups.0.lock().remove(&name);
+                result.unwrap_or_else(|_| Err("the lookup panicked".to_owned()))
+            });
+            ended.map(|ended| ended.unwrap_or_else(|error| Err(error.to_string()))).boxed().shared()
+        };
         let result = self.0.lock().entry(name.to_owned()).or_insert_with(start).clone();
         result.await
-    }
-
-    fn start(
-        &self,
-        name: &str,
-        lookup: impl Future<Output = Lookup> + Send + 'static,
-    ) -> Shared<BoxFuture<'static, Lookup>> {
-        let (lookups, name) = (self.clone(), name.to_owned());
-        let ended = tokio::spawn(async move {
-            let result = AssertUnwindSafe(lookup).catch_unwind().await;
-            // Removed before the result is seen, so that a later attempt starts a new lookup.
-            lookups.0.lock().remove(&name);
-            result.unwrap_or_else(|_| Err("the lookup panicked".to_owned()))
-        });
-        ended.map(|ended| ended.unwrap_or_else(|error| Err(error.to_string()))).boxed().shared()
     }
 }
 

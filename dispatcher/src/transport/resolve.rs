@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use super::error::DialError;
+use super::error::{DialError, failed};
 use super::exhaustion;
 use super::lookups::{Lookup, Lookups};
 use crate::event::Outcome;
@@ -18,7 +18,7 @@ pub(super) async fn resolve(
     match lookups.find(name, look_up).await {
         Ok(addresses) => permitted(name, addresses, allowed),
         Err(reason) => Err(match exhaustion::of_resolving() {
-            Some(exhausted) => DialError::NotSent(exhausted),
+            Some(exhausted) => Err(exhausted),
             None => unknown(name, &reason),
         }),
     }
@@ -43,14 +43,14 @@ fn permitted(
         Some(range) if addresses.is_empty() => {
             let permit = "ALLOWED_TARGET_CIDRS can permit it";
             let error = format!("{name} resolves to {first}, which is {range}; {permit}");
-            Err(DialError::failed(Outcome::TargetRefused, error))
+            Err(failed(Outcome::TargetRefused, error))
         }
         _ => Ok(addresses),
     }
 }
 
 fn unknown(name: &str, reason: &str) -> DialError {
-    DialError::failed(Outcome::Dns, format!("resolving {name}: {reason}"))
+    failed(Outcome::Dns, format!("resolving {name}: {reason}"))
 }
 
 #[cfg(test)]
@@ -73,16 +73,12 @@ mod tests {
     #[test]
     fn name_with_only_refused_addresses_is_refused() {
         let refused = permitted("inner.test", parsed(&["10.0.0.1"]), &AllowList::default());
-        assert!(
-            matches!(refused, Err(DialError::Failed(result)) if result.outcome == Outcome::TargetRefused)
-        );
+        assert!(matches!(refused, Err(Ok(result)) if result.outcome == Outcome::TargetRefused));
     }
 
     #[test]
     fn name_without_addresses_is_unknown() {
         let unknown = permitted("empty.test", Vec::new(), &AllowList::default());
-        assert!(
-            matches!(unknown, Err(DialError::Failed(result)) if result.outcome == Outcome::Dns)
-        );
+        assert!(matches!(unknown, Err(Ok(result)) if result.outcome == Outcome::Dns));
     }
 }
