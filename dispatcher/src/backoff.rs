@@ -70,20 +70,14 @@ impl Policy {
 
     /// Returns the delay before jitter, `d(n) = min(cap, base * 2^(n-1))`, n from 1.
     pub fn floor(&self, n: u32) -> Duration {
-        let doublings = n.saturating_sub(1);
-        let factor = 1_u32.checked_shl(doublings);
-        factor
-            .and_then(|factor| self.base.checked_mul(factor))
-            .map_or(self.cap, |d| d.min(self.cap))
+        let factor = 1_u32.checked_shl(n.saturating_sub(1));
+        factor.map_or(self.cap, |factor| self.base.saturating_mul(factor).min(self.cap))
     }
 
     /// Returns the delays before jitter after consecutive abandonments: zero after the first, then
     /// `d(k - 1)` after the k-th. One more abandonment makes the event dead.
     pub fn abandoned_floors(&self) -> Vec<Duration> {
-        let after = |k| match k {
-            1 => Duration::ZERO,
-            k => self.floor(k - 1),
-        };
+        let after = |k| if k == 1 { Duration::ZERO } else { self.floor(k - 1) };
         (1..self.max_abandoned).map(after).collect()
     }
 

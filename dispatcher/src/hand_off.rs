@@ -7,10 +7,11 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use parking_lot::Mutex;
 use rand::Rng;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -27,6 +28,8 @@ const REFUSED_HOSTS: usize = 1_024;
 /// The way of fresh events from the API to the worker of one process.
 #[derive(Debug)]
 pub struct HandOff {
+    /// The worker runs its scheduler under this lock. If that panics, `Reserved` is still dropped,
+    /// because this mutex is not poisoned.
     state: Mutex<State>,
     batches: mpsc::UnboundedSender<HandedOver>,
 }
@@ -107,34 +110,34 @@ impl HandOff {
 
     /// Sets the check of the presence. Without it, nothing is handed over.
     pub fn set_presence(&self, is_present: impl Fn() -> bool + Send + Sync + 'static) {
-        self.state().is_present = Some(IsPresent(Box::new(is_present)));
+        self.state.lock().is_present = Some(IsPresent(Box::new(is_present)));
     }
 
     /// Sets what the worker can take. `room` gets the number of events on their way, and none is
     /// reserved while it runs.
     pub fn share(&self, room: impl FnOnce(usize) -> Room) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         state.room = room(state.reserved.len());
     }
 
     /// From now on, no event is reserved. Those on their way still arrive.
     pub fn close(&self) {
-        self.state().room.holder = None;
+        self.state.lock().room.holder = None;
     }
 
     /// Returns the number of events on their way.
     pub fn reserved(&self) -> usize {
-        self.state().reserved.len()
+        self.state.lock().reserved.len()
     }
 
     /// Returns true if an event with this token is on its way.
     pub fn is_reserved(&self, token: LeaseToken) -> bool {
-        self.state().reserved.contains(&token)
+        self.state.lock().reserved.contains(&token)
     }
 
     /// The worker had no room for an event of this host.
     pub fn host_refused(&self, host: &HostKey, now: Instant) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         if state.refusing.len() >= state.cleanup_at.max(REFUSED_HOSTS) {
             state.refusing.retain(|_, until| *until > now);
             state.cleanup_at = 2 * state.refusing.len();
@@ -150,7 +153,7 @@ impl HandOff {
         now: Instant,
         rng: &mut impl Rng,
     ) -> Option<LeaseHolder> {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         let State { room, is_present, reserved, refusing, .. } = &mut *state;
         let holder = room.holder?;
         if !is_present.as_ref().is_some_and(|is_present| (is_present.0)()) {
@@ -172,24 +175,19 @@ impl HandOff {
         // The error contains the batch. Dropping it returns the permits.
         drop(self.batches.send(batch));
     }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        // The worker runs its scheduler under the lock. If that panics, `Reserved` is still dropped.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Reserved {
     /// The worker has received the event: its permit now counts as held.
     pub fn received(self) {
-        let permits = &mut self.hand_off.state().room.permits;
+        let permits = &mut self.hand_off.state.lock().room.permits;
         *permits = permits.saturating_sub(1);
     }
 }
 
 impl Drop for Reserved {
     fn drop(&mut self) {
-        self.hand_off.state().reserved.remove(&self.token);
+        self.hand_off.state.lock().reserved.remove(&self.token);
     }
 }
 

@@ -73,8 +73,7 @@ impl Destination {
         }
         // The parser reads `http:host`, `http:/host` and `http:\\host` as `http://host`. A client
         // that writes them has made a mistake.
-        let rest = text.get(url.scheme().len()..);
-        let rest = rest.and_then(|rest| rest.strip_prefix("://"));
+        let rest = text.get(url.scheme().len()..).and_then(|rest| rest.strip_prefix("://"));
         let rest = rest.ok_or(TargetError::Slashes)?;
         let (authority, rest) = split_authority(rest);
         // The parser drops an empty user name.

@@ -139,7 +139,8 @@ impl<W> Queue<W> {
                 return Some(live);
             }
         }
-        if lane.calls > 0 && !is_alone && !lane.is_full() {
+        let is_full = lane.new.len() >= BATCH_MAX || lane.bytes >= BATCH_BYTES_MAX;
+        if lane.calls > 0 && !is_alone && !is_full {
             return None;
         }
         let mut items = lane.take(now, if is_alone { 1 } else { BATCH_MAX }, &mut self.busy);
@@ -176,10 +177,6 @@ impl<W> Queue<W> {
 }
 
 impl<W> Lane<W> {
-    fn is_full(&self) -> bool {
-        self.new.len() >= BATCH_MAX || self.bytes >= BATCH_BYTES_MAX
-    }
-
     /// Takes the first posts, up to the limits, and marks their keys. Posts with a busy key stay.
     fn take(&mut self, now: Instant, max: usize, busy: &mut HashSet<String>) -> Vec<Item<W>> {
         let (mut taken, mut waiting) = (Vec::new(), Vec::new());
