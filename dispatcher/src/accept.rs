@@ -154,9 +154,7 @@ impl<S: Store, R: Rng + Send + 'static> Batches<S, R> {
                     if calls.is_empty() {
                         // Posts that are ready to arrive join the batch.
                         yield_now().await;
-                        while let Ok(item) = arriving.try_recv() {
-                            arrived.push(item);
-                        }
+                        arrived.extend(std::iter::from_fn(|| arriving.try_recv().ok()));
                     }
                     arrived.drain(..).for_each(|item| self.queue.push(item));
                 }

@@ -155,10 +155,8 @@ impl HandOff {
     ) -> Option<LeaseHolder> {
         let mut state = self.state.lock();
         let State { room, is_present, reserved, refusing, .. } = &mut *state;
-        let holder = room.holder?;
-        if !is_present.as_ref().is_some_and(|is_present| (is_present.0)()) {
-            return None;
-        }
+        let is_present = || is_present.as_ref().is_some_and(|is_present| (is_present.0)());
+        let holder = room.holder.filter(|_| is_present())?;
         let free = room.permits.saturating_sub(reserved.len());
         let takes = |host: &HostKey| refusing.get(host).is_none_or(|until| now >= *until);
         for (_, place) in events.into_iter().filter(|(host, _)| takes(host)).take(free) {

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
 
-use super::error::{DialError, failed};
-use crate::event::Outcome;
+use super::error::DialError;
+use crate::event::{AttemptResult, Outcome};
 
 /// Instant at which an attempt ends, and the setting from which it follows.
 #[derive(Clone, Copy, Debug)]
@@ -27,14 +27,16 @@ impl Deadline {
     ) -> Result<T, DialError> {
         match timeout_at(self.at, work).await {
             Ok(result) => result,
-            Err(_) => Err(failed(Outcome::Timeout, self.exceeded(&phase()))),
+            Err(_) => Err(Ok(self.exceeded(&phase()))),
         }
     }
 
-    /// Returns the error text for a phase, for example `connecting to 192.0.2.1:443`.
-    pub(super) fn exceeded(self, phase: &str) -> String {
+    /// Returns the result of an attempt that ended in a phase, for example
+    /// `connecting to 192.0.2.1:443`.
+    pub(super) fn exceeded(self, phase: &str) -> AttemptResult {
         let seconds = self.timeout.as_secs_f64();
-        format!("no complete response within HTTP_TIMEOUT={seconds} s: {phase}")
+        let error = format!("no complete response within HTTP_TIMEOUT={seconds} s: {phase}");
+        AttemptResult::failed(Outcome::Timeout, error)
     }
 
     pub(super) fn left(self) -> Duration {

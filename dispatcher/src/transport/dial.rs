@@ -5,8 +5,8 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use futures_util::{StreamExt, TryFutureExt};
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio::time::sleep;
@@ -56,14 +56,11 @@ impl Dialer {
         }
         let name = ServerName::try_from(to.host.clone());
         let name = name.map_err(|error| failed(Outcome::Tls, error.to_string()))?;
-        let handshake = async {
-            let tls = self.tls.connect(name, tcp).await;
-            tls.map_err(|error| {
-                let error = format!("TLS handshake with {address}: {}", describe(&error));
-                failed(Outcome::Tls, error)
-            })
-        };
-        let tls = deadline.limit(|| format!("TLS handshake with {address}"), handshake).await?;
+        let handshaking = || format!("TLS handshake with {address}");
+        let handshake = self.tls.connect(name, tcp).map_err(|error| {
+            failed(Outcome::Tls, format!("{}: {}", handshaking(), describe(&error)))
+        });
+        let tls = deadline.limit(handshaking, handshake).await?;
         Ok(Socket::new(Either::Right(Box::new(tls)), address))
     }
 }
@@ -79,8 +76,7 @@ fn in_turn(mut addresses: Vec<IpAddr>, turn: usize) -> Vec<IpAddr> {
     order.sort_by_key(|(at, address)| (if address.is_ipv6() { at - ipv4 } else { *at }, *at));
     let first = turn % order.len().max(1);
     order.rotate_left(first);
-    let order = order.into_iter().map(|(_, address)| address);
-    order.take(TRIES_MAX).collect()
+    order.into_iter().map(|(_, address)| address).take(TRIES_MAX).collect()
 }
 
 /// Connects to the first address that accepts. A further one is tried after `pause`, or immediately
@@ -93,7 +89,10 @@ async fn connect(
     let mut running = FuturesUnordered::new();
     let mut failures = Vec::new();
     loop {
-        running.extend(waiting.next().map(|address| open(*address)));
+        running.extend(waiting.next().map(|&address| async move {
+            let tcp = TcpStream::connect(address).await;
+            (address, tcp.and_then(|tcp| tcp.set_nodelay(true).map(|()| tcp)))
+        }));
         tokio::select! {
             biased;
             Some((address, opened)) = running.next() => match opened {
@@ -112,12 +111,6 @@ async fn connect(
             failed(Outcome::Connect, format!("connecting to {failures}"))
         }
     })
-}
-
-async fn open(address: SocketAddr) -> (SocketAddr, io::Result<TcpStream>) {
-    let opened = TcpStream::connect(address).await;
-    let opened = opened.and_then(|tcp| tcp.set_nodelay(true).map(|()| tcp));
-    (address, opened)
 }
 
 fn join<T>(items: &[T], text: impl Fn(&T) -> String) -> String {

@@ -93,10 +93,7 @@ pub(super) async fn exchange(
     let (mut result, idle_max) = match read {
         Ok(Ok(read)) => read,
         Ok(Err(error)) => (before_response(&error, &wire), None),
-        Err(_) => {
-            let error = deadline.exceeded(&wire.phase());
-            (AttemptResult::failed(Outcome::Timeout, error), None)
-        }
+        Err(_) => (deadline.exceeded(&wire.phase()), None),
     };
     let after = if wire.unsolicited || !parts.read_buf.is_empty() {
         After::Refuse(Silence::Unsolicited)
@@ -127,10 +124,7 @@ fn before_response(error: &hyper::Error, wire: &Wire) -> AttemptResult {
     } else {
         Outcome::Reset
     };
-    let reason = match wire.write_error() {
-        Some(error) => error.to_string(),
-        None => describe(error),
-    };
+    let reason = wire.write_error().map_or_else(|| describe(error), ToString::to_string);
     AttemptResult::failed(outcome, format!("{}: {reason}", wire.phase()))
 }
 

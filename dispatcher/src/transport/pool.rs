@@ -95,9 +95,7 @@ impl Pool {
         let now = Instant::now();
         let mut taken = Taken { socket: None, may_keep: self.limits.kept_max > 0 };
         let mut hosts = self.hosts.lock();
-        let Some(host) = hosts.get_mut(name) else {
-            return taken;
-        };
+        let Some(host) = hosts.get_mut(name) else { return taken };
         taken.may_keep &= !host.is_refused(now);
         while let Some(mut idle) = host.pop_silent(now, self.limits) {
             match idle.socket.silence() {
@@ -119,14 +117,11 @@ impl Pool {
     /// Keeps a connection for at most `idle_max`.
     pub(super) fn keep(&self, name: &str, socket: Socket, idle_max: Duration) {
         let now = Instant::now();
-        let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
-            return;
-        };
-        let mut hosts = self.hosts.lock();
-        let Some(host) = entry(&mut hosts, name, now) else {
-            return;
-        };
-        if !host.is_refused(now) && host.idle.len() < self.limits.kept_per_host_max {
+        if let Ok(place) = Arc::clone(&self.places).try_acquire_owned()
+            && let Some(host) = entry(&mut self.hosts.lock(), name, now)
+            && !host.is_refused(now)
+            && host.idle.len() < self.limits.kept_per_host_max
+        {
             if host.standing == Standing::Refused {
                 host.standing = Standing::New;
             }
@@ -195,9 +190,7 @@ fn sweep(hosts: &mut Hosts, now: Instant) {
 async fn sweep_until_dropped(hosts: Weak<Mutex<Hosts>>) {
     loop {
         sleep(SWEEP_INTERVAL).await;
-        let Some(hosts) = hosts.upgrade() else {
-            return;
-        };
+        let Some(hosts) = hosts.upgrade() else { return };
         sweep(&mut hosts.lock(), Instant::now());
     }
 }

@@ -25,9 +25,8 @@ pub(super) async fn resolve(
 }
 
 async fn look_up(name: String) -> Lookup {
-    let found = tokio::net::lookup_host((name, 0)).await;
-    let addresses = found.map_err(|error| error.to_string())?;
-    Ok(addresses.map(|address| address.ip()).collect())
+    let found = tokio::net::lookup_host((name, 0)).await.map_err(|error| error.to_string())?;
+    Ok(found.map(|address| address.ip()).collect())
 }
 
 fn permitted(

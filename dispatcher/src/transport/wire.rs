@@ -70,9 +70,7 @@ impl Socket {
     /// usable only if it returns `Unbroken`.
     pub(super) fn silence(&mut self) -> Silence {
         let raw = self.peek();
-        let Either::Right(tls) = &mut self.stream else {
-            return raw;
-        };
+        let Either::Right(tls) = &mut self.stream else { return raw };
         // TLS may hold data although the kernel holds none.
         match tls.read(&mut [0]).now_or_never() {
             Some(Ok(1..)) => Silence::Unsolicited,

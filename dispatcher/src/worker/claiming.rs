@@ -82,9 +82,7 @@ impl<S: Store, P: Presence, T: Transport, R: Rng + Send + 'static> Worker<S, P, 
                 self.orphans.lost(limit.due_from, Instant::now());
             }
         }
-        let Some(claimed) = self.observe(result) else {
-            return;
-        };
+        let Some(claimed) = self.observe(result) else { return };
         let mut admitted = self.scheduler.claimed(&claimed, limit, sent_at.elapsed());
         self.parts.metrics.claimed.inc_by(claimed.claims.len() as u64);
         let times = ClaimTimes { claimed_at: claimed.now, sent_at, received_at: Instant::now() };

@@ -46,9 +46,7 @@ impl<S: Store, P: Presence, T: Transport, R: Rng + Send + 'static> Worker<S, P, 
             drop(batch.lost);
         }
         // Only a lost or failed batch has no time, and it has no events.
-        let Some(claimed_at) = batch.claimed_at else {
-            return;
-        };
+        let Some(claimed_at) = batch.claimed_at else { return };
         let HandedOver { sent_at, received_at, claims, .. } = batch;
         let times = ClaimTimes { claimed_at, sent_at, received_at };
         self.parts.metrics.claimed.inc_by(claims.len() as u64);

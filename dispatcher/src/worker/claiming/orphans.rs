@@ -82,9 +82,7 @@ impl Orphans {
     pub(in crate::worker) fn searched(&mut self, is_lost_running: Option<bool>, now: Instant) {
         self.is_searching = false;
         let is_outdated = std::mem::take(&mut self.is_outdated);
-        let Some(search) = self.search.as_mut().filter(|_| !is_outdated) else {
-            return;
-        };
+        let Some(search) = self.search.as_mut().filter(|_| !is_outdated) else { return };
         // Also after a failure: a search that takes too long must not stop the claims.
         search.at = now + SEARCH_EVERY;
         if let Some(is_lost_running) = is_lost_running {

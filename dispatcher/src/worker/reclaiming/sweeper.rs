@@ -170,9 +170,7 @@ impl Sweeper {
     ) {
         self.is_reclaiming = false;
         // An absent worker may have returned.
-        let Some(ranges) = self.ranges(cause) else {
-            return;
-        };
+        let Some(ranges) = self.ranges(cause) else { return };
         let is_done = match swept {
             Ok(count) if count < RECLAIM_BATCH_MAX => ranges.scanned(took),
             Err(error) if error.is_timeout() => {

@@ -92,9 +92,7 @@ impl<E> Host<E> {
     /// Returns true if the host has never responded, has timed out, or has kept an attempt open
     /// without a response for `SILENT_AFTER`.
     pub(super) fn is_silent(&self, now: Instant) -> bool {
-        let Some(responded_at) = self.responded_at else {
-            return true;
-        };
+        let Some(responded_at) = self.responded_at else { return true };
         let oldest = self.started.first();
         self.has_timed_out
             || oldest.is_some_and(|(started, _)| now - responded_at.max(*started) >= SILENT_AFTER)
