@@ -208,14 +208,12 @@ impl<S: Store, R: Rng + Send + 'static> Batches<S, R> {
         }
         match result {
             Ok(rows) => {
-                for (item, inserted) in self.queue.stored(batch).into_iter().zip(rows.events) {
-                    item.answer(Ok(inserted));
-                }
+                let items = self.queue.stored(batch).into_iter().zip(rows.events);
+                items.for_each(|(item, inserted)| item.answer(Ok(inserted)));
             }
             Err(error) => {
-                for item in self.queue.failed(batch, &error) {
-                    item.answer(Err(error.clone()));
-                }
+                let items = self.queue.failed(batch, &error).into_iter();
+                items.for_each(|item| item.answer(Err(error.clone())));
             }
         }
     }

@@ -53,11 +53,10 @@ impl Policy {
         }
         let (requested, cap) = (requested.unwrap_or_default(), self.retry_after_cap);
         if requested > cap {
-            result.error = Some(format!(
-                "Retry-After of {} s cut to RETRY_AFTER_CAP_SECONDS ({} s)",
-                requested.as_secs(),
-                cap.as_secs_f64()
-            ));
+            let (seconds, max) = (requested.as_secs(), cap.as_secs_f64());
+            let error =
+                format!("Retry-After of {seconds} s cut to RETRY_AFTER_CAP_SECONDS ({max} s)");
+            result.error = Some(error);
         }
         // A longer Retry-After replaces the delay and gets no jitter.
         Disposition::RetryAfter(self.delay(failures, rng).max(requested.min(cap)))

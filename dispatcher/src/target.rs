@@ -154,8 +154,7 @@ impl AllowList {
             return Ok(Self::default());
         }
         let ranges = text.split(',').map(str::trim).map(|entry| {
-            let range =
-                entry.parse::<IpNet>().or_else(|_| entry.parse::<IpAddr>().map(IpNet::from));
+            let range = entry.parse().or_else(|_| entry.parse::<IpAddr>().map(IpNet::from));
             range.map_err(|_| RangeError(entry.to_owned()))
         });
         ranges.collect::<Result<_, _>>().map(Self)

@@ -70,8 +70,7 @@ pub(super) async fn exchange(
         .expect("HTTP/1.1 has no handshake that could fail");
     let response = sender.send_request(request);
     let mut reading = pin!(async {
-        let response = response.await?;
-        let (head, body) = response.into_parts();
+        let (head, body) = response.await?.into_parts();
         let idle_max = idle_max(&head).filter(|_| !last);
         Ok((read_response(&head, body, limits, now).await, idle_max))
     });
@@ -86,8 +85,7 @@ pub(super) async fn exchange(
     });
     let read = timeout_at(deadline.at, read).await;
     let is_idle = running.is_some() && sender.is_ready();
-    let parts = running.map(Connection::into_parts).or(ended);
-    let parts = parts.expect("a connection runs or has ended");
+    let parts = running.map(Connection::into_parts).or(ended).expect("a connection runs or ended");
     let wire = parts.io.into_inner();
     let address = wire.address();
     let (mut result, idle_max) = match read {
@@ -173,7 +171,6 @@ fn idle_max(head: &Parts) -> Option<Duration> {
 
 /// Iterates over the entries of a header that contains lists.
 fn list<'a>(headers: &'a HeaderMap, name: &'a str) -> impl Iterator<Item = &'a str> {
-    let values = headers.get_all(name).iter();
-    let values = values.filter_map(|value| value.to_str().ok());
+    let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
     values.flat_map(|value| value.split(',').map(str::trim))
 }

@@ -122,10 +122,7 @@ impl Wire {
 
     /// Returns the error that ended the request, if there is one.
     pub(super) fn write_error(&self) -> Option<&io::Error> {
-        match &self.request {
-            Request::Failed(error) => Some(error),
-            _ => None,
-        }
+        if let Request::Failed(error) = &self.request { Some(error) } else { None }
     }
 
     /// Describes the progress of the exchange, for error texts.
@@ -181,11 +178,10 @@ impl Wire {
     /// a length decides nothing. A receiver that closes before it has read the whole request
     /// resets the connection.
     fn is_end(&self, error: &io::Error) -> bool {
+        let is_complete = matches!(self.request, Request::Complete);
         match error.kind() {
             ErrorKind::UnexpectedEof => true,
-            ErrorKind::ConnectionReset => {
-                self.response_started || !matches!(self.request, Request::Complete)
-            }
+            ErrorKind::ConnectionReset => self.response_started || !is_complete,
             _ => false,
         }
     }
