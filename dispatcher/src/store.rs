@@ -64,11 +64,6 @@ pub use self::time::StoredTime;
 pub use self::transactions::OldestTransaction;
 use crate::event::{ClaimKey, LeaseHolder, Release, Settled, Settlement, WorkerId};
 
-/// The future of an operation.
-pub trait Reply<T>: Future<Output = Result<T, StoreError>> + Send {}
-
-impl<T, F: Future<Output = Result<T, StoreError>> + Send> Reply<T> for F {}
-
 /// The operations on events. Each may be called again after an error.
 pub trait Store: Clone + Send + Sync + 'static {
     /// accept: stores events that are due now, all in one commit. Those with a token get a lease of
@@ -78,10 +73,15 @@ pub trait Store: Clone + Send + Sync + 'static {
         &self,
         events: &[NewRow<'_>],
         holder: Option<LeaseHolder>,
-    ) -> impl Reply<InsertedRows>;
+    ) -> impl Future<Output = Result<InsertedRows, StoreError>> + Send;
 
     /// claim: leases due events without a lease to `worker`, up to `limit`.
-    fn claim(&self, worker: WorkerId, lease: Duration, limit: ClaimLimit) -> impl Reply<Claimed>;
+    fn claim(
+        &self,
+        worker: WorkerId,
+        lease: Duration,
+        limit: ClaimLimit,
+    ) -> impl Future<Output = Result<Claimed, StoreError>> + Send;
 
     /// Returns at most `length` bytes of a payload that a claim did not return, from the byte
     /// `from` on, or `None` if the lease has ended.
@@ -90,36 +90,51 @@ pub trait Store: Clone + Send + Sync + 'static {
         key: ClaimKey,
         from: usize,
         length: usize,
-    ) -> impl Reply<Option<Vec<u8>>>;
+    ) -> impl Future<Output = Result<Option<Vec<u8>>, StoreError>> + Send;
 
     /// Returns the time until the next event that was not yet due at `after`, or `None` if there is
     /// none.
-    fn next_due(&self, after: DateTime<Utc>) -> impl Reply<Option<Duration>>;
+    fn next_due(
+        &self,
+        after: DateTime<Utc>,
+    ) -> impl Future<Output = Result<Option<Duration>, StoreError>> + Send;
 
     /// settle: writes ended attempts, each fenced by its lease token. Returns one value per
     /// settlement, in order.
-    fn settle(&self, settlements: Vec<Settlement>) -> impl Reply<Vec<Settled>>;
+    fn settle(
+        &self,
+        settlements: Vec<Settlement>,
+    ) -> impl Future<Output = Result<Vec<Settled>, StoreError>> + Send;
 
     /// release: returns claims without an attempt. Returns the number of leases that this worker
     /// still held.
-    fn release(&self, releases: Vec<Release>) -> impl Reply<usize>;
+    fn release(
+        &self,
+        releases: Vec<Release>,
+    ) -> impl Future<Output = Result<usize, StoreError>> + Send;
 
     /// Reads the leases of `worker` on events that are due from `due_from` on.
     fn own_leases(
         &self,
         worker: WorkerId,
         due_from: Option<DateTime<Utc>>,
-    ) -> impl Reply<OwnLeases>;
+    ) -> impl Future<Output = Result<OwnLeases, StoreError>> + Send;
 
     /// Returns the workers that registered since the server started and whose lock is absent.
     /// Contains `caller` also if it is not registered.
-    fn absent_workers(&self, caller: WorkerId) -> impl Reply<Vec<WorkerId>>;
+    fn absent_workers(
+        &self,
+        caller: WorkerId,
+    ) -> impl Future<Output = Result<Vec<WorkerId>, StoreError>> + Send;
 
     /// reclaim: ends leases that have expired or whose worker has no presence lock.
-    fn reclaim(&self, reclaim: Reclaim) -> impl Reply<Vec<Reclaimed>>;
+    fn reclaim(
+        &self,
+        reclaim: Reclaim,
+    ) -> impl Future<Output = Result<Vec<Reclaimed>, StoreError>> + Send;
 
     /// Deletes the registration of an absent worker.
-    fn forget(&self, worker: WorkerId) -> impl Reply<()>;
+    fn forget(&self, worker: WorkerId) -> impl Future<Output = Result<(), StoreError>> + Send;
 }
 
 impl Store for PgStore {
