@@ -86,8 +86,8 @@ pub struct Pgbench {
 }
 
 impl Pgbench {
-    /// Creates the table of the reference for bodies of this size. Returns `None` if `pgbench` is neither beside the
-    /// binaries of the server nor in `PATH`.
+    /// Creates the table of the reference for bodies of this size. Returns `None` if `pgbench` is
+    /// neither beside the binaries of the server nor in `PATH`.
     ///
     /// # Errors
     /// If the table cannot be created.
