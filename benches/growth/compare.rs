@@ -3,7 +3,7 @@
 //! Each case starts both with new databases on the same server.
 
 use benches::args::Args;
-use benches::cost::Meter;
+use benches::cost::{Load, Meter};
 use benches::figures::{Pair, Pairs};
 use benches::path::Path;
 use benches::pgbench::{Inserts, Pgbench};
@@ -146,15 +146,18 @@ impl Growth {
         Ok([row(name, pairs), beside_inserts.row()].into_iter().flatten().collect())
     }
 
-    /// One load of each side, over new connections: a case may have taken long before it.
+    /// One load of each side.
     pub(crate) async fn pair(&self, sides: &mut Sides, events: u64) -> anyhow::Result<Pair> {
         let events = self.args.load(events, events.min(WARM_UP_EVENTS / 10));
-        for path in [&mut sides.empty, &mut sides.grown] {
-            path.connect().await?;
-        }
-        let empty = sides.empty.load(&self.meter, events, false).await?;
-        let grown = sides.grown.load(&self.meter, events, false).await?;
+        let empty = self.load(&mut sides.empty, events).await?;
+        let grown = self.load(&mut sides.grown, events).await?;
         Ok(Pair { ours: grown.rate(), reference: Some(empty.rate()) })
+    }
+
+    /// One load over new connections: the dispatcher closes those without a request for 30 s.
+    async fn load(&self, path: &mut Path, events: u64) -> anyhow::Result<Load> {
+        path.connect().await?;
+        path.load(&self.meter, events, false).await
     }
 }
 

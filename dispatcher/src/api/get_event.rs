@@ -1,5 +1,5 @@
-//! `GET /events/{id}`: the event with all of its attempts that have a result. Its id is also that of
-//! the other routes of one event.
+//! `GET /events/{id}`: the event with all of its attempts that have a result. The id is read in the
+//! same way for the other routes of one event.
 
 use std::sync::Arc;
 
