@@ -67,8 +67,8 @@ use crate::event::{ClaimKey, LeaseHolder, Release, Settled, Settlement, WorkerId
 /// The operations on events. Each may be called again after an error.
 pub trait Store: Clone + Send + Sync + 'static {
     /// accept: stores events that are due now, all in one commit. Those with a token get a lease of
-    /// `holder` (accept and claim), the others are pending. Those with an idempotency key are sorted
-    /// by it. Returns `Ok` only after Postgres has acknowledged the commit.
+    /// `holder` (accept and claim), the others are pending. Those with an idempotency key are
+    /// sorted by it. Returns `Ok` only after Postgres has acknowledged the commit.
     fn insert(
         &self,
         events: &[NewRow<'_>],
