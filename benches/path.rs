@@ -1,10 +1,11 @@
 //! The path of an event: client connections, the dispatcher as a separate process, and receivers
 //! that respond immediately.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use chaos::postgres::Postgres;
 use mock_receiver::{Journal, Receiver, Script};
+use uuid::Uuid;
 
 use crate::cost::{Load, Meter};
 use crate::load::{self, Client, PAYLOAD_BYTES, Posts};
@@ -75,7 +76,7 @@ impl Path {
     pub async fn load(&mut self, meter: &Meter, events: u64, keyed: bool) -> anyhow::Result<Load> {
         let Self { stand, targets, clients, .. } = self;
         let (before, pid) = (stand.metric(DELIVERED).await?, stand.pid());
-        let since = SystemTime::now();
+        let since = Uuid::now_v7();
         let work = async {
             load::post_all(clients, Posts { events, targets, keyed }).await?;
             stand.ended_since(since, DRAIN_MAX).await

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use chaos::binary::dispatcher_binary;
 use chaos::host::free_port;
@@ -13,6 +13,7 @@ use mock_receiver::{Journal, Receiver, Script};
 use sqlx::PgPool;
 use tokio::net::TcpListener;
 use tokio::time::{Instant, sleep};
+use uuid::Uuid;
 
 use crate::load::Client;
 use crate::processes;
@@ -156,15 +157,15 @@ impl Stand {
         until_none(is_pending, within).await
     }
 
-    /// Waits until every event is final that was posted since a time. Under a transaction that
-    /// stays open, the query of [`Self::all_ended`] would read all dead entries of its index.
+    /// Waits until every event is final that was posted since the time of a UUIDv7. Under a
+    /// transaction that stays open, the query of [`Self::all_ended`] would read all dead entries
+    /// of its index.
     ///
     /// # Errors
     /// If a query fails, or the wait is longer than `within`.
-    pub async fn ended_since(&self, since: SystemTime, within: Duration) -> anyhow::Result<()> {
-        let since = since.duration_since(SystemTime::UNIX_EPOCH)?;
-        let millis = u64::try_from(since.as_millis())?;
-        let first = uuid::Builder::from_unix_timestamp_millis(millis, &[0; 10]).into_uuid();
+    pub async fn ended_since(&self, since: Uuid, within: Duration) -> anyhow::Result<()> {
+        // The time is in the first 48 bits. Ids of one millisecond have no order.
+        let first = Uuid::from_u64_pair(since.as_u64_pair().0 & !0xffff, 0);
         // Backwards, because the newest events end last. The offset keeps the scan of the ids.
         let pending = "select exists (select from (
             select status from webhook_events where id >= $1 order by id desc offset 0
