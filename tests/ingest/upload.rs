@@ -208,6 +208,11 @@ async fn malformed_http_is_refused_and_others_are_served() {
 // statement must end in its session, and the next post must use the same session.
 #[tokio::test]
 async fn client_that_disconnects_uses_up_no_database_session() {
+    disconnect("/events", GOOD).await;
+    disconnect("/events/batch", &format!(r#"{{"events":[{GOOD}]}}"#)).await;
+}
+
+async fn disconnect(path: &str, body: &str) {
     let app = api(&[("ACCEPT_CONNECTIONS", "1")]).await;
     assert_eq!(app.post(GOOD).await.status(), 202);
     let before = inserting_sessions(&app).await;
@@ -215,7 +220,8 @@ async fn client_that_disconnects_uses_up_no_database_session() {
     let table = "lock table webhook_events in share mode";
     sqlx::query(table).execute(&mut *lock).await.unwrap();
     let mut connection = Connection::open(app.address).await;
-    connection.send(with_length(GOOD)).await;
+    let request = with_length(body).replacen("/events", path, 1);
+    connection.send(request).await;
     let waiting = "select count(*) from pg_stat_activity
         where datname = current_database() and wait_event_type = 'Lock'";
     until("the post waits for the lock", || async {

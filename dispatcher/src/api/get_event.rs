@@ -46,6 +46,14 @@ impl Named {
     }
 }
 
+/// Runs a call of the store to its end, also if the client disconnects and its request is dropped:
+/// dropping a running statement closes its database connection.
+pub(super) async fn completed<T: Send + 'static>(
+    call: impl Future<Output = T> + Send + 'static,
+) -> T {
+    tokio::spawn(call).await.expect("a call of the store does not panic")
+}
+
 fn unknown(id: &str) -> Problem {
     Problem::not_found(format!("there is no event with the id {id:?}"))
 }
@@ -54,5 +62,7 @@ pub(super) async fn get_event(
     State(api): State<Arc<Api>>,
     named: Named,
 ) -> Result<Json<EventView>, Problem> {
-    named.found(&api, api.store.find(named.0).await, "").map(Json)
+    let (store, id) = (api.store.clone(), named.0);
+    let found = completed(async move { store.find(id).await }).await;
+    named.found(&api, found, "").map(Json)
 }

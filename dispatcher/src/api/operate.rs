@@ -11,7 +11,7 @@ use axum::response::IntoResponse;
 use serde::Deserialize;
 
 use super::body;
-use super::get_event::Named;
+use super::get_event::{Named, completed};
 use super::problem::Problem;
 use super::state::Api;
 
@@ -29,7 +29,9 @@ pub(super) async fn payload(
     State(api): State<Arc<Api>>,
     named: Named,
 ) -> Result<impl IntoResponse, Problem> {
-    let payload = named.found(&api, api.store.payload(named.0).await, "")?;
+    let (store, id) = (api.store.clone(), named.0);
+    let payload = completed(async move { store.payload(id).await }).await;
+    let payload = named.found(&api, payload, "")?;
     Ok(([(CONTENT_TYPE, "application/json")], payload))
 }
 
@@ -37,7 +39,9 @@ pub(super) async fn cancel(
     State(api): State<Arc<Api>>,
     named: Named,
 ) -> Result<impl IntoResponse, Problem> {
-    let event = named.found(&api, api.store.cancel(named.0).await, DOUBT)?;
+    let (store, id) = (api.store.clone(), named.0);
+    let event = completed(async move { store.cancel(id).await }).await;
+    let event = named.found(&api, event, DOUBT)?;
     if !event.is_done {
         let detail =
             format!("the event is {}; only a pending event can be cancelled", event.status);
@@ -57,7 +61,9 @@ pub(super) async fn replay(
     let IfRound { round } = given.map_err(|error| {
         Problem::malformed(format!(r#"the body is not empty or {{"round": <number>}}: {error}"#))
     })?;
-    let event = named.found(&api, api.store.replay(named.0, round).await, DOUBT)?;
+    let (store, id) = (api.store.clone(), named.0);
+    let event = completed(async move { store.replay(id, round).await }).await;
+    let event = named.found(&api, event, DOUBT)?;
     if event.is_done {
         api.shared.wake.notify_one();
         return Ok((StatusCode::ACCEPTED, Json(event)));

@@ -11,6 +11,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 
 use super::body::{self, BatchBody};
+use super::get_event::completed;
 use super::post_event::{check_key, new_event, require_json};
 use super::problem::Problem;
 use super::state::Api;
@@ -60,8 +61,7 @@ pub(super) async fn post_batch(
 ) -> Result<Json<Results>, Problem> {
     let start = Instant::now();
     require_json(request.headers())?;
-    let (bytes, _reserved) =
-        body::read(request, api.config.body_bytes_max, &api.body_bytes).await?;
+    let (bytes, reserved) = body::read(request, api.config.body_bytes_max, &api.body_bytes).await?;
     let parsing_api = Arc::clone(&api);
     let parsing = spawn_blocking(move || parse(&parsing_api, &bytes));
     let items = parsing.await.expect("parsing does not panic")?;
@@ -79,7 +79,13 @@ pub(super) async fn post_batch(
     }
     // Statements that take their row locks in one order cannot deadlock.
     events.sort_by(|(_, a), (_, b)| a.idempotency_key.cmp(&b.idempotency_key));
-    for (place, result) in store(&api, events).await? {
+    // The bytes stay reserved until the events are stored.
+    let storing_api = Arc::clone(&api);
+    let stored = completed(async move {
+        let _reserved = reserved;
+        store(&storing_api, events).await
+    });
+    for (place, result) in stored.await? {
         results[place] = Some(result);
     }
     let data: Vec<ItemResult> = results.into_iter().flatten().map(ItemResult::from).collect();
